@@ -37,7 +37,7 @@ use hex::encode as hex;
 use crate::domain::Control;
 use crate::domain::clock::{Chance, Clock};
 use crate::domain::{Host, HostId, HostUuid};
-use crate::outbound::mail::{Email, Language, MailWaker};
+use crate::outbound::mail::{EmailContent, Language, MailWaker};
 use crate::protocol::api::FieldErrors;
 use crate::store::{NewHost, OutgoingMail, Store, StoreError};
 
@@ -49,7 +49,7 @@ pub use logins::{AuthError, Login, LoginError, Tokens};
 pub use operator::SetPasswordError;
 use passwords::{PasswordError, Passwords};
 pub use profile::{ProfileChangeError, Profiles};
-pub use recovery::{PasswordChangeError, Recovery};
+pub use recovery::{PasswordChangeError, RecoveryKind};
 pub(crate) use rules::is_email;
 pub use sign_up::{CHECK_TTL, SignUp, SignUpError};
 pub use temporary::readable_password;
@@ -212,7 +212,7 @@ impl Accounts {
 
     fn letter(
         &self,
-        letter: &Email,
+        letter: &EmailContent,
         to: &str,
         language: Language,
         until: DateTime<Utc>,

@@ -29,4 +29,4 @@ pub use origin::{InvalidDomain, Origin, normalize_domains};
 pub use room::{Room, RoomChange, RoomCounts, RoomKey, RoomState};
 pub(crate) use url::url_path;
 pub use wall_clock::{WallClock, WireOffset};
-pub use webhook::{Closing, EventKind, EventKinds, UnknownEvent};
+pub use webhook::{CloseCause, EventKind, EventKinds, UnknownEvent};

@@ -50,7 +50,7 @@ use warp::{Filter, Rejection};
 
 use crate::accounts::limits::Limits;
 use crate::accounts::metrics::LoginMetrics;
-use crate::accounts::{Accounts, Profiles, Recovery};
+use crate::accounts::{Accounts, Profiles, RecoveryKind};
 use crate::chat::rooms::Rooms;
 use crate::outbound::contacts::Contacts;
 use crate::outbound::webhooks::Webhooks;
@@ -277,9 +277,9 @@ async fn dispatch(
         Call::ConfirmEmail => sign_up::confirm_email(app, request).await,
         Call::SignUp => sign_up::sign_up(app, request).await,
         Call::ChangePassword => auth::change_password(app, request).await,
-        Call::ResetPassword => auth::mail_password(app, request, Recovery::Password).await,
+        Call::ResetPassword => auth::mail_password(app, request, RecoveryKind::Password).await,
         Call::Leave => auth::leave(app, request).await,
-        Call::RestoreAccount => auth::mail_password(app, request, Recovery::Account).await,
+        Call::RestoreAccount => auth::mail_password(app, request, RecoveryKind::Account).await,
 
         Call::ShowUser => users::show_user(app, request, id).await,
         Call::PatchUser => users::patch_user(app, request, id).await,

@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::redis::Redis;
 use crate::backend::shutdown::Shutdown;
-use crate::backend::{Backend, RedisOptions, Unavailable};
+use crate::backend::{Backend, RedisOptions};
 use crate::chat::hub::Hub;
+use crate::domain::NodeId;
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
-use crate::domain::{InstallationId, NodeId};
 use crate::http::{self, ListenerSettings, RenderMetrics, Slots};
 use crate::node::clock_skew::Skew;
 use crate::node::config::{Config, Networks, RedisUrl};
@@ -29,6 +29,7 @@ mod cleaner;
 pub mod clock_skew;
 pub mod config;
 mod earlier;
+mod error;
 mod health;
 mod installation;
 pub mod jobs;
@@ -44,7 +45,7 @@ mod wiring;
 
 pub use announcer::Announcer;
 pub use cleaner::Cleaner;
-pub use installation::ModeMismatch;
+pub use error::{AppError, ModeMismatch};
 pub(crate) use installation::no_other_redis;
 use lock::Lock;
 pub use lock::SoleNode;
@@ -55,67 +56,6 @@ const START_RETRY: Duration = Duration::from_secs(1);
 
 /// Interval between batches of closed sockets while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(100);
-
-/// Why a node failed to start or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// Another process holds the lock on the data.
-    #[error("another process uses {0}")]
-    InUse(String),
-    /// The lock on the data could not be taken, or was lost.
-    #[error("the data cannot be locked: {0}")]
-    Lock(String),
-    /// The schema is older than this program, and automatic migration is off.
-    #[error("{0} migrations are pending: run `pintalk migrate up`, or start with --auto-migrate on")]
-    PendingMigrations(usize),
-    /// The schema could not be read or migrated.
-    #[error("the schema could not be brought up to date: {0}")]
-    Migration(String),
-    /// Redis was set up for another number of partitions.
-    #[error(
-        "--redis-url: this Redis was set up for {found} partitions, and a Redis of this kind has {own}: give an empty one"
-    )]
-    Partitions {
-        /// Number of partitions recorded in Redis.
-        found: u16,
-        /// Number of partitions for this kind of Redis.
-        own: u16,
-    },
-    /// Redis belongs to another installation.
-    #[error(
-        "--redis-url: this Redis belongs to another installation ({found}, this database is of {own}): give the Redis of this \
-         installation, or run `pintalk installation adopt` to take this one over"
-    )]
-    OtherInstallation {
-        /// Installation id recorded in Redis.
-        found: String,
-        /// Installation id recorded in SQL.
-        own: InstallationId,
-    },
-    /// The database is used in another mode (embedded or cluster).
-    #[error("{0}")]
-    Mode(ModeMismatch),
-    /// Redis is unavailable, or its installation could not be checked.
-    #[error("--redis-url: {0}")]
-    Redis(Unavailable),
-    /// The installation id could not be read or recorded.
-    #[error("the installation cannot be read from SQL: {0}")]
-    Installation(String),
-    /// A URL or path that its driver rejects.
-    #[error("--{flag}: {problem}")]
-    Url {
-        /// Name of the flag, without dashes.
-        flag: &'static str,
-        /// Error of the driver.
-        problem: String,
-    },
-    /// The TLS client of the webhook dispatcher could not be created.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
-    /// The metrics listener could not be bound.
-    #[error("--metrics-listen: {0}")]
-    Listen(std::io::Error),
-}
 
 /// Configured node, ready to run.
 pub struct App {

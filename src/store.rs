@@ -16,6 +16,7 @@
 
 mod consents;
 mod contacts;
+mod counts;
 mod database;
 mod entity;
 mod expired;
@@ -34,6 +35,7 @@ mod rooms;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod unattended;
 mod verifications;
 mod webhooks;
 
@@ -46,7 +48,7 @@ use sea_orm::{DatabaseConnection, DbErr};
 pub use consents::ConsentPair;
 pub use database::connect::{InvalidUrl, is_made};
 pub use database::error::StoreError;
-pub use database::fault::{Fault, is_temporary};
+pub use database::fault::{WriteFault, is_temporary};
 pub use database::lock::DatabaseLock;
 pub(crate) use database::permissions::restrict;
 pub use expired::ExpiringRows;
@@ -75,15 +77,15 @@ pub use rooms::row::RoomRow;
 pub use verifications::{CodeOutcome, PendingVerification};
 pub use webhooks::events::TRIED_FOR;
 pub use webhooks::{
-    DeliveryAttempt, DeliveryLease, DueWebhook, EventState, RecordedEvent, Webhook, WebhookChange, WebhookEvent,
+    DeliveryAttempt, DeliveryLease, DueWebhook, EventState, HostWebhook, RecordedEvent, WebhookChange, WebhookEvent,
 };
 
 use database::files::Files;
 use database::monitor::Monitor;
 use database::recycle::Recycle;
 
-use crate::domain::WireOffset;
 use crate::domain::clock::Clock;
+use crate::domain::{HostId, WireOffset};
 use crate::store::metrics::SqlMetrics;
 
 /// Upper bound on the duration of one operation, including its retries and the wait for a connection.
@@ -169,21 +171,28 @@ pub struct Store {
     reader: DatabaseConnection,
     /// Changes the schema. Its statements have no time limit.
     schema: DatabaseConnection,
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
     /// See [`Store::with_clock`].
     clock: Option<Arc<dyn Clock>>,
     /// See [`Store::with_wire`].
     wire: WireOffset,
 }
 
+/// Cached lengths of long lists, by host and filter, for one minute.
+type RoomCountCache = moka::future::Cache<(HostId, RoomFilter), u64>;
+
+fn room_count_cache() -> RoomCountCache {
+    moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(60)).build()
+}
+
 /// State that the clones of a store share, besides their connections.
 #[derive(Debug)]
-struct Shared {
+struct StoreState {
     monitor: Monitor,
     recycle: Arc<Recycle>,
     /// `None` unless the database is SQLite.
     files: Option<Arc<Files>>,
-    room_counts: rooms::list::RoomCountCache,
+    room_counts: RoomCountCache,
     metrics: SqlMetrics,
 }
 

@@ -10,7 +10,7 @@ use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, is_email};
 use super::temporary::temporary_hash;
 use super::{Accounts, Fault};
 use crate::domain::{Host, HostId};
-use crate::outbound::mail::{Email, Language};
+use crate::outbound::mail::{EmailContent, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Credentials, DeactivatedBy, PasswordReplacement, StoreError, TemporaryPassword};
 
@@ -19,7 +19,7 @@ const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
 
 /// What an e-mailed password is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recovery {
+pub enum RecoveryKind {
     /// Access to an active account.
     Password,
     /// Reactivation of an account that its host deactivated.
@@ -62,7 +62,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn mail_password(&self, email: &str, recovery: Recovery, language: Language) -> Result<(), Fault> {
+    pub async fn mail_password(&self, email: &str, recovery: RecoveryKind, language: Language) -> Result<(), Fault> {
         if !is_email(email) {
             return Ok(());
         }
@@ -71,11 +71,11 @@ impl Accounts {
         let password = self.temporary_password(known.as_ref(), now);
         let temporary = TemporaryPassword { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
         let letter = match recovery {
-            Recovery::Password => Email::PasswordReset { password },
-            Recovery::Account => Email::AccountRestore { password },
+            RecoveryKind::Password => EmailContent::PasswordReset { password },
+            RecoveryKind::Account => EmailContent::AccountRestore { password },
         };
         let mail = self.letter(&letter, email, language, temporary.until)?;
-        let is_deleted = recovery == Recovery::Account;
+        let is_deleted = recovery == RecoveryKind::Account;
         self.store.passwords().mail_temporary(email, is_deleted, &temporary, &mail, now).await?;
         self.mail.wake();
         Ok(())

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::rules::{self, is_email};
 use super::{Accounts, CreateHostError, Fault, NewAccount, hex};
 use crate::domain::Host;
-use crate::outbound::mail::{Email, Language};
+use crate::outbound::mail::{EmailContent, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{CodeOutcome, PendingVerification, StoreError};
 
@@ -126,7 +126,7 @@ impl Accounts {
             email: progress.email.clone(),
             expires_at: until,
         };
-        let mail = self.letter(&Email::Verification { code }, &progress.email, language, until)?;
+        let mail = self.letter(&EmailContent::Verification { code }, &progress.email, language, until)?;
         self.store.verifications().begin(&verification, &mail, now).await?;
         self.mail.wake();
         Ok(self.progress_token(&progress.email, Some(ticket), progress.exp)?)

@@ -85,10 +85,10 @@ pub struct Redis {
     node: NodeId,
     partitions: u16,
     ended: CancellationToken,
-    shared: Arc<Shared>,
+    shared: Arc<RedisState>,
 }
 
-struct Shared {
+struct RedisState {
     lease: Mutex<NodeLease>,
     ownership: Ownership,
     scripts: nodes::NodeScripts,
@@ -131,7 +131,7 @@ impl Redis {
             let count = metrics.reconnects.get(client).clone();
             tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(count, events)));
         }
-        let shared = Shared {
+        let shared = RedisState {
             lease: Mutex::new(NodeLease::of(node)),
             ownership: Ownership::default(),
             scripts: nodes::NodeScripts::default(),

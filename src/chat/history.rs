@@ -6,16 +6,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::backend::broker::{LogEntry, RecentLog, RoomStates};
 use crate::backend::{Backend, Unavailable};
 pub use crate::domain::RoomKey;
-use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
+use crate::domain::{ChatroomId, Message, RoomName, Seq};
 use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 
 mod conversation;
+mod find;
 mod join_frame;
 
 pub use join_frame::JoinFrame;
@@ -269,79 +268,6 @@ impl History {
         Ok(status.is_some_and(|status| status.seq <= seq))
     }
 
-    /// Returns the sequence number of the message to which a `request` with the wall clock `shown` refers (SPEC 4): the
-    /// oldest message sent to this socket, if it has that wall clock; else the oldest message that has it; else the
-    /// first message accepted at or after `instant`. Returns `None` if all messages are older.
-    ///
-    /// # Errors
-    /// If the broker or SQL could not be read.
-    pub async fn find(
-        &self,
-        room: RoomKey,
-        shown: &WallClock,
-        oldest_sent: Option<Seq>,
-        instant: Option<chrono::DateTime<chrono::Utc>>,
-    ) -> Result<Option<Seq>, HistoryError> {
-        if let Some(oldest) = oldest_sent {
-            let entry = self.before(room, oldest.saturating_add(1)).await?.into_iter().next();
-            if entry.is_some_and(|entry| entry.seq == oldest && bears(&entry.frame, shown)) {
-                return Ok(Some(oldest));
-            }
-        }
-        // Messages in SQL are older than those that only the log has. The archiver moves messages from the log to SQL
-        // concurrently: if it has, SQL is read again.
-        let archived = self.archived(room).await?;
-        if let Some(seq) = self.store.messages().seq_of_datetime(room, shown.whole_seconds()).await? {
-            return Ok(Some(seq));
-        }
-        let Some(archived) = archived else {
-            return Ok(match instant {
-                Some(instant) => self.store.messages().seq_accepted_at(room, instant).await?,
-                None => None,
-            });
-        };
-        let fresh = self.scan(room, archived, shown, instant).await?;
-        if self.archived(room).await? != Some(archived)
-            && let Some(seq) = self.store.messages().seq_of_datetime(room, shown.whole_seconds()).await?
-        {
-            return Ok(Some(seq));
-        }
-        if fresh.bears.is_some() {
-            return Ok(fresh.bears);
-        }
-        let Some(instant) = instant else { return Ok(None) };
-        Ok(self.store.messages().seq_accepted_at(room, instant).await?.or(fresh.accepted))
-    }
-
-    /// Searches the log after a sequence number for the first message with a wall clock, and for the first one accepted
-    /// at or after `instant`. Holds one read of the log in memory.
-    async fn scan(
-        &self,
-        room: RoomKey,
-        after: Seq,
-        shown: &WallClock,
-        instant: Option<chrono::DateTime<chrono::Utc>>,
-    ) -> Result<Found, HistoryError> {
-        let (mut at, mut mean, mut found) = (after, None, Found::default());
-        let Some(recent) = &self.recent else { return Ok(found) };
-        loop {
-            let count = count_within(FRAME_BYTES, mean, SCAN);
-            let log = recent.log_after(room.name, at, count).await?;
-            for entry in &log {
-                if found.accepted.is_none() && instant.is_some_and(|instant| entry.accepted_at >= instant) {
-                    found.accepted = Some(entry.seq);
-                }
-                if bears(&entry.frame, shown) {
-                    return Ok(Found { bears: Some(entry.seq), ..found });
-                }
-            }
-            if log.len() < count {
-                return Ok(found);
-            }
-            (at, mean) = (log.last().map_or(at, |entry| entry.seq), mean_size(&log));
-        }
-    }
-
     /// Returns the number of messages in a room and one page by offset from the newest (SPEC 3, `chat-messages`). The
     /// page ends before it would exceed 1 MiB.
     ///
@@ -390,13 +316,6 @@ impl History {
         }
         Ok(self.states.status(&[room.name]).await?.into_iter().flatten().next().map(|status| status.archived))
     }
-}
-
-/// Sequence numbers found by a scan of the log.
-#[derive(Debug, Default)]
-struct Found {
-    bears: Option<Seq>,
-    accepted: Option<Seq>,
 }
 
 /// Returns the sequence numbers in a room's log after `after`, ascending; stops once there are `most` or more. Holds
@@ -451,11 +370,6 @@ fn bound(entries: &mut Vec<LogEntry>) {
 fn read_frame(chatroom: ChatroomId, entry: &LogEntry) -> Option<Message> {
     let stored: StoredFrame<'_> = serde_json::from_slice(&entry.frame).ok()?;
     stored.into_message(chatroom, entry.accepted_at)
-}
-
-fn bears(frame: &Bytes, shown: &WallClock) -> bool {
-    serde_json::from_slice::<StoredFrame<'_>>(frame)
-        .is_ok_and(|stored| stored.datetime.get(..19) == Some(shown.whole_seconds()))
 }
 
 #[cfg(test)]

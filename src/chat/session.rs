@@ -32,7 +32,7 @@ mod throttle;
 pub use chat::ChatSession;
 pub use status::StatusSession;
 pub use throttle::Rate;
-pub(crate) use throttle::Throttle;
+pub(crate) use throttle::TokenBucket;
 
 /// Parameters that a client sends when it connects.
 #[derive(Clone, Debug, Default)]

@@ -16,7 +16,7 @@ use lettre::{AsyncSmtpTransport, Tokio1Executor};
 
 use super::{FAILED, Failure, block_on, init_command_logging, migrate, print_line};
 use crate::domain::clock::Chance;
-use crate::node::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
+use crate::node::config::{Config, LimitConfig, Mode, ServeArgs, SmtpUrl};
 use crate::outbound::media::{Media, MediaLocation};
 use crate::store::Store;
 
@@ -112,7 +112,7 @@ fn configuration(config: &Config) -> Vec<Finding> {
             config.media
         )));
     }
-    if config.limits == Limits::off(config.limits.frame_bytes, config.limits.joins_waiting) {
+    if config.limits == LimitConfig::off(config.limits.frame_bytes, config.limits.joins_waiting) {
         findings.push(Finding::risky("--limits: off, so no client is limited"));
     }
     if config.smtp_url.is_none() {

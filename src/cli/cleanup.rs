@@ -6,7 +6,7 @@ use super::{FAILED, Failure, block_on, init_command_logging, open_existing_store
 use crate::domain::clock::Chance;
 use crate::node::Cleaner;
 use crate::node::config::{self, DutyArgs, Hidden, StoreArgs};
-use crate::node::jobs::{Entry, JobError, TABLE};
+use crate::node::jobs::{JobEntry, JobError, TABLE};
 use crate::node::telemetry;
 
 /// Help text: use while nodes are running.
@@ -56,7 +56,7 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
     })
 }
 
-async fn count(cleaner: &Cleaner) -> Vec<(&'static Entry, Result<u64, JobError>)> {
+async fn count(cleaner: &Cleaner) -> Vec<(&'static JobEntry, Result<u64, JobError>)> {
     let mut outcomes = Vec::with_capacity(TABLE.len());
     for entry in &TABLE {
         outcomes.push((entry, cleaner.jobs().count(entry.job).await));

@@ -34,11 +34,11 @@ pub struct Trace {
 
 impl Trace {
     /// Starts a child span. Returns `None` if this process exports no traces.
-    pub fn child(self, name: &'static str) -> Option<Span> {
+    pub fn child(self, name: &'static str) -> Option<TraceSpan> {
         let tracer = TRACER.get()?;
         let parent = SpanContext::new(self.trace, self.span, TraceFlags::SAMPLED, true, TraceState::NONE);
         let parent = Context::new().with_remote_span_context(parent);
-        Span::of(tracer.build_with_context(tracer.span_builder(name).with_kind(SpanKind::Internal), &parent))
+        TraceSpan::of(tracer.build_with_context(tracer.span_builder(name).with_kind(SpanKind::Internal), &parent))
     }
 }
 
@@ -75,9 +75,9 @@ impl FromStr for Trace {
 
 /// Span in progress; ends when dropped.
 #[derive(Debug)]
-pub struct Span(Box<opentelemetry::global::BoxedSpan>);
+pub struct TraceSpan(Box<opentelemetry::global::BoxedSpan>);
 
-impl Span {
+impl TraceSpan {
     /// Starts a trace. Returns `None` if traces are disabled or this one is not sampled.
     pub fn root(name: &'static str) -> Option<Self> {
         let tracer = TRACER.get()?;
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn nobody_takes_traces_unless_told_to() {
-        assert!(Span::root("message").is_none());
+        assert!(TraceSpan::root("message").is_none());
         let trace: Trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
         assert!(trace.child("message").is_none());
     }

@@ -99,7 +99,7 @@ impl FromStr for EventKinds {
 
 /// Why a room was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
+pub enum CloseCause {
     /// Closed by the host.
     Host,
     /// Closed after a period without messages.
@@ -108,7 +108,7 @@ pub enum Closing {
     Deleted,
 }
 
-impl Closing {
+impl CloseCause {
     /// Returns the name used on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use warp::reply::Response;
 
 use crate::accounts::limits::Trial;
 use crate::accounts::metrics::LoginOutcome;
-use crate::accounts::{AuthError, LoginError, PasswordChangeError, Recovery, Source};
+use crate::accounts::{AuthError, LoginError, PasswordChangeError, RecoveryKind, Source};
 use crate::protocol::api::{
     Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, RequestBody as _,
     User,
@@ -96,7 +96,7 @@ async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeErro
 pub(super) async fn mail_password(
     app: &HttpContext,
     request: &mut Request,
-    recovery: Recovery,
+    recovery: RecoveryKind,
 ) -> Result<Response, ApiError> {
     let asked = EmailRequest::read(&request.json().await?)?;
     app.limits.mail_from(request.client).await?;

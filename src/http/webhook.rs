@@ -4,7 +4,7 @@ use http::StatusCode;
 use warp::reply::Response;
 
 use crate::accounts::Fault;
-use crate::outbound::webhooks::{RecordedEvent, Webhook as StoredWebhook, WebhookChange};
+use crate::outbound::webhooks::{HostWebhook, RecordedEvent, WebhookChange};
 use crate::protocol::api::{
     RequestBody as _, Webhook, WebhookDeliveries, WebhookDelivery, WebhookRequest, WebhookSecretRequest, WebhookTest,
 };
@@ -65,7 +65,7 @@ pub(super) async fn list_deliveries(app: &HttpContext, request: &Request, id: i6
 }
 
 /// Builds the response for a webhook. The secret is included only by the call that creates it.
-fn shown(webhook: &StoredWebhook, with_secret: bool) -> Webhook<'_> {
+fn shown(webhook: &HostWebhook, with_secret: bool) -> Webhook<'_> {
     Webhook {
         url: &webhook.url,
         events: webhook.events.iter().map(|kind| kind.as_str()).collect(),

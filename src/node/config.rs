@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs, TraceArgs};
-pub use limits::{Cap, LimitArgs, Limits};
+pub use limits::{Cap, LimitArgs, LimitConfig};
 pub use mode::{DEFAULT_DATA_DIR, Mode, database, stores};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
@@ -117,7 +117,7 @@ pub struct Config {
     /// Fraction of messages that are traced, from 0 to 1.
     pub trace_ratio: f64,
     /// Limits per client.
-    pub limits: Limits,
+    pub limits: LimitConfig,
     /// Host of the page at `/demo`; set by `pintalk demo` only.
     pub demo: Option<DemoHost>,
 }
@@ -169,7 +169,7 @@ impl Config {
             log_format: args.log.log_format,
             otlp_endpoint: otlp_endpoint(args.traces.otlp_endpoint)?,
             trace_ratio: args.traces.trace_ratio.0,
-            limits: Limits::from(&args.limits),
+            limits: LimitConfig::from(&args.limits),
             demo: None,
         })
     }
@@ -201,7 +201,7 @@ impl Config {
                  folder; set s3://bucket/prefix"
             );
         }
-        if self.limits == Limits::off(self.limits.frame_bytes, self.limits.joins_waiting) {
+        if self.limits == LimitConfig::off(self.limits.frame_bytes, self.limits.joins_waiting) {
             tracing::warn!("--limits is off: clients are not limited; use this for load tests only");
         }
     }

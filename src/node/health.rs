@@ -11,7 +11,7 @@ use crate::backend::shutdown::Shutdown;
 use crate::domain::metric::StoreKind;
 use crate::http::{Health, Readiness};
 use crate::node::metrics::HealthMetrics;
-use crate::store::Fault;
+use crate::store::WriteFault;
 
 /// State that the tasks of a node report. Clones share it.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ struct Facts {
     started: AtomicBool,
     broker: AtomicBool,
     /// Fault that prevents writes to SQL, if any.
-    sql: Mutex<Option<Fault>>,
+    sql: Mutex<Option<WriteFault>>,
     /// Why Redis must not be used or rejects writes, if so.
     refusal: Mutex<Option<String>>,
     suspended: AtomicBool,
@@ -65,7 +65,7 @@ impl NodeHealth {
     }
 
     /// Records why SQL cannot be written, or that it can. A cluster node continues without SQL.
-    pub(super) fn set_sql(&self, fault: Option<Fault>) {
+    pub(super) fn set_sql(&self, fault: Option<WriteFault>) {
         *self.facts.sql.lock() = fault;
         self.show();
     }

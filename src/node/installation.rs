@@ -1,9 +1,8 @@
 //! Installation checks at the start of a node: the mode recorded in the database, and the owner of the Redis.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::start::StartError;
+use super::error::{ModeMismatch, StartError};
 use super::{App, AppError, START_RETRY, earlier};
 use crate::backend::Unavailable;
 use crate::backend::redis::{Owner, Redis};
@@ -14,28 +13,6 @@ use crate::store::{Installation, InstallationMode, Store, StoreError};
 /// Waiting time before an empty Redis is claimed. If a leader runs on another Redis, it raises the generation in SQL
 /// meanwhile.
 const OTHER_LEADER: Duration = Duration::from_secs(12);
-
-/// A node was started in another mode than the database records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ModeMismatch {
-    /// Mode recorded in the database.
-    pub recorded: InstallationMode,
-}
-
-impl fmt::Display for ModeMismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.recorded {
-            InstallationMode::Cluster => {
-                "--redis-url: is required, as a cluster serves this database; stop the cluster and run `pintalk migrate mode \
-                 single` to serve it by one node"
-            }
-            InstallationMode::Single => {
-                "--redis-url: must not be given, as a single node serves this database; stop it and run `pintalk migrate mode \
-                 cluster` to serve it by a cluster"
-            }
-        })
-    }
-}
 
 impl Mode {
     /// Returns the installation mode that corresponds to this configuration.

@@ -25,7 +25,7 @@ use crate::store::{PurgedRoom, Store, StoreError};
 
 mod table;
 
-pub use table::{Entry, Job, TABLE};
+pub use table::{Job, JobEntry, TABLE};
 
 /// Interval at which the leader checks which jobs are due.
 const TICK: Duration = Duration::from_secs(1);
@@ -69,14 +69,14 @@ pub enum JobError {
 
 /// Result of one step of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Step {
+struct JobStep {
     /// Number of rows changed.
     rows: u64,
     /// Whether more rows may be due.
     more: bool,
 }
 
-impl Step {
+impl JobStep {
     /// Result of a step with a limit of `batch` rows: a full batch may not have been the last.
     fn of(rows: u64, batch: u64) -> Self {
         Self { rows, more: rows >= batch }
@@ -172,7 +172,7 @@ impl Jobs {
     ///
     /// # Errors
     /// Per job; a failure does not prevent the others.
-    pub async fn run_once(&self) -> Vec<(&'static Entry, Result<u64, JobError>)> {
+    pub async fn run_once(&self) -> Vec<(&'static JobEntry, Result<u64, JobError>)> {
         let mut outcomes = Vec::with_capacity(TABLE.len());
         for entry in &TABLE {
             outcomes.push((entry, self.run_job(entry, || true).await));
@@ -180,7 +180,7 @@ impl Jobs {
         outcomes
     }
 
-    fn log(&self, entry: &Entry, outcome: Result<u64, JobError>) {
+    fn log(&self, entry: &JobEntry, outcome: Result<u64, JobError>) {
         match outcome {
             Ok(0) => {}
             Ok(rows) => tracing::info!(duty = entry.name, rows, "job finished"),
@@ -189,13 +189,13 @@ impl Jobs {
     }
 
     /// Runs the steps of one job while `may_continue` returns true.
-    async fn run_job(&self, entry: &Entry, may_continue: impl Fn() -> bool) -> Result<u64, JobError> {
+    async fn run_job(&self, entry: &JobEntry, may_continue: impl Fn() -> bool) -> Result<u64, JobError> {
         let began = Instant::now();
         let (mut last_room, mut total) = (None, 0);
         let outcome = loop {
             let step_began = Instant::now();
             match self.step(entry, &mut last_room).await {
-                Ok(Step { rows, more }) => {
+                Ok(JobStep { rows, more }) => {
                     self.metrics.rows.find(JobName(entry.name)).increment(rows);
                     total += rows;
                     if !more || !may_continue() {
@@ -217,7 +217,7 @@ impl Jobs {
         outcome
     }
 
-    async fn step(&self, entry: &Entry, last_room: &mut Option<Room>) -> Result<Step, JobError> {
+    async fn step(&self, entry: &JobEntry, last_room: &mut Option<Room>) -> Result<JobStep, JobError> {
         let (batch, now) = (entry.batch, self.clock.now());
         // Checked after the clock was read; see `Agreement`.
         if !self.clocks.holds() {
@@ -226,11 +226,11 @@ impl Jobs {
         match entry.job {
             Job::DeleteEmpty => self.delete_empty(last_room, now, batch).await,
             Job::CloseIdle => self.close_idle(last_room, now, batch).await,
-            Job::Purge => Ok(Step::of(self.store.retention().purge(self.closed_before(now), batch).await?, batch)),
+            Job::Purge => Ok(JobStep::of(self.store.retention().purge(self.closed_before(now), batch).await?, batch)),
             Job::DeleteMessages => self.delete_messages(batch).await,
-            Job::GiveUpEvents => Ok(Step::of(self.store.webhooks().give_up_events(now, batch).await?, batch)),
-            Job::Forget(what) => Ok(Step::of(self.store.expired().delete(what, now - KEPT, batch).await?, batch)),
-            Job::AdoptOrphans => Ok(Step { rows: self.orphans(true).await?, more: false }),
+            Job::GiveUpEvents => Ok(JobStep::of(self.store.webhooks().give_up_events(now, batch).await?, batch)),
+            Job::Forget(what) => Ok(JobStep::of(self.store.expired().delete(what, now - KEPT, batch).await?, batch)),
+            Job::AdoptOrphans => Ok(JobStep { rows: self.orphans(true).await?, more: false }),
         }
     }
 
@@ -285,8 +285,8 @@ impl Jobs {
         last_room: &mut Option<Room>,
         now: DateTime<Utc>,
         batch: u64,
-    ) -> Result<Step, JobError> {
-        let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
+    ) -> Result<JobStep, JobError> {
+        let Some(since) = self.idle_since(now) else { return Ok(JobStep::of(0, batch)) };
         let rooms = self.store.rooms().empty(since, last_room.as_ref(), batch).await?;
         let (found, mut deleted) = (rooms.len() as u64, 0);
         for room in &rooms {
@@ -303,12 +303,17 @@ impl Jobs {
             }
         }
         *last_room = rooms.into_iter().last().or(last_room.take());
-        Ok(Step { rows: deleted, more: found >= batch })
+        Ok(JobStep { rows: deleted, more: found >= batch })
     }
 
     /// Closes idle rooms, as their hosts could.
-    async fn close_idle(&self, last_room: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, JobError> {
-        let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
+    async fn close_idle(
+        &self,
+        last_room: &mut Option<Room>,
+        now: DateTime<Utc>,
+        batch: u64,
+    ) -> Result<JobStep, JobError> {
+        let Some(since) = self.idle_since(now) else { return Ok(JobStep::of(0, batch)) };
         let rooms = self.store.rooms().idle(since, last_room.as_ref(), batch).await?;
         let (found, mut closed) = (rooms.len() as u64, 0);
         let statuses = match &self.states {
@@ -328,11 +333,11 @@ impl Jobs {
             }
         }
         *last_room = rooms.into_iter().last().or(last_room.take());
-        Ok(Step { rows: closed, more: found >= batch })
+        Ok(JobStep { rows: closed, more: found >= batch })
     }
 
     /// Deletes the message rows of purged rooms.
-    async fn delete_messages(&self, batch: u64) -> Result<Step, JobError> {
+    async fn delete_messages(&self, batch: u64) -> Result<JobStep, JobError> {
         let rooms = self.store.retention().purged(ROOMS_A_STEP).await?;
         let mut more = rooms.len() as u64 == ROOMS_A_STEP;
         let mut deleted = 0;
@@ -345,7 +350,7 @@ impl Jobs {
                 break;
             }
         }
-        Ok(Step { rows: deleted, more })
+        Ok(JobStep { rows: deleted, more })
     }
 
     /// Returns the number of deleted rows, and whether the purge of the room is complete.

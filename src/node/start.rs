@@ -2,37 +2,14 @@
 
 use migration::SchemaState;
 
+use super::error::StartError;
 use super::recovery::{Recoverer, RecoveryError};
 use super::wiring::Node;
 use super::{App, AppError, Lock, START_RETRY, installation};
-use crate::backend::{ClusterPorts, Unavailable};
+use crate::backend::ClusterPorts;
 use crate::chat::archive::Archive;
 use crate::domain::InstallationId;
 use crate::store::is_temporary;
-
-/// Why a step of the start failed.
-pub(super) enum StartError {
-    /// A store is unavailable: the step is repeated.
-    Temporary(String),
-    /// A retry does not help.
-    Fatal(AppError),
-}
-
-impl StartError {
-    /// Returns the text of a temporary error.
-    fn temporary(self) -> Result<String, AppError> {
-        match self {
-            Self::Temporary(error) => Ok(error),
-            Self::Fatal(error) => Err(error),
-        }
-    }
-}
-
-impl From<Unavailable> for StartError {
-    fn from(error: Unavailable) -> Self {
-        Self::Temporary(error.to_string())
-    }
-}
 
 impl App {
     /// Waits for the stores, migrates the schema, locks the database and claims Redis.

@@ -13,7 +13,7 @@ use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
 use crate::chat::relay::SWEEP_INTERVAL;
 use crate::node::clock_skew::Skew;
-use crate::store::{Fault, Store};
+use crate::store::{Store, WriteFault};
 
 /// Interval at which a node renews its lease and checks that the broker responds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
 fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
     let is_broker = !node.backend.is_cluster();
     let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
-    let report = move |fault: Option<Fault>| {
+    let report = move |fault: Option<WriteFault>| {
         health.set_sql(fault);
         if is_broker {
             // A single node accepts messages into SQL.

@@ -8,5 +8,5 @@ mod email;
 mod smtp;
 
 pub use dispatcher::{MailDispatcher, MailWaker};
-pub use email::{Email, Language, RoomText};
+pub use email::{EmailContent, Language, RoomText};
 pub use smtp::{LogSender, MailError, MailSender, SmtpSender};

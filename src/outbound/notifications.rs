@@ -137,10 +137,10 @@ impl Notifier {
         Ok(rooms)
     }
 
-    async fn members(&self, due: impl Iterator<Item = &DueNotification>) -> Result<Members, RoundError> {
+    async fn members(&self, due: impl Iterator<Item = &DueNotification>) -> Result<RoomMembers, RoundError> {
         let names: Vec<RoomName> = due.filter_map(|due| due.room).collect();
         let found = if names.is_empty() { Vec::new() } else { self.states.status(&names).await? };
-        Ok(Members(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
+        Ok(RoomMembers(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
     }
 
     fn writer(&self) -> email::DatedWriter<'_> {
@@ -169,9 +169,9 @@ impl Notifier {
 }
 
 /// Members of rooms, counted over all nodes.
-struct Members(HashMap<RoomName, RoomStatus>);
+struct RoomMembers(HashMap<RoomName, RoomStatus>);
 
-impl Members {
+impl RoomMembers {
     /// Returns whether the recipient is in the room.
     fn include(&self, due: &DueNotification) -> bool {
         let status = due.room.and_then(|room| self.0.get(&room));

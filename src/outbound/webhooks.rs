@@ -26,7 +26,7 @@ mod signature;
 mod url;
 
 pub use self::url::UrlProblem;
-pub use crate::store::{RecordedEvent, Webhook, WebhookChange};
+pub use crate::store::{HostWebhook, RecordedEvent, WebhookChange};
 pub use address::IsAllowed;
 pub use dispatcher::WebhookDispatcher;
 
@@ -77,7 +77,7 @@ impl EventSender {
     }
 
     /// Sends an event once. The attempt succeeded if it has no `problem`.
-    async fn send(&self, webhook: &Webhook, id: &str, body: &str) -> DeliveryAttempt {
+    async fn send(&self, webhook: &HostWebhook, id: &str, body: &str) -> DeliveryAttempt {
         let (began, now) = (Instant::now(), self.now());
         let old = webhook.old_secret.as_ref().filter(|(_, ends_at)| now < *ends_at);
         let secrets = std::iter::once(webhook.secret.as_str()).chain(old.map(|(secret, _)| secret.as_str()));
@@ -119,7 +119,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// Errors of the store.
-    pub async fn show(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
+    pub async fn show(&self, host: HostId) -> Result<Option<HostWebhook>, StoreError> {
         self.store.webhooks().get(host).await
     }
 
@@ -127,7 +127,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`SetError`].
-    pub async fn set(&self, host: HostId, change: WebhookChange) -> Result<(Webhook, bool), SetError> {
+    pub async fn set(&self, host: HostId, change: WebhookChange) -> Result<(HostWebhook, bool), SetError> {
         let url = self.sender.client.check_url(&change.url)?.to_string();
         let change = WebhookChange { url, ..change };
         let secret = signature::new_secret(&self.chance);
@@ -147,7 +147,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// Errors of the store.
-    pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<Webhook>, StoreError> {
+    pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<HostWebhook>, StoreError> {
         let now = self.sender.now();
         let old_ends_at = (!revoke_old).then_some(now + OLD_SECRET_KEPT);
         self.store.webhooks().rotate_secret(host, &signature::new_secret(&self.chance), old_ends_at, now).await

@@ -16,7 +16,7 @@ const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 
 /// Frame that a client may send on a chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inbound {
+pub enum InboundChat {
     /// Message to everyone in the room.
     Message {
         /// Text, never empty.
@@ -87,7 +87,7 @@ struct RawFrame<'a> {
     _is_host: IgnoredAny,
 }
 
-impl Inbound {
+impl InboundChat {
     /// Parses a text frame.
     ///
     /// # Errors

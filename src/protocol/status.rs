@@ -11,7 +11,7 @@ use crate::domain::{RoomName, Seq, Side, WallClock};
 
 /// Frame that a guest or a host may send on a status socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inbound {
+pub enum InboundStatus {
     /// A guest is present and requests the host's online status.
     Online,
     /// Requests a `pong`.
@@ -37,7 +37,7 @@ enum NoticeMessage<'a> {
     Other(IgnoredAny),
 }
 
-impl Inbound {
+impl InboundStatus {
     /// Parses a text frame. Notices from a host are accepted with any content; those from a guest require a `message`.
     ///
     /// # Errors
@@ -128,17 +128,17 @@ mod tests {
     #[test]
     fn guest_requests_status_with_online_and_host_notices_are_ignored() {
         let asked = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:77"}"#;
-        assert_eq!(Inbound::parse(Side::Guest, asked), Ok(Inbound::Online));
-        assert_eq!(Inbound::parse(Side::Host, asked), Ok(Inbound::Ignored));
+        assert_eq!(InboundStatus::parse(Side::Guest, asked), Ok(InboundStatus::Online));
+        assert_eq!(InboundStatus::parse(Side::Host, asked), Ok(InboundStatus::Ignored));
         let seeds_own = r#"{"type":"notice","is_host":true,"status":"online","datetime":"2023-03-23T12:22:12"}"#;
-        assert_eq!(Inbound::parse(Side::Host, seeds_own), Ok(Inbound::Ignored));
-        assert!(Inbound::parse(Side::Guest, seeds_own).is_err());
+        assert_eq!(InboundStatus::parse(Side::Host, seeds_own), Ok(InboundStatus::Ignored));
+        assert!(InboundStatus::parse(Side::Guest, seeds_own).is_err());
         let odd = r#"{"type":"notice","message":{"ping":["ping"]}}"#;
-        assert_eq!(Inbound::parse(Side::Host, odd), Ok(Inbound::Ignored));
-        assert!(Inbound::parse(Side::Guest, odd).is_err());
+        assert_eq!(InboundStatus::parse(Side::Host, odd), Ok(InboundStatus::Ignored));
+        assert!(InboundStatus::parse(Side::Guest, odd).is_err());
         for bad in ["", "[]", "{}", r#"{"type":"chat_message","message":"ping"}"#] {
-            assert!(Inbound::parse(Side::Guest, bad).is_err(), "{bad}");
-            assert!(Inbound::parse(Side::Host, bad).is_err(), "{bad}");
+            assert!(InboundStatus::parse(Side::Guest, bad).is_err(), "{bad}");
+            assert!(InboundStatus::parse(Side::Host, bad).is_err(), "{bad}");
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
             (Side::Host, r#"{"message":"p\u0069ng","type":"notice"}"#),
         ];
         for (side, text) in side_and_text {
-            assert_eq!(Inbound::parse(side, text), Ok(Inbound::Ping), "{text}");
+            assert_eq!(InboundStatus::parse(side, text), Ok(InboundStatus::Ping), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::domain::{ChatroomId, Closing, EventKind, Message, RoomName, Seq, WallClock, WireOffset};
+use crate::domain::{ChatroomId, CloseCause, EventKind, Message, RoomName, Seq, WallClock, WireOffset};
 
 /// Kind of the test event, which only checks that the receiver answers.
 pub const PING: &str = "ping";
@@ -121,7 +121,7 @@ fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
 }
 
 /// Encodes `room.closed`. `version` is the state version after the change.
-pub fn room_closed(room: EventRoom<'_>, version: u64, why: Closing, at: DateTime<Utc>) -> String {
+pub fn room_closed(room: EventRoom<'_>, version: u64, why: CloseCause, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomClosed.id(room.id, version);
     let data = RoomClosed { room, reason: why.as_str() };
     write(&EventBody { id: &id, kind: EventKind::RoomClosed.as_str(), created_at: at, data })
@@ -179,7 +179,7 @@ mod tests {
                             "datetime": "2023-03-23T08:15:77", "acceptedAt": "2023-03-21T03:40:00.178Z"}}})
         );
         assert_eq!(
-            read(&room_closed(room, 4, Closing::Idle, at)),
+            read(&room_closed(room, 4, CloseCause::Idle, at)),
             json!({"id": "evt_3_closed_4", "type": "room.closed", "createdAt": "2023-03-21T03:40:00.178Z",
                    "data": {"room": room_body, "reason": "idle"}})
         );
@@ -187,7 +187,8 @@ mod tests {
             serde_json::from_str(&repaired(message_created(room, &message), WireOffset::default())).unwrap();
         assert_eq!(mended["data"]["message"]["datetime"], "2023-03-21T12:40:00.178");
         let valid = Message { datetime: "2023-03-23T08:15:07".parse().unwrap(), ..message };
-        for body in [message_created(room, &valid), room_created(room, at), room_closed(room, 4, Closing::Idle, at)] {
+        for body in [message_created(room, &valid), room_created(room, at), room_closed(room, 4, CloseCause::Idle, at)]
+        {
             assert_eq!(repaired(body.clone(), WireOffset::default()), body);
         }
         assert_eq!(read(&room_created(room, at))["data"], json!({"room": room_body}));

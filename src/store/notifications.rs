@@ -4,17 +4,16 @@
 
 pub(super) mod digests;
 mod guests;
-pub(super) mod unattended;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::domain::{ChatroomId, Host, HostId, Message, Room, RoomName, Seq, Side, WireOffset};
+use crate::store::counts::SeenThrough;
 use crate::store::entity::{chat_message, chatroom, notification, user, user_config};
 use crate::store::hosts::to_host;
 use crate::store::messages::to_message;
 use crate::store::notifications::digests::HostDigest;
-use crate::store::rooms::counts::SeenThrough;
 use crate::store::{NotificationRepository, OutgoingMail, StoreError, from_column, millis};
 
 /// Maximum number of messages of a room in an e-mail.
@@ -111,7 +110,7 @@ impl NotificationRepository<'_> {
             .filter(
                 Condition::any()
                     .add(notification::Column::DueAt.lte(now))
-                    .add(notification::Column::DueAt.gt(unattended::latest_due(now))),
+                    .add(notification::Column::DueAt.gt(crate::store::unattended::latest_due(now))),
             )
             .order_by_asc(notification::Column::DueAt)
             .limit(most);
@@ -170,12 +169,6 @@ pub(super) fn without_mail(
 
 pub(super) fn is_row((chatroom, to_host): (i64, bool)) -> Condition {
     Condition::all().add(notification::Column::ChatroomId.eq(chatroom)).add(notification::Column::ToHost.eq(to_host))
-}
-
-/// Deletes the notifications of a room that is being deleted.
-pub(super) async fn forget(tx: &DatabaseTransaction, room: ChatroomId) -> Result<(), DbErr> {
-    notification::Entity::delete_many().filter(notification::Column::ChatroomId.eq(room.0)).exec(tx).await?;
-    Ok(())
 }
 
 /// Returns a host whose account is active.

@@ -19,7 +19,7 @@ const DELETE_BATCH: u64 = 1_000;
 
 /// Webhook of a host.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Webhook {
+pub struct HostWebhook {
     /// Owner of the webhook.
     pub host: HostId,
     /// URL that receives the events.
@@ -40,7 +40,7 @@ pub struct Webhook {
     pub updated_at: DateTime<Utc>,
 }
 
-impl std::fmt::Debug for Webhook {
+impl std::fmt::Debug for HostWebhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Webhook").field("host", &self.host).finish_non_exhaustive()
     }
@@ -59,7 +59,7 @@ pub struct WebhookChange {
 
 impl WebhookRepository<'_> {
     /// Returns the webhook of a host.
-    pub async fn get(self, host: HostId) -> Result<Option<Webhook>, StoreError> {
+    pub async fn get(self, host: HostId) -> Result<Option<HostWebhook>, StoreError> {
         let row = self.store.run("webhooks", || webhook::Entity::find_by_id(host.0).one(&self.store.reader)).await?;
         Ok(row.map(to_webhook).transpose()?)
     }
@@ -72,7 +72,7 @@ impl WebhookRepository<'_> {
         change: &WebhookChange,
         secret: &str,
         now: DateTime<Utc>,
-    ) -> Result<(Webhook, bool), StoreError> {
+    ) -> Result<(HostWebhook, bool), StoreError> {
         let now = millis(now);
         let set = || self.store.run("webhooks", || self.set_once(host, change, secret, now));
         let (row, is_new) = match set().await {
@@ -150,7 +150,7 @@ impl WebhookRepository<'_> {
         secret: &str,
         old_ends_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Webhook>, StoreError> {
+    ) -> Result<Option<HostWebhook>, StoreError> {
         let (old_ends_at, now) = (old_ends_at.map(millis), millis(now));
         let row = self.store.run("webhooks", || self.rotate_secret_once(host, secret, old_ends_at, now)).await?;
         Ok(row.map(to_webhook).transpose()?)
@@ -211,7 +211,7 @@ impl WebhookRepository<'_> {
     }
 
     /// Disables a webhook whose receiver returned 410, unless the host has changed the webhook since.
-    pub async fn disable(self, webhook: &Webhook, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn disable(self, webhook: &HostWebhook, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
         self.store
             .run("webhooks", || {
@@ -228,8 +228,8 @@ impl WebhookRepository<'_> {
     }
 }
 
-fn to_webhook(row: webhook::Model) -> Result<Webhook, DbErr> {
-    Ok(Webhook {
+fn to_webhook(row: webhook::Model) -> Result<HostWebhook, DbErr> {
+    Ok(HostWebhook {
         host: HostId(row.host_id),
         events: crate::store::parse_column("webhook.events", &row.events)?,
         url: row.url,

@@ -63,7 +63,7 @@ pub(super) struct Overloaded {
 
 /// Limits and queues of a node's joins.
 pub struct Admission {
-    state: Mutex<State>,
+    state: Mutex<AdmissionState>,
     /// Maximum number of waiting joins.
     max_waiting: usize,
     chance: Chance,
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Admission {
     }
 }
 
-struct State {
+struct AdmissionState {
     running: usize,
     slow: usize,
     queues: [JoinQueue; 2],
@@ -121,7 +121,7 @@ impl Admission {
         let metrics = Arc::<JoinMetrics>::default();
         // Exports the gauge as 0 until a join waits.
         metrics.waiting.increment(0.0);
-        let state = State {
+        let state = AdmissionState {
             running: 0,
             slow: 0,
             queues: [JoinQueue::new(metrics.clone()), JoinQueue::new(metrics)],
@@ -160,7 +160,7 @@ impl Admission {
         JoinPermit { admission: self.clone(), began: Instant::now(), holds: Holds::Running }
     }
 
-    fn overloaded(&self, state: &mut State) -> Overloaded {
+    fn overloaded(&self, state: &mut AdmissionState) -> Overloaded {
         let expected = state.book().max(MIN_RETRY);
         // Randomised by up to half, so that joins refused together do not retry together.
         let spread = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX) / 2;
@@ -191,7 +191,7 @@ impl Admission {
 /// Error: the queue has no place for an arrival.
 struct Full;
 
-impl State {
+impl AdmissionState {
     fn waiting(&self) -> usize {
         self.queues.iter().map(|queue| queue.len).sum()
     }

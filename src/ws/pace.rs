@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::chat::hub::{AddressSlot, Paces, SharedPace};
-use crate::chat::session::{Rate, Throttle};
+use crate::chat::session::{Rate, TokenBucket};
 
 /// Maximum rates of reading, in bytes per second; `None`: unlimited.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,14 +20,14 @@ pub struct ByteRates {
 
 /// Rate limiter of one socket.
 pub(super) struct Pace {
-    socket: Throttle,
+    socket: TokenBucket,
     address: Option<Arc<Paces>>,
     rates: ByteRates,
 }
 
 impl Pace {
     pub(super) fn new(rates: ByteRates, address: Option<&AddressSlot>) -> Self {
-        let socket = Throttle::new(rates.socket, Instant::now());
+        let socket = TokenBucket::new(rates.socket, Instant::now());
         Self { socket, address: address.map(|slot| slot.paces().clone()), rates }
     }
 

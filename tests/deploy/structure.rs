@@ -47,7 +47,9 @@ fn sibling_modules_form_no_cycle() {
     type Siblings<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
     let imports = Modules::of_program().imports();
     let mut families: BTreeMap<&[String], Siblings<'_>> = BTreeMap::new();
-    for (from, to) in &imports {
+    // The two tables of a relation name each other, as SeaORM requires.
+    let is_relation = |module: &ModulePath| module.starts_with(&["store".to_owned(), "entity".to_owned()]);
+    for (from, to) in imports.iter().filter(|(from, to)| !is_relation(from) || !is_relation(to)) {
         let common = from.iter().zip(to).take_while(|(from, to)| from == to).count();
         let example = format!("{} imports {}", from.join("::"), to.join("::"));
         let siblings = families.entry(&from[..common]).or_default();
@@ -81,7 +83,7 @@ fn functions_and_files_stay_small() {
         files.extend((module.lines > 0).then(|| (module.lines, path.join("::"))));
     }
     for (mut sizes, [median, ninth, longest]) in [(functions, [7, 22, 80]), (files, [120, 300, 450])] {
-        sizes.sort();
+        sizes.sort_unstable();
         let at = |tenths: usize| &sizes[(sizes.len() - 1) * tenths / 10];
         assert!(sizes.len() > 200);
         assert!(at(5).0 <= median, "median {:?}", at(5));

@@ -6,7 +6,7 @@ use super::*;
 async fn temporary_password_is_valid_beside_the_old_one_until_it_is_used() {
     with_a_host(|setup| async move {
         let accounts = &setup.accounts;
-        accounts.mail_password("DEV@shop.example", Recovery::Password, Language::English).await.unwrap();
+        accounts.mail_password("DEV@shop.example", RecoveryKind::Password, Language::English).await.unwrap();
         let (to, password) = setup.mailed().await.unwrap();
         assert_eq!(to, "dev@shop.example");
         let old = setup.log_in().await;
@@ -24,7 +24,7 @@ async fn repeated_request_keeps_the_temporary_password() {
     with_a_host(|setup| async move {
         let (accounts, minute) = (&setup.accounts, Duration::from_secs(60));
         let ask = async || {
-            accounts.mail_password("dev@shop.example", Recovery::Password, Language::Korean).await.unwrap();
+            accounts.mail_password("dev@shop.example", RecoveryKind::Password, Language::Korean).await.unwrap();
             setup.mailed().await.unwrap().1
         };
         // The clock starts at 22:13, so that the date changes during the test.
@@ -47,15 +47,15 @@ async fn repeated_request_keeps_the_temporary_password() {
 async fn temporary_password_expires_after_an_hour_and_reveals_no_account() {
     with_a_host(|setup| async move {
         let accounts = &setup.accounts;
-        accounts.mail_password("dev@shop.example", Recovery::Password, Language::Korean).await.unwrap();
+        accounts.mail_password("dev@shop.example", RecoveryKind::Password, Language::Korean).await.unwrap();
         let (_, password) = setup.mailed().await.unwrap();
         setup.clock.advance(Duration::from_secs(3_600));
         assert!(accounts.login("dev@shop.example", &password).await.is_err());
         for (email, recovery) in [
-            ("who@shop.example", Recovery::Password),
-            ("who@shop.example", Recovery::Account),
-            ("dev@shop.example", Recovery::Account),
-            ("nonsense", Recovery::Password),
+            ("who@shop.example", RecoveryKind::Password),
+            ("who@shop.example", RecoveryKind::Account),
+            ("dev@shop.example", RecoveryKind::Account),
+            ("nonsense", RecoveryKind::Password),
         ] {
             assert_eq!(accounts.mail_password(email, recovery, Language::Korean).await, Ok(()));
             assert_eq!(setup.mailed().await, None, "{email} {recovery:?}");
@@ -76,9 +76,9 @@ async fn deactivated_host_is_logged_out_everywhere_and_restored_by_email() {
         assert!(setup.announced.lock().unwrap().contains(&Control::HostDisabled { host: setup.host.id }));
         assert_eq!(accounts.login("dev@shop.example", "pass word").await.err(), Some(LoginError::Deactivated));
         assert_eq!(accounts.login("dev@shop.example", "another").await.err(), Some(LoginError::WrongCredentials));
-        accounts.mail_password("dev@shop.example", Recovery::Password, Language::Korean).await.unwrap();
+        accounts.mail_password("dev@shop.example", RecoveryKind::Password, Language::Korean).await.unwrap();
         assert_eq!(setup.mailed().await, None, "an account that has ended is restored, not reset");
-        accounts.mail_password("dev@shop.example", Recovery::Account, Language::Korean).await.unwrap();
+        accounts.mail_password("dev@shop.example", RecoveryKind::Account, Language::Korean).await.unwrap();
         let (_, password) = setup.mailed().await.unwrap();
         let login = accounts.login("dev@shop.example", &password).await.unwrap();
         assert!(!login.host.is_deleted && login.host.deleted_at.is_none());

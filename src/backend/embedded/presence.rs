@@ -15,14 +15,14 @@ use crate::domain::HostUuid;
 /// Driver of [`Presence`] for a single node.
 #[derive(Default)]
 pub struct MemoryPresence {
-    known: Mutex<Known>,
+    known: Mutex<OnlineHosts>,
     sink: OnceLock<Arc<dyn PresenceSink>>,
     metrics: PresenceMetrics,
 }
 
 /// Online hosts with the version of their status, and the newest version of all.
 #[derive(Debug, Default)]
-struct Known {
+struct OnlineHosts {
     online: HashMap<HostUuid, u64>,
     version: u64,
 }

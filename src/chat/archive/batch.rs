@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::ArchiveError;
 use super::archiver::Archiver;
 use crate::backend::broker::queue::{ArchiveLease, ArchivedMark, QueueEntry};
-use crate::domain::trace::Span;
+use crate::domain::trace::TraceSpan;
 use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, BatchRoom, StoreError};
@@ -70,7 +70,8 @@ impl Archiver {
         lease: &ArchiveLease,
         batch: &[(QueueEntry, Message)],
     ) -> Result<(Archived, usize), ArchiveError> {
-        let spans: Vec<Span> = batch.iter().filter_map(|(entry, _)| entry.trace?.child("archive.commit")).collect();
+        let spans: Vec<TraceSpan> =
+            batch.iter().filter_map(|(entry, _)| entry.trace?.child("archive.commit")).collect();
         let committed = self.commit(batch).await;
         for mut span in spans {
             span.note("pintalk.batch", batch.len() as i64);

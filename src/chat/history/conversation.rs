@@ -24,7 +24,7 @@ enum Phase {
     Over,
 }
 
-struct Reading {
+struct ConversationReader {
     history: History,
     room: RoomKey,
     after: Seq,
@@ -38,7 +38,7 @@ struct Reading {
 impl History {
     /// Streams all messages, ascending, in parts.
     pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
-        let reading = Reading {
+        let reading = ConversationReader {
             history: self.clone(),
             room,
             after: 0,
@@ -52,7 +52,7 @@ impl History {
     }
 }
 
-impl Reading {
+impl ConversationReader {
     /// Fails if the room was deleted or purged during the stream, because the conversation would be incomplete.
     async fn is_whole(&self) -> Result<(), HistoryError> {
         let room = self.history.store.rooms().get(self.room.chatroom).await?;

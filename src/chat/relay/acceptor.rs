@@ -19,7 +19,7 @@ use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::metrics::{GapReason, MessageResult, RelayMetrics};
 use crate::chat::rooms::Rooms;
-use crate::domain::trace::Span;
+use crate::domain::trace::TraceSpan;
 use crate::domain::{RoomName, Seq};
 use crate::protocol::{Close, frame};
 
@@ -79,8 +79,8 @@ impl Acceptor {
 
     pub(super) fn submit(&self, connection: Arc<Connection>, mut submission: Submission) {
         connection.submitted(submission.head.len() as u32);
-        let span = Span::root("message.accept");
-        submission.trace = span.as_ref().map(Span::trace);
+        let span = TraceSpan::root("message.accept");
+        submission.trace = span.as_ref().map(TraceSpan::trace);
         let (since, sent) = (Instant::now(), connection.sent());
         self.0.bytes.fetch_add(submission.head.len(), Ordering::Relaxed);
         self.0.queue.lock().push_back(Pending { connection, submission, since, sent, tried: false, span });
@@ -188,7 +188,7 @@ impl Worker {
             return;
         }
         let began = Instant::now();
-        let calls: Vec<Span> =
+        let calls: Vec<TraceSpan> =
             batch.iter().filter_map(|pending| pending.submission.trace?.child("broker.accept")).collect();
         let answer = {
             let batch: Vec<&Submission> = batch.iter().map(|pending| &pending.submission).collect();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::throttle::{ONLINE_COST, REQUEST_COST, Throttle};
+use super::throttle::{ONLINE_COST, REQUEST_COST, TokenBucket};
 use super::{ReadReadiness, Sessions, Work, run};
 use crate::accounts::limits::HostBudget;
 use crate::backend::broker::Submission;
@@ -15,7 +15,7 @@ use crate::chat::hub::Connection;
 use crate::chat::metrics::MessageResult;
 use crate::domain::{Host, HostUuid, MessageId, RoomChange, Side, WallClock};
 use crate::protocol::Close;
-use crate::protocol::chat::{Before, Inbound, Notice, message_head, read_frame, typing_frame};
+use crate::protocol::chat::{Before, InboundChat, Notice, message_head, read_frame, typing_frame};
 use crate::protocol::frame;
 use crate::protocol::status::status_frame;
 
@@ -37,7 +37,7 @@ pub struct ChatSession {
     context: Arc<Sessions>,
     guard: RoomGuard,
     host: HostUuid,
-    throttle: Throttle,
+    throttle: TokenBucket,
     budget: Option<HostBudget>,
     /// Requested page that is not read yet. At most one page per socket is in memory.
     wanted: Option<Before>,
@@ -57,7 +57,7 @@ impl std::fmt::Debug for ChatSession {
 
 impl ChatSession {
     fn new(context: Arc<Sessions>, guard: RoomGuard, host: &Host, replaying: bool) -> Self {
-        let throttle = Throttle::new(context.limits.rate, Instant::now());
+        let throttle = TokenBucket::new(context.limits.rate, Instant::now());
         let budget = context.budgets.of(host.id, guard.connection.side());
         guard.note_visit();
         Self {
@@ -95,13 +95,13 @@ impl ChatSession {
 
     pub(super) fn receive(&mut self, text: &str) -> Result<(), Close> {
         self.throttle.take(Instant::now());
-        match Inbound::parse(text).map_err(Close::BadForm)? {
-            Inbound::Message { text, datetime, id } => self.submit(text, datetime, id)?,
-            Inbound::Request(before) => {
+        match InboundChat::parse(text).map_err(Close::BadForm)? {
+            InboundChat::Message { text, datetime, id } => self.submit(text, datetime, id)?,
+            InboundChat::Request(before) => {
                 self.throttle.take_many(Instant::now(), REQUEST_COST - 1);
                 self.wanted = Some(before);
             }
-            Inbound::Notice(notice) => return self.notice(notice),
+            InboundChat::Notice(notice) => return self.notice(notice),
         }
         Ok(())
     }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::throttle::{ONLINE_COST, Throttle};
+use super::throttle::{ONLINE_COST, TokenBucket};
 use super::{Handshake, ReadReadiness, Refusal, Sessions, Work, run};
 use crate::chat::hub::{Connection, Identity};
 use crate::chat::statuses::StatusGuard;
 use crate::domain::{HostUuid, Side};
 use crate::protocol::Close;
-use crate::protocol::status::{Inbound, guest_frame};
+use crate::protocol::status::{InboundStatus, guest_frame};
 
 /// Session of a guest that watches a host, or of the host.
 pub struct StatusSession {
     context: Arc<Sessions>,
     connection: Arc<Connection>,
     host: HostUuid,
-    throttle: Throttle,
+    throttle: TokenBucket,
     work: Option<Work>,
     _guard: StatusGuard,
 }
@@ -51,7 +51,7 @@ impl Sessions {
         }
         let connection = self.hub.connection_with(identity, handshake.extras);
         let guard = self.statuses.register(uuid, connection.clone());
-        let throttle = Throttle::new(self.limits.rate, Instant::now());
+        let throttle = TokenBucket::new(self.limits.rate, Instant::now());
         let mut session =
             StatusSession { context: self.clone(), connection, host: uuid, throttle, work: None, _guard: guard };
         if session.connection.side() == Side::Guest {
@@ -78,13 +78,13 @@ impl StatusSession {
 
     pub(super) fn receive(&mut self, text: &str) -> Result<(), Close> {
         self.throttle.take(Instant::now());
-        match Inbound::parse(self.connection.side(), text).map_err(Close::BadForm)? {
-            Inbound::Online => {
+        match InboundStatus::parse(self.connection.side(), text).map_err(Close::BadForm)? {
+            InboundStatus::Online => {
                 self.throttle.take_many(Instant::now(), ONLINE_COST - 1);
                 self.work = Some(self.answer(true));
             }
-            Inbound::Ping if self.connection.wants_extras() => self.connection.push(self.context.pong()),
-            Inbound::Ping | Inbound::Ignored => {}
+            InboundStatus::Ping if self.connection.wants_extras() => self.connection.push(self.context.pong()),
+            InboundStatus::Ping | InboundStatus::Ignored => {}
         }
         Ok(())
     }

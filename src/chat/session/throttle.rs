@@ -29,12 +29,12 @@ impl Rate {
 
 /// Token bucket, stored as the instant at which it is full again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Throttle {
+pub(crate) struct TokenBucket {
     rate: Option<Rate>,
     full_at: Instant,
 }
 
-impl Throttle {
+impl TokenBucket {
     pub(crate) fn new(rate: Option<Rate>, now: Instant) -> Self {
         Self { rate, full_at: now }
     }
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_one_at_a_time() {
         let start = Instant::now();
-        let mut throttle = Throttle::new(Some(Rate { per_second: 20, burst: 100 }), start);
+        let mut throttle = TokenBucket::new(Some(Rate { per_second: 20, burst: 100 }), start);
         for _ in 0..100 {
             assert_eq!(throttle.next(start), None);
             throttle.take(start);
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_deficit_delays_the_next() {
         let start = Instant::now();
-        let mut throttle = Throttle::new(Some(Rate { per_second: 1_000, burst: 4_000 }), start);
+        let mut throttle = TokenBucket::new(Some(Rate { per_second: 1_000, burst: 4_000 }), start);
         throttle.take_many(start, 3_000);
         assert_eq!(throttle.next(start), None);
         throttle.take_many(start, 3_000);
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn without_a_rate_nothing_is_delayed() {
         let start = Instant::now();
-        let mut throttle = Throttle::new(None, start);
+        let mut throttle = TokenBucket::new(None, start);
         (0..10_000).for_each(|_| throttle.take(start));
         assert_eq!(throttle.next(start), None);
     }

@@ -48,11 +48,11 @@ pub enum Observed {
 #[derive(Debug)]
 pub struct StoreClock {
     origin: Instant,
-    state: Mutex<State>,
+    state: Mutex<ClockState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ClockState {
     /// Time of the store at `origin`, in µs since 1970.
     offset: Option<i64>,
     suspect: bool,
@@ -82,7 +82,7 @@ impl StoreClock {
             state.suspect = true;
             return Observed::Suspect(TimeDelta::microseconds(by));
         }
-        *state = State { offset: Some(corrected), suspect: false };
+        *state = ClockState { offset: Some(corrected), suspect: false };
         if is_step { Observed::Stepped(TimeDelta::microseconds(by)) } else { Observed::Followed }
     }
 

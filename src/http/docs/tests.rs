@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::testing::validate;
 use super::*;
-use crate::domain::{ChatroomId, Closing, Message, RoomName, Side, WallClock};
+use crate::domain::{ChatroomId, CloseCause, Message, RoomName, Side, WallClock};
 use crate::http::routes::TABLE;
 use crate::protocol::chat::{self, StoredFrame};
 use crate::protocol::status;
@@ -148,7 +148,7 @@ fn events_match_the_document() {
     for body in [
         webhook::room_created(room, at),
         webhook::message_created(room, &message),
-        webhook::room_closed(room, 4, Closing::Idle, at),
+        webhook::room_closed(room, 4, CloseCause::Idle, at),
         webhook::ping("evt_x", at),
     ] {
         let body: Value = serde_json::from_str(&body).unwrap();
@@ -180,8 +180,8 @@ fn documented_client_frames_are_accepted() {
             if operation["action"] == "receive" {
                 read += 1;
                 match is_chat {
-                    true => drop(chat::Inbound::parse(&text).unwrap()),
-                    false => drop(status::Inbound::parse(Side::Guest, &text).unwrap()),
+                    true => drop(chat::InboundChat::parse(&text).unwrap()),
+                    false => drop(status::InboundStatus::parse(Side::Guest, &text).unwrap()),
                 }
             }
         }

@@ -124,7 +124,7 @@ pub struct LimitArgs {
 
 /// Limits per client, after parsing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct LimitConfig {
     /// Messages per second from one socket; above, it is read at this rate.
     pub messages_per_second: Cap,
     /// Messages that one socket may send at once.
@@ -171,7 +171,7 @@ pub struct Limits {
     pub webhook_tests_per_minute: Cap,
 }
 
-impl Limits {
+impl LimitConfig {
     /// Returns limits that are all off except the two that cannot be off.
     pub fn off(frame_bytes: usize, joins_waiting: usize) -> Self {
         Self {
@@ -201,7 +201,7 @@ impl Limits {
     }
 }
 
-impl From<&LimitArgs> for Limits {
+impl From<&LimitArgs> for LimitConfig {
     fn from(args: &LimitArgs) -> Self {
         let (frame_bytes, joins_waiting) = (args.limit_frame_bytes as usize, args.limit_joins_waiting as usize);
         if !args.limits.is_on() {

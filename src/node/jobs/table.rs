@@ -25,7 +25,7 @@ pub enum Job {
 
 /// Row of the table.
 #[derive(Debug)]
-pub struct Entry {
+pub struct JobEntry {
     /// The job.
     pub job: Job,
     /// Name in logs and metrics.
@@ -47,8 +47,8 @@ const OFTEN: Duration = Duration::from_secs(10);
 const SELDOM: Duration = Duration::from_secs(3_600);
 
 /// All jobs, in the order in which they run: a job may complete what one above it decided.
-pub const TABLE: [Entry; 12] = [
-    Entry {
+pub const TABLE: [JobEntry; 12] = [
+    JobEntry {
         job: Job::DeleteEmpty,
         name: "delete_empty_rooms",
         upon: "rooms opened --idle-close ago that never had a message and have no connection",
@@ -56,7 +56,7 @@ pub const TABLE: [Entry; 12] = [
         every: OFTEN,
         why: "SPEC 6.6: each visitor who writes nothing leaves an empty room",
     },
-    Entry {
+    JobEntry {
         job: Job::CloseIdle,
         name: "close_idle_rooms",
         upon: "open rooms without a message for --idle-close",
@@ -64,7 +64,7 @@ pub const TABLE: [Entry; 12] = [
         every: OFTEN,
         why: "SPEC 6.5: the list of open rooms shows guests who wait for an answer",
     },
-    Entry {
+    JobEntry {
         job: Job::Purge,
         name: "purge_rooms",
         upon: "rooms closed --message-retention ago that have messages",
@@ -72,7 +72,7 @@ pub const TABLE: [Entry; 12] = [
         every: OFTEN,
         why: "SPEC 6.4: messages of a closed room are kept for a limited time; from now on they are hidden",
     },
-    Entry {
+    JobEntry {
         job: Job::DeleteMessages,
         name: "delete_messages",
         upon: "purged messages",
@@ -81,7 +81,7 @@ pub const TABLE: [Entry; 12] = [
         every: OFTEN,
         why: "SPEC 6.4: hidden messages are deleted as well, including those that an interrupted run left",
     },
-    Entry {
+    JobEntry {
         job: Job::Forget(ExpiringRows::Login),
         name: "forget_logins",
         upon: "logins that expired an hour ago",
@@ -89,7 +89,7 @@ pub const TABLE: [Entry; 12] = [
         every: SELDOM,
         why: "their tokens are no longer valid; the table would grow without limit",
     },
-    Entry {
+    JobEntry {
         job: Job::Forget(ExpiringRows::Verification),
         name: "forget_verifications",
         upon: "verification codes that expired an hour ago",
@@ -97,7 +97,7 @@ pub const TABLE: [Entry; 12] = [
         every: SELDOM,
         why: "they are no longer valid; addresses of visitors who did not sign up are not kept",
     },
-    Entry {
+    JobEntry {
         job: Job::Forget(ExpiringRows::Mail),
         name: "forget_mails",
         upon: "e-mails that expired an hour ago",
@@ -105,7 +105,7 @@ pub const TABLE: [Entry; 12] = [
         every: SELDOM,
         why: "they are no longer useful, and contain codes and passwords",
     },
-    Entry {
+    JobEntry {
         job: Job::Forget(ExpiringRows::SentMail),
         name: "forget_departures",
         upon: "records of e-mails sent two hours ago",
@@ -113,7 +113,7 @@ pub const TABLE: [Entry; 12] = [
         every: SELDOM,
         why: "limits count the last hour; recipients are not kept for longer",
     },
-    Entry {
+    JobEntry {
         job: Job::Forget(ExpiringRows::OldKey),
         name: "forget_keys",
         upon: "replaced service keys that expired an hour ago",
@@ -121,7 +121,7 @@ pub const TABLE: [Entry; 12] = [
         every: SELDOM,
         why: "they are no longer valid; without another change of keys they would remain",
     },
-    Entry {
+    JobEntry {
         job: Job::GiveUpEvents,
         name: "give_up_events",
         upon: "webhook events that were not delivered within three days",
@@ -129,7 +129,7 @@ pub const TABLE: [Entry; 12] = [
         every: OFTEN,
         why: "after so long a receiver has to fetch missed messages; the event's message is deleted",
     },
-    Entry {
+    JobEntry {
         job: Job::Forget(ExpiringRows::Event),
         name: "forget_events",
         upon: "webhook events delivered a day ago or given up a week ago",
@@ -137,7 +137,7 @@ pub const TABLE: [Entry; 12] = [
         every: OFTEN,
         why: "they only record the outcome; there are as many as messages",
     },
-    Entry {
+    JobEntry {
         job: Job::AdoptOrphans,
         name: "adopt_orphans",
         upon: "dead nodes with hosts online that are missing from the list of nodes",

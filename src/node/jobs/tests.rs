@@ -193,7 +193,7 @@ async fn a_node_that_leads_no_more_stops_between_two_steps(stage: Stage) {
         a_room(&stage, &node, 1).await;
     }
     world.clock.advance(8 * DAY);
-    let one_by_one = Entry { batch: 1, ..TABLE[1] };
+    let one_by_one = JobEntry { batch: 1, ..TABLE[1] };
     assert_eq!(world.jobs.run_job(&one_by_one, || false).await.unwrap(), 1);
     assert_eq!(world.jobs.count(Job::CloseIdle).await.unwrap(), 2);
     assert_eq!(world.jobs.run_job(&one_by_one, || true).await.unwrap(), 2);
@@ -316,7 +316,7 @@ async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
         let (waiting, idle) = (a_room(&stage, &node, 1).await, a_room(&stage, &node, 1).await);
         node.say(&waiting, [2]).await;
         world.clock.advance(8 * DAY);
-        let one_by_one = Entry { batch: 1, ..TABLE[1] };
+        let one_by_one = JobEntry { batch: 1, ..TABLE[1] };
         assert_eq!(world.jobs.run_job(&one_by_one, || true).await.unwrap(), 1);
         assert!(stage.store.rooms().get(idle.id).await.unwrap().unwrap().is_closed);
         assert!(!stage.store.rooms().get(waiting.id).await.unwrap().unwrap().is_closed);

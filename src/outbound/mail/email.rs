@@ -48,7 +48,7 @@ impl std::str::FromStr for Language {
 
 /// Data of an e-mail, before it is rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Email {
+pub enum EmailContent {
     /// Code that confirms an address at sign-up.
     Verification {
         /// Code of six digits.
@@ -129,7 +129,7 @@ fn domain_name(domain: &str) -> String {
     domain.chars().filter(|character| character.is_ascii_alphanumeric() || ".-:[]_".contains(*character)).collect()
 }
 
-impl Email {
+impl EmailContent {
     /// Renders the e-mail. Returns `None` only if a template is broken, which a test rules out.
     pub fn write(
         &self,
@@ -206,9 +206,9 @@ mod tests {
     fn every_account_email_has_both_languages() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         for email in [
-            Email::Verification { code: "<42&7>".into() },
-            Email::PasswordReset { password: "<42&7>".into() },
-            Email::AccountRestore { password: "<42&7>".into() },
+            EmailContent::Verification { code: "<42&7>".into() },
+            EmailContent::PasswordReset { password: "<42&7>".into() },
+            EmailContent::AccountRestore { password: "<42&7>".into() },
         ] {
             for language in [Language::Korean, Language::English] {
                 let mail = email.write("dev@shop.example", language, now, now + TimeDelta::minutes(77)).unwrap();
@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    fn written(email: &Email, language: Language) -> OutgoingMail {
+    fn written(email: &EmailContent, language: Language) -> OutgoingMail {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let mail = email.write("dev@shop.example", language, now, now).unwrap();
         assert!(
@@ -253,13 +253,13 @@ mod tests {
             more: true,
         };
         let (service, link, unsubscribe) = (odd.to_owned(), "https://link/".to_owned(), "https://end/".to_owned());
-        let to_host = Email::HostDigest {
+        let to_host = EmailContent::HostDigest {
             service: service.clone(),
             rooms: vec![room(1), room(2)],
             others: 3,
             link: link.clone(),
         };
-        let to_guest = Email::GuestDigest { service, room: room(1), link, unsubscribe };
+        let to_guest = EmailContent::GuestDigest { service, room: room(1), link, unsubscribe };
         for (email, rooms) in [(to_host, 2), (to_guest, 1)] {
             for language in [Language::Korean, Language::English] {
                 let mail = written(&email, language);
@@ -282,7 +282,8 @@ mod tests {
     fn consent_request_contains_only_the_domain() {
         let domain = "shop.example\r\nBcc: <x> “y”".to_owned();
         for language in [Language::Korean, Language::English] {
-            let mail = written(&Email::Consent { domain: domain.clone(), link: "https://link/".into() }, language);
+            let mail =
+                written(&EmailContent::Consent { domain: domain.clone(), link: "https://link/".into() }, language);
             assert!(mail.body.contains("shop.exampleBcc:xy") && mail.body.contains("    https://link/\n"), "{mail:?}");
             assert_eq!((mail.kind, mail.at_most_once, mail.parts.len()), (MailKind::Consent, true, 0));
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::HostId;
 use crate::outbound::contacts::MailLinks;
-use crate::outbound::mail::{Email, Language, RoomText};
+use crate::outbound::mail::{EmailContent, Language, RoomText};
 use crate::store::{ConsentPair, ConsentRequest, GuestDigest, HostDigest, OutgoingMail, WriteMail, mailbox_key};
 
 /// Validity of an e-mail about new messages.
@@ -67,7 +67,7 @@ impl WriteMail for DatedWriter<'_> {
     fn guest_digest(&self, digest: &GuestDigest) -> Option<OutgoingMail> {
         let NotificationWriter { links, .. } = self.writer;
         let unsubscribe = links.unsubscribe(&pair(digest.host.id, &digest.address))?;
-        let email = Email::GuestDigest {
+        let email = EmailContent::GuestDigest {
             service: digest.host.service_name.clone(),
             room: RoomText {
                 room: digest.room.id,
@@ -90,7 +90,7 @@ impl WriteMail for DatedWriter<'_> {
             messages: missed.messages.clone(),
             more: missed.more,
         });
-        let email = Email::HostDigest {
+        let email = EmailContent::HostDigest {
             service: digest.host.service_name.clone(),
             rooms: rooms.collect(),
             others: digest.others,
@@ -101,7 +101,7 @@ impl WriteMail for DatedWriter<'_> {
     }
 
     fn consent_request(&self, request: &ConsentRequest) -> Option<OutgoingMail> {
-        let email = Email::Consent {
+        let email = EmailContent::Consent {
             domain: self.writer.domain_of(request.host.service_domain.as_deref()),
             link: self.writer.links.consent(&pair(request.host.id, &request.address))?,
         };

@@ -21,7 +21,7 @@ use crate::domain::HostId;
 use crate::domain::clock::Chance;
 use crate::domain::metric::LabelValue as _;
 use crate::outbound::metrics::{WebhookMetrics, WebhookOutcome};
-use crate::store::{DeliveryLease, DueWebhook, Store, StoreError, Webhook, WebhookEvent};
+use crate::store::{DeliveryLease, DueWebhook, HostWebhook, Store, StoreError, WebhookEvent};
 
 /// Polling interval of due events.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -247,7 +247,7 @@ impl DeliveryRun<'_> {
     }
 
     /// Returns the webhook, after renewing the lease if too little of it remains. `None` if the turn was lost.
-    async fn webhook(&self) -> Result<Option<Webhook>, StoreError> {
+    async fn webhook(&self) -> Result<Option<HostWebhook>, StoreError> {
         let (store, now) = (&self.dispatcher.store, self.dispatcher.sender.now());
         let mut turn = self.turn.lock().await;
         if turn.ends_at - now < MIN_LEASE {

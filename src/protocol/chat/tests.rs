@@ -8,16 +8,16 @@ fn message(text: &str) -> String {
 
 #[test]
 fn a_message_of_the_real_widget_is_read() {
-    let parsed = Inbound::parse(&message("\"hi\"")).unwrap();
+    let parsed = InboundChat::parse(&message("\"hi\"")).unwrap();
     assert_eq!(
         parsed,
-        Inbound::Message { text: "hi".into(), datetime: "2023-03-23T08:15:07.123".parse().unwrap(), id: None }
+        InboundChat::Message { text: "hi".into(), datetime: "2023-03-23T08:15:07.123".parse().unwrap(), id: None }
     );
 }
 
 #[test]
 fn message_may_fill_its_frame() {
-    let long = |letter: &str, count| Inbound::parse(&message(&format!("\"{}\"", letter.repeat(count))));
+    let long = |letter: &str, count| InboundChat::parse(&message(&format!("\"{}\"", letter.repeat(count))));
     for (letter, count) in [("a", 2_001), ("a", 32_000), ("한", 10_000), ("😀", 8_000), ("\\u0001", 5_000), (" ", 1)]
     {
         assert!(long(letter, count).is_ok(), "{letter}");
@@ -50,17 +50,19 @@ fn only_an_invalid_time_in_a_stored_frame_is_replaced() {
 
 #[test]
 fn unknown_notices_are_accepted() {
-    let notice = |word: &str| Inbound::parse(&format!(r#"{{"type":"notice","message":"{word}"}}"#));
+    let notice = |word: &str| InboundChat::parse(&format!(r#"{{"type":"notice","message":"{word}"}}"#));
     for (word, meant) in
         [("ping", Notice::Ping), ("away", Notice::Away), ("back", Notice::Back), ("hello", Notice::Other)]
     {
-        assert_eq!(notice(word), Ok(Inbound::Notice(meant)));
+        assert_eq!(notice(word), Ok(InboundChat::Notice(meant)));
     }
 }
 
 #[test]
 fn lone_surrogate_is_replaced_and_not_rejected() {
-    let Ok(Inbound::Message { text, .. }) = Inbound::parse(&message(r#""hi \ud83d""#)) else { panic!("refused") };
+    let Ok(InboundChat::Message { text, .. }) = InboundChat::parse(&message(r#""hi \ud83d""#)) else {
+        panic!("refused")
+    };
     assert_eq!(text, "hi \u{fffd}");
 }
 
@@ -86,7 +88,7 @@ fn frames_not_of_the_agreed_form_are_rejected() {
         r#"{"type":"notice"}"#,
         r#"{"type":"notice","message":"read","datetime":"2023-03-23T08:15:07"}"#,
     ] {
-        assert!(Inbound::parse(bad).is_err(), "{bad}");
+        assert!(InboundChat::parse(bad).is_err(), "{bad}");
     }
 }
 
@@ -94,7 +96,7 @@ fn frames_not_of_the_agreed_form_are_rejected() {
 fn deep_nesting_in_an_unknown_field_is_harmless() {
     let text = format!(r#"{{"x":{}{},"type":"notice","message":"whatever"}}"#, "[".repeat(8_000), "]".repeat(8_000));
     // Either result is valid; parsing must not overflow the stack.
-    let _: Result<Inbound, Refusal> = Inbound::parse(&text);
+    let _: Result<InboundChat, Refusal> = InboundChat::parse(&text);
 }
 
 #[test]
@@ -153,7 +155,7 @@ const CORPUS: &[&str] = &[
 
 /// Checks that an accepted message survives encoding and parsing unchanged.
 fn check(text: &str) {
-    let Ok(Inbound::Message { text, datetime, id }) = Inbound::parse(text) else { return };
+    let Ok(InboundChat::Message { text, datetime, id }) = InboundChat::parse(text) else { return };
     let id = id.unwrap_or_else(|| "id".parse().unwrap());
     let mut frame = message_head(Side::Guest, &text, &datetime, &id);
     frame.extend_from_slice(b"7}");

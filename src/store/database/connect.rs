@@ -14,8 +14,7 @@ use crate::store::database::files::Files;
 use crate::store::database::monitor::Monitor;
 use crate::store::database::recycle::{Recycle, Use};
 use crate::store::metrics::SqlMetrics;
-use crate::store::rooms::list::room_count_cache;
-use crate::store::{Dialect, Shared, Store, StoreError};
+use crate::store::{Dialect, Store, StoreError, StoreState, room_count_cache};
 
 /// How long an operation waits for a free or a new connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,7 +112,7 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
         schema: pool(MYSQL_SCHEMA, Use::Write, MYSQL_SCHEMA_LIMITS),
         clock: None,
         wire: WireOffset::default(),
-        shared: Arc::new(Shared {
+        shared: Arc::new(StoreState {
             monitor: Monitor::new(),
             recycle,
             files: None,
@@ -193,7 +192,7 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
         reader,
         clock: None,
         wire: WireOffset::default(),
-        shared: Arc::new(Shared {
+        shared: Arc::new(StoreState {
             monitor: Monitor::new(),
             recycle,
             files: Some(files),

@@ -8,7 +8,7 @@ use sea_orm::{DbErr, RuntimeErr};
 
 /// Reason why the database cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum WriteFault {
     /// It does not respond, responds too late, or refuses connections.
     Unreachable,
     /// It responds but rejects writes: a replica, a demoted primary, or a file system mounted read-only.
@@ -25,7 +25,7 @@ pub enum Fault {
     Failing,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for WriteFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "unreachable",
@@ -39,7 +39,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Fault {
+impl WriteFault {
     /// Returns the fault behind an error that the data did not cause.
     pub(in crate::store) fn of(error: &DbErr) -> Self {
         match error {
@@ -117,7 +117,10 @@ impl Fault {
 
 /// Returns whether the same call may succeed later without a change to the call or to the user's privileges.
 pub fn is_temporary(error: &DbErr) -> bool {
-    matches!(Fault::of(error), Fault::Unreachable | Fault::ReadOnly | Fault::Full | Fault::Locked)
+    matches!(
+        WriteFault::of(error),
+        WriteFault::Unreachable | WriteFault::ReadOnly | WriteFault::Full | WriteFault::Locked
+    )
 }
 
 /// Returns whether a statement calls a function that the server does not have.
@@ -136,17 +139,17 @@ mod tests {
     #[test]
     fn each_error_of_mysql_has_its_fault() {
         for (number, message, fault) in [
-            (1290, "The MySQL server is running with the --super-read-only option", Fault::ReadOnly),
-            (1836, "Running in read-only mode", Fault::ReadOnly),
-            (1114, "The table 'chat_message' is full", Fault::Full),
-            (1030, "Got error 28 \"No space left on device\" from storage engine InnoDB", Fault::Full),
-            (1030, "Got error 1 \"Operation not permitted\" from storage engine", Fault::Failing),
-            (1142, "INSERT command denied to user", Fault::Denied),
-            (1040, "Too many connections", Fault::Unreachable),
-            (1205, "Lock wait timeout exceeded", Fault::Locked),
-            (1105, "Unknown error", Fault::Failing),
+            (1290, "The MySQL server is running with the --super-read-only option", WriteFault::ReadOnly),
+            (1836, "Running in read-only mode", WriteFault::ReadOnly),
+            (1114, "The table 'chat_message' is full", WriteFault::Full),
+            (1030, "Got error 28 \"No space left on device\" from storage engine InnoDB", WriteFault::Full),
+            (1030, "Got error 1 \"Operation not permitted\" from storage engine", WriteFault::Failing),
+            (1142, "INSERT command denied to user", WriteFault::Denied),
+            (1040, "Too many connections", WriteFault::Unreachable),
+            (1205, "Lock wait timeout exceeded", WriteFault::Locked),
+            (1105, "Unknown error", WriteFault::Failing),
         ] {
-            assert_eq!(Fault::of_mysql(number, message), fault, "{number}");
+            assert_eq!(WriteFault::of_mysql(number, message), fault, "{number}");
         }
     }
 }

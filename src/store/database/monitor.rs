@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::database::fault::Fault;
+use crate::store::database::fault::WriteFault;
 use crate::store::database::files::FileProblem;
 use crate::store::entity::{chat_message, chatroom, room_event, write_probe};
 use crate::store::{Dialect, Store, StoreError};
@@ -47,7 +47,7 @@ const FILLER_ROW: i64 = 2;
 /// Current condition of the database.
 #[derive(Debug)]
 pub(in crate::store) struct Monitor {
-    condition: watch::Sender<Option<Fault>>,
+    condition: watch::Sender<Option<WriteFault>>,
     wake: Notify,
     /// When an operation last met a fault that the probe cannot rule out.
     met: Mutex<Option<Instant>>,
@@ -65,7 +65,7 @@ impl Monitor {
     }
 
     /// Records that an operation has failed for a reason other than its data.
-    pub(in crate::store) fn operation_failed(&self, fault: Fault, error: &dyn std::fmt::Display) {
+    pub(in crate::store) fn operation_failed(&self, fault: WriteFault, error: &dyn std::fmt::Display) {
         if fault.outlasts_probe() {
             *self.met.lock() = Some(Instant::now());
         }
@@ -82,9 +82,9 @@ impl Monitor {
         }
     }
 
-    fn set(&self, condition: Option<Fault>, error: &dyn std::fmt::Display) {
+    fn set(&self, condition: Option<WriteFault>, error: &dyn std::fmt::Display) {
         let is_new = self.condition.send_if_modified(|known| {
-            let is_new = *known != condition && *known != Some(Fault::FilesLost);
+            let is_new = *known != condition && *known != Some(WriteFault::FilesLost);
             if is_new {
                 *known = condition;
             }
@@ -110,7 +110,7 @@ impl Monitor {
 impl Store {
     /// Reports why the database cannot be written, or `None` while it can. Updated within seconds, and at once if the
     /// error of an operation proves the fault.
-    pub fn condition(&self) -> watch::Receiver<Option<Fault>> {
+    pub fn condition(&self) -> watch::Receiver<Option<WriteFault>> {
         self.shared.monitor.condition.subscribe()
     }
 
@@ -140,27 +140,27 @@ impl Store {
     ///
     /// # Errors
     /// The fault that prevents the write.
-    pub async fn probe(&self) -> Result<(), Fault> {
+    pub async fn probe(&self) -> Result<(), WriteFault> {
         let monitor = &self.shared.monitor;
-        let is_full = *monitor.condition.borrow() == Some(Fault::Full);
+        let is_full = *monitor.condition.borrow() == Some(WriteFault::Full);
         let (fault, error) = match tokio::time::timeout(TIMEOUT, self.probe_once(is_full)).await {
             Ok(Ok(())) => {
                 monitor.probe_succeeded();
                 return Ok(());
             }
             Ok(Err(failed)) => failed,
-            Err(_) => (Fault::Unreachable, format!("no answer within {} s", TIMEOUT.as_secs())),
+            Err(_) => (WriteFault::Unreachable, format!("no answer within {} s", TIMEOUT.as_secs())),
         };
         monitor.set(Some(fault), &error);
         Err(fault)
     }
 
-    async fn probe_once(&self, is_full: bool) -> Result<(), (Fault, String)> {
+    async fn probe_once(&self, is_full: bool) -> Result<(), (WriteFault, String)> {
         self.verify_files().await?;
         let running = self.shared.recycle.running();
         let outcome = self.attempts(|| self.write_probe(is_full)).await;
         running.done();
-        outcome.map_err(|error| (Fault::of(&error), StoreError::from(error).to_string()))?;
+        outcome.map_err(|error| (WriteFault::of(&error), StoreError::from(error).to_string()))?;
         self.verify_files().await
     }
 
@@ -216,7 +216,7 @@ impl Store {
     /// Checks that the SQLite files are those that were opened.
     pub(in crate::store) async fn verify_files(&self) -> Result<(), FileFault> {
         let Some(files) = &self.shared.files else { return Ok(()) };
-        files.create().map_err(|error| (Fault::Unreachable, error.to_string()))?;
+        files.create().map_err(|error| (WriteFault::Unreachable, error.to_string()))?;
         let problem = match files.check() {
             Ok(()) => return Ok(()),
             Err(FileProblem::Shorter) => match self.expected_sizes().await {
@@ -224,17 +224,17 @@ impl Store {
                     Ok(()) => return Ok(()),
                     Err(problem) => problem,
                 },
-                Err(error) if Fault::of(&error) == Fault::Failing => files.mark_shorter_lost(),
+                Err(error) if WriteFault::of(&error) == WriteFault::Failing => files.mark_shorter_lost(),
                 Err(error) => FileProblem::Unknown(error.to_string()),
             },
             Err(problem) => problem,
         };
         match problem {
             FileProblem::Lost(reason) => {
-                self.shared.monitor.set(Some(Fault::FilesLost), &reason);
-                Err((Fault::FilesLost, reason))
+                self.shared.monitor.set(Some(WriteFault::FilesLost), &reason);
+                Err((WriteFault::FilesLost, reason))
             }
-            FileProblem::Unknown(reason) => Err((Fault::Unreachable, reason)),
+            FileProblem::Unknown(reason) => Err((WriteFault::Unreachable, reason)),
             FileProblem::Shorter => Ok(()),
         }
     }
@@ -258,4 +258,4 @@ impl Store {
 }
 
 /// A fault of the files, and its reason for the log.
-type FileFault = (Fault, String);
+type FileFault = (WriteFault, String);

@@ -9,7 +9,7 @@ use sea_orm::{
 
 use crate::store::database::error;
 use crate::store::metrics::Operation;
-use crate::store::{Fault, OPERATION_TIMEOUT, Shared, Store, StoreError};
+use crate::store::{OPERATION_TIMEOUT, Store, StoreError, StoreState, WriteFault};
 
 /// Maximum number of retries after a deadlock or a lock wait timeout.
 const RETRIES: u32 = 3;
@@ -36,9 +36,9 @@ impl Store {
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        let unavailable = |(_, reason): (Fault, String)| StoreError::Unavailable(reason);
+        let unavailable = |(_, reason): (WriteFault, String)| StoreError::Unavailable(reason);
         self.verify_files().await.map_err(unavailable)?;
-        let Shared { monitor, recycle, .. } = &*self.shared;
+        let StoreState { monitor, recycle, .. } = &*self.shared;
         let result = {
             let mut attempts = pin!(self.attempts(operation));
             // Dropped before the attempts and their connection if the caller drops this future.
@@ -55,7 +55,7 @@ impl Store {
             // A commit to a file that was deleted meanwhile is lost and must not be acknowledged.
             Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(unavailable),
             Ok(Err(error)) => {
-                let fault = Fault::of(&error);
+                let fault = WriteFault::of(&error);
                 let error = StoreError::from(error);
                 if matches!(error, StoreError::Unavailable(_)) {
                     monitor.operation_failed(fault, &error);
@@ -64,7 +64,7 @@ impl Store {
             }
             Err(_) => {
                 let error = StoreError::Unavailable(format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()));
-                monitor.operation_failed(Fault::Unreachable, &error);
+                monitor.operation_failed(WriteFault::Unreachable, &error);
                 Err(error)
             }
         }
@@ -94,11 +94,11 @@ impl Store {
             if !error::is_unavailable(&error) {
                 return Err(error);
             }
-            let fault = Fault::of(&error);
+            let fault = WriteFault::of(&error);
             if fault.is_of_connection() {
                 self.shared.recycle.discard();
             }
-            if !(is_first_refusal && matches!(fault, Fault::ReadOnly | Fault::Denied)) {
+            if !(is_first_refusal && matches!(fault, WriteFault::ReadOnly | WriteFault::Denied)) {
                 return Err(error);
             }
             is_first_refusal = false;

@@ -6,8 +6,8 @@ use sea_orm::sea_query::{CaseStatement, Expr, OnConflict, Value};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
 use crate::domain::Message;
+use crate::store::counts::Counts;
 use crate::store::entity::{chat_message, chatroom};
-use crate::store::rooms::counts::Counts;
 use crate::store::{millis, to_column};
 
 /// Rooms per UPDATE. Each room adds eight CASE arms, which the server evaluates for each row: the cost grows with the

@@ -10,11 +10,11 @@ use sea_orm::{
 };
 
 use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock, WireOffset};
+use crate::store::counts::Counts;
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::messages::advance::{Advance, advance_rooms, insert_messages};
 use crate::store::messages::to_message;
-use crate::store::notifications::unattended::{Contact, UnattendedRooms};
-use crate::store::rooms::counts::Counts;
+use crate::store::unattended::{Contact, UnattendedRooms};
 use crate::store::webhooks::events::{Events, Subject};
 use crate::store::{MessageRepository, StoreError, from_column, millis};
 

@@ -10,10 +10,10 @@ use sea_orm::{
 };
 
 use crate::domain::{ChatroomId, Message, RoomKey, RoomState, Seq};
+use crate::store::counts::Counts;
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::messages::advance::{Advance, advance_rooms, insert_messages};
-use crate::store::notifications::unattended::{Contact, UnattendedRooms};
-use crate::store::rooms::counts::Counts;
+use crate::store::unattended::{Contact, UnattendedRooms};
 use crate::store::webhooks::events::{Events, Subject};
 use crate::store::{Dialect, MessageRepository, StoreError, from_column, millis, to_column};
 

@@ -23,7 +23,7 @@ struct GuestOutcome {
 }
 
 /// Content of an e-mail to a guest, or the decision that there is none.
-enum Content {
+enum GuestMail {
     Digest(Box<GuestDigest>),
     None(NotificationDecision),
 }
@@ -106,8 +106,8 @@ async fn mail_missed(
     write: &dyn WriteMail,
 ) -> Result<GuestOutcome, DbErr> {
     let digest = match content(tx, row, known).await? {
-        Content::Digest(digest) => digest,
-        Content::None(decision) => {
+        GuestMail::Digest(digest) => digest,
+        GuestMail::None(decision) => {
             return Ok(GuestOutcome { decision, awaits_consent: None, first_missed: known.first_seq });
         }
     };
@@ -145,15 +145,15 @@ async fn content(
     tx: &DatabaseTransaction,
     row: chatroom::Model,
     known: &notification::Model,
-) -> Result<Content, DbErr> {
+) -> Result<GuestMail, DbErr> {
     let Some(host) = active_host(tx, row.host_id).await? else {
-        return Ok(Content::None(NotificationDecision::Unwanted));
+        return Ok(GuestMail::None(NotificationDecision::Unwanted));
     };
-    let Some(address) = row.guest_email.clone() else { return Ok(Content::None(NotificationDecision::Unwanted)) };
+    let Some(address) = row.guest_email.clone() else { return Ok(GuestMail::None(NotificationDecision::Unwanted)) };
     let (messages, more) = missed(tx, &row, known, EXCERPT).await?;
     if messages.is_empty() {
-        return Ok(Content::None(NotificationDecision::Read));
+        return Ok(GuestMail::None(NotificationDecision::Read));
     }
     let language = row.guest_language.clone();
-    Ok(Content::Digest(Box::new(GuestDigest { room: to_room(row)?, host, address, language, messages, more })))
+    Ok(GuestMail::Digest(Box::new(GuestDigest { room: to_room(row)?, host, address, language, messages, more })))
 }

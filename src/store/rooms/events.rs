@@ -7,11 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::domain::{ChatroomId, Closing, HostId, Room, RoomChange, RoomName, RoomState};
+use crate::domain::{ChatroomId, CloseCause, HostId, Room, RoomChange, RoomName, RoomState};
 use crate::store::entity::{chatroom, room_event};
 use crate::store::rooms::row::to_room;
 use crate::store::webhooks::events as webhook_events;
-use crate::store::{RoomRepository, StoreError, from_column, mails, millis, notifications, parse_column};
+use crate::store::{RoomRepository, StoreError, from_column, mails, millis, parse_column, unattended};
 
 /// Minimum distance by which an event must be in the future to count as written by a clock that was ahead. Nodes with
 /// synchronised clocks stay below it.
@@ -119,10 +119,10 @@ impl RoomRepository<'_> {
         let room = match change {
             RoomChange::Delete => {
                 chatroom::Entity::delete_by_id(before.id.0).exec(&tx).await?;
-                notifications::forget(&tx, before.id).await?;
+                unattended::forget(&tx, before.id).await?;
                 mails::remove_text(&tx, before.id, None).await?;
                 if before.state() == RoomState::Open {
-                    webhook_events::room_closed(&tx, &before, version, Closing::Deleted, now).await?;
+                    webhook_events::room_closed(&tx, &before, version, CloseCause::Deleted, now).await?;
                 }
                 before
             }
@@ -139,7 +139,7 @@ impl RoomRepository<'_> {
                 };
                 update_state(&tx, &after).await?;
                 if is_closed {
-                    let why = if matches!(only, Only::IdleSince(_)) { Closing::Idle } else { Closing::Host };
+                    let why = if matches!(only, Only::IdleSince(_)) { CloseCause::Idle } else { CloseCause::Host };
                     webhook_events::room_closed(&tx, &after, version, why, now).await?;
                 }
                 after

@@ -1,7 +1,6 @@
 //! The list of a host's rooms: filter, order, pages and length.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sea_orm::sea_query::{Expr, LikeExpr};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select};
@@ -108,13 +107,6 @@ const COUNTED: u64 = 10_000;
 
 /// Maximum number of matches of a search that are sorted instead of found by scanning the list.
 const FEW: u64 = 1_000;
-
-/// Cached lengths of long lists, by host and filter, for one minute.
-pub(in crate::store) type RoomCountCache = moka::future::Cache<(HostId, RoomFilter), u64>;
-
-pub(in crate::store) fn room_count_cache() -> RoomCountCache {
-    moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(60)).build()
-}
 
 /// Condition for the rooms of a host's list. Its columns are all in the index `chatroom_listed`, so that no row is
 /// read.

@@ -9,7 +9,7 @@ use pintalk_kit::database_server::{OwnServer, Root};
 use pintalk_kit::switch_proxy::SwitchProxy;
 
 use super::*;
-use crate::store::{Fault, RoomFilter, StoreError};
+use crate::store::{RoomFilter, StoreError, WriteFault};
 
 /// Generates one test per function and kind of server.
 macro_rules! on_servers {
@@ -71,7 +71,7 @@ async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_
         root.run("SET GLOBAL read_only = 1").await;
         // The probe detects the fault without an operation.
         let mut condition = store.condition();
-        let noticed = condition.wait_for(|fault| *fault == Some(Fault::ReadOnly));
+        let noticed = condition.wait_for(|fault| *fault == Some(WriteFault::ReadOnly));
         tokio::time::timeout(RECOVERED, noticed).await.expect("the probe notices it").unwrap();
         assert_eq!(failed_of(&store, &host, 20).await, 20, "round {round}");
         assert_eq!(store.hosts().get(host.id).await.unwrap().map(|host| host.id), Some(host.id), "reads go on");
@@ -82,7 +82,7 @@ async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_
     // An operation reports it at once, before the next probe.
     root.run("SET GLOBAL read_only = 1").await;
     assert!(store.rooms().create(new_room(&host), noon()).await.is_err());
-    assert_eq!(*store.condition().borrow(), Some(Fault::ReadOnly));
+    assert_eq!(*store.condition().borrow(), Some(WriteFault::ReadOnly));
     root.run("SET GLOBAL read_only = 0").await;
     recovered(&store).await;
     stop.cancel();
@@ -130,7 +130,7 @@ async fn a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too(of: Datab
         // A session keeps its privileges on a database until it selects the database again. New sessions see the
         // revocation.
         root.kill_sessions_of(user).await;
-        assert_eq!(store.probe().await, Err(Fault::Denied), "{right}");
+        assert_eq!(store.probe().await, Err(WriteFault::Denied), "{right}");
         root.run(&format!("GRANT {right} ON {name}.* TO {user}@'%'")).await;
         assert_eq!(failed_of(&store, &host, 10).await, 0, "{right}");
     }

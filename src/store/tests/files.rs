@@ -8,7 +8,7 @@ use sea_orm::sqlx::{self, Connection as _, Executor as _};
 
 use super::*;
 use crate::store::tests::on_database;
-use crate::store::{Appended, Fault, StoreError};
+use crate::store::{Appended, StoreError, WriteFault};
 
 on_database!(
     sqlite, Sqlite:
@@ -66,9 +66,9 @@ async fn a_lost_file_ends_all_acknowledgements_and_is_not_made_anew(_: Store, _:
         mishap(&path);
         let refused = accepted(&store, &room, "after").await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{name}: {refused:?}");
-        assert_eq!(*store.condition().borrow(), Some(Fault::FilesLost), "{name}");
+        assert_eq!(*store.condition().borrow(), Some(WriteFault::FilesLost), "{name}");
         assert!(store.hosts().get(host.id).await.is_err(), "{name}: it is not read either");
-        assert_eq!(store.probe().await, Err(Fault::FilesLost), "{name}");
+        assert_eq!(store.probe().await, Err(WriteFault::FilesLost), "{name}");
         if name.contains("deleted") || name.contains("moved") {
             let is_complete = ["", "-wal", "-shm"].iter().all(|suffix| beside(&path, suffix).exists());
             assert!(!is_complete, "{name}: a file was made anew");
@@ -87,7 +87,7 @@ async fn a_lost_file_is_noticed_within_a_second_without_any_operation(store: Sto
     a_host(&store).await;
     std::fs::remove_file(path_of(&url)).unwrap();
     let mut condition = store.condition();
-    let lost = condition.wait_for(|fault| *fault == Some(Fault::FilesLost));
+    let lost = condition.wait_for(|fault| *fault == Some(WriteFault::FilesLost));
     assert!(tokio::time::timeout(Duration::from_secs(1), lost).await.is_ok());
     stop.cancel();
     monitor.await.unwrap();

@@ -6,7 +6,7 @@ use sea_orm::ConnectionTrait as _;
 
 use super::*;
 use crate::store::tests::on_database;
-use crate::store::{Appended, Fault};
+use crate::store::{Appended, WriteFault};
 
 on_database!(
     sqlite, Sqlite:
@@ -30,11 +30,11 @@ async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: S
         }
         assert_eq!(*store.condition().borrow(), None);
     }
-    assert_eq!(*store.condition().borrow(), Some(Fault::Full));
+    assert_eq!(*store.condition().borrow(), Some(WriteFault::Full));
     // A refused write closes its connection, which resets the limit.
     for _ in 0..3 {
         limit().await;
-        assert_eq!(store.probe().await, Err(Fault::Full));
+        assert_eq!(store.probe().await, Err(WriteFault::Full));
     }
     let stop = tokio_util::sync::CancellationToken::new();
     let monitor = tokio::spawn(store.clone().monitor(stop.clone()));

@@ -10,7 +10,7 @@ use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, ExprTrait as _, QueryFilter, QuerySelect,
 };
 
-use crate::domain::{ChatroomId, Closing, EventKind, EventKinds, HostId, Message, Room};
+use crate::domain::{ChatroomId, CloseCause, EventKind, EventKinds, HostId, Message, Room};
 use crate::protocol::webhook::{self as body, EventRoom};
 use crate::store::entity::{chatroom, webhook, webhook_event};
 use crate::store::{millis, to_column};
@@ -107,7 +107,7 @@ pub(in crate::store) async fn room_closed(
     tx: &DatabaseTransaction,
     room: &Room,
     version: u64,
-    why: Closing,
+    why: CloseCause,
     at: DateTime<Utc>,
 ) -> Result<(), DbErr> {
     if !wants(tx, room.host, EventKind::RoomClosed).await? {

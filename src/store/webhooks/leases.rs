@@ -13,7 +13,7 @@ use sea_orm::{
 };
 
 use super::deliveries::LATEST_DUE;
-use super::{Webhook, to_webhook};
+use super::{HostWebhook, to_webhook};
 use crate::domain::HostId;
 use crate::store::entity::{user, webhook, webhook_event};
 use crate::store::{StoreError, WebhookRepository, millis, to_column};
@@ -33,7 +33,7 @@ pub struct DueWebhook {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryLease {
     /// Webhook whose events are sent.
-    pub webhook: Webhook,
+    pub webhook: HostWebhook,
     /// Expiry time, unless the lease is renewed.
     pub ends_at: DateTime<Utc>,
     /// Number of consecutive earlier leases without a delivery.

@@ -128,7 +128,12 @@ async fn create_template(connection: &mut MySqlConnection, server: &str, templat
         let show = AssertSqlSafe(format!("SHOW CREATE TABLE `{table}`"));
         let created = sqlx::query(show).fetch_one(&mut *connection).await.expect("a table");
         let created: String = created.get_unchecked(1);
-        schema += &format!("{created};\nINSERT INTO `{table}` SELECT * FROM {template}.`{table}`;\n");
+        schema += &format!("{created};\n");
+        // An empty table may have generated columns, into which MySQL rejects inserts.
+        let filled = AssertSqlSafe(format!("SELECT 1 FROM `{table}` LIMIT 1"));
+        if sqlx::query(filled).fetch_optional(&mut *connection).await.expect("a table").is_some() {
+            schema += &format!("INSERT INTO `{table}` SELECT * FROM {template}.`{table}`;\n");
+        }
     }
     schema += "SET foreign_key_checks = 1;\n";
     run(connection, "CREATE TABLE template (statements MEDIUMTEXT NOT NULL)").await;

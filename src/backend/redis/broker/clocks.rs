@@ -17,12 +17,12 @@ const BEST_FOR: Duration = Duration::from_secs(60);
 
 /// One reading of a server's clock, in ms, with the local time at which it arrived.
 #[derive(Clone, Copy, Debug)]
-struct Reading {
+struct ClockReading {
     shown: i64,
     at: Instant,
 }
 
-impl Reading {
+impl ClockReading {
     fn now(self) -> i64 {
         self.shown + self.at.elapsed().as_millis() as i64
     }
@@ -30,16 +30,16 @@ impl Reading {
 
 /// Readings of one clock.
 #[derive(Debug, Default)]
-struct Known {
+struct ClockReadings {
     /// The newest reading. The server's clock is ahead of it by the time that the answer took to arrive.
-    newest: Option<Reading>,
+    newest: Option<ClockReading>,
     /// The reading of the last minute with the shortest delay.
-    best: Option<Reading>,
+    best: Option<ClockReading>,
 }
 
 /// Clocks and ticks of all partitions.
 #[derive(Debug)]
-pub(super) struct Clocks(Box<[(Mutex<Known>, AtomicU64)]>);
+pub(super) struct Clocks(Box<[(Mutex<ClockReadings>, AtomicU64)]>);
 
 impl Clocks {
     pub(super) fn of_partitions(count: u16) -> Self {
@@ -60,7 +60,7 @@ impl Clocks {
 
     /// Records a reading of the clock, in ms.
     pub(super) fn set(&self, partition: Partition, shown: i64) {
-        let reading = Reading { shown, at: Instant::now() };
+        let reading = ClockReading { shown, at: Instant::now() };
         let Some((known, _)) = self.0.get(usize::from(partition.0)) else { return };
         let mut known = known.lock();
         known.newest = Some(reading);
@@ -80,7 +80,7 @@ impl Clocks {
 
     /// Returns the server's current time in ms, or slightly less; `None` if the clock must be read first.
     pub(super) fn now(&self, partition: Partition) -> Option<i64> {
-        self.0.get(usize::from(partition.0))?.0.lock().newest.map(Reading::now)
+        self.0.get(usize::from(partition.0))?.0.lock().newest.map(ClockReading::now)
     }
 
     /// Returns the time since a timestamp of the server, in ms.
@@ -92,7 +92,7 @@ impl Clocks {
     /// Discards the readings, because the partition may have another server.
     pub(super) fn forget(&self, partition: Partition) {
         if let Some((known, _)) = self.0.get(usize::from(partition.0)) {
-            *known.lock() = Known::default();
+            *known.lock() = ClockReadings::default();
         }
     }
 }

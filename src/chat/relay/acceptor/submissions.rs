@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::backend::broker::Submission;
 use crate::chat::hub::Connection;
 use crate::domain::Seq;
-use crate::domain::trace::Span;
+use crate::domain::trace::TraceSpan;
 
 /// A message that waits for its outcome.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Pending {
     /// Whether an earlier call with this message may have taken effect.
     pub(super) tried: bool,
     /// Span from reading the message to its answer, if it is traced.
-    pub(super) span: Option<Span>,
+    pub(super) span: Option<TraceSpan>,
 }
 
 impl Pending {

@@ -6,7 +6,7 @@ use sea_orm::ConnectionTrait as _;
 
 use super::*;
 use crate::domain::clock::ManualClock;
-use crate::outbound::mail::{Email, Language};
+use crate::outbound::mail::{EmailContent, Language};
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, OutgoingMail, PendingVerification};
 
@@ -42,7 +42,7 @@ impl World {
 
     async fn write(&self, ticket: &str) {
         let (now, until) = (self.clock.now(), self.clock.now() + TimeDelta::minutes(5));
-        let email = Email::Verification { code: "123456".into() };
+        let email = EmailContent::Verification { code: "123456".into() };
         let mail = email.write("dev@shop.example", Language::English, now, until).unwrap();
         let verification = PendingVerification {
             ticket: format!("{ticket:0>22}"),

@@ -13,9 +13,9 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter};
 
-use crate::domain::{Message, Side};
+use crate::domain::{ChatroomId, Message, Side};
+use crate::store::counts::SeenThrough;
 use crate::store::entity::{chatroom, notification};
-use crate::store::rooms::counts::SeenThrough;
 use crate::store::{millis, to_column};
 
 /// How long messages are collected before the e-mail is sent (SPEC 8).
@@ -209,4 +209,10 @@ mod tests {
         let ahead = row(0, None, Some(86_400));
         assert_eq!(due_at(Some(&ahead), seen(Some(1), 100), at(200)), Some(at(200 + 3_600)), "not a day later");
     }
+}
+
+/// Deletes the notifications of a room that is being deleted.
+pub(in crate::store) async fn forget(tx: &DatabaseTransaction, room: ChatroomId) -> Result<(), DbErr> {
+    notification::Entity::delete_many().filter(notification::Column::ChatroomId.eq(room.0)).exec(tx).await?;
+    Ok(())
 }

@@ -1,0 +1,114 @@
+//! Errors of the start of a node.
+
+use std::fmt;
+
+use crate::backend::Unavailable;
+use crate::domain::InstallationId;
+use crate::store::InstallationMode;
+
+/// Why a node failed to start or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Another process holds the lock on the data.
+    #[error("another process uses {0}")]
+    InUse(String),
+    /// The lock on the data could not be taken, or was lost.
+    #[error("the data cannot be locked: {0}")]
+    Lock(String),
+    /// The schema is older than this program, and automatic migration is off.
+    #[error("{0} migrations are pending: run `pintalk migrate up`, or start with --auto-migrate on")]
+    PendingMigrations(usize),
+    /// The schema could not be read or migrated.
+    #[error("the schema could not be brought up to date: {0}")]
+    Migration(String),
+    /// Redis was set up for another number of partitions.
+    #[error(
+        "--redis-url: this Redis was set up for {found} partitions, and a Redis of this kind has {own}: give an empty one"
+    )]
+    Partitions {
+        /// Number of partitions recorded in Redis.
+        found: u16,
+        /// Number of partitions for this kind of Redis.
+        own: u16,
+    },
+    /// Redis belongs to another installation.
+    #[error(
+        "--redis-url: this Redis belongs to another installation ({found}, this database is of {own}): give the Redis of this \
+         installation, or run `pintalk installation adopt` to take this one over"
+    )]
+    OtherInstallation {
+        /// Installation id recorded in Redis.
+        found: String,
+        /// Installation id recorded in SQL.
+        own: InstallationId,
+    },
+    /// The database is used in another mode (embedded or cluster).
+    #[error("{0}")]
+    Mode(ModeMismatch),
+    /// Redis is unavailable, or its installation could not be checked.
+    #[error("--redis-url: {0}")]
+    Redis(Unavailable),
+    /// The installation id could not be read or recorded.
+    #[error("the installation cannot be read from SQL: {0}")]
+    Installation(String),
+    /// A URL or path that its driver rejects.
+    #[error("--{flag}: {problem}")]
+    Url {
+        /// Name of the flag, without dashes.
+        flag: &'static str,
+        /// Error of the driver.
+        problem: String,
+    },
+    /// The TLS client of the webhook dispatcher could not be created.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// The metrics listener could not be bound.
+    #[error("--metrics-listen: {0}")]
+    Listen(std::io::Error),
+}
+
+/// A node was started in another mode than the database records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModeMismatch {
+    /// Mode recorded in the database.
+    pub recorded: InstallationMode,
+}
+
+impl fmt::Display for ModeMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.recorded {
+            InstallationMode::Cluster => {
+                "--redis-url: is required, as a cluster serves this database; stop the cluster and run `pintalk migrate mode \
+                 single` to serve it by one node"
+            }
+            InstallationMode::Single => {
+                "--redis-url: must not be given, as a single node serves this database; stop it and run `pintalk migrate mode \
+                 cluster` to serve it by a cluster"
+            }
+        })
+    }
+}
+
+/// Why a step of the start failed.
+pub(super) enum StartError {
+    /// A store is unavailable: the step is repeated.
+    Temporary(String),
+    /// A retry does not help.
+    Fatal(AppError),
+}
+
+impl StartError {
+    /// Returns the text of a temporary error.
+    pub(super) fn temporary(self) -> Result<String, AppError> {
+        match self {
+            Self::Temporary(error) => Ok(error),
+            Self::Fatal(error) => Err(error),
+        }
+    }
+}
+
+impl From<Unavailable> for StartError {
+    fn from(error: Unavailable) -> Self {
+        Self::Temporary(error.to_string())
+    }
+}
