@@ -143,6 +143,12 @@ pub(in crate::store) fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
     now + GATHER + MAIL_INTERVAL
 }
 
+/// Deletes the notifications of a room that is being deleted.
+pub(in crate::store) async fn forget(tx: &DatabaseTransaction, room: ChatroomId) -> Result<(), DbErr> {
+    notification::Entity::delete_many().filter(notification::Column::ChatroomId.eq(room.0)).exec(tx).await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,10 +215,4 @@ mod tests {
         let ahead = row(0, None, Some(86_400));
         assert_eq!(due_at(Some(&ahead), seen(Some(1), 100), at(200)), Some(at(200 + 3_600)), "not a day later");
     }
-}
-
-/// Deletes the notifications of a room that is being deleted.
-pub(in crate::store) async fn forget(tx: &DatabaseTransaction, room: ChatroomId) -> Result<(), DbErr> {
-    notification::Entity::delete_many().filter(notification::Column::ChatroomId.eq(room.0)).exec(tx).await?;
-    Ok(())
 }

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::domain::WallClock;
 use crate::backend::broker::testing::{Node, Stage, frame_of, guest, key_of, numbers, submission};
 use crate::backend::broker::{Outcome, Submission};
+use crate::domain::WallClock;
 use crate::domain::{Room, Side};
 use crate::store::Dialect;
 
