@@ -54,7 +54,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
     save(&host.page).await;
-    says(&host.page, "Events to send: must be some of").await;
+    says(&host.page, "Events to send: must be one or more of").await;
     for at in 0..2 {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
