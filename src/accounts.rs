@@ -35,7 +35,8 @@ use futures_util::future::BoxFuture;
 use hex::encode as hex;
 
 use crate::domain::Control;
-use crate::domain::clock::{Chance, Clock};
+use crate::domain::Rng;
+use crate::domain::clock::Clock;
 use crate::domain::{Host, HostId, HostUuid};
 use crate::outbound::mail::{EmailContent, Language, MailWaker};
 use crate::protocol::api::FieldErrors;
@@ -66,7 +67,7 @@ pub struct Accounts {
     store: Store,
     hosts: Hosts,
     clock: Arc<dyn Clock>,
-    chance: Chance,
+    rng: Rng,
     keys: Arc<TokenKeys>,
     passwords: Passwords,
     key_grace: Duration,
@@ -135,13 +136,13 @@ impl From<PasswordError> for Fault {
 
 impl Accounts {
     /// Creates the service over `store`. Tokens are signed and verified with `keys`.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, chance: Chance, keys: TokenKeys, announce: Announce) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Rng, keys: TokenKeys, announce: Announce) -> Self {
         Self {
             hosts: Hosts::new(store.clone()),
             store,
             clock,
-            passwords: Passwords::new(chance.clone()),
-            chance,
+            passwords: Passwords::new(rng.clone()),
+            rng,
             keys: Arc::new(keys),
             key_grace: DEFAULT_KEY_GRACE,
             announce,
@@ -200,7 +201,7 @@ impl Accounts {
         let keys = self.new_keys();
         Ok(NewHost {
             email: account.email.trim().to_owned(),
-            uuid: HostUuid::from_random(self.chance.bytes()),
+            uuid: HostUuid::from_random(self.rng.bytes()),
             password_hash,
             access_key: keys.access_key,
             secret_key: keys.secret_key,
@@ -223,7 +224,7 @@ impl Accounts {
 
     /// Random URL-safe string of 22 characters (128 bits).
     fn random_token(&self) -> String {
-        HostUuid::from_random(self.chance.bytes()).to_string()
+        HostUuid::from_random(self.rng.bytes()).to_string()
     }
 }
 

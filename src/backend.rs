@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::Rng;
 use crate::domain::WireOffset;
-use crate::domain::clock::{Chance, Clock};
+use crate::domain::clock::Clock;
 use crate::store::Store;
 
 pub mod broker;
@@ -110,9 +111,9 @@ impl std::fmt::Debug for ClusterPorts {
 
 impl Backend {
     /// Creates the ports of a cluster node over its Redis clients.
-    pub fn redis(redis: Redis, chance: Chance, options: RedisOptions) -> Self {
+    pub fn redis(redis: Redis, rng: Rng, options: RedisOptions) -> Self {
         let RedisOptions { replicas, capacity, wire } = options;
-        let broker = RedisBroker::new(redis.clone(), chance, replicas).with_wire(wire).with_capacity(capacity);
+        let broker = RedisBroker::new(redis.clone(), rng, replicas).with_wire(wire).with_capacity(capacity);
         let (broker, presence) = (Arc::new(broker), Arc::new(RedisPresence::new(redis.clone())));
         Self {
             log: broker.clone(),

@@ -11,6 +11,7 @@ mod message;
 pub mod metric;
 mod nickname;
 mod origin;
+mod rng;
 mod room;
 pub mod text;
 pub mod trace;
@@ -26,6 +27,7 @@ pub use ids::{
 pub use message::{Message, Side};
 pub use nickname::nickname;
 pub use origin::{InvalidDomain, Origin, normalize_domains};
+pub use rng::Rng;
 pub use room::{Room, RoomChange, RoomCounts, RoomKey, RoomState};
 pub(crate) use url::url_path;
 pub use wall_clock::{WallClock, WireOffset};

@@ -13,7 +13,8 @@ use crate::backend::shutdown::Shutdown;
 use crate::backend::{Backend, RedisOptions};
 use crate::chat::hub::Hub;
 use crate::domain::NodeId;
-use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::{Agreement, Clock, SystemClock};
 use crate::http::{self, ListenerSettings, RenderMetrics, Slots};
 use crate::node::clock_skew::Skew;
 use crate::node::config::{Config, Networks, RedisUrl};
@@ -68,7 +69,7 @@ pub struct App {
     lock: Lock,
     clock: Arc<dyn Clock>,
     skew: Option<Skew>,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl std::fmt::Debug for App {
@@ -84,12 +85,12 @@ impl std::fmt::Debug for App {
 pub async fn build(config: Config) -> Result<App, AppError> {
     // The recorder must be installed first: handles created before record nothing.
     telemetry::metrics(&SystemClock);
-    let chance = Chance::from_entropy();
+    let rng = Rng::from_entropy();
     let lock = Lock::on_files(&config)?;
     let store = Store::connect_lazy(config.mode.database().expose())
         .await
         .map_err(|error| AppError::Url { flag: "database-url", problem: error.to_string() })?;
-    let redis = config.mode.redis().map(|url| connect(url, &chance)).transpose()?;
+    let redis = config.mode.redis().map(|url| connect(url, &rng)).transpose()?;
     let mail: Arc<dyn MailSender> = match &config.smtp_url {
         Some(url) => Arc::new(
             SmtpSender::new(url.expose(), config.mail_from.clone())
@@ -103,12 +104,12 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
     let store = store.with_clock(clock.clone()).with_wire(config.wire_offset);
     let backend = match redis {
-        Some(redis) => Backend::redis(redis, chance.clone(), redis_options(&config)),
+        Some(redis) => Backend::redis(redis, rng.clone(), redis_options(&config)),
         None => Backend::embedded(store.clone(), clock.clone()),
     };
     let webhook_sender = webhooks::EventSender::new(allowed(&config.webhook_private), clock.clone())
         .map_err(|error| AppError::Tls(error.to_string()))?;
-    Ok(App { config, store, backend, mail, media, webhook_sender, lock, clock, skew, chance })
+    Ok(App { config, store, backend, mail, media, webhook_sender, lock, clock, skew, rng })
 }
 
 /// Private networks that webhooks may reach in addition to public addresses.
@@ -118,8 +119,8 @@ fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
 }
 
 /// Creates the clients of a node or a command. Redis need not be reachable yet.
-fn connect(url: &RedisUrl, chance: &Chance) -> Result<Redis, AppError> {
-    Redis::new(url.expose(), NodeId::from_random(chance.bytes()))
+fn connect(url: &RedisUrl, rng: &Rng) -> Result<Redis, AppError> {
+    Redis::new(url.expose(), NodeId::from_random(rng.bytes()))
         .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })
 }
 
@@ -214,7 +215,7 @@ impl App {
         let dispatcher = MailDispatcher::new(self.store.clone(), sender, self.clock.clone(), waker)
             .with_quotas(limits::mail_quotas(&self.config));
         shutdown.spawn(dispatcher.run(shutdown.stopping_token()));
-        let dispatcher = WebhookDispatcher::new(self.store.clone(), self.webhook_sender.clone(), self.chance.clone());
+        let dispatcher = WebhookDispatcher::new(self.store.clone(), self.webhook_sender.clone(), self.rng.clone());
         shutdown.spawn(dispatcher.run(shutdown.stopping_token()));
         shutdown.spawn(node.notifier(self).run(shutdown.stopping_token()));
         tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "node started");

@@ -66,6 +66,6 @@ impl Accounts {
 
     /// New pair: access key of 22 URL-safe characters, secret key of 64 hex digits (SPEC 2).
     pub(super) fn new_keys(&self) -> KeyPair {
-        KeyPair { access_key: self.random_token(), secret_key: hex(self.chance.bytes::<32>()) }
+        KeyPair { access_key: self.random_token(), secret_key: hex(self.rng.bytes::<32>()) }
     }
 }

@@ -10,7 +10,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 use super::django::{DjangoHash, OldHashes};
 use super::hashing::{Busy, HashingSlots, Source};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 /// Memory per hash in KiB (19 MiB): OWASP's first recommendation, together with [`PASSES`].
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -71,15 +71,15 @@ impl From<Busy> for PasswordError {
 pub struct Passwords {
     slots: HashingSlots,
     source: Source,
-    chance: Chance,
+    rng: Rng,
     old_hashes: Arc<OldHashes>,
 }
 
 impl Passwords {
-    /// Creates a hasher that draws its salts from `chance`.
-    pub fn new(chance: Chance) -> Self {
+    /// Creates a hasher that draws its salts from `rng`.
+    pub fn new(rng: Rng) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { slots: HashingSlots::new(cores), source: Source::default(), chance, old_hashes: Arc::default() }
+        Self { slots: HashingSlots::new(cores), source: Source::default(), rng, old_hashes: Arc::default() }
     }
 
     /// Returns a clone whose calls are queued as coming from `source`.
@@ -92,7 +92,7 @@ impl Passwords {
     /// # Errors
     /// [`PasswordError`].
     pub async fn hash(&self, password: &str) -> Result<String, PasswordError> {
-        let (password, salt) = (password.to_owned(), self.chance.bytes::<16>());
+        let (password, salt) = (password.to_owned(), self.rng.bytes::<16>());
         self.on_a_core(move || {
             let hash: PasswordHash = argon2()?.hash_password_with_salt(password.as_bytes(), &salt).ok()?;
             Some(hash.to_string())
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_mismatch_takes_as_long_as_the_slowest_stored_hash() {
-        let passwords = Passwords::new(Chance::from_seed(1));
+        let passwords = Passwords::new(Rng::from_seed(1));
         let refuse = async |hash: Option<&str>| {
             let began = tokio::time::Instant::now();
             assert_eq!(passwords.verify("wrong", hash.map(str::to_owned)).await, Ok(false));
@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn password_matches_only_its_own_hash() {
-        let passwords = Passwords::new(Chance::from_seed(1));
+        let passwords = Passwords::new(Rng::from_seed(1));
         let hash = passwords.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_ne!(passwords.hash("correct horse").await.unwrap(), hash, "every hash has a salt of its own");
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn django_hash_is_verified_and_unreadable_hash_never_matches() {
-        let passwords = Passwords::new(Chance::from_seed(1));
+        let passwords = Passwords::new(Rng::from_seed(1));
         let verify = async |password: &str, hash: &str| passwords.verify(password, Some(hash.to_owned())).await;
         let django = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
         assert_eq!(verify("pass word", django).await, Ok(true));
@@ -216,7 +216,7 @@ mod tests {
     async fn dummy_hash_matches_no_password_and_costs_the_same_work() {
         let parsed = PasswordHash::new(DUMMY_HASH).unwrap();
         assert_eq!(Params::try_from(&parsed).unwrap().m_cost(), MEMORY_KIB);
-        let passwords = Passwords::new(Chance::from_seed(1));
+        let passwords = Passwords::new(Rng::from_seed(1));
         assert_eq!(passwords.verify("", None).await, Ok(false));
     }
 }

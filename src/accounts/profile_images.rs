@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 use crate::accounts::Fault;
 use crate::backend::throttle::network;
 use crate::domain::HostId;
-use crate::domain::clock::{Chance, Clock};
+use crate::domain::Rng;
+use crate::domain::clock::Clock;
 use crate::outbound::media::{ImageKey, ImageRejection, ImageType, Media, MediaError, Picture};
 use crate::store::{ImageSwap, Store};
 
@@ -44,7 +45,7 @@ pub struct ProfileImages {
     media: Media,
     store: Store,
     clock: Arc<dyn Clock>,
-    chance: Chance,
+    rng: Rng,
     uploads: Uploads,
     decoders: Arc<Semaphore>,
     cache: Cache<ImageKey, Bytes>,
@@ -136,12 +137,12 @@ impl From<MediaError> for Fault {
 }
 
 impl ProfileImages {
-    /// Creates the service. Images are stored in `media`, referenced by `store`, and named by `chance`.
-    pub fn new(media: Media, store: Store, clock: Arc<dyn Clock>, chance: Chance) -> Self {
+    /// Creates the service. Images are stored in `media`, referenced by `store`, and named by `rng`.
+    pub fn new(media: Media, store: Store, clock: Arc<dyn Clock>, rng: Rng) -> Self {
         let decoders = Arc::new(Semaphore::new(DECODERS));
         let weight = |_: &ImageKey, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let cache = Cache::builder().weigher(weight).max_capacity(CACHE_BYTES).time_to_live(CACHE_TTL).build();
-        Self { media, store, clock, chance, uploads: Uploads::default(), decoders, cache }
+        Self { media, store, clock, rng, uploads: Uploads::default(), decoders, cache }
     }
 
     /// Acquires a slot for an upload of a host from an address. The caller holds it until the upload has been
@@ -182,7 +183,7 @@ impl ProfileImages {
     pub(super) async fn replace(&self, host: HostId, picture: Option<Picture>) -> Result<bool, Fault> {
         let key = match picture {
             Some(picture) => {
-                let key = ImageKey::from_random(self.chance.bytes(), picture.image_type);
+                let key = ImageKey::from_random(self.rng.bytes(), picture.image_type);
                 self.media.put(&key, picture.bytes).await?;
                 Some(key)
             }

@@ -119,7 +119,7 @@ impl Accounts {
             return Err(CreateHostError::EmailTaken.into());
         }
         let (ticket, until) = (self.random_token(), now + CODE_TTL);
-        let code = format!("{:06}", self.chance.below(CODES));
+        let code = format!("{:06}", self.rng.below(CODES));
         let verification = PendingVerification {
             code_hash: code_hash(&ticket, &code),
             ticket: ticket.clone(),

@@ -75,12 +75,12 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::domain::clock::Chance;
+    use crate::domain::Rng;
 
     #[test]
     fn generated_password_has_a_letter_a_digit_and_a_symbol_and_is_unique() {
-        let chance = Chance::from_seed(7);
-        let passwords: HashSet<String> = (0..10_000).map(|_| readable_password(|| chance.bytes())).collect();
+        let rng = Rng::from_seed(7);
+        let passwords: HashSet<String> = (0..10_000).map(|_| readable_password(|| rng.bytes())).collect();
         assert_eq!(passwords.len(), 10_000);
         let mut seen: HashSet<char> = HashSet::new();
         for password in &passwords {
@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn all_characters_are_equally_likely() {
-        let chance = Chance::from_seed(3);
+        let rng = Rng::from_seed(3);
         let mut counts = [0_u32; 256];
         for _ in 0..20_000 {
-            readable_password(|| chance.bytes()).bytes().for_each(|byte| counts[usize::from(byte)] += 1);
+            readable_password(|| rng.bytes()).bytes().for_each(|byte| counts[usize::from(byte)] += 1);
         }
         let of = |alphabet: &[u8]| alphabet.iter().map(|byte| counts[usize::from(*byte)]).collect::<Vec<_>>();
         for counts in [of(&LETTERS[..24]), of(&LETTERS[24..]), of(SYMBOLS)] {

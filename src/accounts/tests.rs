@@ -33,7 +33,7 @@ where
             Box::pin(std::future::ready(()))
         });
         let keys = TokenKeys::new(&["a secret of thirty-two characters"]).unwrap();
-        let accounts = Accounts::new(store, clock.clone(), Chance::from_seed(1), keys, announce);
+        let accounts = Accounts::new(store, clock.clone(), Rng::from_seed(1), keys, announce);
         let host = accounts.create_host(account()).await.unwrap();
         test(TestAccounts { accounts, clock, announced, host }).await;
     })

@@ -15,7 +15,7 @@ use dashmap::DashMap;
 
 use crate::backend::broker::{MemberCounts, Publication};
 use crate::chat::metrics::{GapReason, OutboxMetrics, RelayMetrics, RelayPath};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
 use crate::protocol::{Close, frame};
 
@@ -48,21 +48,21 @@ pub struct Hub {
     host_statuses: DashMap<HostId, Vec<Arc<Connection>>>,
     addresses: Arc<Addresses>,
     next_id: AtomicU64,
-    chance: Chance,
+    rng: Rng,
     relay_metrics: Arc<RelayMetrics>,
     outbox_metrics: Arc<OutboxMetrics>,
 }
 
 impl Hub {
     /// Creates a hub without connections.
-    pub fn new(chance: Chance) -> Arc<Self> {
+    pub fn new(rng: Rng) -> Arc<Self> {
         Arc::new(Self {
             rooms: DashMap::new(),
             statuses: DashMap::new(),
             host_statuses: DashMap::new(),
             addresses: Arc::default(),
             next_id: AtomicU64::new(1),
-            chance,
+            rng,
             relay_metrics: Arc::default(),
             outbox_metrics: Arc::default(),
         })
@@ -77,7 +77,7 @@ impl Hub {
     pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         // Spread over four seconds, so that sockets closed together do not reconnect together.
-        let retry_ms = 1_000 + self.chance.below(4_000) as u16;
+        let retry_ms = 1_000 + self.rng.below(4_000) as u16;
         Arc::new(Connection::new(id, identity, extras, retry_ms, self.outbox_metrics.clone()))
     }
 

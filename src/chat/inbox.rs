@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
     use crate::chat::hub::{Connection, Identity, Place, Registration};
-    use crate::domain::clock::Chance;
+    use crate::domain::Rng;
     use crate::domain::{HostUuid, Side};
     use crate::protocol::chat::message_head;
     use crate::protocol::frame::payload_of;
@@ -82,7 +82,7 @@ mod tests {
 
     impl InboxTest {
         fn new() -> Self {
-            let hub = Hub::new(Chance::from_seed(1));
+            let hub = Hub::new(Rng::from_seed(1));
             let status_socket = hub.connection(Identity::Host { host: HOST, sid: "sid".into() });
             let place = Place::Status(HostUuid::from_random([1; 16]));
             let registration = hub.register(place, status_socket.clone());

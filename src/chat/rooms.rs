@@ -14,7 +14,8 @@ use moka::future::Cache;
 use crate::backend::broker::{Change, MessageLog, RecentLog, RoomStates, Seeding};
 use crate::backend::{Backend, Unavailable};
 use crate::chat::history::{History, HistoryError, RoomKey};
-use crate::domain::clock::{Chance, Clock};
+use crate::domain::Rng;
+use crate::domain::clock::Clock;
 use crate::domain::{
     ChatroomId, Host, HostId, Message, Room, RoomChange, RoomName, Seq, WallClock, WireOffset, nickname,
 };
@@ -109,7 +110,7 @@ pub struct Rooms {
     recent: Option<Arc<dyn RecentLog>>,
     history: History,
     clock: Arc<dyn Clock>,
-    chance: Chance,
+    rng: Rng,
     wire: WireOffset,
     owners: Cache<RoomName, RoomOwner>,
 }
@@ -127,14 +128,14 @@ impl Rooms {
         backend: &Backend,
         history: History,
         clock: Arc<dyn Clock>,
-        chance: Chance,
+        rng: Rng,
         wire: WireOffset,
     ) -> Self {
         let owners = Cache::builder().max_capacity(KEYS).time_to_live(KEYS_TTL).build();
         let (log, states) = (backend.log.clone(), backend.states.clone());
         let seeding = backend.cluster.as_ref().map(|cluster| cluster.seeding.clone());
         let recent = backend.cluster.as_ref().map(|cluster| cluster.recent.clone());
-        Self { store, log, states, seeding, recent, history, clock, chance, wire, owners }
+        Self { store, log, states, seeding, recent, history, clock, rng, wire, owners }
     }
 
     /// Creates a room for a new guest of a host. A repeated call with the same idempotency key and host returns the
@@ -143,13 +144,13 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
-        let name = RoomName::from_random(self.chance.bytes());
+        let name = RoomName::from_random(self.rng.bytes());
         // Without the epoch, the first sequence number jumps, which is harmless.
         let life = match &self.seeding {
             Some(seeding) => seeding.epoch(self.log.partition_of(name)).await.unwrap_or_default(),
             None => None,
         };
-        let guest = nickname(self.chance.below(u64::MAX));
+        let guest = nickname(self.rng.below(u64::MAX));
         let room = NewRoom { host: host.id, guest, name, idempotency_key, life };
         Ok(self.store.rooms().create(room, self.clock.now()).await?)
     }

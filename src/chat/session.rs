@@ -20,7 +20,8 @@ use crate::chat::hub::{Connection, Hub, Identity};
 use crate::chat::relay::{Members, Relay};
 use crate::chat::rooms::Rooms;
 use crate::chat::statuses::Statuses;
-use crate::domain::clock::{Chance, Clock};
+use crate::domain::Rng;
+use crate::domain::clock::Clock;
 use crate::domain::{Host, HostId, Origin, WireOffset};
 use crate::protocol::chat::pong_frame;
 use crate::protocol::{Close, frame};
@@ -101,7 +102,7 @@ pub struct Sessions {
     /// Source of the current time.
     pub clock: Arc<dyn Clock>,
     /// Random source of message ids and retry times.
-    pub chance: Chance,
+    pub rng: Rng,
     /// Offset of the clients' wall clock from UTC.
     pub wire: WireOffset,
     /// Limits of a session.
@@ -156,7 +157,7 @@ impl Sessions {
     }
 
     fn try_later(&self) -> Close {
-        Close::TryLater { retry: Duration::from_millis(1_000 + self.chance.below(4_000)) }
+        Close::TryLater { retry: Duration::from_millis(1_000 + self.rng.below(4_000)) }
     }
 }
 

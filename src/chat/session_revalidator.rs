@@ -127,7 +127,8 @@ mod tests {
     use crate::accounts::NewAccount;
     use crate::accounts::tokens::TokenKeys;
     use crate::chat::hub::{Connection, Identity, Place, Registration};
-    use crate::domain::clock::{Chance, ManualClock, SystemClock};
+    use crate::domain::Rng;
+    use crate::domain::clock::{ManualClock, SystemClock};
     use crate::domain::{Host, HostConfig, RoomName};
     use crate::store::testing::on_fresh;
     use crate::store::{DeactivatedBy, Dialect};
@@ -145,9 +146,9 @@ mod tests {
             let clock = Arc::new(ManualClock::new(SystemClock.now()));
             let keys = TokenKeys::new(&["a-secret-of-the-tests-that-is-long-enough"]).unwrap();
             let no_announcer = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-            let chance = Chance::from_seed(1);
-            let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys, no_announcer);
-            let (hub, hosts) = (Hub::new(chance), Hosts::new(store.clone()));
+            let rng = Rng::from_seed(1);
+            let accounts = Accounts::new(store.clone(), clock.clone(), rng.clone(), keys, no_announcer);
+            let (hub, hosts) = (Hub::new(rng), Hosts::new(store.clone()));
             let shutdown = Shutdown::new();
             let revalidator =
                 SessionRevalidator::new(hub.clone(), store.clone(), accounts.clone(), hosts, clock.clone(), shutdown);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
 
 use super::{FAILED, Failure, block_on, init_command_logging, migrate, print_line};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::node::config::{Config, LimitConfig, Mode, ServeArgs, SmtpUrl};
 use crate::outbound::media::{Media, MediaLocation};
 use crate::store::Store;
@@ -65,7 +65,7 @@ impl fmt::Display for Finding {
 
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     init_command_logging();
-    let config = Config::from_args(args, &Chance::from_entropy())?;
+    let config = Config::from_args(args, &Rng::from_entropy())?;
     block_on(async {
         let mut findings = configuration(&config);
         findings.extend(with_timeout("sql", sql(&config)).await);
@@ -173,7 +173,7 @@ async fn smtp(url: &SmtpUrl) -> Vec<Finding> {
 
 async fn media(location: &MediaLocation) -> Vec<Finding> {
     let tested = match Media::open(location) {
-        Ok(media) => media.try_out(&Chance::from_entropy()).await,
+        Ok(media) => media.try_out(&Rng::from_entropy()).await,
         Err(error) => Err(error),
     };
     vec![match tested {

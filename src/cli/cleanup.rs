@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{FAILED, Failure, block_on, init_command_logging, open_existing_store, open_store, print_line};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::node::Cleaner;
 use crate::node::config::{self, DutyArgs, Hidden, StoreArgs};
 use crate::node::jobs::{JobEntry, JobError, TABLE};
@@ -34,7 +34,7 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
         let database = stores.database();
         let store = if args.dry_run { open_existing_store(database).await? } else { open_store(database).await? };
         let redis = stores.redis();
-        let cleaner = Cleaner::connect(store.clone(), redis, args.duties.into(), &Chance::from_entropy()).await?;
+        let cleaner = Cleaner::connect(store.clone(), redis, args.duties.into(), &Rng::from_entropy()).await?;
         let skew = cleaner.measure_skew().await?;
         if let Some(skew) = skew.filter(|_| !args.dry_run) {
             return Err(Failure::new(format!("{skew}: cleanup requires clocks that agree within 30 s")));

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::{Failure, block_on, open_store, serve, user};
 use crate::accounts::NewAccount;
 use crate::domain::Host;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::node::config::{self, Config, ConfigError, LogArgs, ServeArgs};
 use crate::node::telemetry;
 use crate::store::Store;
@@ -37,10 +37,10 @@ pub(super) struct DemoArgs {
 pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
     telemetry::log(args.log.log_format, FILTER);
     telemetry::log_panics();
-    let chance = Chance::from_entropy();
+    let rng = Rng::from_entropy();
     let temporary = match args.data_dir {
         Some(_) => None,
-        None => Some(TemporaryDir::new(&chance)?),
+        None => Some(TemporaryDir::new(&rng)?),
     };
     let data_dir = args.data_dir.or_else(|| temporary.as_ref().map(|dir| dir.0.clone())).unwrap_or_default();
     block_on(async {
@@ -49,11 +49,11 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         let mut serve = ServeArgs::from_flags([""; 0]).map_err(Failure::new)?;
         serve.store.data_dir = Some(data_dir);
         serve.log = args.log;
-        let mut config = Config::from_args(serve, &chance)?;
+        let mut config = Config::from_args(serve, &rng)?;
         config.bound_to(address)?;
         // No load balancer has to be notified, and the demo should stop quickly.
         (config.drain_delay, config.drain) = (Duration::ZERO, Duration::from_secs(1));
-        let demo = demo_host(&config, address, &chance).await?;
+        let demo = demo_host(&config, address, &rng).await?;
         let banner = banner(address, &demo);
         config.demo = Some(demo);
         serve::node(config, listener, || telemetry::print(std::io::stdout(), banner)).await
@@ -71,9 +71,9 @@ async fn listen(requested: Option<SocketAddr>) -> Result<TcpListener, Failure> {
 }
 
 /// Finds or creates the demo host, and registers the domains of this port.
-async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Result<DemoHost, Failure> {
+async fn demo_host(config: &Config, address: SocketAddr, rng: &Rng) -> Result<DemoHost, Failure> {
     let path = config.data_dir.join("demo-password");
-    let password = config::read_or_create(&path, chance, || hex::encode(chance.bytes::<8>()))
+    let password = config::read_or_create(&path, rng, || hex::encode(rng.bytes::<8>()))
         .map_err(|error| ConfigError::new("data-dir", format!("{}: {error}", path.display())))?;
     let domains = domains(address);
     let store = open_store(config.mode.database()).await?;
@@ -139,8 +139,8 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 struct TemporaryDir(PathBuf);
 
 impl TemporaryDir {
-    fn new(chance: &Chance) -> Result<Self, ConfigError> {
-        let path = std::env::temp_dir().join(format!("pintalk-demo-{}", hex::encode(chance.bytes::<8>())));
+    fn new(rng: &Rng) -> Result<Self, ConfigError> {
+        let path = std::env::temp_dir().join(format!("pintalk-demo-{}", hex::encode(rng.bytes::<8>())));
         let made = config::private_dir(&path);
         made.map_err(|error| ConfigError::new("data-dir", format!("{}: {error}", path.display())))?;
         Ok(Self(path))

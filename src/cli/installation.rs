@@ -7,7 +7,8 @@ use super::{Failure, block_on, init_command_logging, open_existing_store, print_
 use crate::backend::broker::Partition;
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, RedisOptions, Unavailable};
-use crate::domain::clock::{Chance, Clock as _, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::{InstallationId, NodeId};
 use crate::node::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
 use crate::node::{AppError, SoleNode, no_other_redis};
@@ -111,7 +112,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
     if to == InstallationMode::Cluster && stores.database().is_sqlite() {
         return Err(Failure::new("--database-url: a cluster requires MySQL, and this database is SQLite"));
     }
-    let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
+    let candidate = InstallationId::from_random(Rng::from_entropy().bytes());
     let installation = store.installation().ensure(candidate, to, SystemClock.now()).await?;
     if installation.mode != to {
         match (installation.mode, stores.redis()) {
@@ -158,7 +159,7 @@ async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
 
 /// Returns the number of messages that are not in SQL yet.
 async fn unarchived(redis: &Redis) -> Result<u64, Unavailable> {
-    let backend = Backend::redis(redis.clone(), Chance::from_entropy(), RedisOptions::default());
+    let backend = Backend::redis(redis.clone(), Rng::from_entropy(), RedisOptions::default());
     let Some(cluster) = &backend.cluster else { return Ok(0) };
     let mut messages = 0;
     for partition in (0..redis.partitions()).map(Partition) {
@@ -184,12 +185,12 @@ async fn recorded_installation(store: &Store) -> Result<Installation, Failure> {
 
 /// Reads the installation, or creates one in cluster mode if no node has started on the database yet.
 async fn ensured_installation(store: &Store) -> Result<Installation, Failure> {
-    let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
+    let candidate = InstallationId::from_random(Rng::from_entropy().bytes());
     Ok(store.installation().ensure(candidate, InstallationMode::Cluster, SystemClock.now()).await?)
 }
 
 fn connect(url: &RedisUrl) -> Result<Redis, Failure> {
-    let node = NodeId::from_random(Chance::from_entropy().bytes());
+    let node = NodeId::from_random(Rng::from_entropy().bytes());
     Redis::new(url.expose(), node)
         .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() }.into())
 }

@@ -4,7 +4,8 @@ use tokio::net::TcpListener;
 
 use super::{Failure, block_on};
 use crate::backend::shutdown::{FORCED, Shutdown};
-use crate::domain::clock::{Chance, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::SystemClock;
 use crate::node;
 use crate::node::config::{Config, ServeArgs};
 use crate::node::telemetry;
@@ -12,7 +13,7 @@ use crate::node::telemetry;
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
     telemetry::log_panics();
-    let mut config = Config::from_args(args, &Chance::from_entropy())?;
+    let mut config = Config::from_args(args, &Rng::from_entropy())?;
     config.warn();
     block_on(async move {
         let listener = TcpListener::bind(config.listen)

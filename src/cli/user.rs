@@ -13,7 +13,7 @@ use clap::Subcommand;
 use super::{Failure, USAGE, block_on, init_command_logging, open_store, print_line};
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::{Host, HostId};
 use crate::node::clock_skew;
 use crate::node::config::{ConfigError, Hidden};
@@ -89,10 +89,10 @@ impl HostRef {
 
 /// Builds the [`Accounts`] service over an open store. It uses the store's clock and publishes changes to `announce`.
 async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
-    let chance = Chance::from_entropy();
+    let rng = Rng::from_entropy();
     // No token is signed here, so a random key is sufficient.
-    let keys = TokenKeys::new(&[chance.bytes::<32>()]).ok_or_else(|| Failure::new("failed to create a token key"))?;
-    Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, chance, keys, announce))
+    let keys = TokenKeys::new(&[rng.bytes::<32>()]).ok_or_else(|| Failure::new("failed to create a token key"))?;
+    Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, rng, keys, announce))
 }
 
 /// Ignores account changes: no node has to be notified.

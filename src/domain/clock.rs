@@ -1,15 +1,12 @@
-//! Time and randomness as parameters, which tests can control. The only module that reads the real sources.
+//! Time as a parameter, which tests can control. The only module that reads the machine's clock.
 
 mod agreement;
 mod store;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use parking_lot::Mutex;
-use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
 
 pub use agreement::Agreement;
 pub use store::{Observed, Reading, StoreClock};
@@ -55,34 +52,5 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
         *self.0.lock()
-    }
-}
-
-/// A cryptographic random number generator that tests can seed. Clones share the state.
-#[derive(Clone, Debug)]
-pub struct Chance(Arc<Mutex<StdRng>>);
-
-impl Chance {
-    /// Creates a generator seeded by the operating system.
-    #[allow(clippy::disallowed_methods)] // the only use of the real random source
-    pub fn from_entropy() -> Self {
-        Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
-    }
-
-    /// Creates a generator that returns the same numbers in every run.
-    pub fn from_seed(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
-    }
-
-    /// Returns `N` random bytes.
-    pub fn bytes<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.0.lock().fill_bytes(&mut bytes);
-        bytes
-    }
-
-    /// Returns a number in `0..below`; 0 when `below` is 0.
-    pub fn below(&self, below: u64) -> u64 {
-        if below == 0 { 0 } else { self.0.lock().random_range(0..below) }
     }
 }

@@ -23,7 +23,8 @@ use crate::backend::throttle::Quota;
 use crate::chat::history::History;
 use crate::domain::Control;
 use crate::domain::Host;
-use crate::domain::clock::{Chance, Clock, ManualClock, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::{Clock, ManualClock, SystemClock};
 use crate::outbound::contacts::{Contacts, MailLinks};
 use crate::outbound::mail::MailWaker;
 use crate::outbound::media::{Media, MediaLocation};
@@ -130,7 +131,7 @@ async fn server(store: Store) -> TestServer {
         Box::pin(std::future::ready(()))
     });
     let keys = TokenKeys::new(&["a secret of thirty-two characters"]).unwrap();
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Chance::from_seed(1), keys, announce);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_seed(1), keys, announce);
     let account = NewAccount {
         email: "dev@shop.example".into(),
         password: "pass word".into(),
@@ -142,14 +143,14 @@ async fn server(store: Store) -> TestServer {
     let backend = Backend::embedded(store.clone(), Arc::new(SystemClock));
     let history = History::new(&backend, store.clone());
     let korea = "+09:00".parse().unwrap();
-    let rooms = Rooms::new(store.clone(), &backend, history, Arc::new(SystemClock), Chance::from_seed(2), korea);
+    let rooms = Rooms::new(store.clone(), &backend, history, Arc::new(SystemClock), Rng::from_seed(2), korea);
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let media = Arc::new(tempfile::tempdir().unwrap());
     let images = ProfileImages::new(
         Media::open(&MediaLocation::Folder(media.path().to_owned())).unwrap(),
         store.clone(),
         Arc::new(SystemClock),
-        Chance::from_seed(3),
+        Rng::from_seed(3),
     );
     let clock_of_webhooks: Arc<dyn Clock> = clock.clone();
     let loopback: IsAllowed = Arc::new(|address| address.is_loopback());
@@ -160,7 +161,7 @@ async fn server(store: Store) -> TestServer {
         accounts,
         rooms,
         contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links, MailWaker::default()),
-        webhooks: Webhooks::new(store.clone(), sender, Chance::from_seed(4)),
+        webhooks: Webhooks::new(store.clone(), sender, Rng::from_seed(4)),
         limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
         health: Arc::new(FakeHealth),
         metrics: Arc::new(|| "pintalk_up 1\n".into()),

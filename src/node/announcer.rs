@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::{AppError, installation};
 use crate::accounts::Announce;
 use crate::backend::{Backend, RedisOptions, Unavailable};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::node::config::RedisUrl;
 use crate::store::Store;
 
@@ -29,10 +29,10 @@ impl Announcer {
     ///
     /// # Errors
     /// The URL is invalid.
-    pub async fn connect(url: &RedisUrl, store: &Store, chance: &Chance) -> Result<Self, AppError> {
-        let redis = super::connect(url, chance)?;
+    pub async fn connect(url: &RedisUrl, store: &Store, rng: &Rng) -> Result<Self, AppError> {
+        let redis = super::connect(url, rng)?;
         let failure = Arc::new(Mutex::new(installation::attach(&redis, store).await.err()));
-        Ok(Self { backend: Backend::redis(redis, chance.clone(), RedisOptions::default()), failure })
+        Ok(Self { backend: Backend::redis(redis, rng.clone(), RedisOptions::default()), failure })
     }
 
     /// Returns the function through which [`Accounts`](crate::accounts::Accounts) announces changes.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{AppError, installation};
 use crate::backend::{Backend, RedisOptions};
-use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::{Agreement, Clock, SystemClock};
 use crate::node::clock_skew::{JOBS_LIMIT, Skew};
 use crate::node::config::RedisUrl;
 use crate::node::jobs::{Jobs, Settings};
@@ -28,9 +29,9 @@ impl Cleaner {
         store: Store,
         redis: Option<&RedisUrl>,
         settings: Settings,
-        chance: &Chance,
+        rng: &Rng,
     ) -> Result<Self, AppError> {
-        let redis = redis.map(|url| super::connect(url, chance)).transpose()?;
+        let redis = redis.map(|url| super::connect(url, rng)).transpose()?;
         if let Some(redis) = &redis {
             installation::attach(redis, &store).await.map_err(AppError::Redis)?;
         }
@@ -39,7 +40,7 @@ impl Cleaner {
         let clocks = skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement);
         let mut jobs = Jobs::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
         // Beside a single node, whose memory this command cannot read, SQL alone decides.
-        let backend = redis.map(|redis| Backend::redis(redis, chance.clone(), RedisOptions::default()));
+        let backend = redis.map(|redis| Backend::redis(redis, rng.clone(), RedisOptions::default()));
         if let Some(backend) = &backend {
             jobs = jobs.with_backend(backend);
         }

@@ -34,8 +34,8 @@ use mode::{absolute_data_dir, mode, unusable};
 
 use crate::accounts::SignUp;
 use crate::backend::redis::broker::Capacity;
+use crate::domain::Rng;
 use crate::domain::WireOffset;
-use crate::domain::clock::Chance;
 use crate::node::jobs;
 use crate::outbound::mail::Language;
 use crate::outbound::media;
@@ -127,13 +127,13 @@ impl Config {
     ///
     /// # Errors
     /// The first invalid option.
-    pub fn from_args(args: ServeArgs, chance: &Chance) -> Result<Self, ConfigError> {
+    pub fn from_args(args: ServeArgs, rng: &Rng) -> Result<Self, ConfigError> {
         let data_dir = absolute_data_dir(&args.store)?;
         let mode = mode(&args.store, args.redis_url.as_ref(), &data_dir)?;
         check_combination(&args, &mode)?;
         let smtp_url = args.smtp_url.as_ref().map(|url| SmtpUrl::parse(url.expose())).transpose();
         let media = args.media_url.as_ref().map(|url| media_location(url.expose())).transpose()?;
-        let jwt_secrets = jwt_secrets(args.jwt_secret.as_ref(), &mode, &data_dir, chance)?;
+        let jwt_secrets = jwt_secrets(args.jwt_secret.as_ref(), &mode, &data_dir, rng)?;
         private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
         let public_url = args.public_url.map_or_else(|| public_url_of(args.listen), Ok)?;
         Ok(Self {

@@ -27,7 +27,7 @@ impl Mode {
 /// Reads the installation, and creates it at the first start on a database.
 pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     let mode = app.config.mode.of_installation();
-    let candidate = InstallationId::from_random(app.chance.bytes());
+    let candidate = InstallationId::from_random(app.rng.bytes());
     let installation = loop {
         match app.store.installation().ensure(candidate, mode, app.clock.now()).await {
             Ok(installation) => break installation,

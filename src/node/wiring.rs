@@ -61,13 +61,12 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn wire(app: &App, shutdown: &Shutdown) -> Self {
-        let App { config, store, backend, clock, chance, .. } = app;
-        let hub = Hub::new(chance.clone());
+        let App { config, store, backend, clock, rng, .. } = app;
+        let hub = Hub::new(rng.clone());
         let history = History::new(backend, store.clone());
-        let rooms =
-            Rooms::new(store.clone(), backend, history.clone(), clock.clone(), chance.clone(), config.wire_offset);
+        let rooms = Rooms::new(store.clone(), backend, history.clone(), clock.clone(), rng.clone(), config.wire_offset);
         let announce = announce(backend.bus.clone());
-        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce)
+        let accounts = Accounts::new(store.clone(), clock.clone(), rng.clone(), keys(config), announce)
             .with_key_grace(config.key_grace);
         let hosts = accounts.hosts().clone();
         let relay = Relay::start(&backend.log, &rooms, &hub, shutdown);
@@ -95,7 +94,7 @@ impl Node {
             hub: hub.clone(),
             statuses,
             clock: clock.clone(),
-            chance: chance.clone(),
+            rng: rng.clone(),
             wire: config.wire_offset,
             limits: session_limits(config),
             budgets: Budgets::new(limits.clone(), shutdown.tasks().clone()),
@@ -134,13 +133,13 @@ impl Node {
             address_sockets: config.limits.sockets_per_address.get(),
             byte_rates: byte_rates(config),
             max_message: config.limits.frame_bytes,
-            admission: Admission::new(config.limits.joins_waiting, app.chance.clone()),
+            admission: Admission::new(config.limits.joins_waiting, app.rng.clone()),
             draining: refuse.clone(),
             health: Arc::new(self.health.clone()),
             tracker: connections.clone(),
             metrics: Arc::default(),
         };
-        let images = ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone());
+        let images = ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.rng.clone());
         HttpContext {
             accounts: self.accounts.clone(),
             rooms: self.rooms.clone(),
@@ -151,7 +150,7 @@ impl Node {
                 self.accounts.mail_waker(),
             ),
             profiles: Profiles::new(self.accounts.clone(), images),
-            webhooks: Webhooks::new(app.store.clone(), app.webhook_sender.clone(), app.chance.clone()),
+            webhooks: Webhooks::new(app.store.clone(), app.webhook_sender.clone(), app.rng.clone()),
             limits,
             health: Arc::new(self.health.clone()),
             metrics,

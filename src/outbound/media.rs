@@ -19,7 +19,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 pub use key::{ImageKey, ImageType};
 pub use location::{InvalidMediaLocation, MediaLocation, S3Settings};
@@ -123,8 +123,8 @@ impl Media {
     ///
     /// # Errors
     /// The error of the first operation that fails.
-    pub async fn try_out(&self, chance: &Chance) -> Result<(), MediaError> {
-        let key = ImageKey::from_random(chance.bytes(), ImageType::Png);
+    pub async fn try_out(&self, rng: &Rng) -> Result<(), MediaError> {
+        let key = ImageKey::from_random(rng.bytes(), ImageType::Png);
         let probe = Bytes::from_static(b"pintalk check");
         self.put(&key, probe.clone()).await?;
         let found = self.get(&key).await;

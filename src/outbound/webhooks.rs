@@ -15,7 +15,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use crate::domain::HostId;
-use crate::domain::clock::{Chance, Clock};
+use crate::domain::Rng;
+use crate::domain::clock::Clock;
 use crate::protocol::webhook::ping;
 use crate::store::{DeliveryAttempt, Store, StoreError};
 
@@ -106,13 +107,13 @@ impl EventSender {
 pub struct Webhooks {
     store: Store,
     sender: EventSender,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl Webhooks {
     /// Creates the service over `store`.
-    pub fn new(store: Store, sender: EventSender, chance: Chance) -> Self {
-        Self { store, sender, chance }
+    pub fn new(store: Store, sender: EventSender, rng: Rng) -> Self {
+        Self { store, sender, rng }
     }
 
     /// Returns a host's webhook, if there is one.
@@ -130,7 +131,7 @@ impl Webhooks {
     pub async fn set(&self, host: HostId, change: WebhookChange) -> Result<(HostWebhook, bool), SetError> {
         let url = self.sender.client.check_url(&change.url)?.to_string();
         let change = WebhookChange { url, ..change };
-        let secret = signature::new_secret(&self.chance);
+        let secret = signature::new_secret(&self.rng);
         Ok(self.store.webhooks().set(host, &change, &secret, self.sender.now()).await?)
     }
 
@@ -150,7 +151,7 @@ impl Webhooks {
     pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<HostWebhook>, StoreError> {
         let now = self.sender.now();
         let old_ends_at = (!revoke_old).then_some(now + OLD_SECRET_KEPT);
-        self.store.webhooks().rotate_secret(host, &signature::new_secret(&self.chance), old_ends_at, now).await
+        self.store.webhooks().rotate_secret(host, &signature::new_secret(&self.rng), old_ends_at, now).await
     }
 
     /// Sends a test event at once, even if the webhook is disabled. Returns `None` if there is no webhook.
@@ -159,7 +160,7 @@ impl Webhooks {
     /// Errors of the store.
     pub async fn test(&self, host: HostId) -> Result<Option<DeliveryAttempt>, StoreError> {
         let Some(webhook) = self.store.webhooks().get(host).await? else { return Ok(None) };
-        let id = format!("evt_test_{:032x}", u128::from_be_bytes(self.chance.bytes()));
+        let id = format!("evt_test_{:032x}", u128::from_be_bytes(self.rng.bytes()));
         let body = ping(&id, self.sender.now());
         Ok(Some(self.sender.send(&webhook, &id, &body).await))
     }

@@ -22,7 +22,7 @@ mod webhooks;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Append, NewHost, NewRoom, Store};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::{ChatroomId, Host, HostUuid, Message, Room, RoomName, Seq, Side};
 
 /// Generates a test per function and database system. A function takes the store and its URL.
@@ -55,16 +55,16 @@ fn later(millis: i64) -> DateTime<Utc> {
 }
 
 fn random_name() -> RoomName {
-    RoomName::from_random(Chance::from_entropy().bytes())
+    RoomName::from_random(Rng::from_entropy().bytes())
 }
 
 fn new_host(email: &str) -> NewHost {
-    let chance = Chance::from_entropy();
+    let rng = Rng::from_entropy();
     NewHost {
         email: email.to_owned(),
-        uuid: HostUuid::from_random(chance.bytes()),
+        uuid: HostUuid::from_random(rng.bytes()),
         password_hash: "$argon2id$".to_owned(),
-        access_key: HostUuid::from_random(chance.bytes()).to_string(),
+        access_key: HostUuid::from_random(rng.bytes()).to_string(),
         secret_key: "5e".repeat(32),
         service_name: "가게".to_owned(),
         service_expl: "🛒 shop".to_owned(),

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::metrics::JoinMetrics;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 /// Maximum number of joins that call the stores at a time. While a node accepts thousands of connections, each step of
 /// a join waits behind these: with 64 joins, a saturated node served a third of its capacity.
@@ -66,7 +66,7 @@ pub struct Admission {
     state: Mutex<AdmissionState>,
     /// Maximum number of waiting joins.
     max_waiting: usize,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl std::fmt::Debug for Admission {
@@ -117,7 +117,7 @@ enum Holds {
 
 impl Admission {
     /// Creates the admission of a node on which `max_waiting` joins may wait.
-    pub fn new(max_waiting: usize, chance: Chance) -> Arc<Self> {
+    pub fn new(max_waiting: usize, rng: Rng) -> Arc<Self> {
         let metrics = Arc::<JoinMetrics>::default();
         // Exports the gauge as 0 until a join waits.
         metrics.waiting.increment(0.0);
@@ -130,7 +130,7 @@ impl Admission {
             duration: FIRST_GUESS,
             booked_until: Instant::now(),
         };
-        Arc::new(Self { state: Mutex::new(state), max_waiting, chance })
+        Arc::new(Self { state: Mutex::new(state), max_waiting, rng })
     }
 
     /// Waits for a place. Refuses at once if too many wait. Cancel safe: a dropped future leaves the queue.
@@ -164,7 +164,7 @@ impl Admission {
         let expected = state.book().max(MIN_RETRY);
         // Randomised by up to half, so that joins refused together do not retry together.
         let spread = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX) / 2;
-        Overloaded { retry: expected + Duration::from_millis(self.chance.below(spread)) }
+        Overloaded { retry: expected + Duration::from_millis(self.rng.below(spread)) }
     }
 
     /// Grants a free place to the next waiter.

@@ -61,11 +61,11 @@ mod tests {
 
     use super::*;
     use crate::chat::hub::Hub;
-    use crate::domain::clock::Chance;
+    use crate::domain::Rng;
 
     /// Returns how many bytes each of `sockets` of one address can read within `seconds`, in reads of 16 KiB.
     async fn read_within(rates: ByteRates, sockets: usize, seconds: u64) -> usize {
-        let hub = Hub::new(Chance::from_seed(1));
+        let hub = Hub::new(Rng::from_seed(1));
         let slot = hub.admit_address("192.0.2.1".parse().unwrap(), None).unwrap();
         let mut paces: Vec<Pace> = (0..sockets).map(|_| Pace::new(rates, Some(&slot))).collect();
         let (end, mut bytes) = (Instant::now() + Duration::from_secs(seconds), 0);

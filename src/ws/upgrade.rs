@@ -127,7 +127,7 @@ impl Upgrader {
             SlotClass::Served => {}
             SlotClass::OverAddress => return Err(Close::TooMany),
             SlotClass::OverNode => {
-                let retry = Duration::from_millis(1_000 + self.sessions.chance.below(4_000));
+                let retry = Duration::from_millis(1_000 + self.sessions.rng.below(4_000));
                 return Err(Close::TryLater { retry });
             }
         }
@@ -148,7 +148,7 @@ impl Upgrader {
             biased;
             permit = self.admission.enter(throttle::network(address), class) => permit.map_err(AdmissionError::Overloaded)?,
             () = self.draining.cancelled() => {
-                let retry = Duration::from_millis(1_000 + self.sessions.chance.below(4_000));
+                let retry = Duration::from_millis(1_000 + self.sessions.rng.below(4_000));
                 return Err(AdmissionError::Refused(Close::Restarting { retry }.into()));
             }
         };

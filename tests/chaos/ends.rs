@@ -28,7 +28,7 @@ const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Sql, Trouble::Node];
 /// Acts through one node during the fault, and then repeats the action through another node until it succeeds. Returns
 /// the number of failed responses.
 async fn insist(stage: &mut Stage, trouble: Trouble, method: Method, path: &str, body: Value, done: &[u16]) -> usize {
-    let moment = Duration::from_millis(stage.chance.below(25));
+    let moment = Duration::from_millis(stage.rng.below(25));
     let first = stage.call(0, method.clone(), path, body.clone());
     let (answer, ()) = tokio::join!(first, async {
         tokio::time::sleep(moment).await;

@@ -33,7 +33,7 @@ async fn race(case: &str, redis: Option<Kind>) {
                 redis.ask_one(at, "CLIENT KILL TYPE pubsub").expect("redis answers");
             }
         }
-        tokio::time::sleep(Duration::from_millis(50 + stage.chance.below(300))).await;
+        tokio::time::sleep(Duration::from_millis(50 + stage.rng.below(300))).await;
     }
     stage
         .finish(|stage, figures| {

@@ -107,7 +107,7 @@ async fn the_single_node_is_killed() {
         let started = Instant::now();
         stage.nodes[0].ready(&stage.http).await;
         whole = whole.max(stage.all_acknowledged_since(started, Duration::from_secs(10)).await);
-        tokio::time::sleep(Duration::from_millis(300 + stage.chance.below(1_500))).await;
+        tokio::time::sleep(Duration::from_millis(300 + stage.rng.below(1_500))).await;
     }
     stage
         .finish(|_, figures| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pintalk::domain::clock::Chance;
+use pintalk::domain::Rng;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -50,7 +50,7 @@ impl Default for Manner {
 pub struct Person {
     pub record: Arc<Mutex<Record>>,
     pub manner: Manner,
-    pub chance: Chance,
+    pub rng: Rng,
     /// Addresses of nodes, which the case may change.
     pub nodes: Arc<Mutex<Vec<SocketAddr>>>,
     /// Path of the room; for a host, with the token.
@@ -92,14 +92,14 @@ impl Person {
     }
 
     async fn pause(&self, below_ms: u64) {
-        tokio::time::sleep(Duration::from_millis(10 + self.chance.below(below_ms))).await;
+        tokio::time::sleep(Duration::from_millis(10 + self.rng.below(below_ms))).await;
     }
 
     /// Connects to a node with the number of the last received message. A client of a new room has received nothing.
     async fn connect(&self) -> Option<Socket> {
         let address = {
             let nodes = self.nodes.lock();
-            *nodes.get(self.chance.below(nodes.len() as u64) as usize)?
+            *nodes.get(self.rng.below(nodes.len() as u64) as usize)?
         };
         let (mut path, last) = (self.path.lock().clone(), self.record.lock().last());
         let been_here = !self.record.lock().closes.is_empty();
@@ -142,14 +142,14 @@ impl Person {
 
     /// Returns a random time around a mean.
     fn some(&self, mean: Duration) -> Instant {
-        Instant::now() + Duration::from_millis(1 + self.chance.below(2 * mean.as_millis() as u64))
+        Instant::now() + Duration::from_millis(1 + self.rng.below(2 * mean.as_millis() as u64))
     }
 
     fn letters(&self) -> usize {
         match self.manner.letters {
             // Sometimes as long as permitted, including the id before it.
             letters @ 1_000.. => letters - 40,
-            letters => self.chance.below(letters as u64) as usize,
+            letters => self.rng.below(letters as u64) as usize,
         }
     }
 
@@ -242,7 +242,7 @@ impl Person {
     fn broken(&self, socket: Socket) -> Over {
         socket.drop_hard();
         *self.record.lock().closes.entry(1006).or_default() += 1;
-        Over::Back(20 + self.chance.below(400))
+        Over::Back(20 + self.rng.below(400))
     }
 }
 

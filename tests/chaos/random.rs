@@ -47,7 +47,7 @@ async fn faults_in_any_order_lose_nothing() {
     let mut stage = Stage::set("faults_in_any_order_lose_nothing", plan).await;
     let (began, mut faults, mut slowest) = (Instant::now(), 0, Duration::ZERO);
     while began.elapsed() < span {
-        let fault = stage.chance.below(8);
+        let fault = stage.rng.below(8);
         let told = break_something(&mut stage, fault).await;
         let healed = Instant::now();
         stage.readiness_is(200, WHOLE).await;
@@ -65,7 +65,7 @@ async fn faults_in_any_order_lose_nothing() {
         assert!(wrong.is_empty(), "{wrong:?}");
         // An access token is valid for less time than this case takes.
         stage.log_in_again().await;
-        tokio::time::sleep(Duration::from_millis(1_000 + stage.chance.below(4_000))).await;
+        tokio::time::sleep(Duration::from_millis(1_000 + stage.rng.below(4_000))).await;
     }
     stage
         .finish(|_, figures| {
@@ -78,8 +78,8 @@ async fn faults_in_any_order_lose_nothing() {
 
 /// Injects one fault for a while and repairs it. Returns its name.
 async fn break_something(stage: &mut Stage, fault: u64) -> String {
-    let pause = Duration::from_millis(500 + stage.chance.below(15_000));
-    let node = stage.chance.below(stage.nodes.len() as u64) as usize;
+    let pause = Duration::from_millis(500 + stage.rng.below(15_000));
+    let node = stage.rng.below(stage.nodes.len() as u64) as usize;
     let master = || stage.redis.as_ref().expect("a Redis").masters_now().first().copied().expect("a master");
     match fault {
         0 | 1 => {

@@ -70,13 +70,13 @@ async fn connections_to_redis_are_reset_and_killed_repeatedly() {
     let began = Instant::now();
     let mut faults = 0;
     while began.elapsed() < span(8, 60) {
-        match stage.chance.below(3) {
+        match stage.rng.below(3) {
             0 => stage.redis_wire().reset().await,
             1 => drop(stage.redis().ask_one(0, "CLIENT KILL TYPE pubsub").expect("redis answers")),
             _ => drop(stage.redis().ask_one(0, "CLIENT KILL TYPE normal SKIPME yes").expect("redis answers")),
         }
         faults += 1;
-        tokio::time::sleep(Duration::from_millis(200 + stage.chance.below(600))).await;
+        tokio::time::sleep(Duration::from_millis(200 + stage.rng.below(600))).await;
     }
     let healed = Instant::now();
     let whole = stage.all_acknowledged_since(healed, WHOLE).await;

@@ -11,7 +11,8 @@ use migration::{Migrator, MigratorTrait as _};
 use parking_lot::Mutex;
 use pintalk::accounts::tokens::TokenKeys;
 use pintalk::accounts::{Accounts, NewAccount};
-use pintalk::domain::clock::{Chance, SystemClock};
+use pintalk::domain::Rng;
+use pintalk::domain::clock::SystemClock;
 use pintalk::domain::{ChatroomId, Host};
 use pintalk::store::Store;
 use pintalk_kit::database::{Database, TestDatabase};
@@ -80,7 +81,7 @@ pub struct Stage {
     pub nodes: Vec<Node>,
     pub rooms: Vec<Room>,
     pub ledger: Ledger,
-    pub chance: Chance,
+    pub rng: Rng,
     pub http: reqwest::Client,
     pub host: Host,
     pub store: Store,
@@ -188,7 +189,7 @@ impl Stage {
             nodes,
             rooms: Vec::new(),
             ledger: Ledger::default(),
-            chance: Chance::from_seed(plan.seed),
+            rng: Rng::from_seed(plan.seed),
             http,
             host,
             store,
@@ -278,7 +279,7 @@ impl Stage {
         let person = Person {
             record: record.clone(),
             manner,
-            chance: Chance::from_seed(self.chance.below(u64::MAX)),
+            rng: Rng::from_seed(self.rng.below(u64::MAX)),
             nodes: self.open_nodes.clone(),
             path,
             is_host,
@@ -408,7 +409,7 @@ impl Stage {
 pub async fn sign_up(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
     let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Chance::from_entropy(), keys, nobody);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, nobody);
     let new = NewAccount {
         email: EMAIL.into(),
         password: PASSWORD.into(),

@@ -8,7 +8,8 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use pintalk::accounts::tokens::TokenKeys;
 use pintalk::domain::HostUuid;
-use pintalk::domain::clock::{Chance, Clock as _, SystemClock};
+use pintalk::domain::Rng;
+use pintalk::domain::clock::{Clock as _, SystemClock};
 use pintalk::store::NewHost;
 use pintalk_kit::redis::Kind;
 use serde_json::Value;
@@ -65,9 +66,9 @@ impl Statuses {
         let stage = Stage::set_empty(case, &plan).await;
         let homes: Vec<SocketAddr> = homes.iter().map(|at| stage.nodes[*at].address).collect();
         let watching = stage.nodes[watching].address;
-        let chance = Chance::from_entropy();
+        let rng = Rng::from_entropy();
         let accounts = futures_util::stream::iter(0..count)
-            .map(|number| sign_up(&stage, &chance, number, homes[number % homes.len()]))
+            .map(|number| sign_up(&stage, &rng, number, homes[number % homes.len()]))
             .buffered(AT_ONCE);
         let desks: Vec<Arc<Desk>> = accounts.collect().await;
         let mut tasks = JoinSet::new();
@@ -116,25 +117,25 @@ async fn is_online(address: SocketAddr, desk: &Desk) -> bool {
 }
 
 /// Creates a host with a token and without a usable password.
-async fn sign_up(stage: &Stage, chance: &Chance, number: usize, home: SocketAddr) -> Arc<Desk> {
+async fn sign_up(stage: &Stage, rng: &Rng, number: usize, home: SocketAddr) -> Arc<Desk> {
     let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let uuid = HostUuid::from_random(chance.bytes());
+    let uuid = HostUuid::from_random(rng.bytes());
     let new = NewHost {
         email: format!("host{number}@shop.example"),
         uuid,
         password_hash: "none".into(),
-        access_key: HostUuid::from_random(chance.bytes()).to_string(),
-        secret_key: hex(chance.bytes()) + &hex(chance.bytes()),
+        access_key: HostUuid::from_random(rng.bytes()).to_string(),
+        secret_key: hex(rng.bytes()) + &hex(rng.bytes()),
         service_name: "Shop".into(),
         service_expl: String::new(),
         service_domain: Some("shop.example".into()),
     };
-    let (now, sid) = (SystemClock.now(), HostUuid::from_random(chance.bytes()).to_string());
+    let (now, sid) = (SystemClock.now(), HostUuid::from_random(rng.bytes()).to_string());
     let host = stage.store.hosts().create(new, now).await.expect("a host");
     let until = now + Duration::from_secs(3_600);
     stage.store.logins().create(&sid, host.id, "none", now, until).await.expect("a login");
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
-    let token = keys.access(host.id, &sid, hex(chance.bytes()), now).expect("a token");
+    let token = keys.access(host.id, &sid, hex(rng.bytes()), now).expect("a token");
     let path = format!("/ws/status/{uuid}/?token={token}");
     Arc::new(Desk { uuid, path, home: Arc::new(Mutex::new(Some(home))), told: Arc::default() })
 }

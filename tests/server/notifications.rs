@@ -5,7 +5,8 @@ use std::sync::Arc;
 use pintalk::accounts::tokens::TokenKeys;
 use pintalk::accounts::{Accounts, NewAccount};
 use pintalk::domain::Host;
-use pintalk::domain::clock::{Chance, SystemClock};
+use pintalk::domain::Rng;
+use pintalk::domain::clock::SystemClock;
 use pintalk::store::Store;
 use reqwest::StatusCode;
 use sea_orm::ConnectionTrait as _;
@@ -18,7 +19,7 @@ use crate::support::{SHOP, eventually};
 async fn a_host(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
     let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Chance::from_entropy(), keys, nobody);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, nobody);
     let new = NewAccount {
         email: "dev@shop.example".into(),
         password: "pass word".into(),

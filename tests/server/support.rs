@@ -12,7 +12,8 @@ use pintalk::accounts::tokens::TokenKeys;
 use pintalk::accounts::{Accounts, NewAccount};
 use pintalk::backend::shutdown::Shutdown;
 use pintalk::domain::Host as Account;
-use pintalk::domain::clock::{Chance, Clock as _, SystemClock};
+use pintalk::domain::Rng;
+use pintalk::domain::clock::{Clock as _, SystemClock};
 use pintalk::node;
 use pintalk::node::config::{Config, ServeArgs};
 use pintalk::store::Store;
@@ -128,7 +129,7 @@ impl TestApp {
     /// Starts another node, and waits until it is ready.
     pub async fn add_node(&mut self) {
         let args = ServeArgs::from_flags(self.flags.iter().map(String::as_str)).expect("flags");
-        let mut config = Config::from_args(args, &Chance::from_entropy()).expect("a configuration");
+        let mut config = Config::from_args(args, &Rng::from_entropy()).expect("a configuration");
         let listener = TcpListener::bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         config.bound_to(address).expect("an address");
@@ -164,7 +165,7 @@ impl TestApp {
         let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
         let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
         let clock = Arc::new(SystemClock);
-        let accounts = Accounts::new(self.store.clone(), clock, Chance::from_entropy(), keys, nobody);
+        let accounts = Accounts::new(self.store.clone(), clock, Rng::from_entropy(), keys, nobody);
         let new = NewAccount {
             email: email.into(),
             password: people::PASSWORD.into(),

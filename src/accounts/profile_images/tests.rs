@@ -18,7 +18,7 @@ struct Setup {
 async fn setup(store: Store) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let media = Media::open(&MediaLocation::Folder(folder.path().to_owned())).unwrap();
-    let images = ProfileImages::new(media, store.clone(), Arc::new(SystemClock), Chance::from_seed(1));
+    let images = ProfileImages::new(media, store.clone(), Arc::new(SystemClock), Rng::from_seed(1));
     let host = NewHost {
         email: "dev@shop.example".into(),
         uuid: HostUuid::from_random([1; 16]),

@@ -15,7 +15,8 @@ use crate::backend::{Backend, ClusterPorts, RedisOptions};
 use crate::chat::history::{History, PAGE, RoomKey};
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::Control;
-use crate::domain::clock::{Chance, Clock, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::{Host, HostId, HostUuid, Room, RoomName, Seq, Side};
 use crate::protocol::chat::{StoredFrame, message_head};
 use crate::store::testing::{Database, on_fresh};
@@ -165,12 +166,12 @@ impl Stage {
     }
 
     async fn new(store: Store, servers: Option<Servers>) -> Self {
-        let chance = Chance::from_entropy();
+        let rng = Rng::from_entropy();
         let host = NewHost {
             email: "host@shop.example".into(),
-            uuid: HostUuid::from_random(chance.bytes()),
+            uuid: HostUuid::from_random(rng.bytes()),
             password_hash: "$argon2id$".into(),
-            access_key: HostUuid::from_random(chance.bytes()).to_string(),
+            access_key: HostUuid::from_random(rng.bytes()).to_string(),
             secret_key: "5e".repeat(32),
             service_name: "가게".into(),
             service_expl: String::new(),
@@ -187,7 +188,7 @@ impl Stage {
             None => None,
         };
         let backend = match &redis {
-            Some(redis) => Backend::redis(redis.clone(), Chance::from_entropy(), RedisOptions::default()),
+            Some(redis) => Backend::redis(redis.clone(), Rng::from_entropy(), RedisOptions::default()),
             None => Backend::embedded(self.store.clone(), Arc::new(SystemClock)),
         };
         let ear = Arc::<Ear>::default();
@@ -198,7 +199,7 @@ impl Stage {
             &backend,
             history.clone(),
             Arc::new(SystemClock),
-            Chance::from_entropy(),
+            Rng::from_entropy(),
             "+09:00".parse().unwrap(),
         );
         Node { backend, ear, rooms, history, redis, host: self.host.clone() }

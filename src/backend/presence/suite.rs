@@ -19,7 +19,7 @@ use crate::backend::redis::Redis;
 use crate::backend::redis::presence::RedisPresence;
 use crate::backend::redis::testing::{Kind, Servers, on_every_redis};
 use crate::domain::HostUuid;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 /// Maximum time that a test waits for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -191,7 +191,7 @@ impl Node {
 }
 
 fn a_host() -> HostUuid {
-    HostUuid::from_random(Chance::from_entropy().bytes())
+    HostUuid::from_random(Rng::from_entropy().bytes())
 }
 
 async fn a_host_is_online_while_a_node_has_him(stage: Stage) {

@@ -13,7 +13,7 @@ use fred::types::{ClusterHash, CustomCommand};
 use crate::backend::Unavailable;
 use crate::backend::broker::{MessageLog as _, Partition};
 use crate::backend::redis::Redis;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::{RoomName, RoomState, WireOffset};
 
 mod answer;
@@ -47,7 +47,7 @@ const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug)]
 pub struct RedisBroker {
     redis: Redis,
-    chance: Chance,
+    rng: Rng,
     /// Number of replicas that must have a batch before it is published.
     wait: u32,
     scripts: Arc<BrokerScripts>,
@@ -61,12 +61,12 @@ pub struct RedisBroker {
 
 impl RedisBroker {
     /// Creates the driver over the node's clients. `wait` replicas must have a batch before any reader sees it.
-    pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
+    pub fn new(redis: Redis, rng: Rng, wait: u32) -> Self {
         let probes = Arc::new(BusProbes::new(redis.node(), redis.partitions()));
         let (scripts, clocks) = (Arc::default(), Arc::new(Clocks::of_partitions(redis.partitions())));
         Self {
             redis,
-            chance,
+            rng,
             wait,
             scripts,
             clocks,

@@ -11,7 +11,7 @@ use fred::types::{ClusterHash, CustomCommand};
 
 use super::Redis;
 use crate::domain::NodeId;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 pub(crate) use pintalk_kit::redis::Kind;
 
@@ -97,7 +97,7 @@ impl Servers {
 
     /// Returns the clients of a new node without an installation.
     pub(crate) async fn uninstalled_node(&self) -> Redis {
-        let node = NodeId::from_random(Chance::from_entropy().bytes());
+        let node = NodeId::from_random(Rng::from_entropy().bytes());
         let redis = Redis::with_config(self.config(), node).expect("a configuration");
         redis.client().wait_for_connect().await.expect("redis answers");
         redis.subscriber().wait_for_connect().await.expect("redis answers");

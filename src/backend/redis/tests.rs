@@ -2,11 +2,11 @@
 
 use super::testing::{self, Kind, Servers};
 use super::*;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 /// Whether a client with this configuration can use the server.
 async fn answers(config: Config) -> bool {
-    let redis = Redis::with_config(config, NodeId::from_random(Chance::from_entropy().bytes())).unwrap();
+    let redis = Redis::with_config(config, NodeId::from_random(Rng::from_entropy().bytes())).unwrap();
     redis.install(testing::INSTALLED.parse().unwrap());
     let answer = redis.verify().await;
     redis.quit().await;

@@ -10,7 +10,7 @@ fn room() -> RoomName {
 
 #[test]
 fn a_late_disconnect_does_not_evict_the_new_connection() {
-    let hub = Hub::new(Chance::from_seed(1));
+    let hub = Hub::new(Rng::from_seed(1));
     let old = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
     let _new = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
     drop(old);
@@ -19,14 +19,14 @@ fn a_late_disconnect_does_not_evict_the_new_connection() {
 
 #[test]
 fn an_empty_room_is_removed() {
-    let hub = Hub::new(Chance::from_seed(1));
+    let hub = Hub::new(Rng::from_seed(1));
     drop(hub.register(Place::Room(room()), hub.connection(Identity::Guest)));
     assert!(hub.rooms.is_empty());
 }
 
 #[test]
 fn only_the_hosts_own_status_sockets_count_as_theirs() {
-    let hub = Hub::new(Chance::from_seed(1));
+    let hub = Hub::new(Rng::from_seed(1));
     let place = Place::Status(HostUuid::from_random([1; 16]));
     let _watching = hub.register(place, hub.connection(Identity::Guest));
     assert!(!hub.has_status_socket(HostId(1)));
@@ -38,7 +38,7 @@ fn only_the_hosts_own_status_sockets_count_as_theirs() {
 
 #[test]
 fn an_ended_login_closes_only_its_own_sockets() {
-    let hub = Hub::new(Chance::from_seed(1));
+    let hub = Hub::new(Rng::from_seed(1));
     let host = |sid: &str| hub.connection(Identity::Host { host: HostId(1), sid: sid.into() });
     let (closed, other) = (host("a"), host("b"));
     let _guards = [hub.register(Place::Room(room()), closed.clone()), hub.register(Place::Room(room()), other.clone())];

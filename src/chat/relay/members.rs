@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::backend::broker::testing::{Stage, until};
     use crate::chat::hub::{Identity, Place};
-    use crate::domain::clock::Chance;
+    use crate::domain::Rng;
     use crate::store::Dialect;
 
     #[tokio::test]
@@ -113,7 +113,7 @@ mod tests {
         Stage::cluster(Dialect::Sqlite, |stage| async move {
             let node = stage.node().await;
             let room = node.room().await;
-            let (hub, shutdown) = (Hub::new(Chance::from_seed(1)), Shutdown::new());
+            let (hub, shutdown) = (Hub::new(Rng::from_seed(1)), Shutdown::new());
             let members = Members::new(hub.clone(), node.rooms.clone(), shutdown.clone());
             let join = || hub.register(Place::Room(room.name), hub.connection(Identity::Guest));
             let guests =

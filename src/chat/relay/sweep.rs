@@ -99,13 +99,13 @@ mod tests {
     use crate::backend::broker::testing::{Node, Stage};
     use crate::backend::shutdown::Shutdown;
     use crate::chat::hub::{Connection, Identity, Place, Registration};
-    use crate::domain::clock::Chance;
+    use crate::domain::Rng;
     use crate::domain::{Room, RoomChange};
     use crate::store::Dialect;
 
     /// Creates the sweep of a node whose sockets receive nothing from the bus.
     fn without_bus(node: &Node) -> (Sweep, Arc<Hub>) {
-        let hub = Hub::new(Chance::from_seed(1));
+        let hub = Hub::new(Rng::from_seed(1));
         let members = Members::new(hub.clone(), node.rooms.clone(), Shutdown::new());
         (Sweep::new(hub.clone(), members, node.rooms.clone()), hub)
     }

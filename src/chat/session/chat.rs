@@ -109,7 +109,7 @@ impl ChatSession {
     fn submit(&self, text: String, datetime: WallClock, id: Option<MessageId>) -> Result<(), Close> {
         let datetime = self.repaired(datetime);
         let side = self.connection().side();
-        let id = id.unwrap_or_else(|| MessageId::from_random(self.context.chance.bytes()));
+        let id = id.unwrap_or_else(|| MessageId::from_random(self.context.rng.bytes()));
         let head = Bytes::from(message_head(side, &text, &datetime, &id));
         if let Some(Err(retry)) = self.budget.as_ref().map(|budget| budget.take(head.len())) {
             self.context.hub.relay_metrics().messages.get(MessageResult::OverBudget).increment(1);

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::backend::redis::Redis;
 use crate::domain::NodeId;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::node::clock_skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
 use crate::node::config::Mode;
 use crate::store::Store;
@@ -11,7 +11,7 @@ use crate::store::Store;
 /// Measures the clock skew. Reports nothing if a store is unreachable: its own check reports that.
 pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     let Ok(store) = Store::connect_lazy(mode.database().expose()).await else { return Vec::new() };
-    let node = NodeId::from_random(Chance::from_entropy().bytes());
+    let node = NodeId::from_random(Rng::from_entropy().bytes());
     let redis = mode.redis().and_then(|url| Redis::new(url.expose(), node).ok());
     let mut findings = Vec::new();
     if let Some(skew) = Skew::new(store.clone(), redis.clone())

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::backend::redis::Redis;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::{InstallationId, NodeId};
 use crate::node::ModeMismatch;
 use crate::node::config::{Mode, RedisUrl};
@@ -36,12 +36,12 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
 /// Checks Redis if no node has started on the database yet: such a database requires a Redis without an owner.
 async fn unclaimed(mode: &Mode) -> Vec<Finding> {
     let Some(url) = mode.redis() else { return Vec::new() };
-    let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
+    let candidate = InstallationId::from_random(Rng::from_entropy().bytes());
     owner(url, candidate).await.into_iter().collect()
 }
 
 async fn owner(url: &RedisUrl, own: InstallationId) -> Option<Finding> {
-    let node = NodeId::from_random(Chance::from_entropy().bytes());
+    let node = NodeId::from_random(Rng::from_entropy().bytes());
     let redis = Redis::new(url.expose(), node).ok()?;
     redis.install(own);
     let (owner, is_retired) = (redis.owner().await, redis.is_retired().await);

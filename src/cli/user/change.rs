@@ -6,7 +6,7 @@ use super::{
     Failure, HostRef, USAGE, accounts, announce_nothing, block_on, open_store, password, print, print_line, printable,
 };
 use crate::accounts::{Accounts, SetPasswordError, readable_password};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::{Host, HostId};
 use crate::node::Announcer;
 use crate::node::config::{self, Hidden, KeyGrace, StoreArgs};
@@ -86,8 +86,8 @@ pub(super) fn enable(args: &AccountArgs) -> Result<u8, Failure> {
 
 pub(super) fn reset_password(args: &PasswordArgs) -> Result<u8, Failure> {
     let password = if args.generate {
-        let chance = Chance::from_entropy();
-        readable_password(|| chance.bytes())
+        let rng = Rng::from_entropy();
+        readable_password(|| rng.bytes())
     } else {
         password(args.password.as_ref())?
     };
@@ -133,7 +133,7 @@ fn change(
     block_on(async {
         let store = open_store(stores.database()).await?;
         let announcer = match stores.redis() {
-            Some(url) => Some(Announcer::connect(url, &store, &Chance::from_entropy()).await?),
+            Some(url) => Some(Announcer::connect(url, &store, &Rng::from_entropy()).await?),
             None => None,
         };
         let changed = async {

@@ -13,7 +13,7 @@ use super::files::{new_key, private_dir, read_or_create};
 use super::mode::{Mode, unusable};
 use super::secrets::{Hidden, JwtSecrets};
 use super::values::{OtlpEndpoint, PublicUrl};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::outbound::media;
 
 /// Returns the collector of traces: `--otlp-endpoint`, else the standard variable of OpenTelemetry.
@@ -33,21 +33,21 @@ pub(super) fn jwt_secrets(
     keys: Option<&Hidden>,
     mode: &Mode,
     data_dir: &Path,
-    chance: &Chance,
+    rng: &Rng,
 ) -> Result<JwtSecrets, ConfigError> {
     match (keys, mode) {
         (Some(keys), _) => JwtSecrets::parse(keys.expose()).map_err(|error| ConfigError::new("jwt-secret", error)),
         (None, Mode::Cluster { .. }) => {
             Err(ConfigError::new("jwt-secret", "is required in a cluster and must be the same on every node"))
         }
-        (None, Mode::Embedded { .. } | Mode::SingleOnDatabase { .. }) => stored_secret(data_dir, chance),
+        (None, Mode::Embedded { .. } | Mode::SingleOnDatabase { .. }) => stored_secret(data_dir, rng),
     }
 }
 
 /// Returns the token key in the data directory. Creates it if it does not exist.
-fn stored_secret(data_dir: &Path, chance: &Chance) -> Result<JwtSecrets, ConfigError> {
+fn stored_secret(data_dir: &Path, rng: &Rng) -> Result<JwtSecrets, ConfigError> {
     let path = data_dir.join("jwt-secret");
-    let key = private_dir(data_dir).and_then(|()| read_or_create(&path, chance, || new_key(chance)));
+    let key = private_dir(data_dir).and_then(|()| read_or_create(&path, rng, || new_key(rng)));
     let key = key.map_err(|error| unusable(data_dir, &error))?;
     JwtSecrets::parse(key.trim())
         .map_err(|error| ConfigError::new("data-dir", format!("{} is invalid: {error}", path.display())))

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::store::restrict;
 
 /// Number of random bytes in a generated key.
@@ -47,7 +47,7 @@ fn holds_only_own(path: &Path) -> io::Result<bool> {
 
 /// Returns the content of a file. If the file does not exist, creates it with the result of `make`: atomically, readable
 /// by its owner only, and once even if two processes start at the same time.
-pub(crate) fn read_or_create(path: &Path, chance: &Chance, make: impl FnOnce() -> String) -> io::Result<String> {
+pub(crate) fn read_or_create(path: &Path, rng: &Rng, make: impl FnOnce() -> String) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => {
@@ -55,7 +55,7 @@ pub(crate) fn read_or_create(path: &Path, chance: &Chance, make: impl FnOnce() -
             return found;
         }
     }
-    let draft = path.with_extension(format!("{}.new", hex::encode(chance.bytes::<8>())));
+    let draft = path.with_extension(format!("{}.new", hex::encode(rng.bytes::<8>())));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(make().as_bytes())?;
     file.sync_all()?;
@@ -69,8 +69,8 @@ pub(crate) fn read_or_create(path: &Path, chance: &Chance, make: impl FnOnce() -
 }
 
 /// Generates a key of 64 hexadecimal digits.
-pub(crate) fn new_key(chance: &Chance) -> String {
-    hex::encode(chance.bytes::<KEY_BYTES>())
+pub(crate) fn new_key(rng: &Rng) -> String {
+    hex::encode(rng.bytes::<KEY_BYTES>())
 }
 
 #[cfg(test)]
@@ -98,9 +98,9 @@ mod tests {
         }
         private_dir(&own).unwrap();
         assert_eq!(mode(&own), 0o700);
-        let chance = Chance::from_seed(1);
+        let rng = Rng::from_seed(1);
         fs::set_permissions(own.join("jwt-secret"), fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(read_or_create(&own.join("jwt-secret"), &chance, || unreachable!("the file exists")).unwrap(), "x");
+        assert_eq!(read_or_create(&own.join("jwt-secret"), &rng, || unreachable!("the file exists")).unwrap(), "x");
         assert_eq!(mode(&own.join("jwt-secret")), 0o600);
 
         let shared = at("shared", 0o755);
@@ -117,9 +117,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/data/jwt-secret");
         private_dir(path.parent().unwrap()).unwrap();
-        let chance = Chance::from_seed(1);
-        let first = read_or_create(&path, &chance, || new_key(&chance)).unwrap();
-        let second = read_or_create(&path, &chance, || new_key(&chance)).unwrap();
+        let rng = Rng::from_seed(1);
+        let first = read_or_create(&path, &rng, || new_key(&rng)).unwrap();
+        let second = read_or_create(&path, &rng, || new_key(&rng)).unwrap();
         assert_eq!((first.len(), &first), (64, &second));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);

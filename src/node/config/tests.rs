@@ -11,7 +11,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 fn config_in(dir: &Path, flags: &[&str]) -> Result<Config, ConfigError> {
     let dir = dir.join("data");
     let flags = [&["--data-dir", dir.to_str().unwrap()], flags].concat();
-    Config::from_args(ServeArgs::from_flags(flags).unwrap(), &Chance::from_seed(1))
+    Config::from_args(ServeArgs::from_flags(flags).unwrap(), &Rng::from_seed(1))
 }
 
 fn config(flags: &[&str]) -> Result<Config, ConfigError> {
@@ -54,7 +54,7 @@ fn token_key_of_single_node_is_created_once() {
     let dir = tempfile::tempdir().unwrap();
     let first = config_in(dir.path(), &[]).unwrap();
     let flags = ServeArgs::from_flags(["--data-dir", dir.path().join("data").to_str().unwrap()]).unwrap();
-    let second = Config::from_args(flags, &Chance::from_seed(2)).unwrap();
+    let second = Config::from_args(flags, &Rng::from_seed(2)).unwrap();
     assert_eq!(first.jwt_secrets, second.jwt_secrets);
     let path = dir.path().join("data/jwt-secret");
     assert_eq!(first.jwt_secrets.signing(), std::fs::read(&path).unwrap());
@@ -99,7 +99,7 @@ fn contradictory_options_name_the_flag() {
         ("data-dir", vec!["--data-dir", "/proc/nowhere"]),
     ] {
         let error = match ServeArgs::from_flags(&flags) {
-            Ok(args) if flag == "data-dir" => Config::from_args(args, &Chance::from_seed(1)).unwrap_err(),
+            Ok(args) if flag == "data-dir" => Config::from_args(args, &Rng::from_seed(1)).unwrap_err(),
             _ => config(&flags).unwrap_err(),
         };
         assert_eq!(error.flag, flag, "{flags:?}: {error}");

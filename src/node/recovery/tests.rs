@@ -8,7 +8,8 @@ use crate::backend::broker::testing::{Node, PATIENCE, Stage, guest, key_of, numb
 use crate::backend::redis::testing::{INSTALLED, PT};
 use crate::backend::shutdown::Shutdown;
 use crate::chat::archive::Archive;
-use crate::domain::clock::{Chance, Clock as _, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::{RoomChange, RoomState};
 use crate::store::{InstallationMode, NewRoom};
 
@@ -169,7 +170,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     // room.
     cluster.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {}", lost.id.0)).await;
     cluster.sql(format!("DELETE FROM chatroom WHERE id = {}", lost.id.0)).await;
-    let name = RoomName::from_random(Chance::from_entropy().bytes());
+    let name = RoomName::from_random(Rng::from_entropy().bytes());
     let host = cluster.stage.host.id;
     let new = NewRoom { host, guest: "다른 손님".into(), name, idempotency_key: None, life: None };
     let other = cluster.stage.store.rooms().create(new, SystemClock.now()).await.unwrap();

@@ -22,7 +22,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Handle;
 
 use super::metrics::{ExportOutcome, TraceMetrics};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::trace;
 use crate::node::config::Config;
 use crate::outbound::http_client::{ClientOptions, HttpClient, Schemes};
@@ -86,7 +86,7 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, TraceSetupError> {
     let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
     let resource = Resource::builder();
     let resource = if named { resource } else { resource.with_service_name("pintalk") };
-    let instance = hex::encode(Chance::from_entropy().bytes::<8>());
+    let instance = hex::encode(Rng::from_entropy().bytes::<8>());
     let resource = resource.with_attribute(KeyValue::new("service.instance.id", instance));
     let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     let provider = SdkTracerProvider::builder()

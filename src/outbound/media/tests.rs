@@ -9,7 +9,7 @@ fn bucket() -> Media {
         endpoint.starts_with("http://127.0.0.1:"),
         "AWS_ENDPOINT_URL must name a server of this machine, as tests/run does"
     );
-    let url = format!("s3://pintalk-tests/{:032x}", u128::from_ne_bytes(Chance::from_entropy().bytes()));
+    let url = format!("s3://pintalk-tests/{:032x}", u128::from_ne_bytes(Rng::from_entropy().bytes()));
     Media::open(&MediaLocation::parse(&url, || S3Settings::among(std::env::vars())).unwrap()).unwrap()
 }
 
@@ -54,9 +54,9 @@ async fn missing_image_is_not_an_error(media: Media) {
 }
 
 async fn try_out_leaves_nothing_behind(media: Media) {
-    let chance = Chance::from_seed(1);
-    media.try_out(&chance).await.unwrap();
-    let probe = ImageKey::from_random(Chance::from_seed(1).bytes(), ImageType::Png);
+    let rng = Rng::from_seed(1);
+    media.try_out(&rng).await.unwrap();
+    let probe = ImageKey::from_random(Rng::from_seed(1).bytes(), ImageType::Png);
     assert_eq!(media.has(&probe).await, Ok(false), "the probe was deleted");
 }
 
@@ -75,7 +75,7 @@ async fn unusable_folder_is_reported() {
     let media = Media::open(&MediaLocation::Folder(folder.path().join("images"))).unwrap();
     std::fs::remove_dir(folder.path().join("images")).unwrap();
     std::fs::write(folder.path().join("images"), b"a file now").unwrap();
-    assert!(media.try_out(&Chance::from_seed(1)).await.is_err());
+    assert!(media.try_out(&Rng::from_seed(1)).await.is_err());
 }
 
 #[tokio::test]

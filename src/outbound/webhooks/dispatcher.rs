@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::EventSender;
 use super::client::REQUEST_TIMEOUT;
 use crate::domain::HostId;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::metric::LabelValue as _;
 use crate::outbound::metrics::{WebhookMetrics, WebhookOutcome};
 use crate::store::{DeliveryLease, DueWebhook, HostWebhook, Store, StoreError, WebhookEvent};
@@ -66,14 +66,14 @@ const GONE: u16 = 410;
 pub struct WebhookDispatcher {
     store: Store,
     sender: EventSender,
-    chance: Chance,
+    rng: Rng,
     metrics: Arc<WebhookMetrics>,
 }
 
 impl WebhookDispatcher {
     /// Creates a dispatcher for the events in `store`.
-    pub fn new(store: Store, sender: EventSender, chance: Chance) -> Self {
-        Self { store, sender, chance, metrics: Arc::default() }
+    pub fn new(store: Store, sender: EventSender, rng: Rng) -> Self {
+        Self { store, sender, rng, metrics: Arc::default() }
     }
 
     /// Sends due events until `stop` is cancelled.
@@ -175,7 +175,7 @@ impl WebhookDispatcher {
 
     /// Adds jitter of ±20 %, so that events that failed together are not retried together.
     fn jitter(&self, span: TimeDelta) -> TimeDelta {
-        let percent = 80 + i32::try_from(self.chance.below(41)).unwrap_or_default();
+        let percent = 80 + i32::try_from(self.rng.below(41)).unwrap_or_default();
         span * percent / 100
     }
 }

@@ -6,14 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 /// Prefix of secrets.
 const PREFIX: &str = "whsec_";
 
 /// Creates a secret of 32 random bytes.
-pub(super) fn new_secret(chance: &Chance) -> String {
-    format!("{PREFIX}{}", STANDARD.encode(chance.bytes::<32>()))
+pub(super) fn new_secret(rng: &Rng) -> String {
+    format!("{PREFIX}{}", STANDARD.encode(rng.bytes::<32>()))
 }
 
 /// Signs a body sent with `id` at `timestamp` (seconds since 1970). Returns `None` if the secret has the wrong form.
@@ -42,8 +42,8 @@ mod tests {
 
     #[test]
     fn secret_is_random_and_signs_id_timestamp_and_body() {
-        let chance = Chance::from_seed(1);
-        let (one, other) = (new_secret(&chance), new_secret(&chance));
+        let rng = Rng::from_seed(1);
+        let (one, other) = (new_secret(&rng), new_secret(&rng));
         assert!(one != other && one.starts_with("whsec_") && one.len() == 6 + 44);
         let header = signatures([one.as_str(), other.as_str()], "evt_1", 1_700_000_000, "{}");
         let parts: Vec<&str> = header.split(' ').collect();

@@ -15,7 +15,7 @@ fn address(last: u8) -> IpAddr {
 
 /// Creates an admission with all places taken.
 fn full(max_waiting: usize) -> (Arc<Admission>, Vec<JoinPermit>) {
-    let admission = Admission::new(max_waiting, Chance::from_seed(1));
+    let admission = Admission::new(max_waiting, Rng::from_seed(1));
     let places =
         (0..JOINS).map(|_| enter(&admission, 0, JoinClass::Fresh).now_or_never().unwrap().ok().unwrap()).collect();
     (admission, places)

@@ -11,8 +11,9 @@ use crate::backend::Unavailable;
 use crate::backend::broker::queue::ArchiveQueue as _;
 use crate::backend::broker::testing::{Node, PATIENCE, until};
 use crate::backend::redis::broker::RedisBroker;
+use crate::domain::Rng;
 use crate::domain::Room;
-use crate::domain::clock::{Chance, Clock as _, SystemClock};
+use crate::domain::clock::{Clock as _, SystemClock};
 
 on_a_cluster!(
     two_nodes_receive_the_same,
@@ -120,7 +121,7 @@ async fn a_reconnected_node_is_notified_of_missed_publications(stage: Stage) {
 async fn a_call_that_arrives_too_late_writes_nothing(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
-    let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
+    let broker = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0);
     let partition = broker.partition_of(room.name);
     for batch in [vec![guest(&room, "a")], vec![guest(&room, "a"), guest(&room, "b")]] {
         // As if the call had taken a minute to arrive.
@@ -151,7 +152,7 @@ async fn a_call_that_was_given_up_while_redis_hung_has_no_effect_later(stage: St
 async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
-    let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
+    let careful = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 1);
     let (partition, submission) = (careful.partition_of(room.name), guest(&room, "a"));
     stage.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
@@ -277,7 +278,7 @@ async fn another_installations_redis_is_not_used(stage: Stage) {
     let stranger = stage.servers.as_ref().unwrap().uninstalled_node().await;
     stranger.install("test-installation-0002".parse().unwrap());
     assert_eq!(stranger.verify().await, Ok(Owner::Other(INSTALLED.to_owned())));
-    let broker = RedisBroker::new(stranger.clone(), Chance::from_seed(1), 0);
+    let broker = RedisBroker::new(stranger.clone(), Rng::from_seed(1), 0);
     let partition = broker.partition_of(room.name);
     assert!(broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert!(broker.set_members(room.name, 1, 0).await.is_err() && stranger.heartbeat().await.is_err());
@@ -328,7 +329,7 @@ async fn a_redis_that_is_not_there_is_unavailable() {
 async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     for seed in 0..20 {
-        let (chance, room) = (Chance::from_seed(seed), nodes[0].room().await);
+        let (rng, room) = (Rng::from_seed(seed), nodes[0].room().await);
         let mut changes: Vec<(u64, RoomChange)> = (1..=6)
             .map(|version| (version, if version % 2 == 1 { RoomChange::Close } else { RoomChange::Resume }))
             .collect();
@@ -338,8 +339,8 @@ async fn changes_in_any_order_leave_the_newest(stage: Stage) {
         changes.extend(changes.clone());
         let (mut newest, mut accepted) = ((0, RoomChange::Resume), 0);
         while !changes.is_empty() {
-            let (version, change) = changes.swap_remove(chance.below(changes.len() as u64) as usize);
-            let node = &nodes[chance.below(2) as usize];
+            let (version, change) = changes.swap_remove(rng.below(changes.len() as u64) as usize);
+            let node = &nodes[rng.below(2) as usize];
             node.backend.states.apply(Change { room: room.name, change, version, notice: "{}".into() }).await.unwrap();
             newest = if version > newest.0 { (version, change) } else { newest };
             let outcome = node.accept(&[guest(&room, &format!("id-{}", changes.len()))]).await.remove(0);
@@ -396,7 +397,7 @@ async fn a_node_that_may_not_publish_is_found_and_recovers() {
 async fn an_abandoned_message_is_visible_once_replicas_have_it(mut stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
-    let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
+    let careful = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 1);
     let partition = careful.partition_of(room.name);
     stage.servers.as_ref().unwrap().stop_replicas();
     assert!(careful.accept(partition, &[&guest(&room, "a")]).await.is_err());

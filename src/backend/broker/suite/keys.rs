@@ -14,7 +14,7 @@ use crate::backend::redis::lease::RedisLease;
 use crate::backend::redis::presence::RedisPresence;
 use crate::backend::redis::testing::{PT, on_redis};
 use crate::domain::HostUuid;
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: every_key_is_in_the_slot_of_its_partition);
 
@@ -83,10 +83,10 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     let waiting = node.unseeded_room().await;
     node.cluster().seeding.begin_seed(waiting.name).await.unwrap().unwrap();
     node.backend.bus.publish_control(Control::LoginEnded { sid: "sid".into() }).await.unwrap();
-    let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
+    let broker = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0);
     broker.raise_generation(1).await.unwrap();
     node.redis().try_writing().await.unwrap();
-    let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
+    let careful = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 1);
     let room = node.room().await;
     careful.accept(careful.partition_of(room.name), &[&guest(&room, "a")]).await.unwrap();
     // Hidden messages make the archiver query replicas.
@@ -95,7 +95,7 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     }
     let presence = RedisPresence::new(node.redis().clone());
     for _ in 0..5 {
-        let host = HostUuid::from_random(Chance::from_entropy().bytes());
+        let host = HostUuid::from_random(Rng::from_entropy().bytes());
         presence.enter(host).await.unwrap();
         presence.greet(host, "{}".into()).await.unwrap();
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Idle, Swept};
 use crate::backend::broker::testing::{Node, PATIENCE, until};
 use crate::backend::redis::broker::{Capacity, RedisBroker};
-use crate::domain::clock::Chance;
+use crate::domain::Rng;
 use crate::domain::{Room, Seq};
 
 on_a_cluster!(
@@ -293,7 +293,7 @@ async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
     let node = stage.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
-    let small = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0)
+    let small = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0)
         .with_capacity(Capacity { queue_messages: 3, ..Capacity::DEFAULT });
     let partition = node.backend.log.partition_of(one.name);
     let batch = [

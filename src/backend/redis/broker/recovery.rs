@@ -51,7 +51,7 @@ impl Recovery for RedisBroker {
     }
 
     async fn begin_epoch(&self, partition: Partition) -> Result<(), Unavailable> {
-        let nonce = u16::from_ne_bytes(self.chance.bytes());
+        let nonce = u16::from_ne_bytes(self.rng.bytes());
         let args: Vec<Value> = vec![format!("{nonce:x}").into()];
         self.redis.eval(&self.scripts.begin_epoch, self.key(partition, "life")?, args).await.map(|_| ())
     }

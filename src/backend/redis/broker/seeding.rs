@@ -22,7 +22,7 @@ impl Seeding for RedisBroker {
     }
 
     async fn begin_seed(&self, room: RoomName) -> Result<Option<Ticket>, Unavailable> {
-        let ticket = format!("{:032x}", u128::from_ne_bytes(self.chance.bytes::<16>()));
+        let ticket = format!("{:032x}", u128::from_ne_bytes(self.rng.bytes::<16>()));
         let keys = vec![self.room_key("room", room)?, self.room_key("seed", room)?];
         let args: Vec<Value> = vec![ticket.as_str().into(), (TICKET_TTL.as_millis() as i64).into()];
         let given = self.redis.eval(&self.scripts.begin_seed, keys, args).await?;

@@ -8,7 +8,7 @@ fn room() -> RoomName {
 
 #[test]
 fn a_relayed_notice_is_sent_only_to_connections_that_asked_for_such_frames() {
-    let hub = Hub::new(Chance::from_seed(1));
+    let hub = Hub::new(Rng::from_seed(1));
     let host = || Identity::Host { host: HostId(1), sid: "a".into() };
     let connections = [
         hub.connection(Identity::Guest),
@@ -34,7 +34,7 @@ fn a_relayed_notice_is_sent_only_to_connections_that_asked_for_such_frames() {
 
 #[test]
 fn guests_receive_a_last_status_before_the_close_and_hosts_do_not() {
-    let hub = Hub::new(Chance::from_seed(1));
+    let hub = Hub::new(Rng::from_seed(1));
     let uuid = HostUuid::from_random([1; 16]);
     let connections =
         [hub.connection(Identity::Guest), hub.connection(Identity::Host { host: HostId(1), sid: "a".into() })];

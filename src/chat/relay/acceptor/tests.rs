@@ -8,7 +8,8 @@ use super::*;
 use crate::backend::Backend;
 use crate::chat::history::History;
 use crate::chat::hub::{Identity, Place, Registration};
-use crate::domain::clock::{Chance, ManualClock};
+use crate::domain::Rng;
+use crate::domain::clock::ManualClock;
 use crate::domain::{MessageId, Side};
 use crate::protocol::chat::message_head;
 use crate::store::Store;
@@ -31,7 +32,7 @@ impl AcceptorTest {
     }
 
     async fn slow(faults: impl IntoIterator<Item = Fault>, takes: Duration) -> Self {
-        let hub = Hub::new(Chance::from_seed(1));
+        let hub = Hub::new(Rng::from_seed(1));
         let state = FakeState { faults: faults.into_iter().collect(), ..FakeState::default() };
         let broker = Arc::new(FakeBroker { state: Mutex::new(state), hub: hub.clone(), takes });
         // Nothing here needs SQL. The database has no tables, so an unexpected query fails.
@@ -41,7 +42,7 @@ impl AcceptorTest {
         let backend = Backend::embedded(store.clone(), clock.clone());
         let history = History::new(&backend, store.clone());
         let wire = "+09:00".parse().unwrap();
-        let rooms = Rooms::new(store, &backend, history, clock, Chance::from_seed(2), wire);
+        let rooms = Rooms::new(store, &backend, history, clock, Rng::from_seed(2), wire);
         let shutdown = Shutdown::new();
         let acceptor = Acceptor::start(Partition(0), broker.clone(), rooms, hub.clone(), &shutdown);
         Self { broker, hub, acceptor, shutdown, _folder: folder }

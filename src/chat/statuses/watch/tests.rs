@@ -8,7 +8,8 @@ use parking_lot::Mutex as PlainMutex;
 
 use super::*;
 use crate::chat::hub::{Identity, Place, Registration};
-use crate::domain::clock::{Chance, ManualClock, SystemClock};
+use crate::domain::Rng;
+use crate::domain::clock::{ManualClock, SystemClock};
 
 /// A store that returns a given status.
 #[derive(Default)]
@@ -60,7 +61,7 @@ fn status(online: bool, version: u64) -> Status {
 
 impl WatchTest {
     fn new() -> Self {
-        let hub = Hub::new(Chance::from_seed(1));
+        let hub = Hub::new(Rng::from_seed(1));
         let stored = Arc::<FakePresence>::default();
         let shown_at: (Arc<dyn Clock>, _) =
             (Arc::new(ManualClock::new(SystemClock.now())), "+09:00".parse().expect("an offset"));

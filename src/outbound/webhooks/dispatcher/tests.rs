@@ -56,19 +56,19 @@ impl World {
         let loopback: IsAllowed = Arc::new(|address: IpAddr| address == IpAddr::from([127, 0, 0, 1]));
         let mut sender = EventSender::new(Some(loopback), clock.clone()).unwrap();
         sender.client.set_timeout(Duration::from_secs(2));
-        let chance = Chance::from_seed(1);
-        let dispatcher = WebhookDispatcher::new(store.clone(), sender.clone(), chance.clone());
-        let webhooks = Webhooks::new(store.clone(), sender, chance);
+        let rng = Rng::from_seed(1);
+        let dispatcher = WebhookDispatcher::new(store.clone(), sender.clone(), rng.clone());
+        let webhooks = Webhooks::new(store.clone(), sender, rng);
         Self { store, clock, dispatcher, webhooks }
     }
 
     async fn host(&self, email: &str) -> Host {
-        let chance = Chance::from_entropy();
+        let rng = Rng::from_entropy();
         let new = NewHost {
             email: email.to_owned(),
-            uuid: HostUuid::from_random(chance.bytes()),
+            uuid: HostUuid::from_random(rng.bytes()),
             password_hash: "$argon2id$".to_owned(),
-            access_key: HostUuid::from_random(chance.bytes()).to_string(),
+            access_key: HostUuid::from_random(rng.bytes()).to_string(),
             secret_key: "5e".repeat(32),
             service_name: "Shop".to_owned(),
             service_expl: String::new(),
@@ -84,7 +84,7 @@ impl World {
     }
 
     async fn room(&self, host: &Host) -> Room {
-        let name = RoomName::from_random(Chance::from_entropy().bytes());
+        let name = RoomName::from_random(Rng::from_entropy().bytes());
         let guest = "용감한 고양이".to_owned();
         let new = NewRoom { host: host.id, guest, name, idempotency_key: None, life: None };
         self.store.rooms().create(new, self.clock.now()).await.unwrap()
@@ -301,7 +301,7 @@ on_sqlite! {
         world.room(&host).await;
         // The operator no longer allows any private address.
         let sender = EventSender::new(None, world.clock.clone()).unwrap();
-        let dispatcher = WebhookDispatcher::new(world.store.clone(), sender, Chance::from_seed(2));
+        let dispatcher = WebhookDispatcher::new(world.store.clone(), sender, Rng::from_seed(2));
         dispatcher.round().await.unwrap();
         let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("the URL must begin with https://"));

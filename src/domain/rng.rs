@@ -1,0 +1,36 @@
+//! Randomness as a parameter, which tests can seed. The only module that reads the real source.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+
+/// A cryptographic random number generator that tests can seed. Clones share the state.
+#[derive(Clone, Debug)]
+pub struct Rng(Arc<Mutex<StdRng>>);
+
+impl Rng {
+    /// Creates a generator seeded by the operating system.
+    #[allow(clippy::disallowed_methods)] // the only use of the real random source
+    pub fn from_entropy() -> Self {
+        Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
+    }
+
+    /// Creates a generator that returns the same numbers in every run.
+    pub fn from_seed(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+    }
+
+    /// Returns `N` random bytes.
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.lock().fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// Returns a number in `0..below`; 0 when `below` is 0.
+    pub fn below(&self, below: u64) -> u64 {
+        if below == 0 { 0 } else { self.0.lock().random_range(0..below) }
+    }
+}
