@@ -1,5 +1,5 @@
-//! Tests of the guarantees of presence, run over every driver. [`cluster`] has those that need several nodes,
-//! [`failover`] those with a lost master, [`cost`] those of the load on Redis.
+//! Tests of the guarantees of presence, run on every driver. [`cluster`] contains the tests that need several nodes,
+//! [`failover`] the tests with a lost master, and [`cost`] the measurement of the load on Redis.
 
 mod cluster;
 mod cost;
@@ -66,7 +66,7 @@ impl Ear {
         self.more.notify_one();
     }
 
-    /// Waits until an event was received `times` times. Returns all events so far.
+    /// Waits until an event was received `times` times. Returns all events received so far.
     async fn until(&self, last: &Heard, times: usize) -> Vec<Heard> {
         let waiting = async {
             while self.heard.lock().iter().filter(|heard| *heard == last).count() < times {
@@ -99,7 +99,7 @@ struct Stage {
 
 struct Node {
     presence: Arc<dyn Presence>,
-    /// `None` on a single node.
+    /// `None` for a single-node server.
     upkeep: Option<Arc<dyn PresenceUpkeep>>,
     ear: Arc<Ear>,
     redis: Option<Redis>,
@@ -145,8 +145,9 @@ impl Node {
         self.presence.status(host).await.unwrap().online
     }
 
-    /// Sends a greeting as a marker, and returns every event received before it, which also shows that an event is
-    /// absent. In a Cluster each master publishes over its own connection, so each sends one.
+    /// Sends a greeting as a marker, and returns every event received before it. The result therefore also shows that
+    /// an event was not published. In a Redis Cluster, each master publishes over its own connection, so one marker is
+    /// sent per master.
     async fn heard(&self) -> Vec<Heard> {
         let (host, frame) = (a_host(), Bytes::from_static(b"marker"));
         let marker = Heard::Greeting(host, frame.clone());
@@ -160,15 +161,15 @@ impl Node {
         heard.into_iter().filter(|heard| !matches!(heard, Heard::Greeting(_, said) if *said == frame)).collect()
     }
 
-    /// Expires the node's lease, as if it had died.
+    /// Expires the lease of the node, as if the node had died.
     async fn dies(&self) {
         let name = self.redis().incarnation().unwrap();
         self.redis().raw::<i64>("ZADD", &[&*format!("{PT}nodes"), "XX", "1", &name]).await;
     }
 
-    /// Renews the lease, as if it had lasted long enough to judge other nodes.
+    /// Marks the lease as renewed for a full lease duration, so that the node may treat other nodes as dead.
     async fn ripens(&self) {
-        // The event of the first connection may arrive only now, and begin a new incarnation.
+        // The event of the first connection may arrive during this call and begin a new incarnation.
         while !self.redis().can_judge() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();
@@ -206,7 +207,7 @@ async fn a_host_is_online_while_a_node_has_him(stage: Stage) {
 
 async fn a_repeated_report_is_published_once(stage: Stage) {
     let (node, host) = (stage.node().await, a_host());
-    // A host without sockets cannot leave.
+    // Reporting that a host without sockets has left has no effect.
     node.leave(host).await;
     for _ in 0..2 {
         node.enter(host).await;

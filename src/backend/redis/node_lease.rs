@@ -1,12 +1,13 @@
-//! This node's lease in `pt:nodes`, as observed by the node, and the list of all nodes as of the last renewal.
+//! State of this node's lease in `pt:nodes` as observed by the node, and the list of all nodes as of the last renewal.
 //!
 //! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
-//! be removing what was written under its name. The node then continues as its next incarnation. It also does so after
-//! every event in which a server may have lost writes: a new connection, another master, another epoch.
+//! be removing the entries written under its incarnation. The node then continues as its next incarnation. The node
+//! also begins a new incarnation after every event in which a server may have lost writes: a new connection, another
+//! master, or another epoch.
 //!
 //! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
-//! a full lease duration. When Redis stalls, or a new master's clock differs, all leases expire at once although no
-//! node has died.
+//! a full lease duration. The reason is that all leases expire at once, although no node has died, if Redis stalls or
+//! the clock of a new master differs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::domain::NodeId;
 /// Duration of a lease.
 pub(super) const TTL: Duration = Duration::from_secs(15);
 
-/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A fault that delays the
-/// renewals of all nodes by at most this time cannot expire a lease, which lasts three times as long.
+/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A lease lasts three
+/// times this interval, so a fault that delays the renewals of all nodes by at most this interval expires no lease.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum age of a cached list of nodes.
@@ -32,12 +33,12 @@ pub(super) struct Nodes {
     pub(super) dead: Arc<[String]>,
 }
 
-/// A renewal in flight.
+/// Renewal request in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Renewal {
-    /// Incarnation to renew; empty if there is none.
+    /// Incarnation whose lease is renewed; empty if there is none.
     pub(super) current: String,
-    /// Incarnation that receives a new lease otherwise.
+    /// Incarnation that receives a new lease if `current` cannot be renewed.
     pub(super) next: String,
     /// Epoch of the server in which `current` received its lease.
     pub(super) epoch: String,
@@ -46,17 +47,17 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    /// A request that only reads the list.
+    /// Returns a request that only reads the list.
     pub(super) fn none() -> Self {
         Self { current: String::new(), next: String::new(), epoch: String::new(), at: Instant::now() }
     }
 }
 
-/// The state of this node's lease.
+/// State of this node's lease.
 #[derive(Debug)]
 pub(super) struct NodeLease {
     node: NodeId,
-    /// Number of renewals so far. Numbers each new incarnation.
+    /// Number of renewals so far. New incarnations are numbered by it.
     renewals: u64,
     /// Incarnation whose lease was renewed last.
     current: Option<String>,
@@ -87,7 +88,7 @@ impl NodeLease {
         self.is_lost = true;
     }
 
-    /// Returns the renewal to request at `at`.
+    /// Returns the renewal to send at time `at`.
     pub(super) fn begin_renewal(&mut self, at: Instant) -> Renewal {
         self.renewals += 1;
         let lost = std::mem::take(&mut self.is_lost);
@@ -95,12 +96,12 @@ impl NodeLease {
         Renewal { current, next: format!("{}.{}", self.node, self.renewals), epoch: self.epoch.clone(), at }
     }
 
-    /// Records a failed renewal, which may have taken effect.
+    /// Records a failed renewal. The renewal may have taken effect.
     pub(super) fn failed(&mut self, renewal: &Renewal) {
         self.is_lost |= renewal.current.is_empty();
     }
 
-    /// Records an answered renewal.
+    /// Records a renewal that was answered.
     pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, epoch: String) {
         let continues =
             holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= MAX_INTERVAL);
@@ -110,8 +111,9 @@ impl NodeLease {
         (self.current, self.epoch, self.renewed_at) = (Some(holder), epoch, Some(renewal.at));
     }
 
-    /// Stores the list from the answer to a request sent at `at`, by a server in the epoch `epoch`. If the epoch is new,
-    /// or the list lacks this node's lease, the lease is marked as lost, and the list does not show which nodes died.
+    /// Stores the list from the answer to a request that was sent at time `at`, to a server in the epoch `epoch`. If
+    /// the epoch is new, or if this node's lease is missing in the list, the lease is marked as lost and no node in the
+    /// list counts as dead.
     pub(super) fn set_list(&mut self, nodes: Nodes, epoch: &str, at: Instant) {
         if self.renewed_at.is_some_and(|renewed| at < renewed) {
             return;
@@ -120,7 +122,7 @@ impl NodeLease {
         self.list = Some((at, nodes));
     }
 
-    /// Returns the list, if it is recent enough.
+    /// Returns the list, if it is not older than [`LIST_TTL`].
     pub(super) fn list(&self, now: Instant) -> Option<Nodes> {
         self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
     }
@@ -135,7 +137,7 @@ impl NodeLease {
         self.current.as_deref()
     }
 
-    /// Whether this node may treat other nodes as dead.
+    /// Returns whether this node may treat other nodes as dead.
     pub(super) fn is_uninterrupted(&self, now: Instant) -> bool {
         !self.is_lost
             && self.renewed_at.is_some_and(|at| now - at <= MAX_INTERVAL)
@@ -226,7 +228,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.beat_for(TTL + BEAT);
         assert!(stage.is_uninterrupted());
-        // After 14 s, a lease that was renewed one second earlier has expired.
+        // After 14 s, a lease that was renewed one second before the stall has expired.
         stage.now += Duration::from_secs(14);
         assert!(!stage.is_uninterrupted(), "nothing is known of this time");
         stage.beat(false);
@@ -265,12 +267,12 @@ mod tests {
         stage.lease.failed(&unanswered);
         stage.beat(false);
         assert_ne!(stage.incarnation(), unanswered.next);
-        // A failed renewal keeps the incarnation.
+        // A failed renewal does not change the incarnation.
         let (before, unanswered) = (stage.incarnation(), stage.lease.begin_renewal(stage.now));
         stage.lease.failed(&unanswered);
         stage.beat(false);
         assert_eq!(stage.incarnation(), before);
-        // A loss during a renewal is not discarded by its answer.
+        // If the lease is marked as lost during a renewal, the answer of the renewal does not reset the mark.
         let renewal = stage.lease.begin_renewal(stage.now);
         stage.lease.mark_lost();
         stage.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Begins an epoch of a partition, unless the server has one.
+-- Begins an epoch of a partition, unless this server already has one.
 --
 -- KEYS 1  {k}:life: hash of `mark` (the epoch), `tick` (number of calls of accept.lua), `queued` (bytes in the archive queue),
 --         `suspect` (the store that seems to have returned to an earlier state)

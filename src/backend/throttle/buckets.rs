@@ -1,7 +1,9 @@
-//! Token buckets in memory: the limits of a single node, and the limits that each node of a cluster applies on its own.
+//! Token buckets in memory, for the limits of a single-node server and for limits that each node of a cluster applies
+//! alone.
 //!
-//! **Invariant:** the number of buckets per kind is bounded, regardless of how many addresses are used. At the bound,
-//! the fullest buckets are removed: they hold the least information, and clients that are being refused stay refused.
+//! **Invariant:** the number of buckets per kind is bounded, regardless of the number of addresses. At the bound, the
+//! fullest buckets are removed. Removing them has the least effect, and clients whose calls are rejected remain
+//! rejected.
 
 use std::collections::HashMap;
 
@@ -13,7 +15,7 @@ use super::{Kind, Quota, Verdict, Who};
 /// Maximum number of buckets per kind, about 5 MB.
 const MOST: usize = 100_000;
 
-/// Buckets of all kinds. Each is stored as the instant at which it will be full, in µs since 1970.
+/// Buckets of all kinds. Each bucket is stored as the instant at which it will be full, in µs since 1970.
 #[derive(Debug)]
 pub struct Buckets {
     tables: [Mutex<HashMap<Who, i64>>; Kind::COUNT],
@@ -31,7 +33,7 @@ impl Buckets {
         Self { tables: Default::default(), most }
     }
 
-    /// Takes a token from a bucket, if there is one.
+    /// Takes a token from a bucket, if the bucket has one.
     pub fn take(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) -> Verdict {
         let now = now.timestamp_micros();
         let mut table = self.tables[kind as usize].lock();
@@ -50,7 +52,7 @@ impl Buckets {
 }
 
 impl Buckets {
-    /// Puts a token back into a bucket, if the bucket still exists.
+    /// Returns a token to a bucket, if the bucket still exists.
     pub fn refund(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
         if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
             *full_at = quota.refund(*full_at, now.timestamp_micros());
@@ -58,8 +60,8 @@ impl Buckets {
     }
 }
 
-/// Removes all full buckets, and at least a quarter of `most`, the fullest first, so that the cost of this scan is
-/// spread over many new buckets.
+/// Removes all full buckets, and at least a quarter of `most` buckets in total, the fullest first. Removing many at
+/// once spreads the cost of this scan over many new buckets.
 fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     table.retain(|_, full_at| *full_at > now);
     let mut surplus = table.len().saturating_sub(most - most.div_ceil(4));

@@ -1,4 +1,4 @@
-//! Guarantees of the throttle, tested on every driver. The tests at the end need several nodes.
+//! Tests of the guarantees of the throttle, run on every driver. The tests at the end need several nodes.
 
 use crate::backend::redis::testing::PT;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::domain::clock::{Clock as _, ManualClock, SystemClock};
 /// Quotas are per hour, so that keys in Redis do not expire during a slow test run.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Refill interval of one token at five per hour.
+/// Refill interval of one token at five tokens per hour.
 const EACH: Duration = Duration::from_secs(720);
 
 /// Generates a test of each function for each driver.
@@ -90,7 +90,7 @@ async fn take(node: &Arc<dyn Throttle>, who: &Who) -> Verdict {
     node.take(Kind::Mail, who, five()).await.unwrap()
 }
 
-/// Returns how many of `tries` attempts pass.
+/// Returns how many of `tries` attempts are allowed.
 async fn passing(node: &Arc<dyn Throttle>, tries: usize) -> usize {
     let mut passing = 0;
     for _ in 0..tries {

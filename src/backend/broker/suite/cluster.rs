@@ -37,7 +37,7 @@ on_a_cluster!(
 async fn two_nodes_receive_the_same(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
-    // Numbers continue and ids are known, whichever node submits.
+    // Numbers continue and message ids are deduplicated, regardless of the submitting node.
     assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
     assert_eq!(other.say(&room, 3..=4).await, [3, 4]);
     let known = Outcome::Known { seq: 1, frame: Some(frame_of(&guest(&room, "id-1"), 1)) };
@@ -74,7 +74,7 @@ async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
     assert_eq!(counts(&living, &room).await, (3, 1));
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
     assert_eq!(counts(&stage.node().await, &room).await, (1, 0));
-    // A list of live nodes may be two seconds old.
+    // The list of live nodes may be up to two seconds old.
     until("the dead do not count", || async { counts(&living, &room).await == (1, 0) }).await;
     let key = living.redis().keys_with(&format!("room:{}", room.name)).await.remove(0);
     let field = format!("g:{}", dying.redis().node());
@@ -88,7 +88,7 @@ async fn account_changes_reach_a_reconnected_node(stage: Stage) {
     let news = |sid: &str| Control::LoginEnded { sid: sid.into() };
     one.backend.bus.publish_control(news("before")).await.unwrap();
     let third = stage.node().await;
-    // Kills all at once, so that no node is subscribed when the change is published.
+    // Disconnects all listeners at once, so that no node is subscribed when the change is published.
     one.redis().kill_listeners().await;
     one.backend.bus.publish_control(news("meanwhile")).await.unwrap();
     for node in [&one, &other, &third] {
@@ -99,7 +99,7 @@ async fn account_changes_reach_a_reconnected_node(stage: Stage) {
         all.collect::<Vec<_>>()
     };
     assert_eq!(of(&other), [Heard::Control(news("before")), Heard::Control(news("meanwhile"))]);
-    // A change from before a node started is not delivered to it.
+    // A change that was published before a node started is not delivered to that node.
     assert_eq!(of(&third), [Heard::Control(news("meanwhile"))]);
 }
 
@@ -124,13 +124,13 @@ async fn a_call_that_arrives_too_late_writes_nothing(stage: Stage) {
     let broker = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0);
     let partition = broker.partition_of(room.name);
     for batch in [vec![guest(&room, "a")], vec![guest(&room, "a"), guest(&room, "b")]] {
-        // As if the call had taken a minute to arrive.
+        // Simulates a call that takes a minute to arrive.
         broker.delay_calls(partition, Duration::from_secs(60)).await;
         let answer = broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
         assert_eq!(answer, Err(Unavailable("the call arrived too late and had no effect".into())));
         assert!(numbers(&node.cluster().recent.log_after(room.name, 0, 10).await.unwrap()).is_empty());
     }
-    // The answer contained the server's clock, so the next call is in time.
+    // The rejected call returned the server's clock, so the next call is in time.
     assert_eq!(broker.accept(partition, &[&guest(&room, "a")]).await, Ok(vec![Outcome::Accepted(1)]));
 }
 
@@ -157,7 +157,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     stage.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
-    // Readers do not see it either, and it is not archived.
+    // Readers do not receive the batch either, and it is not archived.
     assert_eq!(careful.log_after(room.name, 0, 10).await.unwrap(), []);
     assert_eq!(careful.log_before(room.name, None, 10).await.unwrap(), []);
     let (status, log) =
@@ -168,7 +168,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     let heard = node.ear.until("the notice", |heard| !heard.is_empty()).await;
     assert!(matches!(heard[..], [Heard::Notice { .. }]), "{heard:?}");
 
-    // The same batch is published once a replica is back: the abandoned call is not lost.
+    // The same batch is published once a replica is connected again: the abandoned call is not lost.
     let first = stage.servers.as_mut().unwrap().start_replicas();
     let mut answer = answer;
     let began = std::time::Instant::now();
@@ -182,8 +182,8 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     assert_eq!(careful.read(partition, 10).await.unwrap().len(), 1);
     let outcomes = careful.accept(partition, &[&guest(&room, "b")]).await.unwrap();
     let [Outcome::Accepted(next)] = &outcomes[..] else { panic!("{outcomes:?}") };
-    // The first replica of a server gives it a new replication id. That is another epoch, in which the room's number
-    // jumps.
+    // When the first replica connects, the server gets a new replication id. This begins another epoch, in which the
+    // room's number skips ahead.
     assert!(if first { *next > 10_000 } else { *next == 2 }, "{next}");
     assert_eq!(node.ear.publications(room.name, *next).await.len(), 2);
 }
@@ -221,7 +221,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     let log = || async { node.cluster().recent.log_after(room.name, 0, 5_000).await.unwrap() };
     assert_eq!(numbers(&log().await), (1..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 200).await;
-    // Messages that are not archived exceed the log's limit, so every archived one was removed.
+    // The messages that are not archived exceed the log's limit, so every archived message was removed.
     assert_eq!(numbers(&log().await), (201..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 1_300).await;
     let kept = log().await;
@@ -229,7 +229,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     assert!((47 * 1024..=64 * 1024).contains(&bytes), "{bytes}");
     let first = kept[0].seq;
     assert_eq!(numbers(&kept), (first..=1_300).collect::<Vec<_>>());
-    // The byte count is exact: removed entries make room for as many bytes.
+    // The byte count is exact: after entries are removed, the same number of bytes can be added.
     node.say(&room, 1_301..=1_500).await;
     queue::archive_through(&node, &room, 1_500).await;
     let bytes: usize = log().await.iter().map(|entry| entry.frame.len()).sum();
@@ -260,11 +260,11 @@ async fn a_server_that_went_back_in_time_assigns_no_number_again(stage: Stage) {
     }
     assert_eq!(node.say(&room, 3..=5).await, [3, 4, 5]);
     other.ear.publications(room.name, 5).await;
-    // Restores the earlier value of every key; the replication id is the same.
+    // Restores the earlier value of every key. The replication id is unchanged.
     for (value, key) in &snapshot {
         node.redis().restore(key, value.clone()).await;
     }
-    // A node that only received the messages detects it as well.
+    // A node that only received the messages detects the restore as well.
     let next = other.say(&room, [6]).await[0];
     assert!(next > 10_000, "{next}");
     assert_eq!(node.say(&room, [7]).await, [next + 1]);
@@ -283,13 +283,13 @@ async fn another_installations_redis_is_not_used(stage: Stage) {
     assert!(broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert!(broker.set_members(room.name, 1, 0).await.is_err() && stranger.heartbeat().await.is_err());
     assert!(node.redis().keys_with("test-installation-0002").await.is_empty());
-    // The owner changes while nodes run.
+    // The owner changes while nodes are running.
     assert_eq!(stranger.live_leases_of(INSTALLED.parse().unwrap()).await, Ok(1));
     stranger.adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Other("test-installation-0002".to_owned())));
     assert!(node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert_eq!(stranger.verify().await, Ok(Owner::Ours));
-    // The first installation takes it back.
+    // The first installation becomes the owner again.
     node.redis().adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Ours));
     assert_eq!(node.say(&room, [1]).await, [1]);
@@ -301,7 +301,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
     node.say(&room, [1]).await;
     let partition = node.backend.log.partition_of(room.name);
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
-    // Another installation claims it first.
+    // Another installation claims the Redis first.
     let _: String = node.redis().raw("SET", &["pt:installation", "test-installation-0002"]).await;
     for _ in 0..2 {
         assert!(node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
@@ -325,7 +325,7 @@ async fn a_redis_that_is_not_there_is_unavailable() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Any node may publish any change, repeatedly and in any order: the newest published so far always applies.
+/// Any node may publish any change, repeatedly and in any order. The newest published change always applies.
 async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     for seed in 0..20 {
@@ -357,7 +357,7 @@ async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     }
 }
 
-/// Only without a Cluster, where the buses are not resubscribed periodically.
+/// Runs without a Redis Cluster, because the buses of a Cluster are resubscribed periodically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
@@ -377,7 +377,7 @@ async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
     .await;
 }
 
-/// A probe that Redis refuses counts as missing.
+/// A probe that Redis rejects counts as missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_may_not_publish_is_found_and_recovers() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {

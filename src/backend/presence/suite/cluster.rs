@@ -1,4 +1,5 @@
-//! Tests with several nodes on one Redis: hosts on more than one, greetings to all, resubscription, and dead nodes.
+//! Tests with several nodes on one Redis: hosts with sockets on several nodes, greetings, resubscription, and dead
+//! nodes.
 
 use super::*;
 use crate::backend::redis::testing::PT;
@@ -39,7 +40,7 @@ async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stag
     let node = stage.node().await;
     node.enter(a_host()).await;
     assert_eq!(node.upkeep().adopt_orphans(true).await, Ok(0), "its own node is in the list");
-    // As after a failover that lost the list and kept the sets.
+    // Simulates a failover that lost the list of nodes and kept the sets of hosts.
     for orphan in ["one", "other"] {
         let set = format!("{PT}node:{orphan}:hosts");
         let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
@@ -123,7 +124,8 @@ async fn another_node_completes_an_interrupted_cleanup(stage: Stage) {
     }
     let name = dying.redis().incarnation().unwrap();
     dying.dies().await;
-    // A claim holder died after it had removed two hosts from their hashes, one of them from the set as well.
+    // The holder of the claim died after it had removed two hosts from their hashes, and one of these from the set as
+    // well.
     let claim = format!("{PT}node:{name}:claim");
     other.redis().raw::<String>("SET", &[&claim, "another", "PX", "700"]).await;
     for host in &hosts[..2] {
@@ -166,7 +168,7 @@ async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
     heard.retain(|heard| *heard == online || *heard == offline);
     assert_eq!(heard, [online.clone(), offline, online]);
     assert!(!other.is_online(left).await);
-    // The new incarnation is cleaned up like any other when the node dies as well.
+    // When the node dies again, the entries of its new incarnation are removed like those of any other node.
     frozen.dies().await;
     other.ripens().await;
     other.upkeep().keep().await.unwrap();
@@ -183,7 +185,7 @@ async fn a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change
     for round in 0..2 {
         let before = one.redis().incarnation().unwrap();
         if round == 1 {
-            // A server has lost its entries of some hosts.
+            // Simulates a server that has lost its entries of some hosts.
             for host in &hosts[..10] {
                 one.redis().raw::<i64>("DEL", &[&format!("{PT}{{{host}}}:presence")]).await;
             }
@@ -213,7 +215,7 @@ async fn who_left_while_a_node_begins_anew_is_not_brought_back(stage: Stage) {
     one.beats().await;
     one.redis().lose_lease();
     one.redis().heartbeat().await.unwrap();
-    // Under the new incarnation, before anything else was written under it.
+    // The host leaves under the new incarnation, before anything else is written under it.
     one.leave(host).await;
     assert!(!other.is_online(host).await);
     one.upkeep().keep().await.unwrap();
@@ -246,7 +248,7 @@ async fn nobody_is_taken_for_dead_after_redis_stood_still(stage: Stage) {
         node.ripens().await;
         node.upkeep().keep().await.unwrap();
     }
-    // All leases have expired at once.
+    // All leases have expired at the same time.
     for node in &nodes {
         node.dies().await;
     }

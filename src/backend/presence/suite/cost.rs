@@ -1,4 +1,4 @@
-//! Measures the load of presence on one Redis: twenty nodes with 5,000 hosts each.
+//! Measures the load of presence on one Redis with twenty nodes of 5,000 hosts each.
 
 use futures_util::StreamExt as _;
 
@@ -7,15 +7,15 @@ use super::*;
 const NODES: usize = 20;
 const HOSTS: usize = 5_000;
 
-/// Intervals of a node.
+/// Interval of a node's heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_millis(500);
 
 /// Duration of the measurement.
 const SPAN: Duration = Duration::from_secs(6);
 
-/// Maximum commands per second while no host connects or disconnects. Includes commands within scripts and pings of
-/// connections.
+/// Maximum commands per second while no host connects or disconnects. The number includes commands within scripts and
+/// pings of connections.
 const AT_REST: f64 = 150.0;
 
 /// Maximum memory in Redis per host, in bytes.
@@ -83,7 +83,7 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
             began.elapsed().as_secs_f64()
         );
 
-        // All hosts are written; from here on the nodes are idle.
+        // All hosts have been written; the nodes are idle from here on.
         for node in &nodes {
             node.beats().await;
         }

@@ -1,4 +1,4 @@
-//! Tests of a failover in which a master loses recent writes: nodes write their hosts again.
+//! Tests of a failover in which a master loses recent writes. The nodes write their hosts again.
 
 use crate::backend::redis::testing::PT;
 use fred::util::redis_keyslot;
@@ -14,7 +14,7 @@ on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Stage::on:
     a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 
-/// Fails over the master of `key`; writes that its replicas do not have are lost.
+/// Fails over the master of `key`. Writes that the replicas do not have are lost.
 async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     let nodes = [stage.node().await, stage.node().await];
     let hosts: Vec<HostUuid> = (0..30).map(|_| a_host()).collect();
@@ -27,13 +27,13 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
     let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
     let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
-    // Sentinels do not promote a replica that never synchronised.
+    // Sentinels do not promote a replica that has never synchronised.
     nodes[0].redis().wait_for_replicas(servers, slot).await;
     nodes[0].enter(a_host()).await;
     servers.fail_over(slot);
     let began = std::time::Instant::now();
     for (node, before) in nodes.iter().zip(before) {
-        // As a node does periodically, even after errors.
+        // A node makes this call periodically, even after errors.
         loop {
             let beat = node.redis().heartbeat().await.is_ok() && node.upkeep().keep().await.is_ok();
             if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
@@ -47,7 +47,7 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
     let heard = nodes[1].ear.heard.lock().clone();
     assert!(!heard.iter().any(|heard| matches!(heard, Heard::Offline(_))), "{heard:?}");
-    // Later reports take effect.
+    // Later reports still take effect.
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].leave(*host).await;
         assert!(!nodes[0].is_online(*host).await);

@@ -1,7 +1,8 @@
-//! Redis keys of releases from before installation ids: bare `pt:` keys in 16 partitions, on every kind of Redis.
+//! Redis keys of releases without installation ids. They start with `pt:` and are in 16 partitions, on every Redis
+//! deployment.
 //!
 //! Other installations and applications may have keys under the same prefix, so every call names the keys that it
-//! touches.
+//! accesses.
 
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, Expiration};
@@ -14,31 +15,32 @@ use crate::backend::broker::queue::QueueEntry;
 use crate::backend::redis::{Redis, call};
 use crate::domain::{HostUuid, RoomName};
 
-/// Number of partitions of the earlier layout.
+/// Number of partitions in the layout of the earlier releases.
 pub const PARTITIONS: u16 = 16;
 
 /// Number of entries or keys read per call.
 const PAGE: u64 = 500;
 
-/// Lifetime of the key that prevents a suspended process of the earlier release from accepting messages, in seconds.
+/// Lifetime of the fence key in seconds. The fence prevents a suspended process of the earlier release from accepting
+/// messages.
 const FENCE_TTL: i64 = 24 * 3600;
 
 /// Fields of a dead letter, as pairs of name and value.
 pub type Fields = Vec<(String, bytes::Bytes)>;
 
-/// Access to the keys of the earlier release.
+/// Access to the keys of the earlier releases.
 #[derive(Clone, Copy, Debug)]
 pub struct EarlierKeys<'a> {
     redis: &'a Redis,
 }
 
 impl<'a> EarlierKeys<'a> {
-    /// Creates the access over a node's Redis.
+    /// Creates the access over the Redis clients of a node.
     pub fn new(redis: &'a Redis) -> Self {
         Self { redis }
     }
 
-    /// Returns the next entries of an archive queue after a position.
+    /// Returns the queue entries that follow a position.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -51,7 +53,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(answer::entries(found)?.into_iter().map(|(position, fields)| entry(position, fields).0).collect())
     }
 
-    /// Returns the next dead letters after a position.
+    /// Returns the dead letters that follow a position.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -61,7 +63,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(answer::entries(found)?.into_iter().map(|(position, fields)| (position, pairs(fields))).collect())
     }
 
-    /// Removes entries from the queue (`queue`) or the dead letters (`dead`).
+    /// Removes entries from the queue (`kind` is `queue`) or from the dead letters (`kind` is `dead`).
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -83,7 +85,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| self.redis.client().xadd::<(), _, _, _, _>(&dead, false, None, "*", fields.clone())).await
     }
 
-    /// Whether the earlier release marked a room as deleted.
+    /// Returns whether the earlier release marked a room as deleted.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -92,7 +94,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(state.as_deref() == Some("deleted"))
     }
 
-    /// Returns the row id of a room.
+    /// Returns the row id of a room in SQL, if the earlier release stored the room.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -117,7 +119,7 @@ impl<'a> EarlierKeys<'a> {
         Ok((rooms, (next != "0").then_some(next)))
     }
 
-    /// Removes the keys of a room.
+    /// Removes all keys of a room.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -130,7 +132,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| client.zrem::<(), _, _>(&idle, room.as_str())).await
     }
 
-    /// Whether a partition has no queue entries, no rooms and no dead letters.
+    /// Returns whether a partition has no queue entries, no rooms and no dead letters.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -144,7 +146,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(waiting + rooms + dead == 0)
     }
 
-    /// Whether the earlier release ever used a partition.
+    /// Returns whether the earlier release has ever used a partition.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -152,12 +154,12 @@ impl<'a> EarlierKeys<'a> {
         let keys: Vec<String> = ["life", "queue", "idle", "dead"].iter().map(|kind| key(partition, kind)).collect();
         let queue = key(partition, "queue");
         let known: u64 = call(|| self.redis.client().exists(keys.clone())).await?;
-        // A fence is written by this release, so a fence alone does not count.
+        // This release writes the fence, so a fence does not count as a key of the earlier release.
         Ok(known > u64::from(self.kind_of(&queue).await? == "string"))
     }
 
-    /// Removes an empty partition and writes a fence: a suspended process of the earlier release cannot accept messages
-    /// when it resumes.
+    /// Removes an empty partition and writes the fence, so that a suspended process of the earlier release cannot
+    /// accept messages when it resumes.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -170,7 +172,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| client.set::<(), _, _>(&queue, fence, Some(Expiration::EX(FENCE_TTL)), None, false)).await
     }
 
-    /// Returns the hosts whose presence the earlier release stored.
+    /// Returns the hosts whose presence is stored under keys of the earlier release.
     ///
     /// # Errors
     /// [`Unavailable`].

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Removes a room that SQL has lost. The entries of its log become dead letters.
+-- Removes a room that is missing in SQL. The entries of its log become dead letters.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle  6  {k}:dead
 -- ARGV 1  room  2  chatroom  3  reason  4  lifetime of the tombstone in s; empty: SQL has this name under another id, and the

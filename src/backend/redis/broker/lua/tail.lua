@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Counts guest messages in a part of a room's log, and returns the newest message.
+-- Counts the guest messages in a part of a room's log, and returns the newest message.
 --
 -- KEYS 1  {k}:log:<name>
 -- ARGV 1  after this number  2  through this number  3  only messages accepted after this time, in ms  4  maximum entries
