@@ -1,7 +1,7 @@
 //! Leader lease. At most one node holds it, for as long as the node renews it.
 //!
-//! [`redis`](crate::backend::redis::lease) implements the port for a cluster. A single node always holds the lease ([`embedded`](crate::backend::embedded::lease)). Both pass the same
-//! suite.
+//! [`redis`](crate::backend::redis::lease) implements the port for a cluster. A single-node server always holds the
+//! lease ([`embedded`](crate::backend::embedded::lease)). Both drivers pass the same test suite.
 //!
 //! Guarantees:
 //!

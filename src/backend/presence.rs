@@ -1,7 +1,8 @@
 //! Presence: which hosts are online on any node.
 //!
 //! [`redis`](crate::backend::redis::presence) implements the port for a cluster,
-//! [`embedded`](crate::backend::embedded::presence) for a single node. Both pass the same suite.
+//! [`embedded`](crate::backend::embedded::presence) for a single-node server. Both drivers pass the same
+//! test suite.
 //!
 //! A node reports only whether it has sockets of a host, with [`Presence::enter`] and [`Presence::leave`]. Both calls
 //! are idempotent. A host is online while any node has sockets of that host. The sinks of all nodes receive each change

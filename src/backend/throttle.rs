@@ -1,6 +1,7 @@
 //! Throttle: rate limits that apply to all nodes together.
 //!
-//! Drivers: [`redis`](crate::backend::redis::throttle) for a cluster, [`embedded`](crate::backend::embedded::throttle) for a single node. Both pass the same test suite.
+//! [`redis`](crate::backend::redis::throttle) implements the port for a cluster,
+//! [`embedded`](crate::backend::embedded::throttle) for a single-node server. Both drivers pass the same test suite.
 //!
 //! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 calls pass at once, and then one call
 //! every 3 s. [`Throttle::take`] takes a token, or returns the time until the next token. A rejected call takes no

@@ -103,7 +103,7 @@ impl Redis {
         held.ok_or_else(|| Unavailable("this node has no lease".into()))
     }
 
-    /// Removes an incarnation that has no entries left from the list, if its lease has expired.
+    /// Removes an incarnation from the list of nodes, if its lease has expired. The incarnation must have no entries left.
     ///
     /// # Errors
     /// [`Unavailable`].

@@ -1,6 +1,6 @@
 //! Presence of a cluster. Each host has a hash of the nodes that have status sockets of that host. One channel carries
-//! changes and guests' notices, in the form `S<host> <0
-//! 1> <version>` and `G<host> <frame>`.
+//! changes and guests' notices, in the form `S<host> <0|1> <version>` and
+//! `G<host> <frame>`.
 //!
 //! Each node also has a set of its hosts, with which another node finds these hosts after the node's death ([`claim`]).
 //! The set is written before the hash, so every host in a hash is in a set. Both are written under the node's

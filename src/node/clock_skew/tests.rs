@@ -1,4 +1,4 @@
-//! Measured skew and its effects. The tests supply the readings; no server is contacted.
+//! Tests of measured skew and its effects. The tests supply the readings and contact no server.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::domain::clock::ManualClock;
 
 const SERVER: &str = "127.0.0.1:6379";
 
-/// A cluster node whose stores return the times that a test sets.
+/// Clock skew of a cluster node whose stores return times that a test sets.
 struct Stage {
     skew: Skew,
     machine: Arc<ManualClock>,
@@ -24,14 +24,14 @@ impl Stage {
         Self { skew, machine }
     }
 
-    /// Reading with a given difference to the machine's clock.
+    /// Returns a reading with the given difference to the machine's clock.
     fn reading(&self, seconds: i64) -> Reading {
         let now = Instant::now();
         let shown: DateTime<Utc> = self.machine.now() + TimeDelta::seconds(seconds);
         Reading { shown, asked: now, answered: now + Duration::from_millis(1) }
     }
 
-    /// Reads SQL and a Redis server, and returns whether the clocks agree afterwards.
+    /// Records readings of SQL and of a Redis server, and returns whether the agreement holds afterwards.
     fn measured(&self, sql: i64, redis: i64) -> bool {
         while self.skew.observe_sql(&self.reading(sql)) {
             assert!(!self.skew.agreement().holds(), "not while a step may be happening");
@@ -67,7 +67,7 @@ async fn any_two_of_the_three_clocks_may_forbid_jobs() {
         (-691_200, -691_200, false),
         (0, 3_600, false),
         (86_400, 0, false),
-        // Both are within the limit of the machine's clock, but not of each other's.
+        // Both clocks are within the limit of the machine's clock, but their difference from each other is above it.
         (20, -20, false),
     ] {
         let stage = Stage::new().await;
@@ -91,7 +91,7 @@ async fn a_step_of_sql_forbids_jobs_before_its_clock_follows_and_until_it_is_cor
     assert!((clock.now() - before - TimeDelta::days(8)).abs() < TimeDelta::minutes(1));
     assert!(stage.measured(0, 0));
     assert_eq!((clock.now() - before).num_minutes(), 0);
-    // A step of a few seconds is followed, and the agreement still holds.
+    // The clock follows a step of a few seconds, and the agreement still holds.
     assert!(stage.measured(5, 0));
     assert!((4..=7).contains(&(clock.now() - before).num_seconds()));
 }
@@ -102,7 +102,7 @@ async fn a_step_of_the_machine_is_skew_and_changes_no_clock() {
     assert!(stage.measured(0, 0));
     let (clock, before) = (stage.skew.clock(), stage.skew.clock().now());
     stage.machine.advance(Duration::from_secs(3_600));
-    // Also if no store responds.
+    // The result is the same if no store responds.
     stage.skew.judge();
     assert!(!stage.skew.agreement().holds());
     assert!((clock.now() - before).num_seconds() < 60);

@@ -1,4 +1,4 @@
-//! The leader's jobs over a period of days; only the clock of the jobs is advanced.
+//! Tests of the leader's jobs over a period of days. Only the clock of the jobs is advanced.
 
 use super::*;
 use crate::backend::broker::Change;
@@ -10,7 +10,7 @@ use crate::store::Dialect;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Generates a test of each function for a single node and for a cluster.
+/// Generates a test of each function for a single-node server and for a cluster.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod embedded {
@@ -48,7 +48,7 @@ struct World {
     clock: Arc<ManualClock>,
 }
 
-/// Jobs of a node, with a separate clock.
+/// Creates the jobs of a node, with a separate clock.
 fn jobs_of(stage: &Stage, node: &Node) -> World {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
@@ -59,7 +59,7 @@ fn jobs_of(stage: &Stage, node: &Node) -> World {
 }
 
 impl World {
-    /// Runs all jobs; returns those that changed rows, and how many.
+    /// Runs all jobs. Returns the names of the jobs that changed rows, with the number of changed rows.
     async fn run(&self) -> Vec<(&'static str, u64)> {
         let outcomes = self.jobs.run_once().await.into_iter().map(|(entry, outcome)| (entry.name, outcome.unwrap()));
         outcomes.filter(|(_, rows)| *rows > 0).collect()
@@ -81,7 +81,7 @@ async fn a_closed_room(stage: &Stage, node: &Node, last: Seq) -> Room {
     node.rooms.change(room.name, RoomChange::Close).await.unwrap()
 }
 
-/// Returns the count and the sequence numbers of a room's message list.
+/// Returns the length of a room's message list, and the sequence numbers in the list.
 async fn listed(node: &Node, room: &Room) -> (u64, Vec<Seq>) {
     let (count, page) = node.history.by_offset(key_of(room), 0, 100).await.unwrap();
     (count, page.iter().map(|message| message.seq).collect())
@@ -130,7 +130,8 @@ async fn the_next_run_completes_an_interrupted_one(stage: Stage) {
     world.jobs.settings.idle_close = None;
     let rooms = [a_closed_room(&stage, &node, 5).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
-    // One run is interrupted after the purge was decided, another in the middle of a room, which is then resumed.
+    // One run is interrupted after the purge was decided. Another run is interrupted while it purges a room, and this
+    // room is then resumed.
     assert_eq!(stage.store.retention().purge(world.clock.now(), 10).await, Ok(2));
     assert_eq!(stage.store.messages().delete_invisible(rooms[0].id, 2).await, Ok(2));
     node.rooms.change(rooms[0].name, RoomChange::Resume).await.unwrap();
@@ -205,7 +206,7 @@ async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage)
     a_room(&stage, &node, 2).await;
     let closed = [a_closed_room(&stage, &node, 3).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
-    // One room is purged, the other not yet.
+    // One room is purged, and the other is not purged yet.
     assert_eq!(stage.store.retention().purge(world.clock.now(), 1).await, Ok(1));
     let left = closed.iter().map(|room| room.last_seq).sum::<u64>();
     for _ in 0..2 {
@@ -228,7 +229,7 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
     assert_eq!(world.run().await, []);
     world.clock.advance(Duration::from_secs(120));
     assert_eq!(world.jobs.count(Job::DeleteEmpty).await.unwrap(), 2);
-    // The empty room with a guest in it is closed instead, like any other idle room.
+    // The empty room with a guest is closed instead of deleted, like any other idle room.
     assert_eq!(world.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
     assert_eq!(stage.store.rooms().get(unseeded.id).await, Ok(None));
     let is_deletion = |one: &Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Delete, room, .. }) if *room == unseeded.name);
@@ -276,7 +277,7 @@ async fn the_leader_runs_due_jobs_until_it_is_stopped(stage: Stage) {
     let room = a_closed_room(&stage, &node, 5).await;
     world.clock.advance(8 * DAY);
     let (leader, stop) = (Leader::new(Arc::new(SoleLease)), CancellationToken::new());
-    // There is no leader yet, and `stop` is cancelled: `run` returns at once.
+    // No node is leader yet, and `stop` is cancelled: `run` returns at once.
     let told = stop.child_token();
     told.cancel();
     world.jobs.clone().run(leader.clone(), told).await;

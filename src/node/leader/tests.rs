@@ -1,4 +1,4 @@
-//! Tests of leader election. Time is paused and advances only while a test waits.
+//! Tests of leader election. Time is paused, and advances only while a test waits.
 
 use async_trait::async_trait;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::backend::Unavailable;
 use crate::backend::embedded::lease::SoleLease;
 
-/// An in-memory lease, with faults that keep nodes from it.
+/// An in-memory lease, with faults that prevent nodes from reaching the lease.
 #[derive(Default)]
 struct Keeper {
     held: Mutex<Option<(usize, Instant)>>,
@@ -15,7 +15,7 @@ struct Keeper {
     delay: Mutex<Duration>,
 }
 
-/// One node's connection to the lease.
+/// Access of one node to the lease.
 struct Way {
     node: usize,
     keeper: Arc<Keeper>,
@@ -59,7 +59,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three nodes, the first of which leads.
+    /// Starts three nodes. The first node leads.
     async fn start() -> Self {
         let keeper = Arc::<Keeper>::default();
         let nodes: Vec<_> = (0..3).map(|node| Leader::new(Arc::new(Way { node, keeper: keeper.clone() }))).collect();
@@ -78,7 +78,7 @@ impl Cluster {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].is_leading()).collect()
     }
 
-    /// Waits until another node leads, and checks that never two do. Returns the elapsed time.
+    /// Waits until another node leads, and checks that two nodes never lead at the same time. Returns the elapsed time.
     async fn succession(&self) -> Duration {
         let began = Instant::now();
         loop {
@@ -118,7 +118,7 @@ async fn who_is_cut_off_steps_down_before_another_leads() {
     *cluster.keeper.cut_off.lock() = Some(0);
     let took = cluster.succession().await;
     assert!(took < Duration::from_secs(20), "{took:?}");
-    // A node that is reachable again does not become leader.
+    // The node is reachable again and does not become leader.
     *cluster.keeper.cut_off.lock() = None;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let leaders = cluster.leaders();
@@ -185,7 +185,7 @@ async fn a_node_whose_clocks_disagree_steps_down_at_once_and_does_not_campaign()
     clocks.set(false);
     assert!(!skewed.is_leading(), "no job begins any more");
     tasks.push(tokio::spawn(other.clone().run(stop.clone())));
-    // The lease is released, not left to expire.
+    // The node releases the lease; other nodes do not wait until it expires.
     tokio::time::sleep(RENEWAL_INTERVAL + CAMPAIGN_INTERVAL).await;
     assert_eq!((skewed.is_leading(), other.is_leading()), (false, true));
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -9,14 +9,10 @@
 --      6  id of the calling node
 --      7  traces: a line `<index in the batch, from 0> <traceparent>` per traced message; usually empty
 --      8… four per message: room, side (g or h), id, frame up to the position of its number
--- Returns {now, tick} and then, per message, {'ok', seq}
---  {'known', seq, frame or false}
---  {'closed'}
---  {'deleted'}
---  {'unseeded'}
---  {'full'}; without a bus also the publication. The publication contains messages that are `known` as well, because an
--- earlier call may have been abandoned before its batch was published. Returns only {now} if the call arrives too late,
--- and {now, false} if this server has no epoch of this partition.
+-- Returns {now, tick} and then, per message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
+-- {'unseeded'} | {'full'}; without a bus also the publication. The publication contains messages that are `known` as
+-- well, because an earlier call may have been abandoned before its batch was published. Returns only {now} if the call
+-- arrives too late, and {now, false} if this server has no epoch of this partition.
 local p = string.sub(KEYS[1], 1, -6)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
