@@ -196,10 +196,10 @@ impl App {
         let archive = node.start_archive(&self.store, shutdown);
         self.subscribe(node, archive).await;
         if let Err(error) = node.accounts.measure_old_hashes().await {
-            tracing::warn!(%error, "failed to measure legacy password hashes, measuring at first login");
+            tracing::warn!(%error, "failed to measure verification time of legacy password hashes, measuring at first login");
         }
         if let Err(fault) = self.store.probe().await {
-            tracing::warn!(%fault, "starting without sql writes");
+            tracing::warn!(%fault, "sql not writable at start");
         }
         node.health.set_started();
         ready();

@@ -331,7 +331,7 @@ async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
         tracing::warn!(?unresponsive, "redis unresponsive, reconnecting");
         for result in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
             if let Err(error) = result {
-                tracing::debug!(%error, "redis connection failed, retrying");
+                tracing::debug!(%error, "failed to reconnect to redis, retrying");
             }
         }
     }

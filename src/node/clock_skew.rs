@@ -187,7 +187,7 @@ impl Skew {
     fn forbid_jobs(&self, reason: &str) {
         self.agreement.set(false);
         if !std::mem::replace(&mut self.state.lock().is_forbidden, true) {
-            tracing::warn!(reason, "clocks disagree, not leading and running no jobs");
+            tracing::warn!(reason, "clock skew above limit, leadership and jobs suspended");
         }
     }
 
@@ -218,7 +218,7 @@ impl Skew {
             None => {
                 self.agreement.set(true);
                 if std::mem::take(&mut self.state.lock().is_forbidden) {
-                    tracing::info!("clocks agree again, free to lead and to run jobs");
+                    tracing::info!("clock skew within limit, resuming leadership and jobs");
                 }
             }
         }

@@ -72,7 +72,7 @@ pub struct Config {
     pub jwt_secrets: JwtSecrets,
     /// URL at which clients reach the server.
     pub public_url: PublicUrl,
-    /// Origins of pages that hosts use.
+    /// Origins that CORS permits with credentials: pages on which hosts log in.
     pub admin_origins: Vec<WebOrigin>,
     /// Domain of the refresh cookie.
     pub cookie_domain: Option<CookieDomain>,

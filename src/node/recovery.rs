@@ -171,7 +171,7 @@ impl Recoverer {
                 archived_again,
                 lost_rooms,
                 dead_letters,
-                "stores were not in the same state at the start, recovered"
+                "stores inconsistent at start, recovered"
             );
         }
         Ok(compared)
@@ -179,7 +179,10 @@ impl Recoverer {
 
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
         self.metrics.recoveries.get(store.kind()).increment(1);
-        tracing::error!(store = store.store(), "store is in an earlier state, recovering: every room's number jumps");
+        tracing::error!(
+            store = store.store(),
+            "store was restored to an earlier state, recovering: sequence numbers of all rooms skip ahead"
+        );
         for partition in (0..self.partitions).map(Partition) {
             self.cluster.recovery.begin_epoch(partition).await?;
         }
@@ -256,7 +259,7 @@ impl Recoverer {
                     self.cluster.archive.remove_lost_room(name, status.chatroom, LOST, row.is_some()).await?
                 {
                     self.archive_metrics.dead_letters.increment(dead);
-                    tracing::error!(room = %name, messages = dead, "sql has lost a room, dead-lettered its messages");
+                    tracing::error!(room = %name, messages = dead, "room missing in sql, dead-lettered its messages");
                     (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
                 }
             }

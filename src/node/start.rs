@@ -26,7 +26,7 @@ impl App {
         }
         while let Err(error) = self.migrate().await {
             let error = error.temporary()?;
-            tracing::warn!(error, "failed to bring the schema up to date, retrying");
+            tracing::warn!(error, "failed to migrate schema, retrying");
             tokio::time::sleep(START_RETRY).await;
         }
         let lock = Lock::on_database(&self.config, &self.store).await?;
@@ -95,7 +95,7 @@ impl App {
         }
         if let Err(error) = node.subscribe(archive).await {
             // The drivers continue to retry, and readiness depends on the broker.
-            tracing::warn!(%error, "failed to subscribe, retrying");
+            tracing::warn!(%error, "failed to subscribe to buses at start, retrying");
         }
     }
 }

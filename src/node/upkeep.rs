@@ -59,7 +59,7 @@ pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
         let rooms = rooms.clone();
         async move {
             if let Err(error) = rooms.redo_events().await {
-                tracing::debug!(%error, "failed to deliver room changes, retrying");
+                tracing::debug!(%error, "failed to publish pending room changes, retrying");
             }
         }
     });

@@ -244,7 +244,7 @@ impl Redis {
         match (differs, is_suspended) {
             (true, false) => self.suspend(Suspended::OtherDatabase),
             (false, true) => {
-                tracing::info!("this node's database has caught up with the leader's, resuming");
+                tracing::info!("database matches the leader's database, resuming");
                 self.shared.ownership.state.lock().suspended = None;
                 self.shared.metrics.suspended.set(0);
             }
@@ -280,12 +280,11 @@ impl Redis {
             match &why {
                 Suspended::Other(found) => tracing::error!(
                     found,
-                    "redis belongs to another installation, suspended: give --redis-url of this installation's redis, or \
-                     run `pintalk installation adopt`"
+                    "redis belongs to another installation, suspended: set --redis-url to the redis of this \
+                     installation, or run `pintalk installation adopt`"
                 ),
                 Suspended::OtherDatabase => tracing::error!(
-                    "this node's database is not the one that the cluster's leader writes, suspended: compare --database-url \
-                     with the other nodes'"
+                    "database differs from the leader's, suspended: compare --database-url on all nodes"
                 ),
                 Suspended::Unclaimed => {}
             }

@@ -160,7 +160,7 @@ async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metric
                     metrics.probe_age.set(age.as_secs_f64());
                 }
                 if let Some(partition) = probes.silent_bus() {
-                    tracing::warn!(partition = partition.0, "bus unsubscribed, reconnecting");
+                    tracing::warn!(partition = partition.0, "no probe received on bus, reconnecting");
                     metrics.silent.increment(1);
                     probes.set_receiving(false);
                     probes.reset();
@@ -199,7 +199,7 @@ async fn send_probes(redis: &Redis, probes: &BusProbes) {
 async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
         if let Err(error) = clocks.read(redis, partition).await {
-            tracing::debug!(%error, partition = partition.0, "failed to read clock");
+            tracing::debug!(%error, partition = partition.0, "failed to read redis clock");
         }
     });
     futures_util::future::join_all(readings).await;

@@ -42,7 +42,7 @@ impl RedisPresence {
         self.redis.forget_incarnation(dead).await?;
         self.metrics.claims.increment(1);
         if removed > 0 {
-            tracing::info!(node = dead, hosts = removed, "node dead, took over its hosts");
+            tracing::info!(node = dead, hosts = removed, "removed presence entries of dead node");
         }
         call(|| self.redis.client().del::<(), _>(&claim)).await
     }

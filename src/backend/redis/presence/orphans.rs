@@ -28,7 +28,7 @@ pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable
             let only_new = Some(SetOptions::NX);
             call(|| redis.client().zadd::<(), _, _>(keys.nodes(), only_new.clone(), None, false, false, (0.0, node)))
                 .await?;
-            tracing::warn!(node, "unknown node left hosts online, handled as dead");
+            tracing::warn!(node, "found presence entries of unknown node, marking node as dead");
         }
     }
     Ok(orphans)
