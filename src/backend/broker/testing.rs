@@ -75,7 +75,7 @@ impl Ear {
                 self.more.notified().await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not heard: {what}; but {:?}", self.heard());
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not received: {what}; but {:?}", self.heard());
         self.heard()
     }
 

@@ -157,29 +157,29 @@ mod tests {
 
     const BEAT: Duration = Duration::from_secs(2);
 
-    struct Stage {
+    struct Setup {
         lease: NodeLease,
         now: Instant,
     }
 
-    impl Stage {
+    impl Setup {
         fn new() -> Self {
             Self { lease: NodeLease::of(NodeId::from_random([1; 16])), now: Instant::now() }
         }
 
         /// Renews the lease. The current incarnation is kept unless its lease has expired.
-        fn beat(&mut self, has_run_out: bool) {
+        fn renew(&mut self, has_expired: bool) {
             let renewal = self.lease.begin_renewal(self.now);
-            let keeps = !renewal.current.is_empty() && !has_run_out;
+            let keeps = !renewal.current.is_empty() && !has_expired;
             let holder = if keeps { renewal.current.clone() } else { renewal.next.clone() };
             self.lease.renewed(&renewal, holder, "epoch".into());
         }
 
-        fn beat_for(&mut self, span: Duration) {
+        fn renew_for(&mut self, span: Duration) {
             let until = self.now + span;
             while self.now < until {
                 self.now += BEAT;
-                self.beat(false);
+                self.renew(false);
             }
         }
 
@@ -194,30 +194,30 @@ mod tests {
 
     #[test]
     fn a_lease_is_uninterrupted_after_renewals_for_its_duration() {
-        let mut stage = Stage::new();
-        stage.beat(false);
-        let first = stage.incarnation();
-        stage.beat_for(TTL - BEAT);
-        assert!(!stage.is_uninterrupted());
-        stage.beat_for(BEAT);
-        assert!(stage.is_uninterrupted());
-        assert_eq!(stage.incarnation(), first);
+        let mut setup = Setup::new();
+        setup.renew(false);
+        let first = setup.incarnation();
+        setup.renew_for(TTL - BEAT);
+        assert!(!setup.is_uninterrupted());
+        setup.renew_for(BEAT);
+        assert!(setup.is_uninterrupted());
+        assert_eq!(setup.incarnation(), first);
     }
 
     #[test]
     fn after_an_expired_or_lost_lease_the_node_is_another_incarnation() {
-        let mut stage = Stage::new();
+        let mut setup = Setup::new();
         let mut names = Vec::new();
         for fault in ["none", "ran out", "lost"] {
             if fault == "lost" {
-                stage.lease.mark_lost();
-                assert!(!stage.is_uninterrupted());
+                setup.lease.mark_lost();
+                assert!(!setup.is_uninterrupted());
             }
-            stage.beat(fault == "ran out");
-            names.push(stage.incarnation());
-            assert!(!stage.is_uninterrupted(), "{fault}");
-            stage.beat_for(TTL + BEAT);
-            assert!(stage.is_uninterrupted(), "{fault}");
+            setup.renew(fault == "ran out");
+            names.push(setup.incarnation());
+            assert!(!setup.is_uninterrupted(), "{fault}");
+            setup.renew_for(TTL + BEAT);
+            assert!(setup.is_uninterrupted(), "{fault}");
         }
         names.dedup();
         assert_eq!(names.len(), 3, "{names:?}");
@@ -225,58 +225,58 @@ mod tests {
 
     #[test]
     fn a_stalled_redis_interrupts_the_lease_although_it_is_renewed() {
-        let mut stage = Stage::new();
-        stage.beat_for(TTL + BEAT);
-        assert!(stage.is_uninterrupted());
+        let mut setup = Setup::new();
+        setup.renew_for(TTL + BEAT);
+        assert!(setup.is_uninterrupted());
         // After 14 s, a lease that was renewed one second before the stall has expired.
-        stage.now += Duration::from_secs(14);
-        assert!(!stage.is_uninterrupted(), "nothing is known of this time");
-        stage.beat(false);
-        assert!(!stage.is_uninterrupted());
-        stage.beat_for(TTL);
-        assert!(stage.is_uninterrupted());
+        setup.now += Duration::from_secs(14);
+        assert!(!setup.is_uninterrupted(), "nothing is known of this time");
+        setup.renew(false);
+        assert!(!setup.is_uninterrupted());
+        setup.renew_for(TTL);
+        assert!(setup.is_uninterrupted());
     }
 
     #[test]
     fn a_list_without_this_node_declares_no_node_dead() {
-        let mut stage = Stage::new();
+        let mut setup = Setup::new();
         for epoch in ["epoch", "another"] {
-            stage.beat_for(TTL + BEAT);
-            let own = stage.incarnation();
+            setup.renew_for(TTL + BEAT);
+            let own = setup.incarnation();
             let alive = if epoch == "epoch" { vec![] } else { vec![own] };
             let nodes = Nodes { alive: alive.into(), dead: vec!["other.1".to_owned()].into() };
-            assert!(stage.is_uninterrupted());
-            stage.lease.set_list(nodes, epoch, stage.now);
-            assert!(!stage.is_uninterrupted(), "{epoch}");
+            assert!(setup.is_uninterrupted());
+            setup.lease.set_list(nodes, epoch, setup.now);
+            assert!(!setup.is_uninterrupted(), "{epoch}");
         }
     }
 
     #[test]
     fn nothing_is_written_under_a_lease_that_may_have_ended() {
-        let mut stage = Stage::new();
-        assert_eq!(stage.lease.incarnation(stage.now), None);
-        stage.beat(false);
-        stage.now += TTL;
-        assert_eq!(stage.lease.incarnation(stage.now), None);
+        let mut setup = Setup::new();
+        assert_eq!(setup.lease.incarnation(setup.now), None);
+        setup.renew(false);
+        setup.now += TTL;
+        assert_eq!(setup.lease.incarnation(setup.now), None);
     }
 
     #[test]
     fn a_lease_that_may_have_been_granted_is_not_used() {
-        let mut stage = Stage::new();
-        let unanswered = stage.lease.begin_renewal(stage.now);
-        stage.lease.failed(&unanswered);
-        stage.beat(false);
-        assert_ne!(stage.incarnation(), unanswered.next);
+        let mut setup = Setup::new();
+        let unanswered = setup.lease.begin_renewal(setup.now);
+        setup.lease.failed(&unanswered);
+        setup.renew(false);
+        assert_ne!(setup.incarnation(), unanswered.next);
         // A failed renewal does not change the incarnation.
-        let (before, unanswered) = (stage.incarnation(), stage.lease.begin_renewal(stage.now));
-        stage.lease.failed(&unanswered);
-        stage.beat(false);
-        assert_eq!(stage.incarnation(), before);
+        let (before, unanswered) = (setup.incarnation(), setup.lease.begin_renewal(setup.now));
+        setup.lease.failed(&unanswered);
+        setup.renew(false);
+        assert_eq!(setup.incarnation(), before);
         // If the lease is marked as lost during a renewal, the answer of the renewal does not reset the mark.
-        let renewal = stage.lease.begin_renewal(stage.now);
-        stage.lease.mark_lost();
-        stage.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());
-        stage.beat(false);
-        assert_ne!(stage.incarnation(), before);
+        let renewal = setup.lease.begin_renewal(setup.now);
+        setup.lease.mark_lost();
+        setup.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());
+        setup.renew(false);
+        assert_ne!(setup.incarnation(), before);
     }
 }

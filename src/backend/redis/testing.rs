@@ -109,7 +109,7 @@ impl Redis {
     /// Runs a command whose first argument is a key.
     pub(crate) async fn raw<T: FromValue>(&self, command: &'static str, args: &[&str]) -> T {
         let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-        self.client().custom(command, owned(args)).await.expect("redis does as told")
+        self.client().custom(command, owned(args)).await.expect("redis runs the command")
     }
 
     /// Waits until a server answers.
@@ -121,7 +121,7 @@ impl Redis {
     pub(crate) async fn restore(&self, key: &str, value: bytes::Bytes) {
         let restore = CustomCommand::new_static("RESTORE", ClusterHash::FirstKey, false);
         let args: Vec<Value> = vec![key.into(), 0.into(), Value::Bytes(value), "REPLACE".into()];
-        let _: String = self.client().custom(restore, args).await.expect("redis does as told");
+        let _: String = self.client().custom(restore, args).await.expect("redis runs the command");
     }
 
     /// Runs a command on every master.
@@ -130,7 +130,7 @@ impl Redis {
         for server in self.client().active_connections() {
             let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
             let node = self.client().with_cluster_node(server);
-            answers.push(node.custom(command, owned(args)).await.expect("redis does as told"));
+            answers.push(node.custom(command, owned(args)).await.expect("redis runs the command"));
         }
         answers
     }
@@ -149,7 +149,7 @@ impl Redis {
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
         let all = servers.replicas_of_each();
         let have: usize =
-            self.client().custom(wait, owned(&[&all.to_string(), "5000"])).await.expect("redis does as told");
+            self.client().custom(wait, owned(&[&all.to_string(), "5000"])).await.expect("redis runs the command");
         assert_eq!(have, all);
     }
 

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_client_stays_refused_through_a_flood_of_others() {
+    fn a_rejected_client_stays_rejected_through_a_flood_of_others() {
         let (buckets, now) = (Buckets::with_most(100), SystemClock.now());
         let quota = Quota::new(3, Duration::from_secs(60));
         let loud = address(0);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_kind_is_nothing_to_another() {
+    fn a_flood_of_one_kind_does_not_affect_another() {
         let (buckets, now) = (Buckets::with_most(10), SystemClock.now());
         let quota = Quota::new(1, Duration::from_secs(60));
         assert!(buckets.take(Kind::Mail, &address(0), quota, now).passes);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_prolongs_no_refusal() {
+    fn a_clock_that_was_set_back_prolongs_no_rejection() {
         let (buckets, now) = (Buckets::default(), SystemClock.now());
         let hour = Duration::from_secs(3_600);
         let quota = Quota::new(6, hour);

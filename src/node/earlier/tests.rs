@@ -8,8 +8,8 @@ use crate::backend::broker::testing::{Node, Stage, frame_of, guest};
 use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, RoomChange, Seq};
 
-on_redis!(redis7, Redis7, crate::backend::broker::testing::Stage::on: what_it_left_is_archived_and_removed, nothing_happens_while_its_nodes_run);
-on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: what_it_left_is_archived_and_removed, nothing_happens_while_its_nodes_run);
+on_redis!(redis7, Redis7, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
+on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
 
 /// Writes keys in the format of `accept.lua` of the earlier release: a room with messages that are not in SQL.
 async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
@@ -41,7 +41,7 @@ async fn stored(stage: &Stage, room: &Room) -> Vec<Seq> {
     messages.iter().map(|message| message.seq).collect()
 }
 
-async fn what_it_left_is_archived_and_removed(stage: Stage) {
+async fn keys_of_the_earlier_release_are_archived_and_removed(stage: Stage) {
     let node = stage.node().await;
     let (room, other, deleted) = (node.unseeded_room().await, node.unseeded_room().await, node.unseeded_room().await);
     leave(&node, &room, 1..=1_200).await;
@@ -103,7 +103,7 @@ async fn what_it_left_is_archived_and_removed(stage: Stage) {
     assert!(node.redis().raw::<Option<String>>("GET", &["pt:partitions"]).await.is_some_and(|count| count != "16"));
 }
 
-async fn nothing_happens_while_its_nodes_run(stage: Stage) {
+async fn nothing_changes_while_nodes_of_the_earlier_release_run(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
     leave(&node, &room, 1..=3).await;

@@ -32,10 +32,10 @@ macro_rules! on_database {
 }
 
 on_every_database!(
-    stores_that_agree_need_no_recovery,
+    consistent_stores_need_no_recovery,
     messages_that_sql_lost_are_archived_again,
     a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages,
-    an_earlier_redis_takes_over_what_sql_decided,
+    a_restored_redis_takes_the_state_from_sql,
     an_interrupted_recovery_is_repeated,
     the_first_node_of_a_cluster_compares_the_stores,
     a_number_that_was_assigned_twice_starts_a_recovery,
@@ -113,7 +113,7 @@ impl Cluster {
     }
 }
 
-async fn stores_that_agree_need_no_recovery(stage: Stage) {
+async fn consistent_stores_need_no_recovery(stage: Stage) {
     let mut cluster = Cluster::on(stage).await;
     let room = cluster.node.room().await;
     for at in 1..=3 {
@@ -204,7 +204,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     assert_eq!(cluster.node.say(&kept, [4]).await, [4]);
 }
 
-async fn an_earlier_redis_takes_over_what_sql_decided(stage: Stage) {
+async fn a_restored_redis_takes_the_state_from_sql(stage: Stage) {
     let mut cluster = Cluster::on(stage).await;
     let (closed, left, open) = (cluster.node.room().await, cluster.node.room().await, cluster.node.room().await);
     for room in [&closed, &left, &open] {

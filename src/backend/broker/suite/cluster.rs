@@ -22,13 +22,13 @@ on_a_cluster!(
     account_changes_reach_a_reconnected_node,
     a_reconnected_node_is_notified_of_missed_publications,
     a_call_that_arrives_too_late_writes_nothing,
-    a_call_that_was_given_up_while_redis_hung_has_no_effect_later,
+    an_abandoned_call_has_no_effect_after_redis_resumes,
     a_batch_is_hidden_until_enough_replicas_have_it,
     an_abandoned_message_is_visible_once_replicas_have_it,
     the_log_is_read_forwards_and_backwards,
     a_message_that_is_not_archived_stays_in_the_log,
-    another_number_of_partitions_is_refused,
-    a_server_that_went_back_in_time_assigns_no_number_again,
+    another_number_of_partitions_is_rejected,
+    a_restored_server_never_reuses_numbers,
     another_installations_redis_is_not_used,
     a_partition_that_was_lost_is_opened_again_before_anything_is_accepted,
     changes_in_any_order_leave_the_newest,
@@ -75,7 +75,7 @@ async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
     assert_eq!(counts(&stage.node().await, &room).await, (1, 0));
     // The list of live nodes may be up to two seconds old.
-    until("the dead do not count", || async { counts(&living, &room).await == (1, 0) }).await;
+    until("connections of dead nodes do not count", || async { counts(&living, &room).await == (1, 0) }).await;
     let key = living.redis().keys_with(&format!("room:{}", room.name)).await.remove(0);
     let field = format!("g:{}", dying.redis().node());
     assert_eq!(living.redis().raw::<i64>("HEXISTS", &[&key, &field]).await, 1, "asking changes nothing");
@@ -92,7 +92,7 @@ async fn account_changes_reach_a_reconnected_node(stage: Stage) {
     one.redis().kill_listeners().await;
     one.backend.bus.publish_control(news("meanwhile")).await.unwrap();
     for node in [&one, &other, &third] {
-        node.ear.until("the news", |heard| heard.contains(&Heard::Control(news("meanwhile")))).await;
+        node.ear.until("the account change", |heard| heard.contains(&Heard::Control(news("meanwhile")))).await;
     }
     let of = |node: &Node| {
         let all = node.ear.heard().into_iter().filter(|heard| matches!(heard, Heard::Control(_)));
@@ -134,7 +134,7 @@ async fn a_call_that_arrives_too_late_writes_nothing(stage: Stage) {
     assert_eq!(broker.accept(partition, &[&guest(&room, "a")]).await, Ok(vec![Outcome::Accepted(1)]));
 }
 
-async fn a_call_that_was_given_up_while_redis_hung_has_no_effect_later(stage: Stage) {
+async fn an_abandoned_call_has_no_effect_after_redis_resumes(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, [1]).await;
@@ -238,7 +238,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     assert_eq!(node.redis().raw::<usize>("HGET", &[&known, "bytes"]).await, bytes);
 }
 
-async fn another_number_of_partitions_is_refused(stage: Stage) {
+async fn another_number_of_partitions_is_rejected(stage: Stage) {
     let node = stage.node().await;
     let own = node.backend.log.partitions();
     let _: String = node.redis().raw("SET", &[&format!("{PT}partitions"), &(own + 1).to_string()]).await;
@@ -248,7 +248,7 @@ async fn another_number_of_partitions_is_refused(stage: Stage) {
     assert!(another.keys().is_err(), "it is not used");
 }
 
-async fn a_server_that_went_back_in_time_assigns_no_number_again(stage: Stage) {
+async fn a_restored_server_never_reuses_numbers(stage: Stage) {
     let (node, other) = (stage.node().await, stage.node().await);
     let room = node.room().await;
     let partition = node.backend.log.partition_of(room.name);
@@ -314,7 +314,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redis_that_is_not_there_is_unavailable() {
+async fn an_unreachable_redis_is_unavailable() {
     // No server listens on this port. Paused time advances automatically.
     let node = crate::domain::NodeId::from_random([1; 16]);
     let redis = crate::backend::redis::Redis::new("redis://127.0.0.1:1", node).unwrap();
@@ -368,18 +368,18 @@ async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
         node.redis().subscriber().sunsubscribe(format!("{PT}{{{partition}}}:bus")).await.unwrap();
         node.say(&room, [1]).await;
         until("it is found", || async { !node.cluster().bus_health.is_receiving() }).await;
-        node.ear.until("it is told that it missed something", |heard| heard.contains(&Heard::Missed)).await;
+        node.ear.until("the sink is notified of missed publications", |heard| heard.contains(&Heard::Missed)).await;
         until("it hears", || async { node.cluster().bus_health.is_receiving() }).await;
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
         node.say(&room, [2]).await;
-        assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first was never heard");
+        assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first message was never received");
     })
     .await;
 }
 
 /// A probe that Redis rejects counts as missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_may_not_publish_is_found_and_recovers() {
+async fn a_node_without_permission_to_publish_is_detected_and_recovers() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
         let node = stage.node().await;
         let room = node.room().await;

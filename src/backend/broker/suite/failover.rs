@@ -9,11 +9,11 @@ use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, Seq};
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_all_nodes_receive_again,
+    after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again,
     a_moving_partition_pauses_and_continues,
 );
 on_redis!(redis_sentinel, Sentinel, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_all_nodes_receive_again,
+    after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again,
 );
 
 fn slot_of(node: &Node, room: &Room) -> u16 {
@@ -32,7 +32,7 @@ async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     }
 }
 
-async fn after_a_failover_numbers_jump_and_all_nodes_receive_again(mut stage: Stage) {
+async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     let [one, other] = &nodes;
     let room = one.room().await;
@@ -52,14 +52,14 @@ async fn after_a_failover_numbers_jump_and_all_nodes_receive_again(mut stage: St
     assert_eq!(insist(other, &room, "id-1").await, 1);
     assert_eq!(numbers(&other.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {
-        node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+        node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
     }
     let last = insist(other, &room, "id-4").await;
     for node in &nodes {
         node.ear.publications(room.name, last).await;
     }
     one.rooms.change(room.name, RoomChange::Close).await.unwrap();
-    until("the change is heard", || async { !other.ear.changes().is_empty() }).await;
+    until("the change is received", || async { !other.ear.changes().is_empty() }).await;
 }
 
 async fn a_moving_partition_pauses_and_continues(stage: Stage) {
@@ -99,7 +99,7 @@ async fn a_moving_partition_pauses_and_continues(stage: Stage) {
     assert!(next > 10_000, "{next}");
     assert_eq!(insist(&node, &room, "id-4").await, next + 1);
     // The bus has moved too, and publications may have been missed during the move.
-    node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+    node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
     let last = insist(&node, &beside, "id-3").await;
     let heard = node.ear.publications(beside.name, last).await;
     assert_eq!(heard.last().map(|heard| (heard.0, heard.1)), Some((2, last)));

@@ -24,7 +24,7 @@ on_a_cluster!(
     a_dead_letter_is_kept_with_its_reason_and_stays_readable,
     leaving_and_retention_delete_the_dead_letters_of_a_room,
     a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it,
-    a_full_queue_refuses_until_it_is_archived,
+    a_full_queue_rejects_messages_until_it_is_archived,
     a_redis_without_memory_is_archived_and_accepts_again,
     an_idle_room_is_removed_unless_it_is_in_use,
     idle_rooms_are_removed_early_while_memory_is_short,
@@ -290,7 +290,7 @@ async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept
     assert_eq!(status(&node, &other).await.archived, 0);
 }
 
-async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
+async fn a_full_queue_rejects_messages_until_it_is_archived(stage: Stage) {
     let node = stage.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;

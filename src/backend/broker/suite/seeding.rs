@@ -14,11 +14,11 @@ on_a_cluster!(
     a_ticket_is_valid_for_its_own_room_and_holder,
     a_deletion_leaves_a_tombstone_and_nothing_else,
     a_room_without_a_row_is_marked_as_deleted,
-    a_room_seeded_in_the_same_epoch_continues_without_a_jump,
-    a_room_seeded_in_another_epoch_jumps,
-    another_epoch_of_the_server_makes_a_room_jump_once,
+    a_room_seeded_in_the_same_epoch_continues_without_a_gap,
+    a_room_seeded_in_another_epoch_skips_ahead,
+    another_epoch_of_the_server_makes_a_room_skip_ahead_once,
     an_emptied_server_assigns_no_number_again,
-    a_seeded_room_knows_its_old_ids,
+    a_seeded_room_deduplicates_its_old_ids,
     a_closed_room_is_seeded_closed,
     concurrent_joins_seed_a_room_once,
 );
@@ -137,7 +137,7 @@ async fn a_room_without_a_row_is_marked_as_deleted(stage: Stage) {
     assert_eq!(status.state, RoomState::Deleted);
 }
 
-async fn a_room_seeded_in_the_same_epoch_continues_without_a_jump(stage: Stage) {
+async fn a_room_seeded_in_the_same_epoch_continues_without_a_gap(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
@@ -150,7 +150,7 @@ async fn a_room_seeded_in_the_same_epoch_continues_without_a_jump(stage: Stage) 
     assert_eq!(heard.iter().map(|heard| (heard.0, heard.1)).collect::<Vec<_>>(), [(41, 42), (42, 43)]);
 }
 
-async fn a_room_seeded_in_another_epoch_jumps(stage: Stage) {
+async fn a_room_seeded_in_another_epoch_skips_ahead(stage: Stage) {
     let node = stage.node().await;
     for epoch in [Some("of long ago"), None] {
         let room = node.unseeded_room().await;
@@ -165,7 +165,7 @@ async fn a_room_seeded_in_another_epoch_jumps(stage: Stage) {
     }
 }
 
-async fn another_epoch_of_the_server_makes_a_room_jump_once(stage: Stage) {
+async fn another_epoch_of_the_server_makes_a_room_skip_ahead_once(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     assert_eq!(node.say(&room, 1..=2).await, [1, 2]);
@@ -192,7 +192,7 @@ async fn an_emptied_server_assigns_no_number_again(stage: Stage) {
     assert!(node.say(&room, [4]).await[0] > 10_000);
 }
 
-async fn a_seeded_room_knows_its_old_ids(stage: Stage) {
+async fn a_seeded_room_deduplicates_its_old_ids(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();

@@ -6,27 +6,27 @@ use fred::util::redis_keyslot;
 use super::*;
 use crate::backend::redis::testing::on_redis;
 
-on_redis!(redis_cluster, Cluster, crate::backend::presence::suite::Stage::on:
+on_redis!(redis_cluster, Cluster, crate::backend::presence::suite::Setup::on:
     a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host,
     a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
-on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Stage::on:
+on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Setup::on:
     a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 
 /// Fails over the master of `key`. Writes that the replicas do not have are lost.
-async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
-    let nodes = [stage.node().await, stage.node().await];
+async fn fail_over(mut setup: Setup, key: impl Fn(HostUuid) -> String) {
+    let nodes = [setup.node().await, setup.node().await];
     let hosts: Vec<HostUuid> = (0..30).map(|_| a_host()).collect();
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].enter(*host).await;
     }
     for node in &nodes {
-        node.ripens().await;
+        node.make_uninterrupted().await;
         node.upkeep().keep().await.unwrap();
     }
     let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
-    let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
+    let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), setup.servers.as_mut().unwrap());
     // Sentinels do not promote a replica that has never synchronised.
     nodes[0].redis().wait_for_replicas(servers, slot).await;
     nodes[0].enter(a_host()).await;
@@ -45,8 +45,8 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     for host in &hosts {
         assert!(nodes[0].is_online(*host).await);
     }
-    let heard = nodes[1].ear.heard.lock().clone();
-    assert!(!heard.iter().any(|heard| matches!(heard, Heard::Offline(_))), "{heard:?}");
+    let received = nodes[1].recorder.received.lock().clone();
+    assert!(!received.iter().any(|event| matches!(event, Event::Offline(_))), "{received:?}");
     // Later reports still take effect.
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].leave(*host).await;
@@ -54,10 +54,10 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
 }
 
-async fn a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host(stage: Stage) {
-    fail_over(stage, |host| format!("{PT}{{{host}}}:presence")).await;
+async fn a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host(setup: Setup) {
+    fail_over(setup, |host| format!("{PT}{{{host}}}:presence")).await;
 }
 
-async fn a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host(stage: Stage) {
-    fail_over(stage, |_| format!("{PT}nodes")).await;
+async fn a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host(setup: Setup) {
+    fail_over(setup, |_| format!("{PT}nodes")).await;
 }

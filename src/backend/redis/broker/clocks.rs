@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_was_long_under_way_makes_nothing_younger() {
+    fn a_delayed_answer_does_not_reduce_ages() {
         let (clocks, partition) = (Clocks::of_partitions(4), Partition(3));
         assert_eq!(clocks.age(partition, 0), None);
         clocks.set(partition, 10_000);

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn records_come_out_as_they_went_in() {
+    fn encoded_records_are_decoded_unchanged() {
         let room = RoomName::from_random([7; 16]);
         let change = Change { room, change: RoomChange::Close, version: 3, notice: Bytes::from_static(b"{}") };
         let (me, clocks) = (NodeId::from_random([1; 16]), Clocks::of_partitions(16));
