@@ -168,7 +168,7 @@ impl Redis {
     /// in that case.
     ///
     /// # Errors
-    /// [`Unavailable`]: the script may have run.
+    /// [`Unavailable`] if Redis does not answer in time. The script may have run.
     pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
     where
         K: Into<MultipleKeys> + Send,
@@ -203,7 +203,7 @@ impl Redis {
     /// `WAIT` covers only writes of its own connection.
     ///
     /// # Errors
-    /// [`Unavailable`]: the script may have run.
+    /// [`Unavailable`] if Redis does not answer in time. The script may have run.
     pub async fn eval_replicated(
         &self,
         script: &Script,
@@ -239,7 +239,7 @@ impl Redis {
     /// its answer arrives after the confirmation.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
         // In a Redis Cluster, the client keeps plain channels on the connection that serves the slot of the client's
         // own id.
@@ -362,7 +362,7 @@ impl Disturbances {
 /// Runs a call under the common time limit. Repeats the call while a Redis Cluster reports that it did not run.
 ///
 /// # Errors
-/// [`Unavailable`]: the call may have run.
+/// [`Unavailable`] if Redis does not answer in time. The call may have run.
 pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
@@ -382,7 +382,7 @@ where
 /// connection.
 ///
 /// # Errors
-/// [`Unavailable`]: the call may have run.
+/// [`Unavailable`] if Redis does not answer in time. The call may have run.
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),

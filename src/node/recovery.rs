@@ -2,8 +2,9 @@
 //!
 //! SQL and the broker both store a generation. The leader raises the generation in SQL first and then in the broker, at
 //! the start of each leadership and every 5 s. If the generation in SQL is lower, SQL was restored to an earlier state.
-//! If the generation in the broker is lower, Redis was. Calls that accept or archive messages report inconsistencies
-//! that occur between two increments ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
+//! If the generation in the broker is lower, Redis was restored. Calls that accept or archive messages report
+//! inconsistencies that occur between two increments
+//! ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
 //!
 //! Recovery makes the sequence number of every room skip ahead, and compares each room of the broker with its SQL row.
 //! The state of the room is taken from SQL. Messages that are in the log and not in SQL are archived again, and

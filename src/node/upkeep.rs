@@ -23,7 +23,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// itself stays below the 20 s of SPEC 5.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Interval at which room changes are published that the node which made them did not publish.
+/// Interval at which this node publishes pending room changes, which other nodes committed and did not publish.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval at which the bytes in all outboxes are summed. With 100,000 sockets this takes a few milliseconds.

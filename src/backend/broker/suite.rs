@@ -264,7 +264,7 @@ async fn account_changes_arrive(stage: Stage) {
     for control in all.clone() {
         node.backend.bus.publish_control(control).await.unwrap();
     }
-    let heard = node.ear.until("news", |heard| heard.len() == 3).await;
+    let heard = node.ear.until("three account changes", |heard| heard.len() == 3).await;
     assert_eq!(heard, all.map(Heard::Control));
 }
 

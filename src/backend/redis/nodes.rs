@@ -42,7 +42,7 @@ impl Redis {
     /// Renews the lease of this node, or acquires a new one. Returns the live nodes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
         let renewal = self.lease(|lease| lease.begin_renewal(Instant::now()));
         let answer = self.query(&renewal).await;
@@ -59,7 +59,7 @@ impl Redis {
     /// Returns the live nodes. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let alive = self.live_incarnations(fresh).await?;
         Ok(ids(&alive))
@@ -68,7 +68,7 @@ impl Redis {
     /// Returns the live incarnations. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_incarnations(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let known = self.lease(|lease| lease.list(Instant::now()));
         if let Some(nodes) = known.filter(|_| !fresh) {
@@ -97,7 +97,7 @@ impl Redis {
     /// node's death.
     ///
     /// # Errors
-    /// [`Unavailable`]: the node's lease has expired or may have expired.
+    /// [`Unavailable`] if the node's lease has expired or may have expired.
     pub fn incarnation(&self) -> Result<String, Unavailable> {
         let held = self.lease(|lease| lease.incarnation(Instant::now()).map(str::to_owned));
         held.ok_or_else(|| Unavailable("this node has no lease".into()))
@@ -106,7 +106,7 @@ impl Redis {
     /// Removes an incarnation from the list of nodes, if its lease has expired. The incarnation must have no entries left.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn forget_incarnation(&self, incarnation: &str) -> Result<(), Unavailable> {
         self.end_lease(TTL, incarnation).await
     }
@@ -114,7 +114,7 @@ impl Redis {
     /// Shortens the lease of this node to at most `within`. The lease must not be renewed afterwards.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
         match self.lease(|lease| lease.last().map(str::to_owned)) {
             Some(incarnation) => self.end_lease(within, &incarnation).await,

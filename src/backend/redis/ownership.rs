@@ -51,7 +51,7 @@ pub(super) struct Ownership {
 #[derive(Debug)]
 struct OwnershipState {
     suspended: Option<Suspended>,
-    /// Error of the last trial write, if the server refused it.
+    /// Error of the last trial write, if the server rejected the write.
     refuses_writes: Option<String>,
 }
 
@@ -117,7 +117,7 @@ impl Redis {
     /// epoch in each partition for which the server has none.
     ///
     /// # Errors
-    /// [`Unavailable`]: the call does not change the suspension.
+    /// [`Unavailable`] if Redis does not answer in time. The suspension is then unchanged.
     pub async fn verify(&self) -> Result<Owner, Unavailable> {
         let keys = self.installed()?;
         let found = match self.owner().await? {
@@ -149,7 +149,7 @@ impl Redis {
     /// Returns the number of live leases of this installation's nodes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_leases(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(self.installed()?.nodes()).await
     }
@@ -157,7 +157,7 @@ impl Redis {
     /// Returns the id of the installation that owns this Redis, if any.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn owner(&self) -> Result<Option<String>, Unavailable> {
         call(|| self.client().get(INSTALLATION)).await
     }
@@ -166,7 +166,7 @@ impl Redis {
     /// run while nodes may be running.
     ///
     /// # Errors
-    /// [`Unavailable`], also if this installation is not the owner.
+    /// [`Unavailable`] if Redis does not answer in time, or if this installation is not the owner.
     pub async fn attach(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         match self.owner().await? {
@@ -182,7 +182,7 @@ impl Redis {
     /// Makes this installation the owner, in place of any other.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn adopt(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
@@ -193,7 +193,7 @@ impl Redis {
     /// a new epoch.
     ///
     /// # Errors
-    /// [`Unavailable`]: the call must be repeated.
+    /// [`Unavailable`] if Redis does not answer in time. The call must be repeated.
     pub async fn retire(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let retired = retired(keys.id());
@@ -209,7 +209,7 @@ impl Redis {
     /// Returns whether this installation has [retired](Self::retire) this Redis.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_retired(&self) -> Result<bool, Unavailable> {
         let id = self.installed()?.id();
         Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
@@ -218,7 +218,7 @@ impl Redis {
     /// Returns the number of running nodes of releases without installation ids.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn earlier_nodes(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(EARLIER_NODES).await
     }
@@ -226,7 +226,7 @@ impl Redis {
     /// Returns the number of live leases of an installation's nodes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_leases_of(&self, id: InstallationId) -> Result<u64, Unavailable> {
         self.live_leases_in(Keys::of(id).nodes()).await
     }
@@ -256,7 +256,7 @@ impl Redis {
     /// is out of memory, is read-only or requires a permission.
     ///
     /// # Errors
-    /// [`Unavailable`], also if the server rejected a write.
+    /// [`Unavailable`] if Redis does not answer in time, or if it rejects a write.
     pub async fn try_writing(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let writes = (0..self.partitions()).map(|at| {
@@ -267,7 +267,7 @@ impl Redis {
         let why = outcome.as_ref().err().map(|Unavailable(why)| why.clone());
         let before = std::mem::replace(&mut self.shared.ownership.state.lock().refuses_writes, why.clone());
         match (before, why) {
-            (None, Some(error)) => tracing::error!(error, "redis refuses writes"),
+            (None, Some(error)) => tracing::error!(error, "redis rejects writes"),
             (Some(_), None) => tracing::info!("redis accepts writes again"),
             _ => {}
         }

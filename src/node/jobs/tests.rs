@@ -284,7 +284,7 @@ async fn the_leader_runs_due_jobs_until_it_is_stopped(stage: Stage) {
     assert_eq!(listed(&node, &room).await.0, 5);
     let tasks =
         [tokio::spawn(leader.clone().run(stop.clone())), tokio::spawn(setup.jobs.clone().run(leader, stop.clone()))];
-    crate::backend::broker::testing::until("the rows are gone", || async {
+    crate::backend::broker::testing::until("the rows are deleted", || async {
         stage.store.messages().newest_ids(room.id, 9).await.unwrap().is_empty()
     })
     .await;

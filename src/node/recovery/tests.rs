@@ -183,8 +183,10 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     assert_eq!(cluster.node.accept(&submitted).await, [Outcome::Accepted(4)]);
     cluster.node.seed(other.name).await;
     cluster.node.say(&other, 1..=2).await;
-    until("the lost room ends", || async { cluster.node.accept(&[guest(&lost, "after")]).await == [Outcome::Deleted] })
-        .await;
+    until("the lost room is deleted", || async {
+        cluster.node.accept(&[guest(&lost, "after")]).await == [Outcome::Deleted]
+    })
+    .await;
     cluster.archived(&other, 2).await;
     let dead = cluster.dead_letters().await;
     assert_eq!(dead.len(), 4 + dead.iter().filter(|frame| frame.contains("after")).count(), "{dead:?}");

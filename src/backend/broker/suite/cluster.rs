@@ -45,7 +45,7 @@ async fn two_nodes_receive_the_same(stage: Stage) {
     assert_eq!(one.ear.publications(room.name, 4).await, other.ear.publications(room.name, 4).await);
     other.rooms.change(room.name, RoomChange::Close).await.unwrap();
     for node in [one, other] {
-        node.ear.until("the end", |heard| matches!(heard.last(), Some(Heard::Changed(_)))).await;
+        node.ear.until("the room change", |heard| matches!(heard.last(), Some(Heard::Changed(_)))).await;
         assert_eq!(node.ear.heard().len(), 5);
     }
 }
@@ -110,7 +110,7 @@ async fn a_reconnected_node_is_notified_of_missed_publications(stage: Stage) {
     node.ear.publications(room.name, 1).await;
     node.redis().kill_listeners().await;
     let missed = node.say(&room, [2]).await;
-    node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+    node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
     // The node receives again afterwards, and the missed message is in the log.
     node.say(&room, [3]).await;
     let heard = node.ear.publications(room.name, 3).await;
@@ -367,9 +367,9 @@ async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
         let began = std::time::Instant::now();
         node.redis().subscriber().sunsubscribe(format!("{PT}{{{partition}}}:bus")).await.unwrap();
         node.say(&room, [1]).await;
-        until("it is found", || async { !node.cluster().bus_health.is_receiving() }).await;
+        until("the silent bus is detected", || async { !node.cluster().bus_health.is_receiving() }).await;
         node.ear.until("the sink is notified of missed publications", |heard| heard.contains(&Heard::Missed)).await;
-        until("it hears", || async { node.cluster().bus_health.is_receiving() }).await;
+        until("the node receives again", || async { node.cluster().bus_health.is_receiving() }).await;
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
         node.say(&room, [2]).await;
         assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first message was never received");
@@ -384,7 +384,7 @@ async fn a_node_without_permission_to_publish_is_detected_and_recovers() {
         let node = stage.node().await;
         let room = node.room().await;
         let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "resetchannels"]).await;
-        until("it is found", || async { !node.cluster().bus_health.is_receiving() }).await;
+        until("the silent bus is detected", || async { !node.cluster().bus_health.is_receiving() }).await;
         let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "allchannels"]).await;
         until("it receives", || async { node.cluster().bus_health.is_receiving() }).await;
         node.say(&room, [1]).await;
