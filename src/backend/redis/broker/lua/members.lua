@@ -4,7 +4,8 @@
 -- KEYS 1  {k}:room:<name>   2  {k}:idle
 -- ARGV 1  node; empty: read only  2  guests  3  present hosts  4  hosts that are away  5  room
 --      6… nodes known to be dead
--- Returns false if there is no such room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
+-- Returns false if there is no such room, else
+-- {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
 if not hash[1] then return false end
 if ARGV[1] ~= '' and hash[1] ~= 'deleted' then

@@ -3,7 +3,7 @@
 -- room has dead letters.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>
--- ARGV 1  highest deleted number; SQL has, or will never have, the messages up to it
+-- ARGV 1  highest deleted number; every message up to it is in SQL, or will never be in SQL
 -- Returns the number of removed entries.
 local through = tonumber(ARGV[1])
 local bytes = tonumber(redis.call('HGET', KEYS[1], 'bytes') or 0)

@@ -3,7 +3,8 @@
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:queue
 -- ARGV 1  room  2  chatroom  3  state and  4  version in SQL  5  highest number in SQL  6  the calling node
---      7  `1` if the state in SQL applies although its version is lower  8… numbers that the log has and SQL lacks, ascending
+--      7  `1` if the state in SQL applies although its version is lower  8… numbers that are in the
+--      log and not in SQL, ascending
 -- Returns the number of messages queued again, or -1 if the room is deleted or has another id.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'seq', 'archived', 'id', 'life', 'sv')
 if not hash[1] or hash[1] == 'deleted' or hash[4] ~= ARGV[2] then return -1 end
