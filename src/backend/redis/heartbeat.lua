@@ -4,7 +4,8 @@
 --
 -- KEYS 1  nodes
 -- ARGV 1  the incarnation with a lease; may be empty  2  the incarnation that receives a new lease otherwise;
---      empty: read only  3  the server's replication id when the incarnation of ARGV 1 received its lease  4  duration of a lease in ms
+--      empty: read only  3  the server's replication id when the incarnation of ARGV 1 received its lease
+--      4  duration of a lease in ms
 -- Returns {replication id, lease holder, {live…}, {dead…}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
