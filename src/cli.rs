@@ -30,7 +30,7 @@ use crate::node::config::{ConfigError, LogFormat};
 use crate::node::telemetry;
 use crate::store::{Store, StoreError, is_made};
 
-/// Exit code of an invalid configuration (EX_USAGE). A restart does not help.
+/// Exit code of an invalid configuration (EX_USAGE). A restart does not resolve the error.
 const USAGE: u8 = 64;
 /// Exit code of a command that failed.
 const FAILED: u8 = 1;
@@ -64,7 +64,7 @@ enum CliCommand {
     Check(Box<crate::node::config::ServeArgs>),
 }
 
-/// Failed command: exit code and error message.
+/// A failed command, with its exit code and error message.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -102,7 +102,7 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    // Files created by this program are accessible to its user only.
+    // Files that this program creates are accessible to its user only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let command = without_empty_variables(Cli::command());
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -113,7 +113,7 @@ where
             cli.command.run()
         }
         Err(error) if !error.use_stderr() => {
-            // Help and version. A closed pipe is not an error.
+            // The error is the output of help or version. A closed pipe is not an error.
             let _ = error.print();
             Ok(0)
         }
@@ -145,7 +145,7 @@ impl CliCommand {
     }
 }
 
-/// Treats an environment variable with an empty value as not set: compose files and charts set empty values.
+/// Treats an environment variable with an empty value as not set, because compose files and charts set empty values.
 fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -155,7 +155,7 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Returns the first paragraph of a clap error, which names the flag. The remaining paragraphs are usage hints.
+/// Returns the first paragraph of a clap error, which names the flag. The other paragraphs are usage hints.
 fn first_paragraph(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();

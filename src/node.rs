@@ -1,4 +1,4 @@
-//! A node: creates its backend and its services, starts their tasks and stops them.
+//! A node: creates the backend and the services, starts their tasks, and stops them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,12 +78,12 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Creates a node from its configuration. The stores need not be reachable yet.
+/// Creates a node from its configuration. The stores need not be reachable when this function is called.
 ///
 /// # Errors
-/// Errors that a retry does not resolve.
+/// Errors that a retry cannot resolve.
 pub async fn build(config: Config) -> Result<App, AppError> {
-    // The recorder must be installed first: handles created before record nothing.
+    // The recorder must be installed first, because metric handles that are created before it record nothing.
     telemetry::metrics(&SystemClock);
     let rng = Rng::from_entropy();
     let lock = Lock::on_files(&config)?;
@@ -112,13 +112,13 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     Ok(App { config, store, backend, mail, media, webhook_sender, lock, clock, skew, rng })
 }
 
-/// Private networks that webhooks may reach in addition to public addresses.
+/// Returns the check for private networks that webhooks may call in addition to public addresses.
 fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
     let networks = networks.clone();
     if networks.is_empty() { None } else { Some(Arc::new(move |address| networks.contain(address))) }
 }
 
-/// Creates the clients of a node or a command. Redis need not be reachable yet.
+/// Creates the Redis clients of a node or a command. Redis need not be reachable when this function is called.
 fn connect(url: &RedisUrl, rng: &Rng) -> Result<Redis, AppError> {
     Redis::new(url.expose(), NodeId::from_random(rng.bytes()))
         .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })
@@ -129,14 +129,14 @@ fn redis_options(config: &Config) -> RedisOptions {
 }
 
 impl App {
-    /// Serves until `shutdown` begins, then drains. Calls `ready` when all requests are served. When it returns, all
-    /// tasks of the node have ended.
+    /// Serves until `shutdown` begins, then drains. Calls `ready` once all requests can be served. When this method
+    /// returns, all tasks of the node have ended.
     ///
     /// # Errors
-    /// Errors that a retry does not resolve.
+    /// Errors that a retry cannot resolve.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown, ready: impl FnOnce()) -> Result<(), AppError> {
         let ended = self.serve(listener, &shutdown, ready).await;
-        // Background tasks end before the stores close.
+        // Background tasks end before the connections to the stores are closed.
         shutdown.finish().await;
         self.backend.leave(DRAINED_GRACE).await;
         drop(self.lock);
@@ -188,7 +188,7 @@ impl App {
         ListenerSettings { slots, keep_alive: self.config.keep_alive, draining: shutdown.draining_token() }
     }
 
-    /// Waits for the stores and starts the tasks that use them. Returns the lock on the database.
+    /// Waits for the stores, and starts the tasks that use them. Returns the lock on the database.
     async fn start(&self, node: &Node, shutdown: &Shutdown, ready: impl FnOnce()) -> Result<Lock, AppError> {
         let (lock, installation) = self.open_stores().await?;
         let recoverer = Recoverer::new(installation, self.store.clone(), &self.backend);
@@ -196,10 +196,10 @@ impl App {
         let archive = node.start_archive(&self.store, shutdown);
         self.subscribe(node, archive).await;
         if let Err(error) = node.accounts.measure_old_hashes().await {
-            tracing::warn!(%error, "failed to measure legacy password hashes, measuring at first login");
+            tracing::warn!(%error, "failed to measure verification time of legacy password hashes, measuring at first login");
         }
         if let Err(fault) = self.store.probe().await {
-            tracing::warn!(%fault, "starting without sql writes");
+            tracing::warn!(%fault, "sql not writable at start");
         }
         node.health.set_started();
         ready();
@@ -222,7 +222,7 @@ impl App {
         Ok(lock)
     }
 
-    /// Starts the campaign for the leader's lease and the jobs that run while this node holds it.
+    /// Starts the campaign for the leader lease, and the jobs that run while this node holds the lease.
     fn start_jobs(&self, node: &Node, shutdown: &Shutdown) -> Leader {
         let leader = Leader::new(self.backend.lease.clone()).while_clocks_agree(self.agreement());
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
@@ -235,18 +235,19 @@ impl App {
         self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
     }
 
-    /// Drains the node (DESIGN, "Sockets"): waits for `drain_delay`, refuses new sockets, closes the open ones over the
-    /// `drain` window.
+    /// Drains the node (DESIGN, "Sockets"): waits for `drain_delay`, then refuses new sockets and closes the open
+    /// sockets over the `drain` window.
     async fn drain(&self, hub: &Arc<Hub>, connections: &TaskTracker, refuse: &CancellationToken, in_order: bool) {
         if in_order && self.backend.is_cluster() {
-            // Gives load balancers time to see that this node is not ready. A single node has none.
+            // The delay gives load balancers time to detect that this node is not ready. A single-node server has no
+            // delay.
             tokio::time::sleep(self.config.drain_delay).await;
         }
         refuse.cancel();
         let window = if in_order { self.config.drain } else { Duration::ZERO };
         let (began, total, mut ended) = (Instant::now(), hub.len(), 0);
         while !hub.is_empty() && began.elapsed() < window {
-            // At least one socket per tick; the total is spread over the window.
+            // Closes at least one socket per tick, and spreads the total number over the window.
             let due = (total as f64 * began.elapsed().div_duration_f64(window)) as usize + 1;
             ended += hub.close_some(due.saturating_sub(ended));
             tokio::time::sleep(DRAIN_TICK).await;

@@ -1,8 +1,8 @@
 //! The broker: numbers a message, stores it and publishes it to every node, in one atomic step.
 //!
-//! [`redis`](crate::backend::redis::broker) implements the port for a cluster,
-//! [`embedded`](crate::backend::embedded::broker) for a single node. Both pass the same suites
-//! (`broker/suite`). Each caller has the port that it needs:
+//! [`redis`](crate::backend::redis::broker) implements the ports for a cluster,
+//! [`embedded`](crate::backend::embedded::broker) for a single-node server. Both drivers pass the same test suites
+//! (`broker/suite`). Each caller uses only the ports that it needs:
 //!
 //! | port | callers |
 //! |---|---|
@@ -15,17 +15,17 @@
 //!
 //! Guarantees:
 //!
-//! - **Atomicity.** A message that is [`Outcome::Accepted`] is stored before any client receives it, and is published
-//!   in the same step. One call carries a batch; each message has its own outcome.
-//! - **Order.** Within a room, numbers rise in the order of the batch and of the calls, and publications arrive in the
-//!   order of their numbers. There is no order between rooms.
-//! - **Deduplication.** The same `(side, id)` in a room is one message, however often it is submitted:
-//!   [`Outcome::Known`].
-//! - **Failure.** After [`Unavailable`] the call may have taken effect: submit the same batch again.
-//! - **Cancellation.** A call whose future is dropped may have taken effect as well. It never takes effect after its
-//!   time limit.
-//! - **Delivery.** Publications may be missed; [`Sink::missed`] then notifies the sink. A consumer that needs every
-//!   publication compares numbers and reads [`RecentLog::log_after`].
+//! - **Atomicity.** A message that is [`Outcome::Accepted`] is stored before any client receives it. It is published in
+//!   the same step. One call submits a batch; each message of the batch has its own outcome.
+//! - **Order.** Within a room, sequence numbers rise in the order of the batch and of the calls, and publications
+//!   arrive in the order of their sequence numbers. The order between rooms is undefined.
+//! - **Deduplication.** Messages of a room with the same `(side, id)` count as one message. Every submission after the
+//!   first returns [`Outcome::Known`].
+//! - **Failure.** A call that returns [`Unavailable`] may have taken effect. The caller submits the same batch again.
+//! - **Cancellation.** A call whose future is dropped may have taken effect. A call never takes effect after its time
+//!   limit.
+//! - **Delivery.** Publications may be missed; the driver then calls [`Sink::missed`]. A consumer that needs every
+//!   publication compares sequence numbers and reads the missing messages with [`RecentLog::log_after`].
 
 mod bus;
 mod log;

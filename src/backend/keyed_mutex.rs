@@ -1,13 +1,13 @@
-//! Keyed mutex: serialises work per key, such as a room or a host; work on different keys runs concurrently.
+//! Keyed mutex: serialises work per key, for example per room or host. Work on different keys runs concurrently.
 
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Number of mutexes. Keys that share one only wait for each other.
+/// Number of mutexes. Two keys may share a mutex; work on these keys is serialised as well.
 const PLACES: usize = 256;
 
-/// A mutex per key, from a fixed number of shared mutexes.
+/// Assigns each key to one of a fixed number of mutexes.
 #[derive(Clone, Debug)]
 pub struct KeyedMutex(Arc<[Mutex<()>]>);
 
@@ -18,7 +18,7 @@ impl Default for KeyedMutex {
 }
 
 impl KeyedMutex {
-    /// Waits for the lock of a key. It is held until the guard is dropped.
+    /// Acquires the mutex of a key. The mutex is held until the guard is dropped.
     pub async fn lock(&self, key: &[u8]) -> MutexGuard<'_, ()> {
         let place = key.iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         self.0[place % PLACES].lock().await

@@ -1,16 +1,17 @@
-//! The leader's lease: at most one node holds it, for as long as it renews it.
+//! Leader lease. At most one node holds it, for as long as the node renews it.
 //!
-//! [`redis`](crate::backend::redis::lease) implements the port for a cluster. A single node always holds the lease ([`embedded`](crate::backend::embedded::lease)). Both pass the same
-//! suite.
+//! [`redis`](crate::backend::redis::lease) implements the port for a cluster. A single-node server always holds the
+//! lease ([`embedded`](crate::backend::embedded::lease)). Both drivers pass the same test suite.
 //!
 //! Guarantees:
 //!
 //! - **Exclusion.** While a node holds the lease, no other node can acquire it. It expires [`TTL`] after the last
 //!   renewal, by the clock of the store.
-//! - **Expiry.** The lease is renewed by calling [`Lease::hold`] again. A holder that counts its duration from *before*
-//!   the call stops before another node acquires the lease, even if it was frozen or cut off.
-//! - **Failure.** After [`Unavailable`] the call may have taken effect. The store may lose the lease in a failover; two
-//!   nodes then act as leader for at most one [`TTL`]. The work of a leader must be correct nevertheless.
+//! - **Expiry.** The holder renews the lease by calling [`Lease::hold`] again. A holder that measures the duration from
+//!   *before* the call stops before another node acquires the lease, even if the holder was frozen or disconnected.
+//! - **Failure.** A call that returns [`Unavailable`] may have taken effect. The store may lose the lease in a
+//!   failover. Two nodes then act as leader for at most one [`TTL`], so the leader's work must be correct even if two
+//!   nodes do it.
 
 use std::time::Duration;
 
@@ -21,17 +22,17 @@ use crate::backend::Unavailable;
 #[cfg(test)]
 mod suite;
 
-/// Duration of the lease after a renewal: three times the renewal interval. With the campaign interval it stays below
-/// the 20 s within which a new leader must exist.
+/// Duration of the lease after a renewal: three times the renewal interval. The sum of this duration and the campaign
+/// interval is below 20 s, the time within which a new leader must exist.
 pub const TTL: Duration = Duration::from_secs(15);
 
-/// Port to the lease. The module documents its guarantees.
+/// Port for the leader lease. The module documentation lists its guarantees.
 #[async_trait]
 pub trait Lease: Send + Sync + 'static {
     /// Acquires or renews the lease. Returns `false` if another node holds it.
     async fn hold(&self) -> Result<bool, Unavailable>;
 
-    /// Releases the lease, so that other nodes need not wait for its expiry. Has no effect for a node that does not
-    /// hold it.
+    /// Releases the lease, so that another node can acquire it before it would expire. Has no effect for a node that
+    /// does not hold it.
     async fn release(&self) -> Result<(), Unavailable>;
 }

@@ -29,11 +29,11 @@ metric_set! {
         /// Age of the newest probe that the node received from itself, on the bus where it is oldest; a probe is
         /// published every 5 s.
         probe_age: Gauge = "pintalk_bus_probe_age_seconds", Seconds;
-        /// Times that the subscriber fell behind the bus.
+        /// Number of times the subscriber lagged behind the bus.
         lagged: Counter = "pintalk_bus_lagged_total", Count;
-        /// Times that the node did not receive its own probe on a bus and reconnected.
+        /// Number of times the node did not receive its own probe on a bus and reconnected.
         silent: Counter = "pintalk_bus_deaf_total", Count;
-        /// Times that the buses were resubscribed.
+        /// Number of times the node resubscribed to the buses.
         resubscribed: Counter = "pintalk_bus_resubscribed_total", Count;
     }
 }

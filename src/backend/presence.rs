@@ -1,13 +1,14 @@
-//! Presence: which hosts are online, on any node.
+//! Presence: which hosts are online on any node.
 //!
 //! [`redis`](crate::backend::redis::presence) implements the port for a cluster,
-//! [`embedded`](crate::backend::embedded::presence) for a single node. Both pass the same suite.
+//! [`embedded`](crate::backend::embedded::presence) for a single-node server. Both drivers pass the same
+//! test suite.
 //!
-//! A node reports only whether *it* has sockets of a host: [`Presence::enter`] and [`Presence::leave`]. Both are
-//! idempotent. A host is online while any node has sockets of that host. The sinks of all nodes receive each change at
-//! most once. Each change has a version that rises per host, so a late event is recognised as outdated. An unavailable
-//! store does not mean offline. Entries of a dead node are removed by another node in
-//! [`PresenceUpkeep::keep`].
+//! A node reports only whether it has sockets of a host, with [`Presence::enter`] and [`Presence::leave`]. Both calls
+//! are idempotent. A host is online while any node has sockets of that host. The sinks of all nodes receive each change
+//! at most once. Each change has a version that rises per host, so that a receiver can recognise a late event as
+//! outdated. An unavailable store does not mean that hosts are offline. Another node removes the entries of a dead
+//! node, in [`PresenceUpkeep::keep`].
 
 use std::sync::Arc;
 
@@ -25,25 +26,25 @@ mod suite;
 pub struct Status {
     /// Whether any node has a status socket of the host.
     pub online: bool,
-    /// Rises with every change. 0 for a host without a recent status.
+    /// Version of the status. It rises with every change, and is 0 for a host without a recent status.
     pub version: u64,
 }
 
-/// Receives events from the port. The driver's tasks call it. An implementation must not block.
+/// Receives presence events. The tasks of the driver call the methods. An implementation must not block.
 pub trait PresenceSink: Send + Sync + 'static {
     /// Called when a host came online or went offline.
     fn presence(&self, host: HostUuid, status: Status);
-    /// Called when a guest's notice to a host arrives.
+    /// Called when a guest's notice for a host arrives.
     fn greeting(&self, host: HostUuid, frame: &[u8]);
     /// Called when events may have been missed.
     fn missed(&self);
 }
 
-/// Port to host presence. The module documents its guarantees.
+/// Port for host presence. The module documentation lists its guarantees.
 #[async_trait]
 pub trait Presence: Send + Sync + 'static {
-    /// Starts to deliver events. Must be called once. Returns [`Unavailable`] if the subscription is not active yet;
-    /// the driver keeps retrying.
+    /// Starts to deliver events to `sink`. Must be called once. Returns [`Unavailable`] if the subscription is not
+    /// active yet; the driver continues to retry.
     async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable>;
 
     /// Reports that this node has sockets of the host.
@@ -55,18 +56,19 @@ pub trait Presence: Send + Sync + 'static {
     /// Returns whether the host is online, on any node.
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable>;
 
-    /// Sends a guest's notice to the host's sockets on all nodes. At most once.
+    /// Sends a guest's notice to the host's sockets on all nodes. Delivery is at most once.
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable>;
 }
 
-/// Port to the upkeep of presence in a cluster. A single node has none: its entries end with the process.
+/// Port for maintaining the presence entries of a cluster. A single-node server does not implement it, because its
+/// entries are in memory.
 #[async_trait]
 pub trait PresenceUpkeep: Send + Sync + 'static {
-    /// Restores this node's entries that were removed or lost, and removes entries of dead nodes; must be called
-    /// periodically. May be cancelled at any point; the next call on any node continues.
+    /// Restores entries of this node that were removed or lost, and removes entries of dead nodes. Must be called
+    /// periodically. The call may be cancelled at any point; the next call on any node continues.
     async fn keep(&self) -> Result<(), Unavailable>;
 
-    /// Counts entries of dead nodes that no node would find. With `adopt`, makes them known, so that
-    /// [`keep`](Self::keep) removes them.
+    /// Counts presence entries of dead nodes that are missing from the list of nodes. With `adopt`, adds these nodes to
+    /// the list, so that [`keep`](Self::keep) removes the entries.
     async fn adopt_orphans(&self, adopt: bool) -> Result<u64, Unavailable>;
 }

@@ -1,7 +1,8 @@
-//! The node's Redis clients: one for commands and scripts, one for subscriptions. The drivers of all ports share them.
+//! Redis clients of the node: one for commands and scripts, one for subscriptions. The drivers of all ports share them.
 //!
-//! **Invariant:** every call has a time limit. A call that may have run is never sent again automatically; its caller
-//! decides. A call that a Cluster did not run, because its slot has moved or is moving, is retried.
+//! **Invariant:** every call has a time limit. A call that may have run is never repeated automatically; its caller
+//! decides whether to repeat it. A call that a Redis Cluster rejected because its slot has moved or is moving is
+//! retried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,31 +43,31 @@ pub use nodes::id_of;
 pub use ownership::Owner;
 use ownership::Ownership;
 
-/// Scripts that acquire and release a lease. Its key stores the id of the holder.
+/// Scripts that acquire and release a lease. The key of the lease stores the id of the holder.
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
 pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
 
 /// Time after which a call counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Capacity of the subscriber's channel, in messages. A burst of 8,192 costs about 5 MB; messages beyond it are missed,
-/// and the gap is repaired.
+/// Capacity of the subscriber's channel, in messages. A burst of 8,192 messages uses about 5 MB. Messages beyond the
+/// capacity are missed, and the sink is then notified that it must compare its rooms with the broker.
 const LISTENER_CAPACITY: usize = 8_192;
 
-/// Maximum number of commands that wait for a connection. Beyond it, calls fail at once instead of growing the queue.
+/// Maximum number of commands that wait for a connection. Above this number, calls fail at once.
 const COMMAND_BUFFER: usize = 20_000;
 
 /// Interval at which each command connection is pinged to detect an unresponsive server.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Partitions of a Redis Cluster, each with one slot, queue, bus and call in flight. Any other Redis has one active
-/// server and needs one partition.
+/// Number of partitions on a Redis Cluster. Each partition has one slot, one queue, one bus and one call in flight. Any
+/// other Redis deployment has one active server and needs only one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// Delay before a Cluster is called again after it did not run a call.
+/// Delay before a call is retried that a Redis Cluster rejected because of a moving slot.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
-/// A Lua script and its digest.
+/// Lua script and its digest.
 #[derive(Debug)]
 pub struct Script(FredScript);
 
@@ -103,7 +104,7 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Creates the clients and begins to connect. They retry without limit.
+    /// Creates the clients and begins to connect. The clients retry without limit.
     ///
     /// # Errors
     /// The URL is invalid.
@@ -163,11 +164,11 @@ impl Redis {
         &self.subscriber
     }
 
-    /// Runs a script once. If the server does not have the script, its source is sent; the script has not run in that
-    /// case.
+    /// Runs a script once. If the server does not have the script, the client sends its source; the script has not run
+    /// in that case.
     ///
     /// # Errors
-    /// [`Unavailable`]: the script may have run.
+    /// [`Unavailable`] if Redis does not answer in time. The script may have run.
     pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
     where
         K: Into<MultipleKeys> + Send,
@@ -197,12 +198,12 @@ impl Redis {
         }
     }
 
-    /// Runs a script with one key, and waits at most `limit` until `wait` replicas have its writes. Returns its answer
-    /// and the number of replicas that have them. Both commands use one connection, because `WAIT` covers only the
-    /// writes of its own.
+    /// Runs a script with one key, and waits at most `limit` until `wait` replicas have its writes. Returns the answer
+    /// of the script and the number of replicas that have the writes. Both commands use the same connection, because
+    /// `WAIT` covers only writes of its own connection.
     ///
     /// # Errors
-    /// [`Unavailable`]: the script may have run.
+    /// [`Unavailable`] if Redis does not answer in time. The script may have run.
     pub async fn eval_replicated(
         &self,
         script: &Script,
@@ -234,13 +235,14 @@ impl Redis {
     }
 
     /// Subscribes to a plain channel, which belongs to no slot, and waits until the subscription is active. The client
-    /// reports success before the server confirms, so a PING follows on the same connection: its answer arrives after
-    /// the confirmation.
+    /// reports success before the server confirms the subscription. Therefore a PING follows on the same connection;
+    /// its answer arrives after the confirmation.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
-        // In a Cluster the client keeps these channels on the connection of the slot of its own id.
+        // In a Redis Cluster, the client keeps plain channels on the connection that serves the slot of the client's
+        // own id.
         let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
         let subscribed = async {
             self.subscriber.subscribe(channel).await?;
@@ -249,17 +251,17 @@ impl Redis {
         within(subscribed).await.map(|_| ())
     }
 
-    /// Returns the events that may interrupt subscriptions, from now on.
+    /// Returns the events that may interrupt subscriptions, starting now.
     pub fn disturbances(&self) -> Disturbances {
         Disturbances::of(&self.subscriber)
     }
 
-    /// Waits until the clients have quit. Subscribers end as well.
+    /// Waits until the clients have quit. Tasks that receive from the subscriber end as well.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Quits both clients. A client without a connection does not confirm, and is not waited for.
+    /// Quits both clients. A client without a connection cannot confirm, so this method does not wait for it.
     pub async fn quit(&self) {
         self.ended.cancel();
         let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
@@ -271,7 +273,7 @@ impl Redis {
     }
 }
 
-/// Sets time limits and bounds of a client.
+/// Sets the time limits and buffer limits of a client.
 fn configure(builder: &mut Builder) {
     builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
     builder.with_performance_config(|performance| {
@@ -282,8 +284,8 @@ fn configure(builder: &mut Builder) {
         connection.connection_timeout = Duration::from_secs(2);
         connection.internal_command_timeout = Duration::from_secs(2);
         connection.max_command_attempts = 1;
-        // A redirection would count as an attempt. With none allowed, it is distinguishable from a call that may
-        // have run.
+        // A redirection would count as an attempt. With no redirection allowed, a redirected call can be distinguished
+        // from a call that may have run.
         connection.max_redirections = 0;
         connection.max_command_buffer_len = COMMAND_BUFFER;
         connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
@@ -307,8 +309,8 @@ async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     }
 }
 
-/// Reconnects when a server accepts commands and answers none, so that the clients find its successor. The client's own
-/// check restarts with each write, so a busy node would stay connected to an unresponsive master.
+/// Reconnects if a server accepts commands and answers none, so that the clients find the server that replaced it. The
+/// client's own check restarts with each write, so a busy node would stay connected to an unresponsive master.
 async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
@@ -329,14 +331,14 @@ async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
         tracing::warn!(?unresponsive, "redis unresponsive, reconnecting");
         for result in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
             if let Err(error) = result {
-                tracing::debug!(%error, "redis connection failed, retrying");
+                tracing::debug!(%error, "failed to reconnect to redis, retrying");
             }
         }
     }
 }
 
 /// Events after which subscriptions may be lost, or the server may lack recent writes: a new connection, or a changed
-/// topology of a Cluster. A slot that moves takes its channels along, and the client does not report that.
+/// topology of a Redis Cluster. A slot that moves also moves its channels, and the client reports no event for that.
 pub struct Disturbances {
     reconnected: Receiver<Server>,
     changed: Receiver<Vec<ClusterStateChange>>,
@@ -357,10 +359,10 @@ impl Disturbances {
     }
 }
 
-/// Runs a call under the common time limit, and repeats it while a Cluster reports that it did not run.
+/// Runs a call under the common time limit. Repeats the call while a Redis Cluster reports that it did not run.
 ///
 /// # Errors
-/// [`Unavailable`]: the call may have run.
+/// [`Unavailable`] if Redis does not answer in time. The call may have run.
 pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
@@ -376,10 +378,11 @@ where
     within(attempts).await
 }
 
-/// Runs a call once, under the common time limit. The client's own limit does not apply while it has no connection.
+/// Runs a call once, under the common time limit. The client's own limit does not apply while the client has no
+/// connection.
 ///
 /// # Errors
-/// [`Unavailable`]: the call may have run.
+/// [`Unavailable`] if Redis does not answer in time. The call may have run.
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),
@@ -387,9 +390,9 @@ pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>
     }
 }
 
-/// Whether an error means that the call did not run: the slot has moved (MOVED; the client knows its new server by
-/// now), is moving (ASK, TRYAGAIN, or a script's error about a key that has already moved), or the server has just
-/// become a replica.
+/// Returns whether an error means that the call did not run. Either the slot has moved (MOVED; the client has already
+/// learned the new server), or the slot is moving (ASK, TRYAGAIN, or the error of a script about a key that has already
+/// moved), or the server has just become a replica.
 fn did_not_run(error: &fred::error::Error) -> bool {
     let details = error.details();
     (*error.kind() == ErrorKind::Routing && details.starts_with("Too many redirections"))

@@ -1,15 +1,17 @@
-//! Shutdown of a node: drained on the first signal, forced on the second, and started by the failure of a critical
-//! task.
+//! Shutdown of a node. The first signal drains the node, and the second signal forces the shutdown. The end of a
+//! critical task also drains the node.
 //!
 //! ```text
 //! running ──first signal, begin()──► draining ──finish()──► stopping ──► all tasks ended
 //!     └─ a critical task ended by itself ─► draining, exit code 70
 //!        second signal, or timeout ──────────────────────► forced: exit code 1
 //! ```
-//! Draining concerns everything that serves clients (readiness, sockets). Stopping concerns the tasks that these still
-//! need meanwhile (archivers, buses, leases). `app` decides when draining is complete and stopping begins.
+//! Draining applies to everything that serves clients (readiness, sockets). Stopping applies to the tasks that are
+//! still needed while the node drains (archivers, buses, leases). `app` decides when draining is complete and stopping
+//! begins.
 //!
-//! **Invariant:** every task of a node is spawned on this tracker, so that all of them have ended when the node has.
+//! **Invariant:** every task of a node is spawned on this tracker, so that all tasks have ended when the node has
+//! ended.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Exit code after a critical task ended by itself, which indicates a bug (EX_SOFTWARE).
+/// Exit code if a critical task ended unexpectedly, which indicates a bug (EX_SOFTWARE).
 pub const CRASHED: u8 = 70;
 /// Exit code of a forced shutdown, which does not wait for work in flight.
 pub const FORCED: u8 = 1;
@@ -72,22 +74,22 @@ impl Shutdown {
         self.stopping.run_until_cancelled(work).await
     }
 
-    /// Token that is cancelled when draining starts.
+    /// Returns a token that is cancelled when draining starts.
     pub fn draining_token(&self) -> CancellationToken {
         self.draining.clone()
     }
 
-    /// Token that is cancelled when background work must stop.
+    /// Returns a token that is cancelled when background work must stop.
     pub fn stopping_token(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
-    /// Waits until the shutdown is forced: the caller then drops the node without waiting for it.
+    /// Waits until the shutdown is forced. The caller then drops the node without waiting for its tasks.
     pub async fn forced(&self) {
         self.forced.cancelled().await;
     }
 
-    /// Tracker of the tasks of this node.
+    /// Returns the tracker of the tasks of this node.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
@@ -101,14 +103,14 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
-    /// Spawns a task that the node cannot work without. It should end after [`Self::stopping`]. If it returns before
-    /// draining has started, or panics, the node drains and its exit code is [`CRASHED`].
+    /// Spawns a task without which the node cannot work. The task should return after [`Self::stopping`]. If it returns
+    /// before draining has started, or panics, the node drains and its exit code is [`CRASHED`].
     pub fn spawn_critical<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let end = EndOfCritical { name, shutdown: self.clone() };
-        // Dropped when the task returns, and during a panic.
+        // The guard is dropped when the task returns, and during a panic.
         self.tasks.spawn(async move {
             let _end = end;
             task.await;
@@ -123,20 +125,21 @@ impl Shutdown {
         self.tasks.wait().await;
     }
 
-    /// Exit code of the process: 0 unless a critical task failed.
+    /// Returns the exit code of the process: 0 unless a critical task failed.
     pub fn exit_code(&self) -> u8 {
         self.exit_code.load(Ordering::Relaxed)
     }
 
-    /// Installs handlers for SIGTERM and SIGINT. The first signal drains the node. A second one, or `patience` after
-    /// draining started for any reason, forces the shutdown.
+    /// Installs handlers for SIGTERM and SIGINT. The first signal drains the node. A second signal forces the shutdown.
+    /// If draining takes longer than `patience`, the shutdown is forced as well.
     ///
     /// # Errors
     /// The operating system rejected a signal handler.
     pub fn on_signals(&self, patience: Duration) -> std::io::Result<()> {
         let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
         let shutdown = self.clone();
-        // Not tracked: `finish` would wait for this task, which has to run until then. It ends with the runtime.
+        // This task is not tracked, because `finish` would wait for it, and the task must run until then. It ends with
+        // the runtime.
         tokio::spawn(async move {
             tokio::select! {
                 () = any(&mut signals) => tracing::info!("shutdown requested, draining"),
@@ -162,7 +165,7 @@ async fn any([first, second]: &mut [Signal; 2]) {
     }
 }
 
-/// Reports the end of a critical task when dropped, whether it returned or panicked.
+/// Reports the end of a critical task when it is dropped, whether the task returned or panicked.
 struct EndOfCritical {
     name: &'static str,
     shutdown: Shutdown,

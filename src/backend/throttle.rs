@@ -1,13 +1,15 @@
-//! Throttle: rate limits counted over all nodes.
+//! Throttle: rate limits that apply to all nodes together.
 //!
-//! Drivers: [`redis`](crate::backend::redis::throttle) for a cluster, [`embedded`](crate::backend::embedded::throttle) for a single node. Both pass the same test suite.
+//! [`redis`](crate::backend::redis::throttle) implements the port for a cluster,
+//! [`embedded`](crate::backend::embedded::throttle) for a single-node server. Both drivers pass the same test suite.
 //!
-//! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 pass at once and then one every 3 s.
-//! [`Throttle::take`] takes a token or returns the time until the next. A refusal takes nothing, so the returned time
-//! is exact if there is no other call. Calls of all nodes on a bucket are serialised: no token is taken twice.
+//! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 calls pass at once, and then one call
+//! every 3 s. [`Throttle::take`] takes a token, or returns the time until the next token. A rejected call takes no
+//! token, so the returned time is exact if there is no other call. Calls of all nodes on the same bucket are
+//! serialised: no token is taken twice.
 //!
-//! **Invariant:** a bucket is stored as the instant at which it will be full, and deleted then. Even after a clock
-//! change this instant is at most the quota's span ahead.
+//! **Invariant:** a bucket is stored as the instant at which it will be full, and is deleted at that instant. Even
+//! after a clock change, this instant is at most the quota's span in the future.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,18 +29,19 @@ mod suite;
 
 pub use buckets::Buckets;
 
-/// Port to the rate limits. See the module for its guarantees.
+/// Port for the rate limits. The module documentation lists its guarantees.
 #[async_trait]
 pub trait Throttle: Send + Sync + 'static {
-    /// Takes a token from a bucket, if there is one. If cancelled or `Unavailable`, it may have been taken.
+    /// Takes a token from a bucket, if the bucket has one. If the call is cancelled or returns `Unavailable`, the token
+    /// may have been taken.
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
 
-    /// Puts back a token that was taken for something that does not count after all. If cancelled or `Unavailable`, it
-    /// may stay taken.
+    /// Returns a token to its bucket, for an operation that must not count. If the call is cancelled or returns
+    /// `Unavailable`, the token may not have been returned.
     async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
 
-/// What is limited. Each kind has separate buckets.
+/// Kind of limited operation. Each kind has separate buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// WebSocket handshakes.
@@ -108,7 +111,7 @@ enum Is {
 }
 
 impl Who {
-    /// All clients of an address; for IPv6, of its /64 network.
+    /// All clients with an IPv4 address, or in the /64 network of an IPv6 address.
     pub fn address(address: IpAddr) -> Self {
         Self(Is::Network(network(address)))
     }
@@ -118,17 +121,18 @@ impl Who {
         Self(Is::Host(id))
     }
 
-    /// An account, by its normalised e-mail address; the account need not exist. Only a digest is stored.
+    /// An account, identified by its normalised e-mail address. The account need not exist. Only a digest of the
+    /// address is stored.
     pub fn account(email_key: &str) -> Self {
         Self::digest(&[email_key])
     }
 
-    /// An account as used from one address; the account need not exist. Only a digest is stored.
+    /// An account, when used from one address. The account need not exist. Only a digest is stored.
     pub fn account_from(email_key: &str, address: IpAddr) -> Self {
         Self::digest(&[email_key, "\0from\0", &network(address).to_string()])
     }
 
-    /// A device, by the login that its refresh cookie names.
+    /// A device, identified by the login that its refresh cookie names.
     pub fn device(sid: &str) -> Self {
         Self::digest(&["\0device\0", sid])
     }
@@ -150,8 +154,8 @@ impl fmt::Display for Who {
     }
 }
 
-/// Returns the part of an address that is counted as one client: IPv4 as it is, IPv6 by its /64 network, since one
-/// client usually has a whole /64.
+/// Returns the part of an address that identifies one client: an IPv4 address unchanged, and the /64 network of an IPv6
+/// address, because one client usually has a whole /64 network.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -176,11 +180,11 @@ impl Quota {
         Self { burst, interval: (span / burst).clamp(1, i64::MAX / (4 * burst)) }
     }
 
-    /// Takes a token, if there is one, and returns the new `full_at`. Instants are µs since 1970. The script of
-    /// [`redis`](crate::backend::redis::throttle) implements the same.
+    /// Takes a token, if there is one, and returns the new `full_at`. Instants are in µs since 1970. The script of
+    /// [`redis`](crate::backend::redis::throttle) implements the same algorithm.
     fn take(self, full_at: i64, now: i64) -> (i64, Verdict) {
         let Self { burst, interval } = self;
-        // Without the upper bound, a clock that was set back would keep an empty bucket empty.
+        // Without the upper bound, an empty bucket would stay empty after the clock was set back.
         let mut full_at = full_at.clamp(now, now + burst * interval);
         let passes = full_at - (burst - 1) * interval <= now;
         if passes {
@@ -190,7 +194,7 @@ impl Quota {
         (full_at, Verdict { passes, next_in: micros(next_in) })
     }
 
-    /// Puts back a token and returns the new `full_at`.
+    /// Returns a token to the bucket, and returns the new `full_at`.
     fn refund(self, full_at: i64, now: i64) -> i64 {
         (full_at - self.interval).max(now)
     }

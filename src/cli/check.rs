@@ -1,7 +1,7 @@
 //! `pintalk check`: connects to all stores and servers of the configuration and reports errors and risks.
 //!
-//! It creates only what `serve` would create at start: the data directory, the token secret in it, the media folder.
-//! Probe files are removed.
+//! The command creates only what `serve` would create at start: the data directory, the token secret in it, and the
+//! media folder. The command removes its probe files.
 
 mod clocks;
 mod ownership;
@@ -93,7 +93,7 @@ async fn with_timeout(name: &str, check: impl Future<Output = Vec<Finding>>) -> 
     tokio::time::timeout(CHECK_TIMEOUT, check).await.unwrap_or_else(timed_out)
 }
 
-/// Checks the configuration without connecting to anything.
+/// Checks the configuration without connecting to any server.
 fn configuration(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::good(match &config.mode {
         Mode::Embedded { database } => format!("a single node, embedded, on {database}"),
@@ -182,7 +182,7 @@ async fn media(location: &MediaLocation) -> Vec<Finding> {
     }]
 }
 
-/// Checks that a file can be written in a directory, and creates the directory as `serve` does.
+/// Checks that a file can be written in a directory. Creates the directory in the same way as `serve`.
 fn writable(name: &str, dir: &Path) -> Finding {
     let probe = dir.join(".pintalk-check");
     let written = std::fs::create_dir_all(dir)

@@ -9,7 +9,7 @@ use crate::node::config::{self, DutyArgs, Hidden, StoreArgs};
 use crate::node::jobs::{JobEntry, JobError, TABLE};
 use crate::node::telemetry;
 
-/// Help text: use while nodes are running.
+/// Help text about running the command while nodes are running.
 pub(super) const AFTER_HELP: &str = "You can run this command while nodes are running; their leader runs the same jobs. Rooms are \
     closed in SQL, and nodes notify the clients in them within 10 s. A cluster requires --redis-url.";
 

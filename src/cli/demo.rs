@@ -1,4 +1,4 @@
-//! `pintalk demo`: a complete node in one process, with a demo host and a page to try it.
+//! `pintalk demo`: a complete node in one process, with a demo host and a page on which both sides can be tried.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";
-/// Log filter without the migrations of each start, so that the address is the first line of output.
+/// Log filter that suppresses migration messages, so that the address is the first line of output.
 const FILTER: &str = "info,sqlx=warn,sqlx_core=warn,sea_orm_migration=warn";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -51,7 +51,7 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         serve.log = args.log;
         let mut config = Config::from_args(serve, &rng)?;
         config.bound_to(address)?;
-        // No load balancer has to be notified, and the demo should stop quickly.
+        // The demo has no load balancer that needs time to detect the shutdown, and the demo should stop quickly.
         (config.drain_delay, config.drain) = (Duration::ZERO, Duration::from_secs(1));
         let demo = demo_host(&config, address, &rng).await?;
         let banner = banner(address, &demo);
@@ -63,7 +63,7 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
 async fn listen(requested: Option<SocketAddr>) -> Result<TcpListener, Failure> {
     let address = requested.unwrap_or(DEFAULT_LISTEN);
     let bound = match TcpListener::bind(address).await {
-        // The default port is taken: any free port will do.
+        // The default port is already in use, so any free port is used.
         Err(_) if requested.is_none() => TcpListener::bind(SocketAddr::new(address.ip(), 0)).await,
         bound => bound,
     };
@@ -132,10 +132,10 @@ fn banner(address: SocketAddr, demo: &DemoHost) -> String {
     )
 }
 
-/// Maximum time that the demo waits at exit for its directory to be deleted.
+/// Maximum time for which the demo waits at exit until its directory is deleted.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Temporary directory, deleted on drop.
+/// Temporary directory that is deleted on drop.
 struct TemporaryDir(PathBuf);
 
 impl TemporaryDir {
@@ -153,7 +153,7 @@ impl Drop for TemporaryDir {
     }
 }
 
-/// Deletes the directory, with retries: after a forced shutdown SQLite's threads may still write to it.
+/// Deletes the directory. Retries, because SQLite's threads may still write to the directory after a forced shutdown.
 fn remove(path: &Path) {
     let began = Instant::now();
     while let Err(error) = std::fs::remove_dir_all(path) {

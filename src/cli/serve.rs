@@ -28,14 +28,14 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
 /// Runs a node on a listener until it is shut down. Calls `on_ready` once the node serves requests.
 pub(super) async fn node(config: Config, listener: TcpListener, on_ready: impl FnOnce()) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
-    // A drain is forced only after twice its configured time.
+    // The shutdown is forced only after twice the configured drain time.
     shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
     telemetry::metrics(&SystemClock).keep_up(&shutdown);
     let traces = telemetry::traces(&config).map_err(Failure::new)?;
     let run = async {
         let app = tokio::select! {
             app = node::build(config) => app?,
-            // Shut down before the node was built: nothing to drain.
+            // The shutdown began before the node was built, so there is nothing to drain.
             () = shutdown.draining() => return Ok(()),
         };
         let result = app.run(listener, shutdown.clone(), on_ready).await;

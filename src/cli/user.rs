@@ -1,4 +1,4 @@
-//! `pintalk user`: management of host accounts by the operator, also on a server without e-mail.
+//! `pintalk user`: operators manage host accounts, also on a server without e-mail.
 
 mod change;
 mod create;
@@ -87,15 +87,16 @@ impl HostRef {
     }
 }
 
-/// Builds the [`Accounts`] service over an open store. It uses the store's clock and publishes changes to `announce`.
+/// Builds the [`Accounts`] service for an open store. The service uses the store's clock and publishes changes to
+/// `announce`.
 async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
     let rng = Rng::from_entropy();
-    // No token is signed here, so a random key is sufficient.
+    // The command signs no token, so a random key is sufficient.
     let keys = TokenKeys::new(&[rng.bytes::<32>()]).ok_or_else(|| Failure::new("failed to create a token key"))?;
     Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, rng, keys, announce))
 }
 
-/// Ignores account changes: no node has to be notified.
+/// Returns a function that ignores account changes, because no node has to be notified.
 fn announce_nothing() -> Announce {
     Arc::new(|_| Box::pin(std::future::ready(())))
 }
@@ -116,7 +117,7 @@ fn password(value: Option<&Hidden>) -> Result<String, ConfigError> {
     }
 }
 
-/// Prints a host including its keys, as a table or as the JSON of the API.
+/// Prints a host including its keys, either as a table or as the JSON of the API.
 fn print(host: &Host, json: bool) -> Result<(), Failure> {
     if json {
         return print_line(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);

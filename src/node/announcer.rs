@@ -1,4 +1,4 @@
-//! Publishes account changes that a command made to the nodes of a running cluster.
+//! Publishes account changes made by a command to the nodes of a running cluster.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::domain::Rng;
 use crate::node::config::RedisUrl;
 use crate::store::Store;
 
-/// Publishes control events to a running cluster without joining it: no subscriptions, no lease.
+/// Publishes control events to a running cluster without joining it: the announcer has no subscriptions and no lease.
 pub struct Announcer {
     backend: Backend,
     failure: Arc<Mutex<Option<Unavailable>>>,
@@ -24,8 +24,8 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// Connects to the Redis of a database's installation. If Redis is unavailable or belongs to another installation,
-    /// [`close`](Self::close) returns the error.
+    /// Connects to the Redis of the installation that owns the database. If Redis is unavailable or belongs to another
+    /// installation, [`close`](Self::close) returns the error.
     ///
     /// # Errors
     /// The URL is invalid.
@@ -35,13 +35,14 @@ impl Announcer {
         Ok(Self { backend: Backend::redis(redis, rng.clone(), RedisOptions::default()), failure })
     }
 
-    /// Returns the function through which [`Accounts`](crate::accounts::Accounts) announces changes.
+    /// Returns the function with which [`Accounts`](crate::accounts::Accounts) publishes changes.
     pub fn announce(&self) -> Announce {
         let (bus, failure) = (self.backend.bus.clone(), self.failure.clone());
         Arc::new(move |control| {
             let (bus, failure) = (bus.clone(), failure.clone());
             Box::pin(async move {
-                // After one failure, further announcements are skipped, so that the command does not wait for each.
+                // After the first failure, further changes are not published, so that the command does not wait for
+                // each of them.
                 if failure.lock().is_some() {
                     return;
                 }
@@ -52,10 +53,10 @@ impl Announcer {
         })
     }
 
-    /// Closes the connection.
+    /// Closes the connection to Redis.
     ///
     /// # Errors
-    /// The first announcement that failed or may have failed.
+    /// The error of the first change that was not published, or may not have been published.
     pub async fn close(self) -> Result<(), Unavailable> {
         self.backend.close().await;
         self.failure.lock().take().map_or(Ok(()), Err)

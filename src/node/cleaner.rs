@@ -1,4 +1,4 @@
-//! Runs the leader's jobs once, from a command outside the nodes.
+//! Runs the leader's jobs once, for a command that is not part of a node.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::node::config::RedisUrl;
 use crate::node::jobs::{Jobs, Settings};
 use crate::store::{Store, StoreError};
 
-/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and
-/// subscribes to nothing. The nodes notify the connections of rooms that it closes.
+/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and has no
+/// subscriptions. The running nodes notify the connections of rooms that the cleaner closes.
 #[derive(Debug)]
 pub struct Cleaner {
     jobs: Jobs,
@@ -39,7 +39,8 @@ impl Cleaner {
         let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
         let clocks = skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement);
         let mut jobs = Jobs::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
-        // Beside a single node, whose memory this command cannot read, SQL alone decides.
+        // Without Redis, only SQL determines which rooms are due. The command cannot read the memory of a single-node
+        // server.
         let backend = redis.map(|redis| Backend::redis(redis, rng.clone(), RedisOptions::default()));
         if let Some(backend) = &backend {
             jobs = jobs.with_backend(backend);
@@ -47,8 +48,8 @@ impl Cleaner {
         Ok(Self { jobs, backend, skew })
     }
 
-    /// Measures the clock skew of the stores, whose clocks decide what is due. Returns a description of a skew above
-    /// the limit for jobs, or `None`.
+    /// Measures the clock skew of the stores, because their clocks determine which rows are due. Returns a description
+    /// of a skew above the limit for jobs, or `None`.
     ///
     /// # Errors
     /// The SQL clock could not be read.

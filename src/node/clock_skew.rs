@@ -1,9 +1,9 @@
 //! Clock skew between this node, SQL and Redis.
 //!
-//! Data is timestamped and evaluated by the clock of the store that holds it ([`StoreClock`]), so skew alone causes no
-//! errors. It is exported and logged because logs and certificates depend on the machine's clock, and because a large
-//! skew means that one of the clocks is wrong, possibly the store's. Above [`JOBS_LIMIT`] the [`Agreement`] does not
-//! hold: the node neither leads nor runs jobs, so that a wrong clock deletes nothing.
+//! Data is timestamped and evaluated by the clock of the store that holds the data ([`StoreClock`]), so skew alone
+//! causes no errors. The skew is exported and logged because logs and certificates depend on the machine's clock, and
+//! because a large skew means that one of the clocks is wrong, possibly the store's. Above [`JOBS_LIMIT`], the
+//! [`Agreement`] does not hold: the node neither leads nor runs jobs, so that a wrong clock cannot cause deletions.
 
 mod redis;
 #[cfg(test)]
@@ -28,17 +28,17 @@ pub(crate) const REPORTED: TimeDelta = TimeDelta::seconds(1);
 /// Skew above which the node neither leads nor runs jobs.
 pub(crate) const JOBS_LIMIT: TimeDelta = TimeDelta::seconds(30);
 
-/// Number of readings by a command that runs once. The reading with the shortest round trip determines the error.
+/// Number of readings for a command that runs once. The measurement error is determined by the shortest round trip.
 const READINGS_OF_A_COMMAND: usize = 3;
 
-/// Measured skews. Positive: the first clock is ahead. `None`: not measured yet.
+/// Measured skews. A positive value means that the first clock is ahead; `None` means that it is not measured yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Skews {
-    /// Machine against SQL.
+    /// Clock of the machine minus clock of SQL.
     pub(crate) sql: Option<TimeDelta>,
-    /// Machine against the Redis server with the largest difference.
+    /// Clock of the machine minus clock of the Redis server with the largest difference.
     pub(crate) redis: Option<TimeDelta>,
-    /// SQL against the Redis server with the largest difference.
+    /// Clock of SQL minus clock of the Redis server with the largest difference.
     pub(crate) stores: Option<TimeDelta>,
 }
 
@@ -73,9 +73,9 @@ pub struct Skew {
 struct SkewState {
     /// Clocks by server address.
     redis: HashMap<String, StoreClock>,
-    /// Whether the last reading of SQL contradicts the ones before.
+    /// Whether the last reading of the SQL clock contradicts the earlier readings.
     suspect: bool,
-    /// Whether jobs are forbidden, which has been logged.
+    /// Whether jobs are suspended and the suspension has been logged.
     is_forbidden: bool,
     skews: Skews,
 }
@@ -87,8 +87,8 @@ impl std::fmt::Debug for Skew {
 }
 
 impl Skew {
-    /// Measures skew against the servers of `store` and `redis`. Returns `None` for SQLite, which uses the machine's
-    /// clock.
+    /// Creates the measurement for the servers of `store` and `redis`. Returns `None` for SQLite, which uses the
+    /// machine's clock.
     pub fn new(store: Store, redis: Option<Redis>) -> Option<Self> {
         let measures = store.dialect() == Dialect::MySql;
         measures.then(|| Self {
@@ -102,12 +102,13 @@ impl Skew {
         })
     }
 
-    /// Clock of SQL. Until [`measure`](Self::measure) has succeeded once, it returns the machine's time.
+    /// Returns the clock of SQL. Until [`measure`](Self::measure) has succeeded once, this clock returns the machine's
+    /// time.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.sql.clone()
     }
 
-    /// Agreement of the clocks. It does not hold until all of them have been measured.
+    /// Returns the agreement of the clocks. It does not hold until all clocks have been measured.
     pub fn agreement(&self) -> Agreement {
         self.agreement.clone()
     }
@@ -119,7 +120,7 @@ impl Skew {
     /// Reads the clocks of the stores and updates the clock, the agreement and the metrics.
     ///
     /// # Errors
-    /// SQL could not be read. A failure to read Redis is only logged, and its last readings remain.
+    /// SQL could not be read. A failure to read Redis is only logged, and the last readings of Redis remain in use.
     pub async fn measure(&self) -> Result<(), StoreError> {
         let (sql, redis) = tokio::join!(self.read_sql(), self.read_redis());
         if let Err(error) = redis {
@@ -129,7 +130,7 @@ impl Skew {
         sql
     }
 
-    /// Measures several times to reduce the error, for a command that runs once.
+    /// Measures several times to reduce the error. For a command that runs once.
     ///
     /// # Errors
     /// SQL could not be read.
@@ -141,7 +142,7 @@ impl Skew {
     }
 
     async fn read_sql(&self) -> Result<(), StoreError> {
-        // A possible step is confirmed by a second reading.
+        // A second reading confirms a possible step.
         while let Some(reading) = self.store.read_clock().await? {
             if !self.observe_sql(&reading) {
                 break;
@@ -150,13 +151,14 @@ impl Skew {
         Ok(())
     }
 
-    /// Returns whether the clock must be read again at once.
+    /// Records a reading of SQL. Returns whether the clock must be read again at once.
     fn observe_sql(&self, reading: &Reading) -> bool {
         let observed = self.sql.observe(reading);
         let suspect = matches!(observed, Observed::Suspect(_));
         self.state.lock().suspect = suspect;
         if suspect {
-            // Before the clock follows: a job that reads a time after the step must find jobs forbidden.
+            // Jobs are suspended before the clock follows the step, so that a job which reads a time after the step is
+            // rejected.
             self.forbid_jobs("sql clock stepped");
         }
         log_step("sql", observed);
@@ -169,7 +171,7 @@ impl Skew {
         Ok(())
     }
 
-    /// Returns whether the clocks must be read again at once.
+    /// Records readings of Redis servers. Returns whether the clocks must be read again at once.
     fn observe_redis(&self, readings: &[(String, Reading)]) -> bool {
         let mut state = self.state.lock();
         state.redis.retain(|server, _| readings.iter().any(|(read, _)| read == server));
@@ -185,11 +187,11 @@ impl Skew {
     fn forbid_jobs(&self, reason: &str) {
         self.agreement.set(false);
         if !std::mem::replace(&mut self.state.lock().is_forbidden, true) {
-            tracing::warn!(reason, "clocks disagree, not leading and running no jobs");
+            tracing::warn!(reason, "clock skew above limit, leadership and jobs suspended");
         }
     }
 
-    /// Exports and logs the skews, and decides whether the clocks agree.
+    /// Exports and logs the skews, and determines whether all skews are within the limit.
     fn judge(&self) {
         let (before, now, suspect) = {
             let mut state = self.state.lock();
@@ -216,7 +218,7 @@ impl Skew {
             None => {
                 self.agreement.set(true);
                 if std::mem::take(&mut self.state.lock().is_forbidden) {
-                    tracing::info!("clocks agree again, free to lead and to run jobs");
+                    tracing::info!("clock skew within limit, resuming leadership and jobs");
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Configuration of a node: flags and environment variables, read and checked once at start.
 //!
-//! `cli` creates a [`Config`], and `node` starts from it; other modules read no flags and no environment variables. An
+//! `cli` creates a [`Config`], and `node` starts from it. Other modules read no flags and no environment variables. An
 //! invalid option is a [`ConfigError`], which names the flag. An unavailable store is not a configuration error.
 
 mod args;
@@ -41,13 +41,13 @@ use crate::outbound::mail::Language;
 use crate::outbound::media;
 use crate::web::DemoHost;
 
-/// An option is invalid. The program exits with code 64 and this message.
+/// An option is invalid. The program exits with code 64 and prints this message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--{flag}: {problem}")]
 pub struct ConfigError {
     /// Name of the flag without dashes.
     pub flag: &'static str,
-    /// What is wrong. Never contains a secret.
+    /// Description of the problem. Contains no secrets.
     pub problem: String,
 }
 
@@ -57,7 +57,7 @@ impl ConfigError {
     }
 }
 
-/// Checked settings of a node. The `Debug` output contains no secrets.
+/// Checked configuration of a node. The `Debug` output contains no secrets.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address of the listener.
@@ -72,7 +72,7 @@ pub struct Config {
     pub jwt_secrets: JwtSecrets,
     /// URL at which clients reach the server.
     pub public_url: PublicUrl,
-    /// Origins of pages that hosts use.
+    /// Origins that CORS permits with credentials: pages on which hosts log in.
     pub admin_origins: Vec<WebOrigin>,
     /// Domain of the refresh cookie.
     pub cookie_domain: Option<CookieDomain>,
@@ -80,7 +80,7 @@ pub struct Config {
     pub smtp_url: Option<SmtpUrl>,
     /// Sender of e-mails.
     pub mail_from: Mailbox,
-    /// Language of e-mails to hosts that no request of theirs caused.
+    /// Language of e-mails that are sent to hosts without a request, such as notifications.
     pub mail_language: Language,
     /// Whether visitors may create accounts.
     pub sign_up: SignUp,
@@ -123,7 +123,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks the flags. For a single node, creates the data directory and the token key in it if they do not exist.
+    /// Checks the flags. For a single-node server, creates the data directory and the token key in it, if they do not
+    /// exist.
     ///
     /// # Errors
     /// The first invalid option.
@@ -174,10 +175,11 @@ impl Config {
         })
     }
 
-    /// Sets the address of the bound listener, whose port the system may have chosen. Updates the default public URL.
+    /// Sets the address of the bound listener, whose port may have been chosen by the system. Updates the default
+    /// public URL.
     ///
     /// # Errors
-    /// The address cannot be part of a URL, which does not happen for bound addresses.
+    /// The address cannot be part of a URL. This does not happen for bound addresses.
     pub fn bound_to(&mut self, address: SocketAddr) -> Result<(), ConfigError> {
         if self.public_url == public_url_of(self.listen)? {
             self.public_url = public_url_of(address)?;
@@ -206,7 +208,7 @@ impl Config {
         }
     }
 
-    /// Returns whether images are in a folder that other nodes of the cluster may not share.
+    /// Returns whether profile images are stored in a folder that other nodes of the cluster might not mount.
     pub fn may_have_unshared_media(&self) -> bool {
         self.mode.redis().is_some() && matches!(self.media, media::MediaLocation::Folder(_))
     }

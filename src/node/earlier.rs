@@ -1,11 +1,11 @@
-//! Migrates the Redis keys of a release from before installation ids.
+//! Migrates the Redis keys of releases without installation ids.
 //!
-//! The nodes of that release must be stopped: they use other keys, so both releases would assign the same sequence
+//! The nodes of such a release must be stopped. They use other keys, so both releases would assign the same sequence
 //! numbers. Every step is idempotent and may run on several nodes at once: rows are keyed by room and sequence number,
 //! and an entry is removed only after it was archived or dead-lettered, or if its room was deleted.
 //!
-//! **Invariant:** a room is archived or removed only if its name and id match a row of this database, or if it was
-//! deleted. All other keys in the same Redis are left unchanged.
+//! **Invariant:** a room is archived or removed only if its name and id match a row of this database, or if the room
+//! was deleted. All other keys in the same Redis are left unchanged.
 
 use std::collections::{HashMap, HashSet};
 
@@ -65,7 +65,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
     } else {
         tracing::error!(
             entries = left,
-            "redis has messages of an earlier release whose rooms are not in this database; they stay in pt:{{k}}:queue"
+            "messages of an earlier release not migrated: rooms missing in this database, entries remain in pt:{{k}}:queue"
         );
     }
     tracing::info!(messages = archived, rooms, "migrated redis keys of an earlier release");
@@ -104,8 +104,8 @@ impl Taken<'_> {
         }
     }
 
-    /// Archives a part of a queue. Messages that SQL rejects become dead letters. Returns the positions that may be
-    /// removed.
+    /// Archives a part of a queue. Messages that SQL rejects become dead letters. Returns the positions of the entries
+    /// that may be removed.
     async fn archive(&mut self, entries: Vec<QueueEntry>) -> Result<Vec<String>, Unavailable> {
         let mut settled = Vec::with_capacity(entries.len());
         let mut batch = Vec::with_capacity(entries.len());
@@ -146,7 +146,7 @@ impl Taken<'_> {
         Ok(settled)
     }
 
-    /// Inserts a batch. Returns the messages whose sequence number is taken by another message.
+    /// Inserts a batch. Returns the messages whose sequence number is already used by another message.
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<HashSet<(ChatroomId, u64)>, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));

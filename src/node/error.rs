@@ -6,13 +6,13 @@ use crate::backend::Unavailable;
 use crate::domain::InstallationId;
 use crate::store::InstallationMode;
 
-/// Why a node failed to start or stopped.
+/// Reason why a node failed to start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// Another process holds the lock on the data.
     #[error("another process uses {0}")]
     InUse(String),
-    /// The lock on the data could not be taken, or was lost.
+    /// The lock on the data could not be acquired, or was lost.
     #[error("the data cannot be locked: {0}")]
     Lock(String),
     /// The schema is older than this program, and automatic migration is off.
@@ -67,7 +67,7 @@ pub enum AppError {
     Listen(std::io::Error),
 }
 
-/// A node was started in another mode than the database records.
+/// A node was started in another mode than the mode recorded in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModeMismatch {
     /// Mode recorded in the database.
@@ -89,11 +89,11 @@ impl fmt::Display for ModeMismatch {
     }
 }
 
-/// Why a step of the start failed.
+/// Reason why a step of the start failed.
 pub(super) enum StartError {
-    /// A store is unavailable: the step is repeated.
+    /// A store is unavailable. The step is repeated.
     Temporary(String),
-    /// A retry does not help.
+    /// The error cannot be resolved by a retry.
     Fatal(AppError),
 }
 

@@ -1,4 +1,4 @@
-//! Readiness of this node, from the state that its tasks report.
+//! Readiness of this node, computed from the state that its tasks report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,13 +13,13 @@ use crate::http::{Health, Readiness};
 use crate::node::metrics::HealthMetrics;
 use crate::store::WriteFault;
 
-/// State that the tasks of a node report. Clones share it.
+/// State reported by the tasks of a node. Clones share it.
 #[derive(Clone)]
 pub(super) struct NodeHealth {
     facts: Arc<Facts>,
-    /// `None` on a single node, which publishes to itself.
+    /// `None` for a single-node server, which publishes within its own process.
     bus: Option<Arc<dyn BusHealth>>,
-    /// True on a single node, which accepts messages into SQL.
+    /// True for a single-node server, whose broker stores messages in SQL.
     sql_is_broker: bool,
     shutdown: Shutdown,
 }
@@ -34,9 +34,9 @@ impl std::fmt::Debug for NodeHealth {
 struct Facts {
     started: AtomicBool,
     broker: AtomicBool,
-    /// Fault that prevents writes to SQL, if any.
+    /// Fault that currently prevents writes to SQL, if any.
     sql: Mutex<Option<WriteFault>>,
-    /// Why Redis must not be used or rejects writes, if so.
+    /// Reason why Redis must not be used, or why Redis rejects writes, if any.
     refusal: Mutex<Option<String>>,
     suspended: AtomicBool,
     metrics: HealthMetrics,
@@ -46,12 +46,13 @@ impl NodeHealth {
     pub(super) fn new(backend: &Backend, shutdown: Shutdown) -> Self {
         let bus = backend.cluster.as_ref().map(|cluster| cluster.bus_health.clone());
         let health = Self { facts: Arc::default(), bus, sql_is_broker: !backend.is_cluster(), shutdown };
-        // Sets the metrics of a node that is still waiting for its stores.
+        // Initialises the metrics, because a new node waits for its stores.
         health.show();
         health
     }
 
-    /// Records that the start is complete: the stores have responded, the schema is current, the buses are subscribed.
+    /// Records that the start is complete: the stores have responded, the schema is current, and the buses are
+    /// subscribed.
     pub(super) fn set_started(&self) {
         self.facts.started.store(true, Relaxed);
         self.set_broker(true);
@@ -64,7 +65,7 @@ impl NodeHealth {
         self.show();
     }
 
-    /// Records why SQL cannot be written, or that it can. A cluster node continues without SQL.
+    /// Records why SQL cannot be written, or that it can be written. A cluster node continues to serve without SQL.
     pub(super) fn set_sql(&self, fault: Option<WriteFault>) {
         *self.facts.sql.lock() = fault;
         self.show();
@@ -80,7 +81,7 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         self.facts.metrics.ready.set(u8::from(ready));
-        // During the start it is unknown which store the node is waiting for.
+        // During the start, it is unknown for which store the node is waiting.
         let started = self.facts.started.load(Relaxed);
         let sql = u8::from(started && self.facts.sql.lock().is_some());
         let refuses = self.facts.refusal.lock().is_some();
@@ -93,7 +94,7 @@ impl NodeHealth {
 impl Health for NodeHealth {
     fn readiness(&self) -> Readiness {
         let fault = *self.facts.sql.lock();
-        // Until the start is complete, a node has not written to SQL.
+        // A node whose start is not complete has not written to SQL yet.
         let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
         let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
         if self.shutdown.is_draining() {

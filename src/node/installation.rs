@@ -1,4 +1,4 @@
-//! Installation checks at the start of a node: the mode recorded in the database, and the owner of the Redis.
+//! Installation checks at the start of a node: the mode recorded in the database, and the owner of Redis.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::domain::InstallationId;
 use crate::node::config::Mode;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// Waiting time before an empty Redis is claimed. If a leader runs on another Redis, it raises the generation in SQL
-/// meanwhile.
+/// Delay before an empty Redis is claimed. If the cluster has a leader that uses another Redis, the leader raises the
+/// generation in SQL within this delay.
 const OTHER_LEADER: Duration = Duration::from_secs(12);
 
 impl Mode {
@@ -24,7 +24,7 @@ impl Mode {
     }
 }
 
-/// Reads the installation, and creates it at the first start on a database.
+/// Reads the installation. Creates it at the first start on a database.
 pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     let mode = app.config.mode.of_installation();
     let candidate = InstallationId::from_random(app.rng.bytes());
@@ -32,7 +32,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
         match app.store.installation().ensure(candidate, mode, app.clock.now()).await {
             Ok(installation) => break installation,
             Err(StoreError::Unavailable(error)) => {
-                tracing::warn!(error, "failed to read sql, retrying");
+                tracing::warn!(error, "failed to read installation from sql, retrying");
                 tokio::time::sleep(START_RETRY).await;
             }
             Err(error) => return Err(AppError::Installation(error.to_string())),
@@ -45,7 +45,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     }
 }
 
-/// Attaches a command to the Redis of its database's installation, without claiming it.
+/// Attaches a command to the Redis of the installation that owns the database, without claiming this Redis.
 pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
     match store.installation().get().await? {
         Some(installation) => {
@@ -56,7 +56,7 @@ pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailab
     }
 }
 
-/// Verifies or claims Redis, then migrates the keys of an earlier release.
+/// Verifies or claims Redis, and then migrates the keys of an earlier release.
 pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<(), StartError> {
     earlier::wait_for_nodes(redis).await?;
     if redis.is_retired().await? {
@@ -73,12 +73,12 @@ pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<(), StartError
     }
 }
 
-/// Returns an error if nodes of this installation run on another Redis: their leader raises the generation every 5 s.
+/// Returns an error if nodes of this installation use another Redis. Their leader raises the generation every 5 s.
 pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
     let generation = async || Ok::<_, Unavailable>(store.installation().get().await?.map_or(0, |row| row.generation));
     let before = generation().await?;
     if before == 0 {
-        // No node has become leader yet.
+        // No node has ever been leader.
         return Ok(());
     }
     tokio::time::sleep(OTHER_LEADER).await;

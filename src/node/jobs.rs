@@ -1,11 +1,11 @@
-//! Periodic jobs that run once per cluster, on the leader; see [`TABLE`].
+//! Periodic jobs that run once per cluster, on the leader. [`TABLE`] lists them.
 //!
-//! **Invariant:** a step of a job is one conditional statement, or is idempotent. It is correct on any node, at any
-//! time and concurrently with any other, so the leader's lease only avoids duplicate work. An interrupted job continues
-//! at the next run.
+//! **Invariant:** a step of a job is one conditional statement, or is idempotent. A step is correct on any node, at any
+//! time and concurrently with any other step, so the leader lease only avoids duplicate work. An interrupted job
+//! continues at its next run.
 //!
-//! Steps are small. After each, the job pauses for four times the duration of the step, so that a busy database is
-//! loaded less.
+//! Steps are small. After each step, the job pauses for four times the duration of the step, which reduces the load on
+//! a busy database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,15 +33,16 @@ const TICK: Duration = Duration::from_secs(1);
 /// Interval at which the metric of waiting e-mails is updated.
 const MAILS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Pause after a step, as a multiple of its duration: a job uses at most a fifth of one connection's time. A million
-/// rows take minutes.
+/// Pause after a step, as a multiple of the step's duration. A job therefore uses at most a fifth of one connection's
+/// time. A million rows take minutes.
 const REST: u32 = 4;
 
 /// Margin before expired rows are deleted. It covers clock skew, the ten minutes in which a confirmed code can be used,
-/// and e-mails that the dispatcher still has to count as expired.
+/// and the time until the dispatcher has counted an e-mail as expired.
 const KEPT: TimeDelta = TimeDelta::hours(1);
 
-/// Maximum number of purged rooms per step. Few rooms have a thousand messages, and each takes several statements.
+/// Maximum number of purged rooms per step. Few rooms have a thousand messages, and purging a room takes several
+/// statements.
 const ROOMS_A_STEP: u64 = 50;
 
 /// Configuration of the jobs.
@@ -49,11 +50,11 @@ const ROOMS_A_STEP: u64 = 50;
 pub struct Settings {
     /// How long the messages of a closed room are kept.
     pub message_retention: Duration,
-    /// Time without a message after which a room is closed; `None` turns this off.
+    /// Time without a message after which a room is closed; `None` disables closing.
     pub idle_close: Option<Duration>,
 }
 
-/// Why a job failed.
+/// Reason why a job failed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// SQL failed.
@@ -62,7 +63,8 @@ pub enum JobError {
     /// The broker or the presence driver is unavailable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The clocks of this machine and the stores disagree or are not measured yet, so no clock can be relied on.
+    /// The skew between the clocks of this machine and of the stores is above the limit or not measured yet, so no
+    /// clock can be relied on.
     #[error("the clocks of this machine and of the stores disagree, or are not measured")]
     ClockSkew,
 }
@@ -77,7 +79,7 @@ struct JobStep {
 }
 
 impl JobStep {
-    /// Result of a step with a limit of `batch` rows: a full batch may not have been the last.
+    /// Returns the result of a step with a limit of `batch` rows. After a full batch, more rows may be due.
     fn of(rows: u64, batch: u64) -> Self {
         Self { rows, more: rows >= batch }
     }
@@ -103,7 +105,8 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    /// Creates the jobs over SQL alone, as used by a command beside a single node.
+    /// Creates the jobs without the ports of a node, over SQL only. For a command that runs while a single-node server
+    /// may be running.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
         Self {
             store,
@@ -117,21 +120,22 @@ impl Jobs {
         }
     }
 
-    /// Makes jobs fail with [`JobError::ClockSkew`] while the clocks disagree.
+    /// Makes jobs fail with [`JobError::ClockSkew`] while the clock skew is above the limit.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Adds the ports of a node.
+    /// Adds the ports of the backend.
     #[must_use]
     pub fn with_backend(mut self, backend: &Backend) -> Self {
         (self.states, self.cluster) = (Some(backend.states.clone()), backend.cluster.clone());
         self
     }
 
-    /// Publishes room changes at once through `rooms`. Without it, the running nodes publish them within seconds.
+    /// Publishes room changes at once through `rooms`. Without this call, the running nodes publish the changes within
+    /// seconds.
     #[must_use]
     pub fn publishing_through(mut self, rooms: Rooms) -> Self {
         self.rooms = Some(rooms);
@@ -159,7 +163,7 @@ impl Jobs {
         }
     }
 
-    /// Updates the metric of waiting e-mails. Only the leader queries SQL.
+    /// Updates the metric of waiting e-mails. Only the leader queries SQL for it.
     async fn export_waiting_mails(&self, leads: bool) {
         let waiting = if leads { self.store.mails().count().await } else { Ok(0) };
         match waiting {
@@ -171,7 +175,7 @@ impl Jobs {
     /// Runs every job once. Returns the number of rows that each changed.
     ///
     /// # Errors
-    /// Per job; a failure does not prevent the others.
+    /// Each job has its own error. A failure of one job does not prevent the others.
     pub async fn run_once(&self) -> Vec<(&'static JobEntry, Result<u64, JobError>)> {
         let mut outcomes = Vec::with_capacity(TABLE.len());
         for entry in &TABLE {
@@ -219,7 +223,7 @@ impl Jobs {
 
     async fn step(&self, entry: &JobEntry, last_room: &mut Option<Room>) -> Result<JobStep, JobError> {
         let (batch, now) = (entry.batch, self.clock.now());
-        // Checked after the clock was read; see `Agreement`.
+        // The agreement is checked after the clock was read; see `Agreement`.
         if !self.clocks.holds() {
             return Err(JobError::ClockSkew);
         }
@@ -237,7 +241,7 @@ impl Jobs {
     /// Returns the number of rows that a job would change now. Changes nothing.
     ///
     /// # Errors
-    /// [`JobError`].
+    /// SQL or the broker is unavailable.
     pub async fn count(&self, job: Job) -> Result<u64, JobError> {
         let (store, now) = (&self.store, self.clock.now());
         let counted = match job {
@@ -268,18 +272,19 @@ impl Jobs {
         }
     }
 
-    /// Rooms closed before this time are purged (SPEC 6.4).
+    /// Returns the time before which closed rooms are purged (SPEC 6.4).
     fn closed_before(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         ago(now, self.settings.message_retention)
     }
 
-    /// Rooms without a message since this time are closed or deleted (SPEC 6.5, 6.6).
+    /// Returns the time since which a room must have had a message to stay open (SPEC 6.5, 6.6); `None` if closing is
+    /// off.
     fn idle_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(ago(now, self.settings.idle_close?))
     }
 
-    /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, SQL alone decides, and the running node
-    /// disconnects the clients of such a room.
+    /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, only SQL determines which rooms are
+    /// deleted, and the running node disconnects the clients of such a room.
     async fn delete_empty(
         &self,
         last_room: &mut Option<Room>,
@@ -306,7 +311,7 @@ impl Jobs {
         Ok(JobStep { rows: deleted, more: found >= batch })
     }
 
-    /// Closes idle rooms, as their hosts could.
+    /// Closes idle rooms. The effect is the same as when the host closes the room.
     async fn close_idle(
         &self,
         last_room: &mut Option<Room>,
@@ -353,7 +358,8 @@ impl Jobs {
         Ok(JobStep { rows: deleted, more })
     }
 
-    /// Returns the number of deleted rows, and whether the purge of the room is complete.
+    /// Deletes messages of one purged room. Returns the number of deleted rows, and whether the purge of the room is
+    /// complete.
     async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), JobError> {
         if let Some(cluster) = &self.cluster {
             cluster.recent.purge(room.name, room.through).await?;
@@ -368,7 +374,7 @@ fn is_behind(room: &Room, status: Option<&RoomStatus>) -> bool {
     status.is_some_and(|status| status.seq > room.last_seq)
 }
 
-/// `now - span`, but at least 1970: a span may exceed the range of `DateTime`.
+/// Returns `now - span`, but at least 1970, because a span may exceed the range of `DateTime`.
 fn ago(now: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
     let then = TimeDelta::from_std(span).ok().and_then(|span| now.checked_sub_signed(span));
     then.unwrap_or_default().max(DateTime::UNIX_EPOCH)

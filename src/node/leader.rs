@@ -1,8 +1,8 @@
-//! Leader election. One node of a cluster runs the jobs that must run once: it campaigns, leads while its lease is
-//! valid, and steps down.
+//! Leader election. One node of a cluster runs the jobs that must run once per cluster. Every node campaigns for the
+//! lease; the holder leads while its lease is valid, and then steps down.
 //!
 //! **Invariant:** a node acts as leader for at most [`TTL`] from the moment at which it *requested* its last renewal.
-//! It may be frozen in between, or receive the answer late; it checks its own clock without a call.
+//! The node may be frozen in between, or may receive the answer late. It therefore checks its own clock without a call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::backend::lease::{Lease, TTL};
 use crate::domain::clock::Agreement;
 use crate::node::metrics::LeaderMetrics;
 
-/// Interval at which a leader renews its lease: a third of its duration.
+/// Interval at which the leader renews its lease: a third of the lease's duration.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which other nodes, and those whose request failed, try to acquire the lease. With [`TTL`], a new leader
-/// exists after at most 17 s.
+/// Interval at which nodes without the lease, and nodes whose request failed, try to acquire the lease. Together with
+/// [`TTL`], this interval ensures that a new leader exists after at most 17 s.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Leadership of this node. Clones share the state.
@@ -43,19 +43,20 @@ impl Leader {
         Self { lease, clocks: Agreement::assumed(), until: Arc::default(), metrics: Arc::default() }
     }
 
-    /// Makes leadership depend on the clocks: leads only while they agree, and releases the lease when they do not.
+    /// Makes leadership depend on clock skew. The node leads only while the skew is within the limit, and releases the
+    /// lease otherwise.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Whether this node leads now.
+    /// Returns whether this node leads now.
     pub fn is_leading(&self) -> bool {
         self.clocks.holds() && self.until.lock().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Campaigns for the lease until `stop` is cancelled, then releases it.
+    /// Campaigns for the lease until `stop` is cancelled, then releases the lease.
     pub async fn run(self, stop: CancellationToken) {
         let mut led = false;
         while !stop.is_cancelled() {
@@ -67,7 +68,7 @@ impl Leader {
         self.show(led);
     }
 
-    /// Runs `work`, and reports meanwhile when the lease ends.
+    /// Runs `work`. Updates the metric if the lease ends in the meantime.
     async fn showing<T>(&self, led: &mut bool, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -80,7 +81,7 @@ impl Leader {
         }
     }
 
-    /// Requests the lease once, if the clocks agree. Returns whether it was granted.
+    /// Requests the lease once, if the clock skew is within the limit. Returns whether the lease was granted.
     async fn campaign(&self) -> bool {
         if !self.clocks.holds() {
             self.step_down().await;
@@ -104,11 +105,11 @@ impl Leader {
         if self.until.lock().take().is_some()
             && let Err(error) = self.lease.release().await
         {
-            tracing::debug!(%error, "failed to release leader lease, it expires");
+            tracing::debug!(%error, "failed to release leader lease, waiting for expiry");
         }
     }
 
-    /// Updates the metric, and logs a change. Returns whether this node leads.
+    /// Updates the metric, and logs a change of leadership. Returns whether this node leads.
     fn show(&self, led: bool) -> bool {
         let leads = self.is_leading();
         self.metrics.leader.set(u8::from(leads));

@@ -14,11 +14,11 @@ use crate::ws::ByteRates;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Factor between the limit of rooms per address and the limit per host, which counts the host's servers and all
-/// visitors without `Origin`.
+/// Factor between the limit of rooms per address and the limit per host. The limit per host counts the host's servers
+/// and all visitors without `Origin`.
 const ROOMS_OF_HOST: u32 = 10;
 
-/// Factor between the limit of image requests and that of other lookups per address: a page shows several images, and
+/// Factor between the limit of image requests and that of other lookups per address. A page shows several images, and
 /// browsers cache them.
 const IMAGES: u32 = 10;
 
@@ -51,8 +51,7 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         login_failures_per_pair_hour: limits.login_failures_per_hour.get().map(|count| Quota::new(count / 2, HOUR)),
         login_failures_per_account: every(HOUR, limits.login_failures_per_hour),
         mails: every(HOUR, limits.mails_per_hour),
-        // Twice the limit per address, so that one address that requests e-mails for another's mailbox cannot use it
-        // up.
+        // Twice the limit per address, so that one address cannot use up the limit of the mailbox of another person.
         mails_per_mailbox: times(2, HOUR, limits.mails_per_hour),
         webhook_tests: every(MINUTE, limits.webhook_tests_per_minute),
         unknown_keys: every(MINUTE, limits.lookups_per_minute),

@@ -1,4 +1,4 @@
-//! Lock of a single node on its database: two single nodes would assign the same sequence numbers.
+//! Lock of a single-node server on its database. Without the lock, two servers could assign the same sequence numbers.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,24 +10,24 @@ use crate::node::config::{Config, Mode};
 use crate::store::restrict;
 use crate::store::{DatabaseLock, Store, is_temporary};
 
-/// Interval of the keep-alive statement; the database closes a connection that is idle for 10 s.
+/// Interval of the keep-alive statement. The database closes a connection that is idle for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-/// Name of the database in the error, when another process holds the lock.
+/// Name of the database in the error message if another process holds the lock.
 const DATABASE: &str = "the database";
 
 /// Lock held while the process runs.
 pub(super) enum Lock {
     /// No lock: the nodes of a cluster share the database.
     None,
-    /// Lock on an open file. The operating system releases it however the process ends.
+    /// Lock on an open file. The operating system releases the lock whenever the process ends.
     File { _file: File },
-    /// Named lock of MySQL, released when the connection ends.
+    /// Named lock of MySQL. The lock is released when the connection ends.
     Database(DatabaseLock),
 }
 
 impl Lock {
-    /// Locks a file beside the SQLite database, before anything is read.
+    /// Locks a file in the directory of the SQLite database, before anything is read.
     pub(super) fn on_files(config: &Config) -> Result<Self, AppError> {
         let path = match &config.mode {
             Mode::Embedded { .. } => config.data_dir.join("pintalk.lock"),
@@ -48,7 +48,7 @@ impl Lock {
         }
     }
 
-    /// Locks the MySQL database of a single node; retries until MySQL responds.
+    /// Locks the MySQL database of a single-node server. Retries until MySQL responds.
     pub(super) async fn on_database(config: &Config, store: &Store) -> Result<Self, AppError> {
         if !matches!(&config.mode, Mode::SingleOnDatabase { database } if !database.is_sqlite()) {
             return Ok(Self::None);
@@ -64,9 +64,10 @@ impl Lock {
         }
     }
 
-    /// Keeps the lock alive and returns once another process holds it. If the database was unreachable, it is locked
-    /// again as soon as it responds: nothing was written meanwhile, and each write to a room locks its row. If the pool
-    /// replaced its connections, the lock is taken on a new one, because another server may be behind the same name.
+    /// Keeps the lock alive, and returns once another process holds the lock. If the database was unreachable, it is
+    /// locked again as soon as it responds. This is safe because nothing was written in between, and each write to a
+    /// room locks the room's row. If the pool replaced its connections, the lock is acquired on a new connection,
+    /// because the host name may now resolve to another server.
     pub(super) async fn lost(&mut self, store: &Store) -> AppError {
         let Self::Database(held) = self else { return std::future::pending().await };
         let mut replaced = store.connections_replaced();
@@ -92,7 +93,7 @@ impl Lock {
     }
 }
 
-/// Proof that no single node serves a MySQL database. The lock is held until this is dropped.
+/// Proof that no single-node server uses a MySQL database. The lock is held until this value is dropped.
 pub struct SoleNode {
     _held: DatabaseLock,
 }
@@ -104,10 +105,10 @@ impl std::fmt::Debug for SoleNode {
 }
 
 impl SoleNode {
-    /// Acquires the lock that a single node holds while it runs.
+    /// Acquires the lock that a single-node server holds while it runs.
     ///
     /// # Errors
-    /// [`AppError::InUse`] while a single node runs; [`AppError::Lock`] if MySQL fails.
+    /// [`AppError::InUse`] while a single-node server runs; [`AppError::Lock`] if MySQL fails.
     pub async fn acquire(store: &Store) -> Result<Self, AppError> {
         match store.try_lock().await.map_err(|error| AppError::Lock(error.to_string()))? {
             Some(held) => Ok(Self { _held: held }),

@@ -19,7 +19,7 @@ metric_set! {
 metric_set! {
     /// Metrics of the comparison of SQL and Redis.
     pub(crate) struct RecoveryMetrics {
-        /// Times that a store was found in an earlier state; every increase raises an alert.
+        /// Number of times a store was found in an earlier state; every increase raises an alert.
         recoveries: Family<Counter, StoreKind> = "pintalk_recoveries_total", Count;
     }
 }

@@ -1,14 +1,15 @@
 //! Recovery after a store was restored to an earlier state.
 //!
-//! SQL and the broker both hold a generation. The leader raises it in SQL first, then in the broker: at the start of
-//! each leadership and every 5 s. SQL below the broker means that SQL was restored to an earlier state; the broker
-//! below SQL means that Redis was. Accepting and archiving report inconsistencies that occur between two increments
+//! SQL and the broker both store a generation. The leader raises the generation in SQL first and then in the broker, at
+//! the start of each leadership and every 5 s. If the generation in SQL is lower, SQL was restored to an earlier state.
+//! If the generation in the broker is lower, Redis was restored. Calls that accept or archive messages report
+//! inconsistencies that occur between two increments
 //! ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
 //!
-//! Recovery makes the sequence number of every room jump and compares each room of the broker with its row. The state
-//! is taken from SQL, messages that are in the log but not in SQL are archived again, and messages of rooms that SQL
-//! has lost become dead letters. The first node of a cluster makes the same comparison before it accepts messages,
-//! because no running node has observed the stores.
+//! Recovery makes the sequence number of every room skip ahead, and compares each room of the broker with its SQL row.
+//! The state of the room is taken from SQL. Messages that are in the log and not in SQL are archived again, and
+//! messages of rooms that are missing in SQL become dead letters. The first node of a cluster makes the same comparison
+//! before it accepts messages, because no running node has observed the stores.
 //!
 //! **Invariant:** the generation is raised only after a completed recovery, so an interrupted recovery is repeated.
 
@@ -31,12 +32,13 @@ use crate::node::leader::Leader;
 use crate::node::metrics::RecoveryMetrics;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// Interval between comparisons of the generations, and between increments by the leader. A restore to a state at least
-/// this much older is detected even if all affected rooms are idle.
+/// Interval between comparisons of the generations, and between increments by the leader. If the restored state is
+/// older than this interval, the restore is detected even if all affected rooms are idle.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the generation in SQL may be below that of the broker before a node that is not the leader stops using the
-/// broker. The leader needs time to detect it, and minutes to recover 100,000 rooms.
+/// Time for which the generation in SQL may be below that of the broker before a node that is not the leader stops
+/// using the broker. The leader needs this time to detect the restore, and to recover 100,000 rooms, which takes
+/// minutes.
 const GRACE: Duration = Duration::from_secs(300);
 
 /// Number of rooms that are compared concurrently.
@@ -45,10 +47,10 @@ const AT_ONCE: usize = 32;
 /// Maximum number of messages per log that are compared with SQL.
 const LOG: usize = 100_000;
 
-/// Reason of the dead letters.
+/// Reason that is stored with the dead letters of a lost room.
 const LOST: &str = "sql has lost this room";
 
-/// A store that recovery needs is unavailable. The next tick starts again.
+/// A store that recovery needs is unavailable. The next tick starts the recovery again.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// The broker is unavailable.
@@ -64,11 +66,11 @@ pub enum RecoveryError {
 pub struct Recovered {
     /// Number of compared rooms.
     pub rooms: u64,
-    /// Number of rooms whose sequence number was below that in SQL.
+    /// Number of rooms whose sequence number in the broker was below that in SQL.
     pub behind: u64,
     /// Number of messages that are archived again.
     pub archived_again: u64,
-    /// Number of rooms that SQL has lost.
+    /// Number of rooms that are missing in SQL.
     pub lost_rooms: u64,
     /// Number of messages of these rooms that became dead letters.
     pub dead_letters: u64,
@@ -93,7 +95,8 @@ impl std::fmt::Debug for Recoverer {
 }
 
 impl Recoverer {
-    /// Creates a recoverer over the stores of one installation. Returns `None` for a single node, which has one store.
+    /// Creates a recoverer for the stores of one installation. Returns `None` for a single-node server, which has only
+    /// one store.
     pub fn new(installation: InstallationId, store: Store, backend: &Backend) -> Option<Self> {
         let cluster = backend.cluster.clone()?;
         let (partitions, states) = (backend.log.partitions(), backend.states.clone());
@@ -115,14 +118,14 @@ impl Recoverer {
     /// Compares the generations once. Returns the result if a recovery was necessary.
     ///
     /// # Errors
-    /// [`RecoveryError`]: the generation was not raised, and the next call starts again.
+    /// A store is unavailable. The generation was not raised, and the next call starts again.
     pub async fn tick(&mut self, leads: bool) -> Result<Option<Recovered>, RecoveryError> {
-        // The broker is read first. The leader raises SQL before the broker, so in this order SQL is never lower.
+        // The broker is read first. The leader raises SQL before the broker, so SQL is never lower in this order.
         let known = self.cluster.recovery.generation().await?;
         let is_own = |row: &Installation| row.id == self.installation && row.mode == InstallationMode::Cluster;
         let Some(row) = self.store.installation().get().await?.filter(is_own) else {
-            // SQL was restored to before its first start, belongs to another installation, or is now served by a single
-            // node.
+            // SQL was restored to a state before its first start, belongs to another installation, or is now used by a
+            // single-node server.
             self.cluster.recovery.suspend(true);
             return Ok(None);
         };
@@ -150,11 +153,11 @@ impl Recoverer {
         Ok(recovered)
     }
 
-    /// Compares every room of the broker with its row. The first node of a cluster calls this before it accepts
-    /// messages.
+    /// Compares every room of the broker with its SQL row. The first node of a cluster calls this method before it
+    /// accepts messages.
     ///
     /// # Errors
-    /// [`RecoveryError`]: call again.
+    /// A store is unavailable. The caller must call again.
     pub async fn compare(&self) -> Result<Recovered, RecoveryError> {
         let known = self.cluster.recovery.generation().await?;
         let row = self.store.installation().get().await?;
@@ -169,7 +172,7 @@ impl Recoverer {
                 archived_again,
                 lost_rooms,
                 dead_letters,
-                "stores were not in the same state at the start, recovered"
+                "stores inconsistent at start, recovered"
             );
         }
         Ok(compared)
@@ -177,7 +180,10 @@ impl Recoverer {
 
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
         self.metrics.recoveries.get(store.kind()).increment(1);
-        tracing::error!(store = store.store(), "store is in an earlier state, recovering: every room's number jumps");
+        tracing::error!(
+            store = store.store(),
+            "store was restored to an earlier state, recovering: sequence numbers of all rooms skip ahead"
+        );
         for partition in (0..self.partitions).map(Partition) {
             self.cluster.recovery.begin_epoch(partition).await?;
         }
@@ -237,7 +243,7 @@ impl Recoverer {
         let mut outcome = Recovered::default();
         let Some(status) = self.states.status(&[name]).await?.pop().flatten() else { return Ok(outcome) };
         match row {
-            // Redis was restored to before the deletion of the room.
+            // Redis was restored to a state before the deletion of the room.
             None if store == WentBack::Redis => self.cluster.seeding.mark_deleted(name).await?,
             Some(row) if row.id == status.chatroom => {
                 let is_forced = store == WentBack::Sql || status.archived > row.last_seq;
@@ -254,7 +260,7 @@ impl Recoverer {
                     self.cluster.archive.remove_lost_room(name, status.chatroom, LOST, row.is_some()).await?
                 {
                     self.archive_metrics.dead_letters.increment(dead);
-                    tracing::error!(room = %name, messages = dead, "sql has lost a room, dead-lettered its messages");
+                    tracing::error!(room = %name, messages = dead, "room missing in sql, dead-lettered its messages");
                     (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
                 }
             }
@@ -262,7 +268,7 @@ impl Recoverer {
         Ok(outcome)
     }
 
-    /// Returns the sequence numbers that a room's log has and SQL lacks.
+    /// Returns the sequence numbers that are in a room's log and not in SQL.
     async fn missing(&self, row: &Room) -> Result<Vec<Seq>, RecoveryError> {
         let mut numbers = log_numbers(&*self.cluster.recent, row.name, row.purged_through, LOG).await?;
         let Some(first) = numbers.first() else { return Ok(numbers) };

@@ -1,4 +1,4 @@
-//! Start of a node: waits for its stores, brings them up to date, and subscribes to the buses.
+//! Start of a node: waits for the stores, migrates the schema, and subscribes to the buses.
 
 use migration::SchemaState;
 
@@ -26,7 +26,7 @@ impl App {
         }
         while let Err(error) = self.migrate().await {
             let error = error.temporary()?;
-            tracing::warn!(error, "failed to bring the schema up to date, retrying");
+            tracing::warn!(error, "failed to migrate schema, retrying");
             tokio::time::sleep(START_RETRY).await;
         }
         let lock = Lock::on_database(&self.config, &self.store).await?;
@@ -42,7 +42,7 @@ impl App {
         Ok((lock, installation))
     }
 
-    /// Checks the schema, or applies pending migrations.
+    /// Checks the schema, and applies pending migrations if automatic migration is on.
     async fn migrate(&self) -> Result<(), StartError> {
         let connection = self.store.connection();
         let outcome = match SchemaState::read(connection).await {
@@ -70,7 +70,7 @@ impl App {
         })
     }
 
-    /// Compares SQL and Redis when no node of the cluster is running.
+    /// Compares SQL and Redis if no node of the cluster is running.
     pub(super) async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
         let (Some(cluster), Some(recoverer)) = (&self.backend.cluster, recoverer) else { return };
         let compare = async || {
@@ -94,8 +94,8 @@ impl App {
             tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {
-            // The drivers retry, and readiness depends on the broker.
-            tracing::warn!(%error, "failed to subscribe, retrying");
+            // The drivers continue to retry, and readiness depends on the broker.
+            tracing::warn!(%error, "failed to subscribe to buses at start, retrying");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Telemetry of the process: log, Prometheus metrics, traces.
+//! Telemetry of the process: logs, Prometheus metrics and traces.
 //!
-//! All three belong to the process, not to a node. Tests run several nodes in one process, so every installation after
-//! the first has no effect.
+//! All three belong to the process instead of a node. Tests run several nodes in one process, so every installation
+//! after the first has no effect.
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};
@@ -32,10 +32,10 @@ pub use table::{as_markdown, table};
 /// Interval of the recorder's upkeep. Without it, histogram samples accumulate until the next scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Histogram buckets of durations, as upper bounds in seconds: from a call on loopback to the longest time limit.
+/// Upper bounds of the histogram buckets for durations, in seconds, from a call on loopback to the longest time limit.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Histogram buckets of batch sizes, as upper bounds. A call to the broker has at most 64 messages in a Redis Cluster,
-/// else 256; a batch of the archive has at most 2,000.
+/// Upper bounds of the histogram buckets for batch sizes. A call to the broker has at most 64 messages in a Redis
+/// Cluster, and otherwise 256. A batch of the archive has at most 2,000 messages.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0, 1_000.0, 2_000.0];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
@@ -69,8 +69,8 @@ impl Metrics {
     }
 }
 
-/// Log filter if RUST_LOG is not set. It hides the info event of sqlx for each idle connection that the database has
-/// closed.
+/// Log filter if RUST_LOG is not set. The filter suppresses the info event that sqlx logs for each idle connection that
+/// the database has closed.
 pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
 /// Returns whether an event may be logged at all. Debug events of libraries may contain message texts, tokens and
@@ -81,8 +81,8 @@ fn is_fit(metadata: &Metadata<'_>) -> bool {
     is_ours || *metadata.level() <= Level::INFO
 }
 
-/// Starts the log on standard error. The filter is RUST_LOG, else `default`; events of libraries below info are never
-/// logged.
+/// Starts the log on standard error. The filter is RUST_LOG, or `default` if RUST_LOG is not set. Events of libraries
+/// below level info are never logged.
 pub fn log(format: LogFormat, default: &str) {
     let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
     let parsed = given.as_ref().map(EnvFilter::try_new);
@@ -109,7 +109,7 @@ pub fn log(format: LogFormat, default: &str) {
     }
 }
 
-/// Installs the metrics recorder; later calls return the same recorder.
+/// Installs the metrics recorder. Later calls return the same recorder.
 pub fn metrics(clock: &dyn Clock) -> Metrics {
     METRICS
         .get_or_init(|| {
@@ -127,12 +127,12 @@ pub fn metrics(clock: &dyn Clock) -> Metrics {
         .clone()
 }
 
-/// Configures buckets for all histograms: without them they would become summaries, which cannot be aggregated over
-/// nodes.
+/// Configures buckets for all histograms. Without buckets, the histograms would become summaries, which cannot be
+/// aggregated over nodes.
 fn builder() -> PrometheusBuilder {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let sizes = Matcher::Suffix("_size".to_owned());
-    // Fails only if a list of buckets is empty.
+    // The call fails only if a list of buckets is empty.
     PrometheusBuilder::new()
         .set_buckets_for_metric(seconds, SECONDS)
         .and_then(|builder| builder.set_buckets_for_metric(sizes, SIZES))
@@ -145,7 +145,7 @@ mod tests {
     use crate::domain::clock::SystemClock;
     use crate::http::metrics::{CallLabels, HttpMetrics};
 
-    /// Series that are exported before anything has happened, without those that differ between builds.
+    /// Compares the series that are exported before any event, without the series that differ between builds.
     #[test]
     fn counters_with_known_labels_start_at_zero() {
         let rendered = metrics(&SystemClock).render();
@@ -165,7 +165,7 @@ mod tests {
         let labels = CallLabels { route: "/x", method: "GET", status: http::StatusCode::OK };
         HttpMetrics::default().duration.find(labels).record(0.003);
         let (shown, again) = (first.render(), second.render());
-        // The order of the lines is not defined, and the metrics of the process change.
+        // The order of the lines is not defined, and the metrics of the process change between calls.
         let lines = |text: &str| {
             let lines = text.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned);
             lines.collect::<std::collections::BTreeSet<_>>()

@@ -1,5 +1,5 @@
-//! Periodic tasks of every node: lease renewal, store monitoring, presence, room changes left by other nodes. Jobs that
-//! run once per cluster are in `jobs`.
+//! Periodic tasks of every node: lease renewal, monitoring of the stores, presence, and room changes that other nodes
+//! have not published. Jobs that run once per cluster are in `jobs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +18,21 @@ use crate::store::{Store, WriteFault};
 /// Interval at which a node renews its lease and checks that the broker responds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Interval of the presence check: whether a node died, or this node must publish its hosts again. It queries Redis
-/// only then. A lease of 15 s, a heartbeat, this interval and the work itself stay below the 20 s of SPEC 5.
+/// Interval of the presence check, which determines whether a node has died or this node must write its hosts again.
+/// The check queries Redis only in these cases. The sum of a lease of 15 s, a heartbeat, this interval and the work
+/// itself stays below the 20 s of SPEC 5.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Interval at which room changes are delivered that their own node did not deliver.
+/// Interval at which this node publishes pending room changes, which other nodes committed and did not publish.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval at which the bytes in all outboxes are summed. With 100,000 sockets this takes a few milliseconds.
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which the accounts behind open host sockets are re-checked. The expiry of a login is not announced.
+/// Interval at which the accounts of open host sockets are checked again. No event is published when a login expires.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Interval at which the clocks of the stores are read. A step of a clock is detected within it.
+/// Interval at which the clocks of the stores are read. A step of a clock is detected within this interval.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
@@ -58,13 +59,13 @@ pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
         let rooms = rooms.clone();
         async move {
             if let Err(error) = rooms.redo_events().await {
-                tracing::debug!(%error, "failed to deliver room changes, retrying");
+                tracing::debug!(%error, "failed to publish pending room changes, retrying");
             }
         }
     });
 }
 
-/// Starts the tasks that only a node of a cluster has: its lease, presence, and the comparison of rooms with the broker.
+/// Starts the tasks that exist only in a cluster: the lease, presence, and the comparison of rooms with the broker.
 fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
     let (ports, health, hub) = (cluster.clone(), node.health.clone(), node.hub.clone());
     every(shutdown, HEARTBEAT_INTERVAL, move || follow_redis(ports.clone(), health.clone(), hub.clone()));
@@ -77,14 +78,15 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
             }
         }
     });
-    // A single node needs no sweep: it publishes to itself.
+    // A single-node server needs no comparison, because it publishes within its own process.
     let (mut sweep, membership, stop) = (node.sweep(), cluster.membership.clone(), shutdown.stopping_token());
     shutdown.spawn(async move {
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            // Nodes that declared an earlier incarnation dead have removed its counts from the rooms.
+            // Nodes that treated an earlier incarnation as dead have removed the counts of that incarnation from the
+            // rooms.
             if let Ok(incarnation) = membership.incarnation()
                 && known.as_ref() != Some(&incarnation)
                 && known.replace(incarnation).is_some()
@@ -96,14 +98,14 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
     });
 }
 
-/// Starts the SQL monitor and updates this node's readiness from its results.
+/// Starts the SQL monitor, and updates this node's readiness from the results.
 fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
     let is_broker = !node.backend.is_cluster();
     let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
     let report = move |fault: Option<WriteFault>| {
         health.set_sql(fault);
         if is_broker {
-            // A single node accepts messages into SQL.
+            // The broker of a single-node server stores messages in SQL.
             health.set_broker(fault.is_none());
         }
     };
@@ -137,7 +139,7 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
     let suspension = redis.suspension();
     if suspension.is_some() {
         health.set_redis(suspension, None);
-        // Close their sockets: nodes that serve these rooms would not receive their messages.
+        // All sockets are closed, because the nodes that serve these rooms would not receive messages sent over them.
         hub.close_all_for_retry();
         return;
     }
@@ -149,13 +151,13 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
     if let Err(error) = beat {
         tracing::warn!(%error, "broker did not respond");
     } else {
-        // `try_writing` logs the start and end of the condition.
+        // `try_writing` logs the start and the end of the condition.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
         health.set_redis(None, refused);
     }
 }
 
-/// Spawns a task that repeats `work` at an interval until background work is stopped.
+/// Spawns a task that repeats `work` at an interval until background work must stop.
 fn every<F>(shutdown: &Shutdown, interval: Duration, work: impl Fn() -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Components of a node and how they are wired.
+//! Components of a node and the connections between them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,8 +40,9 @@ use crate::store::Store;
 use crate::web;
 use crate::ws::{Admission, Upgrader};
 
-/// How long the hosts of a drained node stay online. Their clients reconnect after 1 to 5 s and need time to connect.
-/// Together with the time in which other nodes detect an expired lease, this stays well below the 20 s of SPEC 5.
+/// Time for which the hosts of a drained node stay online. Their clients reconnect after 1 to 5 s and need time to
+/// connect. The sum of this time and the time in which other nodes detect an expired lease is well below the 20 s of
+/// SPEC 5.
 pub(super) const DRAINED_GRACE: Duration = Duration::from_secs(8);
 
 /// Components of a node.
@@ -172,7 +173,7 @@ impl Node {
     pub(super) fn notifier(&self, app: &App) -> Notifier {
         let App { config, store, .. } = app;
         let public_url = config.public_url.as_str();
-        // If the admin page has the origin of this server, it is the built-in console, which may be below a path.
+        // If the admin page has the origin of this server, it is the built-in console, whose URL may have a path.
         let admin_url = match config.admin_origins.first() {
             Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
             _ => format!("{public_url}/console/"),
@@ -225,7 +226,7 @@ fn announce(bus: Arc<dyn Bus>) -> Announce {
     })
 }
 
-/// Returns the check whether an address belongs to a trusted proxy.
+/// Returns the function that checks whether an address belongs to a trusted proxy.
 pub(super) fn is_trusted_proxy(config: &Config) -> IsTrustedProxy {
     let proxies = config.trusted_proxies.clone();
     Arc::new(move |peer: IpAddr| proxies.as_ref().is_some_and(|proxies| proxies.contain(peer)))
@@ -241,8 +242,8 @@ fn keys(config: &Config) -> TokenKeys {
     TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
 }
 
-/// Periods after which a disconnected host goes offline. In a cluster, hosts of a draining node get longer, so that
-/// they can reconnect to another node; a single node has no other.
+/// Returns the periods after which a disconnected host goes offline. In a cluster, hosts of a draining node have a
+/// longer period, so that they can reconnect to another node. A single-node server has no other node.
 fn grace(app: &App) -> Grace {
     let usual = app.config.presence_grace;
     let drained = if app.backend.is_cluster() { DRAINED_GRACE.max(usual) } else { usual };

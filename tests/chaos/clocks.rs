@@ -184,7 +184,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_le
     assert_eq!(stage.stored(closed).await.len(), 1);
     for (node, offset) in stage.nodes[1..].iter().zip(OFFSETS) {
         assert!(node.logged().contains("clock skew above 1 s"), "{offset}");
-        assert!(node.logged().contains("clocks disagree, not leading and running no jobs"), "{offset}");
+        assert!(node.logged().contains("clock skew above limit, leadership and jobs suspended"), "{offset}");
     }
     stage.finish(|stage, figures| figures.note("nodes", stage.nodes.len())).await;
 }

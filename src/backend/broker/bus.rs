@@ -1,4 +1,4 @@
-//! Ports to the bus: publications, notices and account changes.
+//! Ports for the bus, which delivers publications, notices and account changes to all nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,8 @@ pub struct Publication<'a> {
     pub room: RoomName,
     /// Row id of its host.
     pub host: HostId,
-    /// Number of the preceding message. A step of more than one means that the broker began a new epoch.
+    /// Number of the preceding message. If `seq` is more than one above `prev`, the broker began a new epoch in
+    /// between.
     pub prev: Seq,
     /// Number of the message.
     pub seq: Seq,
@@ -39,8 +40,8 @@ pub struct Provenance {
     pub age: Duration,
 }
 
-/// Receives what the buses deliver. The driver's tasks call it, in order within a room. An implementation must not
-/// block.
+/// Receives the events that the buses deliver. The tasks of the driver call the methods, in order within a room. An
+/// implementation must not block.
 pub trait Sink: Send + Sync + 'static {
     /// Called for each accepted message, on any node.
     fn publication(&self, publication: &Publication<'_>);
@@ -50,26 +51,27 @@ pub trait Sink: Send + Sync + 'static {
     fn changed(&self, change: Change);
     /// Called for each account change of a host.
     fn control(&self, control: Control);
-    /// Called when publications may have been missed: every room of this node must be compared with the broker.
+    /// Called when publications may have been missed. The sink must compare every room of this node with the broker.
     fn missed(&self);
 }
 
-/// Port to the bus, which every node receives.
+/// Port for the bus, to which every node subscribes.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Starts to deliver publications to `sink`. Must be called once. Returns when all subscriptions are active, or
-    /// [`Unavailable`] if they are not active yet; the driver keeps retrying.
+    /// Starts to deliver publications to `sink`. Must be called once. Returns when all subscriptions are active.
+    /// Returns [`Unavailable`] if they are not active yet; the driver continues to retry.
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable>;
 
-    /// Relays a notice to every connection in a room. At most once; nothing is stored.
+    /// Relays a notice to every connection in a room. Delivery is at most once, and the notice is not stored.
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable>;
 
-    /// Publishes an account change to every node. At least once, including nodes that reconnect later.
+    /// Publishes an account change to every node. Delivery is at least once and includes nodes that reconnect later.
     async fn publish_control(&self, control: Control) -> Result<(), Unavailable>;
 }
 
-/// Port to the health of this node's subscriptions. A single node has none: it publishes to itself.
+/// Port for the health of this node's subscriptions. A single-node server does not implement it, because it publishes
+/// within its own process.
 pub trait BusHealth: Send + Sync + 'static {
-    /// Whether this node receives what is published, as far as is known.
+    /// Returns whether this node receives what is published, as far as the driver can detect.
     fn is_receiving(&self) -> bool;
 }

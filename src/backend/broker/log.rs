@@ -1,4 +1,4 @@
-//! Ports to the log of messages.
+//! Ports for the log of messages.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,20 +11,21 @@ use crate::domain::{HostId, MessageId, RoomName, Seq, Side, WallClock};
 /// Maximum number of messages per [`MessageLog::accept`].
 pub const MAX_BATCH: usize = 64;
 
-/// Maximum number of messages per [`MessageLog::accept`] on a Redis with one partition, where one call carries the messages
+/// Maximum number of messages per [`MessageLog::accept`] on a Redis with one partition. One call then contains messages
 /// of all rooms.
 pub const MAX_BATCH_OF_ALL: usize = 256;
 
-/// Maximum size of one [`MessageLog::accept`], in bytes. Keeps a call well under a millisecond of the broker's time.
+/// Maximum size of one [`MessageLog::accept`], in bytes. Limits the execution time of one call in the broker to well
+/// under a millisecond.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// A share of the rooms, with one bus, one archive queue, and one call in flight per node.
+/// Subset of the rooms. Each partition has one bus, one archive queue, and at most one call in flight per node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(pub u16);
 
 impl Partition {
-    /// Returns the partition of a room among `count`: FNV-1a of its name. The function must never change, because the
-    /// keys of running clusters depend on it.
+    /// Returns the partition of a room among `count` partitions: the FNV-1a hash of the room's name, modulo `count`.
+    /// The function must never change, because the keys of running clusters depend on it.
     pub fn of(room: RoomName, count: u16) -> Self {
         let hash = room
             .as_bytes()
@@ -45,7 +46,7 @@ pub struct Submission {
     pub id: MessageId,
     /// Text of the message.
     pub text: String,
-    /// Time at the sender's wall clock.
+    /// Time of sending, by the sender's wall clock.
     pub datetime: WallClock,
     /// The frame up to the position of its number ([`message_head`](crate::protocol::chat::message_head)).
     pub head: Bytes,
@@ -56,7 +57,7 @@ pub struct Submission {
 /// Result of a [`Submission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The message received this number, is stored, and was published.
+    /// The message was numbered, stored and published. Contains its sequence number.
     Accepted(Seq),
     /// The message was accepted earlier.
     Known {
@@ -69,24 +70,25 @@ pub enum Outcome {
     Closed,
     /// The room has been deleted.
     Deleted,
-    /// The broker does not have the room: seed it, then submit this message and all later ones of this room again.
+    /// The broker does not have the room. The caller must seed the room, and then submit this message and all later
+    /// messages of the room again.
     Unseeded,
-    /// The partition's archive queue is full: retry later.
+    /// The archive queue of the partition is full. The caller must retry later.
     Full,
 }
 
-/// Query for the messages of a room that its SQL row does not count yet.
+/// Query for the messages of a room that the counters of its SQL row do not include yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailQuery {
     /// Name of the room.
     pub room: RoomName,
-    /// The row counts messages up to this number.
+    /// Highest number that the counters of the row include.
     pub after: Seq,
     /// Number of the newest visible message.
     pub through: Seq,
-    /// The host has read the messages up to this number.
+    /// Highest number that the host has read.
     pub seen: Seq,
-    /// The host has read the messages accepted until this time; set where no number is known.
+    /// The host has read the messages accepted until this time. Set only if `seen` is unknown.
     pub seen_at: Option<DateTime<Utc>>,
 }
 
@@ -110,7 +112,7 @@ pub struct LogEntry {
     pub frame: Bytes,
 }
 
-/// Port through which messages are numbered, stored and published. Called by the relay.
+/// Port that numbers, stores and publishes messages. The relay calls it.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
     /// Returns the number of partitions, which is constant for the lifetime of the process.
@@ -126,30 +128,32 @@ pub trait MessageLog: Send + Sync + 'static {
         Partition::of(room, self.partitions())
     }
 
-    /// Numbers, stores and publishes a batch of one partition: at most [`max_batch`](Self::max_batch) messages and
-    /// [`MAX_BATCH_BYTES`]. Returns one outcome per message.
-    /// After the first [`Outcome::Unseeded`] or [`Outcome::Full`] of a room, all later messages of that room in the
-    /// batch have the same outcome.
+    /// Numbers, stores and publishes a batch of messages of one partition: at most [`max_batch`](Self::max_batch)
+    /// messages and [`MAX_BATCH_BYTES`] bytes. Returns one outcome per message. After the first [`Outcome::Unseeded`]
+    /// or [`Outcome::Full`] of a room, all later messages of that room in the batch have the same outcome.
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable>;
 }
 
-/// Port to the recent messages of a cluster's rooms, which SQL may not have yet. A single node has none: its log is SQL.
+/// Port for the recent messages of a cluster's rooms, which may not be in SQL yet. A single-node server does not
+/// implement it, because SQL is its only log.
 #[async_trait]
 pub trait RecentLog: Send + Sync + 'static {
-    /// Reads the log after a number, ascending, at most `limit` entries. Messages missing before the first entry, or
-    /// between two entries, may be in SQL.
+    /// Reads at most `limit` log entries after a number, in ascending order. Messages that are missing before the first
+    /// entry or between two entries may be in SQL.
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Reads the log before a number, or from its end, descending, at most `limit` entries. Older messages are in SQL.
+    /// Reads at most `limit` log entries before a number, or from the end of the log, in descending order. Older
+    /// messages are in SQL.
     async fn log_before(&self, room: RoomName, before: Option<Seq>, limit: usize)
     -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Returns rooms of a host with messages that are not in SQL yet, at most `limit` per partition.
+    /// Returns rooms of a host that have messages which are not in SQL yet, at most `limit` per partition.
     async fn unarchived_rooms(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable>;
 
-    /// Returns, per query, the messages that SQL does not have; `None` where there are none.
+    /// Returns, for each query, the messages that SQL does not have, or `None` if SQL has all of them.
     async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable>;
 
-    /// Removes a room's messages up to a number from the log, after retention removed them from SQL. Idempotent.
+    /// Removes a room's messages up to a number from the log, after retention has removed these messages from SQL.
+    /// Idempotent.
     async fn purge(&self, room: RoomName, through: Seq) -> Result<(), Unavailable>;
 }

@@ -1,7 +1,7 @@
-//! The archive queues: accepted messages that are not in SQL yet, one queue per partition.
+//! Port for the archive queues. The queue of a partition contains the accepted messages that are not in SQL yet.
 //!
-//! One node at a time works on a partition, under a lease. Losing the lease midway is harmless: rows are keyed by their
-//! number, and the next lease holder reads from the head of the queue.
+//! One node at a time archives a partition, under a lease. Losing the lease during a batch causes no error: rows are
+//! keyed by sequence number, and the next lease holder continues at the head of the queue.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::backend::Unavailable;
 use crate::domain::trace::Trace;
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 
-/// The right to archive a partition, until it expires.
+/// Lease on archiving a partition, valid until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveLease(pub String);
 
@@ -26,13 +26,13 @@ pub struct QueueEntry {
     pub room: RoomName,
     /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// Epoch of the broker in which the message was accepted.
+    /// Broker epoch in which the message was accepted.
     pub epoch: String,
     /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
     /// The complete frame. Empty if the entry is malformed.
     pub frame: bytes::Bytes,
-    /// Whether the other side had no connection in the room at acceptance, as far as is known.
+    /// Whether the other side had no connection in the room when the message was accepted, as far as is known.
     pub unattended: bool,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
@@ -52,7 +52,7 @@ pub struct Backlog {
 /// Result of [`ArchiveQueue::remove_lost_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// The room was removed, and this number of its messages became dead letters.
+    /// The room was removed. Contains the number of its messages that became dead letters.
     Now(u64),
     /// The room is deleted in the broker.
     Deleted,
@@ -63,9 +63,9 @@ pub enum Lost {
 /// How long a room must be unused before it is removed from the broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
-    /// Time while the broker has enough memory.
+    /// Time that applies while the broker has enough memory.
     pub usual: Duration,
-    /// Time while the broker is short of memory.
+    /// Time that applies while the broker is low on memory.
     pub short_of_memory: Duration,
 }
 
@@ -74,7 +74,7 @@ pub struct Idle {
 pub struct Swept {
     /// Number of removed rooms.
     pub removed: u64,
-    /// Whether the broker is short of memory.
+    /// Whether the broker is low on memory.
     pub is_memory_short: bool,
 }
 
@@ -83,33 +83,33 @@ pub struct Swept {
 pub struct ArchivedMark {
     /// Name of the room.
     pub room: RoomName,
-    /// Every message up to this number is in SQL, or never will be because the room was deleted.
+    /// Every message up to this number is in SQL, or will never be in SQL because the room was deleted.
     pub archived: Seq,
-    /// State of the room in SQL. Applied if it is newer than the broker's.
+    /// State of the room in SQL. It is applied if it is newer than the broker's state.
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
-    /// Highest number in SQL before this batch; `None` without a row.
+    /// Highest number in SQL before this batch; `None` if the room has no row.
     pub stored: Option<Seq>,
 }
 
-/// Port to the archive queues. Each call is atomic.
+/// Port for the archive queues. Each call is atomic.
 #[async_trait]
 pub trait ArchiveQueue: Send + Sync + 'static {
     /// Acquires or renews the lease of a partition. Returns `None` if another node holds it.
     async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable>;
 
-    /// Releases the lease, so that another node need not wait for it to expire.
+    /// Releases the lease, so that another node can acquire it before it would expire.
     async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable>;
 
-    /// Returns the oldest entries in order, at most `limit`. Removes nothing.
+    /// Returns the oldest entries in order, at most `limit`. The entries remain in the queue.
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable>;
 
     /// Returns the size and age of a partition's queue.
     async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable>;
 
-    /// Marks committed messages as archived and removes the entries up to and including `through`, whose frames have
-    /// `bytes` bytes in total. Returns `false`, without an effect, if the lease is lost.
+    /// Marks committed messages as archived, and removes the entries up to and including `through`, whose frames have
+    /// `bytes` bytes in total. Returns `false` and changes nothing if the lease is lost.
     async fn finish(
         &self,
         partition: Partition,
@@ -120,8 +120,8 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     ) -> Result<bool, Unavailable>;
 
     /// Moves an entry that SQL can never store to the dead letters, with the reason. `is_conflict` means that another
-    /// message has its number, so the broker may have returned to an earlier state. Returns `false` if the lease is
-    /// lost.
+    /// message has the same number, so the broker may have been restored to an earlier state. Returns `false` if the
+    /// lease is lost.
     async fn dead_letter(
         &self,
         partition: Partition,
@@ -131,7 +131,8 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         is_conflict: bool,
     ) -> Result<bool, Unavailable>;
 
-    /// Removes a room that SQL has lost, or has under another id (`seed_again`). Its messages become dead letters.
+    /// Removes a room that is missing in SQL, or that has another id in SQL (`seed_again`). Its messages become dead
+    /// letters.
     async fn remove_lost_room(
         &self,
         room: RoomName,
@@ -140,7 +141,7 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         seed_again: bool,
     ) -> Result<Lost, Unavailable>;
 
-    /// Removes rooms without connections that were unused for some time and whose messages are all in SQL. While the
-    /// broker is short of memory, unused rooms with connections lose the archived part of their log.
+    /// Removes rooms without connections that have been unused for some time and whose messages are all in SQL. While
+    /// the broker is low on memory, also deletes the archived part of the log of unused rooms with connections.
     async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;
 }

@@ -1,7 +1,7 @@
-//! Recovery of a cluster after a store returned to an earlier state: SQL was restored from a backup, or Redis lost
-//! recent writes.
+//! Port for the recovery of a cluster after a store was restored to an earlier state: SQL from a backup, or Redis
+//! without its most recent writes.
 //!
-//! The leader drives it ([`crate::node::recovery`]). Each call is atomic and idempotent.
+//! The leader runs the recovery ([`crate::node::recovery`]). Each call is atomic and idempotent.
 
 use async_trait::async_trait;
 
@@ -10,17 +10,17 @@ use crate::backend::Unavailable;
 use crate::domain::metric::{LabelValue as _, StoreKind};
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 
-/// The store that seems to be in an earlier state.
+/// Store that appears to be in an earlier state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WentBack {
     /// The broker's Redis server.
     Redis,
-    /// The database. Takes precedence, because acknowledged messages are lost with it.
+    /// The database. It takes precedence over Redis, because acknowledged messages may be missing in it.
     Sql,
 }
 
 impl WentBack {
-    /// Returns the store as a label of metrics.
+    /// Returns the store as a metric label.
     pub(crate) fn kind(self) -> StoreKind {
         match self {
             Self::Redis => StoreKind::Redis,
@@ -43,7 +43,7 @@ pub struct RoomPage {
     pub next: Option<String>,
 }
 
-/// State of a room in SQL, and the messages that SQL lacks.
+/// State of a room in SQL, and the messages that are missing in SQL.
 #[derive(Clone, Debug)]
 pub struct Reconciled {
     /// Name of the room.
@@ -56,37 +56,38 @@ pub struct Reconciled {
     pub version: u64,
     /// Highest number in SQL.
     pub stored: Seq,
-    /// Whether `state` applies although its version is lower than the broker's, because SQL was restored.
+    /// Whether `state` applies even if its version is lower than the broker's, because SQL was restored.
     pub is_forced: bool,
-    /// Numbers that the broker's log has and SQL lacks, ascending.
+    /// Numbers that are in the broker's log and not in SQL, ascending.
     pub missing: Vec<Seq>,
 }
 
-/// Port to the recovery of the broker.
+/// Port for the recovery of the broker.
 #[async_trait]
 pub trait Recovery: Send + Sync + 'static {
-    /// Returns the generation stored in the broker; `None` before the first was written.
+    /// Returns the generation stored in the broker; `None` if no generation was written yet.
     async fn generation(&self) -> Result<Option<u64>, Unavailable>;
 
-    /// Raises the generation. A lower one has no effect.
+    /// Raises the generation. A value below the stored generation has no effect.
     async fn raise_generation(&self, generation: u64) -> Result<(), Unavailable>;
 
-    /// Suspends or resumes the use of the broker by this node, whose database differs from the leader's.
+    /// Suspends this node's use of the broker if `differs` is true, because the node's database is not the leader's.
+    /// Resumes the use otherwise.
     fn suspend(&self, differs: bool);
 
-    /// Returns the store that accepting or archiving found to be in an earlier state, in any partition.
+    /// Returns the store that a call for accepting or archiving found to be in an earlier state, in any partition.
     async fn suspect(&self) -> Result<Option<WentBack>, Unavailable>;
 
-    /// Begins a new epoch in a partition: the next number of each of its rooms jumps.
+    /// Begins a new epoch in a partition. The next number of each of its rooms skips ahead.
     async fn begin_epoch(&self, partition: Partition) -> Result<(), Unavailable>;
 
-    /// Clears the suspicion in a partition.
+    /// Clears the result of [`suspect`](Self::suspect) in a partition.
     async fn clear_suspect(&self, partition: Partition) -> Result<(), Unavailable>;
 
     /// Returns the rooms of a partition, page by page. A room may be in more than one page.
     async fn rooms(&self, partition: Partition, from: Option<String>) -> Result<RoomPage, Unavailable>;
 
-    /// Applies a room's state from SQL, and queues the messages that SQL lacks again. Returns the number of queued
-    /// messages; `None` if the broker no longer has the room, or has it under another row.
+    /// Applies a room's state from SQL, and queues again the messages that are missing in SQL. Returns the number of
+    /// queued messages; `None` if the broker no longer has the room or has another row id for it.
     async fn reconcile(&self, room: &Reconciled) -> Result<Option<u64>, Unavailable>;
 }

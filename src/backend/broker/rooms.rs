@@ -1,4 +1,4 @@
-//! Port to the state of rooms: whether they accept messages, and who is in them.
+//! Port for the state of rooms: whether they accept messages, and how many connections they have.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +12,8 @@ use crate::domain::{ChatroomId, HostId, RoomChange, RoomName, RoomState, Seq};
 pub struct MemberCounts {
     /// Connections of guests.
     pub guests: u32,
-    /// Connections of hosts that are present: messages count as read, and no e-mail is sent.
+    /// Connections of present hosts. A room with a present host counts its messages as read and causes no e-mail to the
+    /// host.
     pub hosts: u32,
     /// Connections of hosts that sent the notice `away` (SPEC 4).
     pub away: u32,
@@ -25,7 +26,7 @@ pub struct RoomStatus {
     pub chatroom: ChatroomId,
     /// Row id of its host.
     pub host: HostId,
-    /// State of the room, which decides whether it accepts messages.
+    /// State of the room. It determines whether the room accepts messages.
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
@@ -54,21 +55,21 @@ pub struct Change {
     pub notice: Bytes,
 }
 
-/// Port to the state of rooms and the connections in them.
+/// Port for the state of rooms and the connections in them.
 #[async_trait]
 pub trait RoomStates: Send + Sync + 'static {
-    /// Sets the number of this node's connections in a room, in absolute numbers. Returns `None` if the room must be
-    /// seeded first.
+    /// Sets the number of this node's connections in a room. The counts are absolute. Returns `None` if the room must
+    /// be seeded first.
     async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable>;
 
-    /// Calls [`set_counts`](Self::set_counts) with all hosts present.
+    /// Calls [`set_counts`](Self::set_counts) with all hosts counted as present.
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
         self.set_counts(room, MemberCounts { guests, hosts, away: 0 }).await
     }
 
-    /// Calls [`set_counts`](Self::set_counts) and reads the newest log entries, descending, at most `newest`, in one
-    /// round trip: everything that a fresh join reads from the broker. A message accepted meanwhile may be in the
-    /// status and not yet in the log.
+    /// Calls [`set_counts`](Self::set_counts) and reads the newest log entries, descending, at most `newest`. This is
+    /// all that a fresh join reads from the broker, in one round trip. A message that is accepted during the call may
+    /// be counted in the status and missing in the log entries.
     async fn enter(
         &self,
         room: RoomName,
@@ -79,10 +80,11 @@ pub trait RoomStates: Send + Sync + 'static {
     /// Returns the state of each room; `None` for rooms that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
 
-    /// Applies a change committed in SQL, unless a newer one was applied before, and publishes it.
+    /// Applies a change committed in SQL and publishes it, unless a newer change was applied before.
     async fn apply(&self, change: Change) -> Result<(), Unavailable>;
 
-    /// Marks a room that never had a message as deleted; it accepts no messages afterwards. Returns `false`, without an
-    /// effect, if it has a message or a connection. `version` is the version of the deletion that SQL commits next.
+    /// Marks a room that never had a message as deleted. The room accepts no messages afterwards. Returns `false` and
+    /// changes nothing if the room has a message or a connection. `version` is the version of the deletion that SQL
+    /// commits next.
     async fn delete_if_empty(&self, room: RoomName, version: u64) -> Result<bool, Unavailable>;
 }

@@ -1,4 +1,4 @@
-//! Tests of the broker's guarantees, run over every driver. [`cluster`] has those that need several nodes.
+//! Tests of the broker's guarantees, run on every driver. [`cluster`] contains the tests that need several nodes.
 
 mod cluster;
 mod failover;
@@ -12,7 +12,7 @@ use super::*;
 use crate::domain::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
 
-/// Generates a test of each function for the Redis driver, on every kind of Redis.
+/// Generates a test of each function for the Redis driver, on every Redis deployment.
 macro_rules! on_a_cluster {
     ($($name:ident),* $(,)?) => {
         $crate::backend::redis::testing::on_every_redis!($crate::backend::broker::testing::Stage::on: $($name),*);
@@ -106,10 +106,10 @@ async fn an_id_is_one_message_within_its_room_and_side(stage: Stage) {
     let (first, changed) = (guest(&room, "same"), submission(&room, Side::Guest, "same", "!", "2023-03-23T08:15:07"));
     let outcomes = node.accept(&[first.clone(), host, guest(&other, "same")]).await;
     assert_eq!(outcomes, [Outcome::Accepted(1), Outcome::Accepted(2), Outcome::Accepted(1)]);
-    // The original is returned, even if another text is sent under its id later.
+    // The first accepted frame is returned, even if a later submission has another text under the same id.
     let original = Outcome::Known { seq: 1, frame: Some(frame_of(&first, 1)) };
     assert_eq!(node.accept(&[changed, first.clone()]).await, [original.clone(), original]);
-    // It is published once: the next publication is the next message.
+    // The message is published once: the next publication is the next message.
     node.say(&room, [3]).await;
     let heard: Vec<_> = node.ear.publications(room.name, 3).await.iter().map(|heard| heard.1).collect();
     assert_eq!(heard, [1, 2, 3]);
@@ -141,7 +141,7 @@ async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
     let mut all = Vec::new();
     for caller in callers.collect::<Vec<_>>() {
         let calls = caller.await.unwrap();
-        // A batch is atomic: no other message comes between, and a later call has later numbers.
+        // A batch is atomic: its numbers are consecutive, and a later call has higher numbers.
         assert!(calls.iter().all(|numbers| numbers.windows(2).all(|pair| pair[1] == pair[0] + 1)), "{calls:?}");
         assert!(calls.is_sorted(), "{calls:?}");
         all.extend(calls.into_iter().flatten());
@@ -173,7 +173,7 @@ async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(stage
     let room = node.room().await;
     node.say(&room, 1..=2).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
-    // The refusal serves as the close notice, so it has precedence over `Known`.
+    // The client treats this rejection as the close notice, so `Closed` takes precedence over `Known`.
     assert_eq!(node.accept(&[guest(&room, "id-1"), guest(&room, "id-3")]).await, [Outcome::Closed, Outcome::Closed]);
     assert_eq!(node.backend.states.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().state, RoomState::Closed);
 
@@ -264,7 +264,7 @@ async fn account_changes_arrive(stage: Stage) {
     for control in all.clone() {
         node.backend.bus.publish_control(control).await.unwrap();
     }
-    let heard = node.ear.until("news", |heard| heard.len() == 3).await;
+    let heard = node.ear.until("three account changes", |heard| heard.len() == 3).await;
     assert_eq!(heard, all.map(Heard::Control));
 }
 

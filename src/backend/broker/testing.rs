@@ -1,4 +1,4 @@
-//! Fixtures of tests over the broker: a database, nodes on it, and a recorder of their bus.
+//! Fixtures for tests of the broker: a database, nodes that use it, and a recorder of bus events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: imp
     assert!(tokio::time::timeout(PATIENCE, attempts).await.is_ok(), "in vain: {what}");
 }
 
-/// A call of [`Sink`].
+/// Recorded call of a [`Sink`] method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Publication { room: RoomName, host: HostId, prev: Seq, seq: Seq, frame: Bytes },
@@ -58,12 +58,12 @@ impl Ear {
         self.more.notify_one();
     }
 
-    /// Returns everything recorded.
+    /// Returns all recorded calls.
     pub(crate) fn heard(&self) -> Vec<Heard> {
         self.heard.lock().clone()
     }
 
-    /// Discards everything recorded.
+    /// Discards all recorded calls.
     pub(crate) fn clear(&self) {
         self.heard.lock().clear();
     }
@@ -75,11 +75,12 @@ impl Ear {
                 self.more.notified().await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not heard: {what}; but {:?}", self.heard());
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not received: {what}; but {:?}", self.heard());
         self.heard()
     }
 
-    /// Waits for the publication of a number in a room. Returns `(prev, seq, frame)` of that room so far.
+    /// Waits until the message with the number `through` is published in a room. Returns `(prev, seq, frame)` of every
+    /// publication of that room so far.
     pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
         let heard = self
             .until(&format!("{through}"), |heard| {
@@ -95,7 +96,7 @@ impl Ear {
         of_room.collect()
     }
 
-    /// Returns the recorded changes of rooms.
+    /// Returns the recorded room changes.
     pub(crate) fn changes(&self) -> Vec<Change> {
         let changes = self.heard().into_iter().filter_map(|heard| match heard {
             Heard::Changed(change) => Some(change),
@@ -124,7 +125,7 @@ impl Sink for Ear {
     }
 }
 
-/// A database with one host, and optionally Redis servers.
+/// Test environment: a database with one host, and optionally Redis servers.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) store: Store,
@@ -206,7 +207,7 @@ impl Stage {
     }
 }
 
-/// A node without sockets.
+/// Node without sockets.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) backend: Backend,
@@ -218,17 +219,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Returns the node's Redis clients.
+    /// Returns the Redis clients of the node.
     pub(crate) fn redis(&self) -> &Redis {
         self.redis.as_ref().expect("a cluster")
     }
 
-    /// Returns the ports that only a cluster has.
+    /// Returns the ports that exist only in a cluster.
     pub(crate) fn cluster(&self) -> &ClusterPorts {
         self.backend.cluster.as_ref().expect("a cluster")
     }
 
-    /// Creates a room in SQL only.
+    /// Creates a room only in SQL.
     pub(crate) async fn unseeded_room(&self) -> Room {
         self.rooms.open(&self.host, None).await.unwrap()
     }
@@ -240,7 +241,7 @@ impl Node {
         room
     }
 
-    /// Creates a room in the partition of another.
+    /// Creates a room in the same partition as `other`.
     pub(crate) async fn room_beside(&self, other: &Room) -> Room {
         loop {
             let room = self.unseeded_room().await;
@@ -292,7 +293,7 @@ impl Node {
         through
     }
 
-    /// Archives the messages of a room up to a number. Removes every queue entry before them.
+    /// Archives the messages of a room up to a number. Removes every queue entry before those messages, too.
     pub(crate) async fn archive_through(&self, store: &Store, room: &Room, through: Seq) {
         let (queue, partition) = (self.cluster().archive.clone(), self.backend.log.partition_of(room.name));
         let position = self.write_to_sql(store, room, 1..=through).await;
@@ -304,7 +305,7 @@ impl Node {
         queue.release(partition, &lease).await.unwrap();
     }
 
-    /// Submits guest messages with these ids. Returns their numbers.
+    /// Submits guest messages with the given ids. Returns their numbers.
     pub(crate) async fn say(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
         let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
         let mut numbers = Vec::new();
@@ -318,12 +319,12 @@ impl Node {
     }
 }
 
-/// Returns the key under which a room is read.
+/// Returns the key that identifies a room for reading its history.
 pub(crate) fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }
 
-/// Builds a message of the guest.
+/// Builds a message from the guest.
 pub(crate) fn guest(room: &Room, id: &str) -> Submission {
     submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:07.123")
 }
@@ -335,7 +336,7 @@ pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime
     Submission { room: room.name, side, id, text: text.into(), datetime, head, trace: None }
 }
 
-/// Returns the frame that every client receives.
+/// Returns the complete frame of an accepted message.
 pub(crate) fn frame_of(submission: &Submission, seq: Seq) -> Bytes {
     let mut frame = submission.head.to_vec();
     frame.extend_from_slice(format!("{seq}}}").as_bytes());

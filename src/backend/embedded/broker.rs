@@ -1,9 +1,9 @@
-//! Broker of a single node: SQL is the log, and the bus is a call within the process.
+//! Broker of a single-node server. SQL is the log, and the bus is a function call within the process.
 //!
-//! One node is sufficient while one machine carries the traffic and may be unavailable while it restarts. An
-//! acknowledgement means the same as in a cluster: the batch is committed before any client receives it, so a killed
-//! process loses no message. There is no archive queue, no epoch and no tombstone. The process must be the only one
-//! that opens the database (`node::lock`).
+//! A single-node server is sufficient if one machine can process the traffic and downtime during a restart is
+//! acceptable. An acknowledgement has the same meaning as in a cluster: a batch is committed before any client receives
+//! it, so a killed process loses no message. This broker has no archive queue, no epochs and no tombstones. The process
+//! must be the only one that opens the database (`node::lock`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -24,14 +24,14 @@ use crate::domain::{RoomChange, RoomName, Side};
 use crate::protocol::chat::message_frame;
 use crate::store::{Append, Appended, Store};
 
-/// Driver of the broker's ports over SQL. It has one partition; each batch is one commit of the database.
+/// Driver of the broker's ports over SQL. It has one partition. Each batch is one database commit.
 pub struct EmbeddedBroker {
     store: Store,
     clock: Arc<dyn Clock>,
     sink: OnceLock<Arc<dyn Sink>>,
     members: Mutex<HashMap<RoomName, MemberCounts>>,
-    /// Held until a batch is committed and published, or a change is published, so that publications keep the order of
-    /// their numbers.
+    /// Held until a batch is committed and published, or a change is published, so that publications are in the order
+    /// of their numbers.
     publishing: tokio::sync::Mutex<()>,
 }
 
@@ -42,7 +42,7 @@ impl std::fmt::Debug for EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Creates the driver over a database that no other process writes to.
+    /// Creates the driver over a database to which no other process writes.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self {
             store,
@@ -149,7 +149,7 @@ impl RoomStates for EmbeddedBroker {
 
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
         let _publishing = self.publishing.lock().await;
-        // SQL has applied the change. Publish it unless a newer one was committed meanwhile.
+        // SQL has already applied the change. The driver publishes it unless a newer change was committed in between.
         let is_old = match self.store.rooms().by_name(change.room).await? {
             Some(room) => room.state_version > change.version,
             None => change.change != RoomChange::Delete,
@@ -161,7 +161,7 @@ impl RoomStates for EmbeddedBroker {
     }
 
     async fn delete_if_empty(&self, room: RoomName, _: u64) -> Result<bool, Unavailable> {
-        // SQL checks whether the room has a message.
+        // SQL checks whether the room has a message; only the connections are checked here.
         Ok(!self.members.lock().contains_key(&room))
     }
 }

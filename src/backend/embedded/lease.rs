@@ -1,11 +1,11 @@
-//! Lease of a single node, which always holds it.
+//! Lease of a single-node server. The node always holds the lease.
 
 use async_trait::async_trait;
 
 use crate::backend::Unavailable;
 use crate::backend::lease::Lease;
 
-/// Driver of [`Lease`] for a single node.
+/// Driver of [`Lease`] for a single-node server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SoleLease;
 

@@ -1,4 +1,4 @@
-//! Presence of a single node, kept in memory.
+//! Host presence of a single-node server, kept in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use crate::backend::metrics::PresenceMetrics;
 use crate::backend::presence::{Presence, PresenceSink, Status};
 use crate::domain::HostUuid;
 
-/// Driver of [`Presence`] for a single node.
+/// Driver of [`Presence`] for a single-node server.
 #[derive(Default)]
 pub struct MemoryPresence {
     known: Mutex<OnlineHosts>,
@@ -20,7 +20,7 @@ pub struct MemoryPresence {
     metrics: PresenceMetrics,
 }
 
-/// Online hosts with the version of their status, and the newest version of all.
+/// Online hosts with the versions of their status, and the newest version of all hosts.
 #[derive(Debug, Default)]
 struct OnlineHosts {
     online: HashMap<HostUuid, u64>,
@@ -41,7 +41,7 @@ impl MemoryPresence {
     }
 
     fn set(&self, host: HostUuid, online: bool) {
-        // Sinks are called under the lock, so that events keep the order of the changes.
+        // Sinks are called while the lock is held, so that events are delivered in the order of the changes.
         let mut known = self.known.lock();
         if known.online.contains_key(&host) == online {
             return;
@@ -76,7 +76,7 @@ impl Presence for MemoryPresence {
 
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
         let known = self.known.lock();
-        // The last change of an offline host is at most as new as the newest version of all.
+        // The last change of an offline host has at most the newest version of all hosts.
         let (online, version) = known.online.get(&host).map_or((false, known.version), |version| (true, *version));
         Ok(Status { online, version })
     }

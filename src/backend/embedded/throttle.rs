@@ -1,4 +1,4 @@
-//! Throttle driver of a single node, in memory.
+//! Throttle driver of a single-node server, in memory.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Tests of the lease's guarantees, run over every driver. Those that need several nodes run on every kind of Redis.
+//! Tests of the lease's guarantees, run on every driver. Tests with several nodes run on every Redis deployment.
 
 use super::*;
 use crate::backend::embedded::lease::SoleLease;
@@ -41,7 +41,7 @@ async fn one_node_at_a_time_has_the_lease(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!((one.hold().await, other.hold().await), (Ok(true), Ok(false)));
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "5000"]).await;
-    // A failed attempt does not extend the lease; a renewal by its holder does.
+    // A failed attempt does not extend the lease; a renewal by its holder extends it.
     assert_eq!(other.hold().await, Ok(false));
     assert!(ttl(&redis).await <= 5_000);
     assert_eq!(one.hold().await, Ok(true));

@@ -1,4 +1,4 @@
-//! Tests of the guarantees of membership, run on every kind of Redis.
+//! Tests of the guarantees of membership, run on every Redis deployment.
 
 use super::*;
 use crate::backend::redis::Redis;

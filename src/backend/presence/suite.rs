@@ -1,5 +1,5 @@
-//! Tests of the guarantees of presence, run over every driver. [`cluster`] has those that need several nodes,
-//! [`failover`] those with a lost master, [`cost`] those of the load on Redis.
+//! Tests of the guarantees of presence, run on every driver. [`cluster`] contains the tests that need several nodes,
+//! [`failover`] the tests with a lost master, and [`cost`] the measurement of the load on Redis.
 
 mod cluster;
 mod cost;
@@ -30,23 +30,23 @@ macro_rules! on_every_driver {
         mod memory {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(super::Stage { servers: None }).await;
+                super::$name(super::Setup { servers: None }).await;
             })*
         }
-        on_every_redis!(crate::backend::presence::suite::Stage::on: $($name),*);
+        on_every_redis!(crate::backend::presence::suite::Setup::on: $($name),*);
     };
 }
 
 on_every_driver!(
-    a_host_is_online_while_a_node_has_him,
+    a_host_is_online_while_a_node_has_its_sockets,
     a_repeated_report_is_published_once,
-    versions_rise_and_are_those_of_what_is_read,
+    versions_rise_and_match_the_status_that_is_read,
     changes_of_a_host_are_received_in_order,
-    a_greeting_arrives_as_it_was_sent,
+    a_greeting_is_delivered_unchanged,
 );
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
+enum Event {
     Online(HostUuid),
     Offline(HostUuid),
     Greeting(HostUuid, Bytes),
@@ -54,59 +54,59 @@ enum Heard {
 }
 
 #[derive(Default)]
-struct Ear {
-    heard: Mutex<Vec<Heard>>,
+struct EventRecorder {
+    received: Mutex<Vec<Event>>,
     versions: Mutex<Vec<(HostUuid, u64)>>,
     more: Notify,
 }
 
-impl Ear {
-    fn hear(&self, heard: Heard) {
-        self.heard.lock().push(heard);
+impl EventRecorder {
+    fn record(&self, event: Event) {
+        self.received.lock().push(event);
         self.more.notify_one();
     }
 
-    /// Waits until an event was received `times` times. Returns all events so far.
-    async fn until(&self, last: &Heard, times: usize) -> Vec<Heard> {
+    /// Waits until an event was received `times` times. Returns all events received so far.
+    async fn until(&self, last: &Event, times: usize) -> Vec<Event> {
         let waiting = async {
-            while self.heard.lock().iter().filter(|heard| *heard == last).count() < times {
+            while self.received.lock().iter().filter(|event| *event == last).count() < times {
                 self.more.notified().await;
             }
         };
         let came = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
-        let heard = self.heard.lock().clone();
-        assert!(came, "{last:?} was not heard, but {heard:?}");
-        heard
+        let received = self.received.lock().clone();
+        assert!(came, "{last:?} was not received, but {received:?}");
+        received
     }
 }
 
-impl PresenceSink for Ear {
+impl PresenceSink for EventRecorder {
     fn presence(&self, host: HostUuid, status: Status) {
         self.versions.lock().push((host, status.version));
-        self.hear(if status.online { Heard::Online(host) } else { Heard::Offline(host) });
+        self.record(if status.online { Event::Online(host) } else { Event::Offline(host) });
     }
     fn greeting(&self, host: HostUuid, frame: &[u8]) {
-        self.hear(Heard::Greeting(host, Bytes::copy_from_slice(frame)));
+        self.record(Event::Greeting(host, Bytes::copy_from_slice(frame)));
     }
     fn missed(&self) {
-        self.hear(Heard::Missed);
+        self.record(Event::Missed);
     }
 }
 
-struct Stage {
+struct Setup {
     servers: Option<Servers>,
 }
 
 struct Node {
     presence: Arc<dyn Presence>,
-    /// `None` on a single node.
+    /// `None` for a single-node server.
     upkeep: Option<Arc<dyn PresenceUpkeep>>,
-    ear: Arc<Ear>,
+    recorder: Arc<EventRecorder>,
     redis: Option<Redis>,
 }
 
-impl Stage {
-    async fn on<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Stage) -> F) {
+impl Setup {
+    async fn on<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Setup) -> F) {
         test(Self { servers: Some(Servers::of(kind).await) }).await;
     }
 
@@ -122,9 +122,9 @@ impl Stage {
             }
             None => (Arc::<MemoryPresence>::default(), None),
         };
-        let ear = Arc::<Ear>::default();
-        presence.subscribe(ear.clone()).await.unwrap();
-        Node { presence, upkeep, ear, redis }
+        let recorder = Arc::<EventRecorder>::default();
+        presence.subscribe(recorder.clone()).await.unwrap();
+        Node { presence, upkeep, recorder, redis }
     }
 }
 
@@ -145,30 +145,31 @@ impl Node {
         self.presence.status(host).await.unwrap().online
     }
 
-    /// Sends a greeting as a marker, and returns every event received before it, which also shows that an event is
-    /// absent. In a Cluster each master publishes over its own connection, so each sends one.
-    async fn heard(&self) -> Vec<Heard> {
+    /// Sends a greeting as a marker, and returns every event received before it. The result therefore also shows that
+    /// an event was not published. In a Redis Cluster, each master publishes over its own connection, so one marker is
+    /// sent per master.
+    async fn received(&self) -> Vec<Event> {
         let (host, frame) = (a_host(), Bytes::from_static(b"marker"));
-        let marker = Heard::Greeting(host, frame.clone());
+        let marker = Event::Greeting(host, frame.clone());
         let markers = match &self.redis {
             Some(redis) => {
                 redis.everywhere::<i64>("PUBLISH", &[&*format!("{PT}status"), &format!("G{host} marker")]).await.len()
             }
             None => self.presence.greet(host, frame.clone()).await.map(|()| 1).unwrap(),
         };
-        let heard = self.ear.until(&marker, markers).await;
-        heard.into_iter().filter(|heard| !matches!(heard, Heard::Greeting(_, said) if *said == frame)).collect()
+        let received = self.recorder.until(&marker, markers).await;
+        received.into_iter().filter(|event| !matches!(event, Event::Greeting(_, sent) if *sent == frame)).collect()
     }
 
-    /// Expires the node's lease, as if it had died.
-    async fn dies(&self) {
+    /// Expires the lease of the node, as if the node had died.
+    async fn expire_lease(&self) {
         let name = self.redis().incarnation().unwrap();
         self.redis().raw::<i64>("ZADD", &[&*format!("{PT}nodes"), "XX", "1", &name]).await;
     }
 
-    /// Renews the lease, as if it had lasted long enough to judge other nodes.
-    async fn ripens(&self) {
-        // The event of the first connection may arrive only now, and begin a new incarnation.
+    /// Marks the lease as renewed for a full lease duration, so that the node may treat other nodes as dead.
+    async fn make_uninterrupted(&self) {
+        // The event of the first connection may arrive during this call and begin a new incarnation.
         while !self.redis().can_judge() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();
@@ -176,12 +177,12 @@ impl Node {
         self.redis().heartbeat().await.unwrap();
     }
 
-    async fn beats(&self) {
+    async fn renew_and_keep(&self) {
         self.redis().heartbeat().await.unwrap();
         self.upkeep().keep().await.unwrap();
     }
 
-    async fn left_of(&self, other: &Node) -> Vec<String> {
+    async fn keys_of(&self, other: &Node) -> Vec<String> {
         self.redis().keys_with(&format!("node:{}", other.redis().node())).await
     }
 
@@ -194,8 +195,8 @@ fn a_host() -> HostUuid {
     HostUuid::from_random(Rng::from_entropy().bytes())
 }
 
-async fn a_host_is_online_while_a_node_has_him(stage: Stage) {
-    let (node, host, other) = (stage.node().await, a_host(), a_host());
+async fn a_host_is_online_while_a_node_has_its_sockets(setup: Setup) {
+    let (node, host, other) = (setup.node().await, a_host(), a_host());
     assert!(!node.is_online(host).await);
     node.enter(host).await;
     assert!(node.is_online(host).await);
@@ -204,9 +205,9 @@ async fn a_host_is_online_while_a_node_has_him(stage: Stage) {
     assert!(!node.is_online(host).await);
 }
 
-async fn a_repeated_report_is_published_once(stage: Stage) {
-    let (node, host) = (stage.node().await, a_host());
-    // A host without sockets cannot leave.
+async fn a_repeated_report_is_published_once(setup: Setup) {
+    let (node, host) = (setup.node().await, a_host());
+    // Reporting that a host without sockets has left has no effect.
     node.leave(host).await;
     for _ in 0..2 {
         node.enter(host).await;
@@ -214,12 +215,12 @@ async fn a_repeated_report_is_published_once(stage: Stage) {
         node.leave(host).await;
         node.leave(host).await;
     }
-    let (online, offline) = (Heard::Online(host), Heard::Offline(host));
-    assert_eq!(node.heard().await, [online.clone(), offline.clone(), online, offline]);
+    let (online, offline) = (Event::Online(host), Event::Offline(host));
+    assert_eq!(node.received().await, [online.clone(), offline.clone(), online, offline]);
 }
 
-async fn versions_rise_and_are_those_of_what_is_read(stage: Stage) {
-    let (node, host, other) = (stage.node().await, a_host(), a_host());
+async fn versions_rise_and_match_the_status_that_is_read(setup: Setup) {
+    let (node, host, other) = (setup.node().await, a_host(), a_host());
     let mut read = Vec::new();
     for _ in 0..3 {
         for enters in [true, false] {
@@ -232,15 +233,15 @@ async fn versions_rise_and_are_those_of_what_is_read(stage: Stage) {
             node.enter(other).await;
         }
     }
-    node.heard().await;
-    let mut heard = node.ear.versions.lock().clone();
-    heard.retain(|(whose, _)| *whose == host);
-    assert_eq!(heard, read);
+    node.received().await;
+    let mut received = node.recorder.versions.lock().clone();
+    received.retain(|(whose, _)| *whose == host);
+    assert_eq!(received, read);
     assert!(read.windows(2).all(|pair| pair[0].1 < pair[1].1), "{read:?}");
 }
 
-async fn changes_of_a_host_are_received_in_order(stage: Stage) {
-    let node = stage.node().await;
+async fn changes_of_a_host_are_received_in_order(setup: Setup) {
+    let node = setup.node().await;
     let hosts: Vec<_> = (0..5).map(|_| a_host()).collect();
     for _ in 0..10 {
         for host in &hosts {
@@ -250,21 +251,21 @@ async fn changes_of_a_host_are_received_in_order(stage: Stage) {
             node.leave(*host).await;
         }
     }
-    let heard = node.heard().await;
-    assert_eq!(heard.len(), 100);
+    let received = node.received().await;
+    assert_eq!(received.len(), 100);
     for host in hosts {
-        let (online, offline) = (Heard::Online(host), Heard::Offline(host));
-        let of_host: Vec<_> = heard.iter().filter(|heard| **heard == online || **heard == offline).collect();
+        let (online, offline) = (Event::Online(host), Event::Offline(host));
+        let of_host: Vec<_> = received.iter().filter(|event| **event == online || **event == offline).collect();
         assert_eq!(of_host, [&online, &offline].repeat(10));
     }
 }
 
-async fn a_greeting_arrives_as_it_was_sent(stage: Stage) {
-    let (node, host) = (stage.node().await, a_host());
+async fn a_greeting_is_delivered_unchanged(setup: Setup) {
+    let (node, host) = (setup.node().await, a_host());
     let frame = Bytes::from_static("{\"message\":\"online 🙂\"}\n".as_bytes());
     // Greetings are delivered whether or not the host is online.
     for _ in 0..2 {
         node.presence.greet(host, frame.clone()).await.unwrap();
     }
-    assert_eq!(node.heard().await, [Heard::Greeting(host, frame.clone()), Heard::Greeting(host, frame)]);
+    assert_eq!(node.received().await, [Event::Greeting(host, frame.clone()), Event::Greeting(host, frame)]);
 }

@@ -1,8 +1,8 @@
-//! Broker of a cluster. Redis stores the rooms, their logs and the archive queues; Lua scripts make each call atomic.
+//! Broker of a cluster. Redis stores the rooms, their logs and the archive queues. Lua scripts make each call atomic.
 //!
-//! The keys of a partition share the hash tag `{k}`, so that a script touches one slot of a Redis Cluster. Any other
-//! Redis has one partition. The scripts are in `broker/lua`; each lists its keys, arguments and results at the top.
-//! Their comments omit the prefix `pt:<installation id>:` of every key.
+//! The keys of a partition share the hash tag `{k}`, so that a script accesses only one slot of a Redis Cluster. Any
+//! other Redis deployment has one partition. The scripts are in `broker/lua`. Each script lists its keys, arguments and
+//! results at the top. The comments of the scripts omit the prefix `pt:<installation id>:` of every key.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,10 +37,10 @@ pub use capacity::Capacity;
 use clocks::Clocks;
 use scripts::BrokerScripts;
 
-/// Lifetime of a call of `accept.lua` after it was sent. A call that arrives later writes nothing.
+/// Time after sending within which a call of `accept.lua` must arrive. A call that arrives later writes nothing.
 const ACCEPT_TTL: Duration = Duration::from_secs(3);
 
-/// How long the tombstone of a deleted room is kept.
+/// Lifetime of the tombstone of a deleted room.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Driver of the broker's ports over Redis.
@@ -54,7 +54,7 @@ pub struct RedisBroker {
     clocks: Arc<Clocks>,
     probes: Arc<BusProbes>,
     capacity: Capacity,
-    /// Whether Redis was short of memory at the last sweep of this node's archiver.
+    /// Whether Redis was low on memory at the last removal of idle rooms by this node's archiver.
     is_memory_short: Arc<AtomicBool>,
     wire: WireOffset,
 }
@@ -95,7 +95,7 @@ impl RedisBroker {
         Ok(self.redis.keys()?.partition(partition, kind))
     }
 
-    /// Returns the clock of the server that has a partition, in ms.
+    /// Returns the clock of the server that stores a partition, in ms.
     async fn clock(&self, partition: Partition) -> Result<i64, Unavailable> {
         if let Some(now) = self.clocks.now(partition) {
             return Ok(now);
@@ -113,7 +113,7 @@ impl RedisBroker {
     }
 }
 
-/// Returns a server command that is routed to the server with this key.
+/// Returns a command that is routed to the server that stores `key`.
 fn at_key(command: &'static str, key: &str) -> CustomCommand {
     CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
 }
@@ -126,8 +126,8 @@ fn state_word(state: RoomState) -> &'static str {
     }
 }
 
-/// Error for an answer of unexpected form. BrokerScripts and logs answer in this driver's own form, so another program has
-/// written to this Redis.
+/// Returns the error for an answer of unexpected form. Scripts and logs answer in a form that only this driver defines,
+/// so another program has written to this Redis.
 fn strange(what: &str) -> Unavailable {
     Unavailable(format!("redis answered something strange: {what}"))
 }

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Ends leases early: removes those that have expired, and shortens others to a maximum remaining time.
+-- Ends leases early: removes expired leases, and shortens the others to a maximum remaining time.
 --
 -- KEYS 1  nodes
 -- ARGV 1  maximum remaining time in ms  2… incarnations

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
--- Renews a node's lease or, if that is not possible, gives it a new one under another incarnation. Returns live and dead nodes.
--- An expired lease is never renewed, because another node may be removing what was written under it.
+-- Renews a node's lease. If that is not possible, grants the node a new lease under another incarnation. Returns live
+-- and dead nodes. An expired lease is never renewed, because another node may be removing the entries written under it.
 --
 -- KEYS 1  nodes
--- ARGV 1  the incarnation with a lease; may be empty  2  the incarnation that receives a new lease otherwise; empty: read only
---      3  the server's replication id when the first received its lease  4  duration of a lease in ms
+-- ARGV 1  the incarnation with a lease; may be empty  2  the incarnation that receives a new lease otherwise;
+--      empty: read only  3  the server's replication id when the incarnation of ARGV 1 received its lease
+--      4  duration of a lease in ms
 -- Returns {replication id, lease holder, {live…}, {dead…}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = string.format('%.0f', now + ARGV[4])
 local mark = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
--- A master whose clock was ahead has left leases that would outlive their nodes.
+-- A master whose clock was ahead may have written leases that would outlive their nodes.
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. deadline, '+inf')) do
   redis.call('ZADD', KEYS[1], deadline, node)
 end

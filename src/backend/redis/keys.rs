@@ -1,14 +1,14 @@
 //! Names of the keys and channels of an installation.
 //!
 //! **Invariant:** every key and every channel starts with `pt:<installation id>:`. Pub/sub ignores database indexes, so
-//! the prefix is the only thing that separates two installations on one server. The one exception is [`INSTALLATION`],
-//! which stores the id of the installation that owns this Redis. The keys of earlier releases (`pt:` without an id) are
-//! named in [`legacy`](super::legacy).
+//! only this prefix separates two installations on one server. The one exception is [`INSTALLATION`], which stores the
+//! id of the installation that owns this Redis. `broker::earlier` names the keys of earlier releases (`pt:` without an
+//! id).
 
 use crate::backend::broker::Partition;
 use crate::domain::{HostUuid, InstallationId, RoomName};
 
-/// Stores the id of the installation that owns this Redis.
+/// Key that stores the id of the installation that owns this Redis.
 pub(crate) const INSTALLATION: &str = "pt:installation";
 
 /// Key names of one installation.
@@ -35,7 +35,8 @@ impl Keys {
         format!("pt:{}:{kind}", self.id)
     }
 
-    /// Returns a key or channel of a partition. The hash tag keeps all of them in one slot of a Redis Cluster.
+    /// Returns a key or channel of a partition. The hash tag keeps all keys of a partition in one slot of a Redis
+    /// Cluster.
     pub(crate) fn partition(&self, partition: Partition, kind: &str) -> String {
         format!("pt:{}:{{{}}}:{kind}", self.id, partition.0)
     }
@@ -44,17 +45,17 @@ impl Keys {
         format!("pt:{}:{{{}}}:{kind}:{room}", self.id, partition.0)
     }
 
-    /// Sorted set of the nodes' leases, by deadline.
+    /// Key of the sorted set of node leases, by deadline.
     pub(crate) fn nodes(&self) -> &str {
         &self.nodes
     }
 
-    /// Stream of account changes, and the channel that announces a new entry.
+    /// Key of the stream of account changes. The channel of the same name announces each new entry.
     pub(crate) fn control(&self) -> &str {
         &self.control
     }
 
-    /// Channel of host presence.
+    /// Channel for changes of host presence.
     pub(crate) fn status(&self) -> &str {
         &self.status
     }
@@ -63,13 +64,13 @@ impl Keys {
         format!("pt:{}:{{{host}}}:presence", self.id)
     }
 
-    /// Set of the hosts with status sockets on a node, per incarnation.
+    /// Key of the set of hosts that have status sockets on a node, per incarnation of the node.
     pub(crate) fn hosts_of(&self, incarnation: &str) -> String {
         format!("pt:{}:node:{incarnation}:hosts", self.id)
     }
 
-    /// Pattern that matches every [`hosts_of`](Self::hosts_of). [`incarnation_in`](Self::incarnation_in) parses a
-    /// match.
+    /// Returns the pattern that matches every [`hosts_of`](Self::hosts_of). [`incarnation_in`](Self::incarnation_in)
+    /// parses a matching key.
     pub(crate) fn hosts_pattern(&self) -> String {
         format!("pt:{}:node:*:hosts", self.id)
     }

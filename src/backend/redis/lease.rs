@@ -1,4 +1,4 @@
-//! Lease of a cluster: a key with the id of its holder and an expiry.
+//! Leader lease of a cluster: a key that stores the id of the holder and expires.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct LeaseScripts {
 }
 
 impl RedisLease {
-    /// Creates the driver. The holder is the node of these clients.
+    /// Creates the driver. The node of these clients becomes the holder.
     pub fn new(redis: Redis) -> Self {
         let scripts = LeaseScripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }

@@ -1,4 +1,5 @@
--- Counts the unexpired leases. A deadline further ahead than the duration of a lease was set by a clock that was ahead.
+-- Counts the unexpired leases. A deadline further ahead than the duration of a lease was written by a clock that was
+-- ahead.
 --
 -- KEYS 1  sorted set of lease deadlines in ms
 -- ARGV 1  duration of a lease in ms

@@ -1,12 +1,13 @@
-//! This node's lease in `pt:nodes`, as observed by the node, and the list of all nodes as of the last renewal.
+//! State of this node's lease in `pt:nodes` as observed by the node, and the list of all nodes as of the last renewal.
 //!
 //! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
-//! be removing what was written under its name. The node then continues as its next incarnation. It also does so after
-//! every event in which a server may have lost writes: a new connection, another master, another epoch.
+//! be removing the entries written under its incarnation. The node then continues as its next incarnation. The node
+//! also begins a new incarnation after every event in which a server may have lost writes: a new connection, another
+//! master, or another epoch.
 //!
 //! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
-//! a full lease duration. When Redis stalls, or a new master's clock differs, all leases expire at once although no
-//! node has died.
+//! a full lease duration. The reason is that all leases expire at once, although no node has died, if Redis stalls or
+//! the clock of a new master differs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::domain::NodeId;
 /// Duration of a lease.
 pub(super) const TTL: Duration = Duration::from_secs(15);
 
-/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A fault that delays the
-/// renewals of all nodes by at most this time cannot expire a lease, which lasts three times as long.
+/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A lease lasts three
+/// times this interval, so a fault that delays the renewals of all nodes by at most this interval expires no lease.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum age of a cached list of nodes.
@@ -32,12 +33,12 @@ pub(super) struct Nodes {
     pub(super) dead: Arc<[String]>,
 }
 
-/// A renewal in flight.
+/// Renewal request in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Renewal {
-    /// Incarnation to renew; empty if there is none.
+    /// Incarnation whose lease is renewed; empty if there is none.
     pub(super) current: String,
-    /// Incarnation that receives a new lease otherwise.
+    /// Incarnation that receives a new lease if `current` cannot be renewed.
     pub(super) next: String,
     /// Epoch of the server in which `current` received its lease.
     pub(super) epoch: String,
@@ -46,17 +47,17 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    /// A request that only reads the list.
+    /// Returns a request that only reads the list.
     pub(super) fn none() -> Self {
         Self { current: String::new(), next: String::new(), epoch: String::new(), at: Instant::now() }
     }
 }
 
-/// The state of this node's lease.
+/// State of this node's lease.
 #[derive(Debug)]
 pub(super) struct NodeLease {
     node: NodeId,
-    /// Number of renewals so far. Numbers each new incarnation.
+    /// Number of renewals so far. New incarnations are numbered by it.
     renewals: u64,
     /// Incarnation whose lease was renewed last.
     current: Option<String>,
@@ -87,7 +88,7 @@ impl NodeLease {
         self.is_lost = true;
     }
 
-    /// Returns the renewal to request at `at`.
+    /// Returns the renewal to send at time `at`.
     pub(super) fn begin_renewal(&mut self, at: Instant) -> Renewal {
         self.renewals += 1;
         let lost = std::mem::take(&mut self.is_lost);
@@ -95,12 +96,12 @@ impl NodeLease {
         Renewal { current, next: format!("{}.{}", self.node, self.renewals), epoch: self.epoch.clone(), at }
     }
 
-    /// Records a failed renewal, which may have taken effect.
+    /// Records a failed renewal. The renewal may have taken effect.
     pub(super) fn failed(&mut self, renewal: &Renewal) {
         self.is_lost |= renewal.current.is_empty();
     }
 
-    /// Records an answered renewal.
+    /// Records a renewal that was answered.
     pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, epoch: String) {
         let continues =
             holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= MAX_INTERVAL);
@@ -110,8 +111,9 @@ impl NodeLease {
         (self.current, self.epoch, self.renewed_at) = (Some(holder), epoch, Some(renewal.at));
     }
 
-    /// Stores the list from the answer to a request sent at `at`, by a server in the epoch `epoch`. If the epoch is new,
-    /// or the list lacks this node's lease, the lease is marked as lost, and the list does not show which nodes died.
+    /// Stores the list from the answer to a request that was sent at time `at`, to a server in the epoch `epoch`. If
+    /// the epoch is new, or if this node's lease is missing in the list, the lease is marked as lost and no node in the
+    /// list counts as dead.
     pub(super) fn set_list(&mut self, nodes: Nodes, epoch: &str, at: Instant) {
         if self.renewed_at.is_some_and(|renewed| at < renewed) {
             return;
@@ -120,7 +122,7 @@ impl NodeLease {
         self.list = Some((at, nodes));
     }
 
-    /// Returns the list, if it is recent enough.
+    /// Returns the list, if it is not older than [`LIST_TTL`].
     pub(super) fn list(&self, now: Instant) -> Option<Nodes> {
         self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
     }
@@ -135,7 +137,7 @@ impl NodeLease {
         self.current.as_deref()
     }
 
-    /// Whether this node may treat other nodes as dead.
+    /// Returns whether this node may treat other nodes as dead.
     pub(super) fn is_uninterrupted(&self, now: Instant) -> bool {
         !self.is_lost
             && self.renewed_at.is_some_and(|at| now - at <= MAX_INTERVAL)
@@ -155,29 +157,29 @@ mod tests {
 
     const BEAT: Duration = Duration::from_secs(2);
 
-    struct Stage {
+    struct Setup {
         lease: NodeLease,
         now: Instant,
     }
 
-    impl Stage {
+    impl Setup {
         fn new() -> Self {
             Self { lease: NodeLease::of(NodeId::from_random([1; 16])), now: Instant::now() }
         }
 
         /// Renews the lease. The current incarnation is kept unless its lease has expired.
-        fn beat(&mut self, has_run_out: bool) {
+        fn renew(&mut self, has_expired: bool) {
             let renewal = self.lease.begin_renewal(self.now);
-            let keeps = !renewal.current.is_empty() && !has_run_out;
+            let keeps = !renewal.current.is_empty() && !has_expired;
             let holder = if keeps { renewal.current.clone() } else { renewal.next.clone() };
             self.lease.renewed(&renewal, holder, "epoch".into());
         }
 
-        fn beat_for(&mut self, span: Duration) {
+        fn renew_for(&mut self, span: Duration) {
             let until = self.now + span;
             while self.now < until {
                 self.now += BEAT;
-                self.beat(false);
+                self.renew(false);
             }
         }
 
@@ -192,30 +194,30 @@ mod tests {
 
     #[test]
     fn a_lease_is_uninterrupted_after_renewals_for_its_duration() {
-        let mut stage = Stage::new();
-        stage.beat(false);
-        let first = stage.incarnation();
-        stage.beat_for(TTL - BEAT);
-        assert!(!stage.is_uninterrupted());
-        stage.beat_for(BEAT);
-        assert!(stage.is_uninterrupted());
-        assert_eq!(stage.incarnation(), first);
+        let mut setup = Setup::new();
+        setup.renew(false);
+        let first = setup.incarnation();
+        setup.renew_for(TTL - BEAT);
+        assert!(!setup.is_uninterrupted());
+        setup.renew_for(BEAT);
+        assert!(setup.is_uninterrupted());
+        assert_eq!(setup.incarnation(), first);
     }
 
     #[test]
     fn after_an_expired_or_lost_lease_the_node_is_another_incarnation() {
-        let mut stage = Stage::new();
+        let mut setup = Setup::new();
         let mut names = Vec::new();
         for fault in ["none", "ran out", "lost"] {
             if fault == "lost" {
-                stage.lease.mark_lost();
-                assert!(!stage.is_uninterrupted());
+                setup.lease.mark_lost();
+                assert!(!setup.is_uninterrupted());
             }
-            stage.beat(fault == "ran out");
-            names.push(stage.incarnation());
-            assert!(!stage.is_uninterrupted(), "{fault}");
-            stage.beat_for(TTL + BEAT);
-            assert!(stage.is_uninterrupted(), "{fault}");
+            setup.renew(fault == "ran out");
+            names.push(setup.incarnation());
+            assert!(!setup.is_uninterrupted(), "{fault}");
+            setup.renew_for(TTL + BEAT);
+            assert!(setup.is_uninterrupted(), "{fault}");
         }
         names.dedup();
         assert_eq!(names.len(), 3, "{names:?}");
@@ -223,58 +225,58 @@ mod tests {
 
     #[test]
     fn a_stalled_redis_interrupts_the_lease_although_it_is_renewed() {
-        let mut stage = Stage::new();
-        stage.beat_for(TTL + BEAT);
-        assert!(stage.is_uninterrupted());
-        // After 14 s, a lease that was renewed one second earlier has expired.
-        stage.now += Duration::from_secs(14);
-        assert!(!stage.is_uninterrupted(), "nothing is known of this time");
-        stage.beat(false);
-        assert!(!stage.is_uninterrupted());
-        stage.beat_for(TTL);
-        assert!(stage.is_uninterrupted());
+        let mut setup = Setup::new();
+        setup.renew_for(TTL + BEAT);
+        assert!(setup.is_uninterrupted());
+        // After 14 s, a lease that was renewed one second before the stall has expired.
+        setup.now += Duration::from_secs(14);
+        assert!(!setup.is_uninterrupted(), "nothing is known of this time");
+        setup.renew(false);
+        assert!(!setup.is_uninterrupted());
+        setup.renew_for(TTL);
+        assert!(setup.is_uninterrupted());
     }
 
     #[test]
     fn a_list_without_this_node_declares_no_node_dead() {
-        let mut stage = Stage::new();
+        let mut setup = Setup::new();
         for epoch in ["epoch", "another"] {
-            stage.beat_for(TTL + BEAT);
-            let own = stage.incarnation();
+            setup.renew_for(TTL + BEAT);
+            let own = setup.incarnation();
             let alive = if epoch == "epoch" { vec![] } else { vec![own] };
             let nodes = Nodes { alive: alive.into(), dead: vec!["other.1".to_owned()].into() };
-            assert!(stage.is_uninterrupted());
-            stage.lease.set_list(nodes, epoch, stage.now);
-            assert!(!stage.is_uninterrupted(), "{epoch}");
+            assert!(setup.is_uninterrupted());
+            setup.lease.set_list(nodes, epoch, setup.now);
+            assert!(!setup.is_uninterrupted(), "{epoch}");
         }
     }
 
     #[test]
     fn nothing_is_written_under_a_lease_that_may_have_ended() {
-        let mut stage = Stage::new();
-        assert_eq!(stage.lease.incarnation(stage.now), None);
-        stage.beat(false);
-        stage.now += TTL;
-        assert_eq!(stage.lease.incarnation(stage.now), None);
+        let mut setup = Setup::new();
+        assert_eq!(setup.lease.incarnation(setup.now), None);
+        setup.renew(false);
+        setup.now += TTL;
+        assert_eq!(setup.lease.incarnation(setup.now), None);
     }
 
     #[test]
     fn a_lease_that_may_have_been_granted_is_not_used() {
-        let mut stage = Stage::new();
-        let unanswered = stage.lease.begin_renewal(stage.now);
-        stage.lease.failed(&unanswered);
-        stage.beat(false);
-        assert_ne!(stage.incarnation(), unanswered.next);
-        // A failed renewal keeps the incarnation.
-        let (before, unanswered) = (stage.incarnation(), stage.lease.begin_renewal(stage.now));
-        stage.lease.failed(&unanswered);
-        stage.beat(false);
-        assert_eq!(stage.incarnation(), before);
-        // A loss during a renewal is not discarded by its answer.
-        let renewal = stage.lease.begin_renewal(stage.now);
-        stage.lease.mark_lost();
-        stage.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());
-        stage.beat(false);
-        assert_ne!(stage.incarnation(), before);
+        let mut setup = Setup::new();
+        let unanswered = setup.lease.begin_renewal(setup.now);
+        setup.lease.failed(&unanswered);
+        setup.renew(false);
+        assert_ne!(setup.incarnation(), unanswered.next);
+        // A failed renewal does not change the incarnation.
+        let (before, unanswered) = (setup.incarnation(), setup.lease.begin_renewal(setup.now));
+        setup.lease.failed(&unanswered);
+        setup.renew(false);
+        assert_eq!(setup.incarnation(), before);
+        // If the lease is marked as lost during a renewal, the answer of the renewal does not reset the mark.
+        let renewal = setup.lease.begin_renewal(setup.now);
+        setup.lease.mark_lost();
+        setup.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());
+        setup.renew(false);
+        assert_ne!(setup.incarnation(), before);
     }
 }

@@ -1,4 +1,4 @@
-//! Membership: renews this node's lease, and lists the live and the dead nodes.
+//! Implements membership on Redis: renews this node's lease, and lists the live and the dead nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{Disturbances, Redis, Script};
 use crate::backend::Unavailable;
 use crate::backend::membership::Membership;
 
-/// NodeScripts of this module.
+/// Lua scripts for the leases of nodes.
 #[derive(Debug)]
 pub(super) struct NodeScripts {
     heartbeat: Script,
@@ -39,10 +39,10 @@ struct HeartbeatAnswer {
 }
 
 impl Redis {
-    /// Renews this node's lease, or acquires a new one. Returns the live nodes.
+    /// Renews the lease of this node, or acquires a new one. Returns the live nodes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
         let renewal = self.lease(|lease| lease.begin_renewal(Instant::now()));
         let answer = self.query(&renewal).await;
@@ -59,7 +59,7 @@ impl Redis {
     /// Returns the live nodes. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let alive = self.live_incarnations(fresh).await?;
         Ok(ids(&alive))
@@ -68,7 +68,7 @@ impl Redis {
     /// Returns the live incarnations. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_incarnations(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let known = self.lease(|lease| lease.list(Instant::now()));
         if let Some(nodes) = known.filter(|_| !fresh) {
@@ -80,40 +80,41 @@ impl Redis {
         Ok(nodes.alive)
     }
 
-    /// Returns the incarnations that were dead when this node's lease was last renewed. Empty if this node's own lease
-    /// has been interrupted, because it cannot judge others then.
+    /// Returns the incarnations that were dead when this node's lease was last renewed. Returns none if this node's own
+    /// lease has been interrupted, because the node must not treat other nodes as dead then.
     pub fn dead_incarnations(&self) -> Arc<[String]> {
         let now = Instant::now();
         let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_uninterrupted(now)));
         dead.map(|nodes| nodes.dead).unwrap_or_default()
     }
 
-    /// Whether this node may treat other nodes as dead.
+    /// Returns whether this node may treat other nodes as dead.
     pub fn can_judge(&self) -> bool {
         self.lease(|lease| lease.is_uninterrupted(Instant::now()))
     }
 
-    /// Returns the incarnation under which this node may write entries that other nodes remove after its death.
+    /// Returns the incarnation under which this node may write entries. Other nodes remove these entries after the
+    /// node's death.
     ///
     /// # Errors
-    /// [`Unavailable`]: its lease has expired, or may have.
+    /// [`Unavailable`] if the node's lease has expired or may have expired.
     pub fn incarnation(&self) -> Result<String, Unavailable> {
         let held = self.lease(|lease| lease.incarnation(Instant::now()).map(str::to_owned));
         held.ok_or_else(|| Unavailable("this node has no lease".into()))
     }
 
-    /// Removes an incarnation without remaining entries from the list, if its lease has expired.
+    /// Removes an incarnation from the list of nodes, if its lease has expired. The incarnation must have no entries left.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn forget_incarnation(&self, incarnation: &str) -> Result<(), Unavailable> {
         self.end_lease(TTL, incarnation).await
     }
 
-    /// Shortens this node's lease to at most `within`. It must not be renewed afterwards.
+    /// Shortens the lease of this node to at most `within`. The lease must not be renewed afterwards.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
         match self.lease(|lease| lease.last().map(str::to_owned)) {
             Some(incarnation) => self.end_lease(within, &incarnation).await,
@@ -149,13 +150,13 @@ impl Redis {
         }
     }
 
-    /// Simulates that the lease has been renewed long enough to judge other nodes.
+    /// Simulates a lease that has been renewed for a full lease duration, so that the node may treat others as dead.
     #[cfg(test)]
     pub(crate) fn ripen(&self) {
         self.lease(NodeLease::ripen);
     }
 
-    /// Simulates a server that was lost and is reachable again.
+    /// Simulates a server that was unavailable and is reachable again.
     #[cfg(test)]
     pub(crate) fn lose_lease(&self) {
         self.lease(NodeLease::mark_lost);
@@ -181,7 +182,7 @@ impl Membership for Redis {
     }
 }
 
-/// Returns the node ids of incarnations, sorted. Rooms refer to nodes by id.
+/// Returns the node ids of incarnations, sorted. Room entries contain node ids instead of incarnations.
 fn ids(incarnations: &[String]) -> Arc<[String]> {
     let mut ids: Vec<String> = incarnations.iter().map(|name| id_of(name).to_owned()).collect();
     ids.sort();

@@ -1,7 +1,7 @@
 //! Ownership: which installation this Redis belongs to, and whether this node may use it.
 //!
-//! **Invariant:** [`Redis::keys`] fails unless the last verification found this installation's id, so no driver reads
-//! or writes a Redis that is unclaimed or belongs to another installation.
+//! **Invariant:** [`Redis::keys`] fails unless the last verification found the id of this installation. Therefore no
+//! driver reads or writes a Redis that is unclaimed or belongs to another installation.
 
 use std::sync::OnceLock;
 
@@ -15,11 +15,11 @@ use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
 use crate::domain::InstallationId;
 
-/// Stores the number of partitions for releases from before installation ids. Written to prevent their nodes from
-/// starting.
+/// Key that stores the number of partitions for releases without installation ids. This release writes it so that nodes
+/// of those releases do not start.
 pub(crate) const EARLIER_PARTITIONS: &str = "pt:partitions";
 
-/// Leases of the nodes of those releases.
+/// Key of the node leases of those releases.
 const EARLIER_NODES: &str = "pt:nodes";
 
 /// Result of a verification.
@@ -29,11 +29,11 @@ pub enum Owner {
     Ours,
     /// Another installation, with this id.
     Other(String),
-    /// This installation owns the Redis, which has the layout of this other number of partitions.
+    /// This installation owns the Redis, but the Redis has the layout of this other number of partitions.
     Partitions(u16),
 }
 
-/// Why drivers must not use this Redis. `None` in [`OwnershipState`] means that they may.
+/// Reason why drivers must not use this Redis. `None` in [`OwnershipState`] means that they may use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Suspended {
     Unclaimed,
@@ -41,7 +41,7 @@ enum Suspended {
     OtherDatabase,
 }
 
-/// Ownership of the connected Redis, as known to this node.
+/// Ownership of the connected Redis, as last verified by this node.
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
     keys: OnceLock<Keys>,
@@ -51,7 +51,7 @@ pub(super) struct Ownership {
 #[derive(Debug)]
 struct OwnershipState {
     suspended: Option<Suspended>,
-    /// Error of the last trial write, if the server refused it.
+    /// Error of the last trial write, if the server rejected the write.
     refuses_writes: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Default for OwnershipState {
     }
 }
 
-/// OwnershipScripts of this module.
+/// Lua scripts of ownership.
 #[derive(Debug)]
 pub(super) struct OwnershipScripts {
     open: Script,
@@ -74,7 +74,7 @@ impl Default for OwnershipScripts {
 }
 
 impl Redis {
-    /// Sets the installation whose names this node uses. Later calls have no effect.
+    /// Sets the installation whose key names this node uses. Later calls have no effect.
     pub fn install(&self, id: InstallationId) {
         // A node serves one installation for the lifetime of the process.
         let _already_set = self.shared.ownership.keys.set(Keys::of(id));
@@ -97,27 +97,27 @@ impl Redis {
         }
     }
 
-    /// Returns the key names of this installation, even while another one owns the Redis.
+    /// Returns the key names of this installation, even while another installation owns the Redis.
     pub(crate) fn installed(&self) -> Result<&Keys, Unavailable> {
         let keys = self.shared.ownership.keys.get();
         keys.ok_or_else(|| Unavailable("the installation id is not read from SQL yet".into()))
     }
 
-    /// Returns why this node must not use the connected Redis; `None` if it may.
+    /// Returns why this node must not use the connected Redis; `None` if the node may use it.
     pub fn suspension(&self) -> Option<String> {
         self.keys().err().map(|Unavailable(why)| why)
     }
 
-    /// Returns why the server refused the last [`try_writing`](Self::try_writing).
+    /// Returns why the server rejected the last [`try_writing`](Self::try_writing); `None` if it accepted the write.
     pub fn refuses_writes(&self) -> Option<String> {
         self.shared.ownership.state.lock().refuses_writes.clone()
     }
 
     /// Compares the owner of this Redis with this node's installation. Claims a Redis without an owner. Begins a new
-    /// epoch in each partition that the server does not know.
+    /// epoch in each partition for which the server has none.
     ///
     /// # Errors
-    /// [`Unavailable`]: the suspension is unchanged.
+    /// [`Unavailable`] if Redis does not answer in time. The suspension is then unchanged.
     pub async fn verify(&self) -> Result<Owner, Unavailable> {
         let keys = self.installed()?;
         let found = match self.owner().await? {
@@ -149,7 +149,7 @@ impl Redis {
     /// Returns the number of live leases of this installation's nodes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_leases(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(self.installed()?.nodes()).await
     }
@@ -157,15 +157,16 @@ impl Redis {
     /// Returns the id of the installation that owns this Redis, if any.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn owner(&self) -> Result<Option<String>, Unavailable> {
         call(|| self.client().get(INSTALLATION)).await
     }
 
-    /// Starts to use a Redis that this installation owns, without claiming one. For commands that run beside the nodes.
+    /// Starts to use a Redis that this installation owns. Does not claim a Redis without an owner. For commands that
+    /// run while nodes may be running.
     ///
     /// # Errors
-    /// [`Unavailable`], also if this installation is not the owner.
+    /// [`Unavailable`] if Redis does not answer in time, or if this installation is not the owner.
     pub async fn attach(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         match self.owner().await? {
@@ -181,17 +182,18 @@ impl Redis {
     /// Makes this installation the owner, in place of any other.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn adopt(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
     }
 
-    /// Ends the use of this Redis by a cluster: sets an owner that no running node accepts, and stops every partition
-    /// from accepting messages. The next start of the cluster claims the Redis again, in a new epoch.
+    /// Ends the use of this Redis by a cluster. Writes an owner that no running node accepts, and ends the epoch of
+    /// every partition, so that no partition accepts messages. The next start of the cluster claims the Redis again, in
+    /// a new epoch.
     ///
     /// # Errors
-    /// [`Unavailable`]: the call must be repeated.
+    /// [`Unavailable`] if Redis does not answer in time. The call must be repeated.
     pub async fn retire(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let retired = retired(keys.id());
@@ -204,19 +206,19 @@ impl Redis {
         call(|| self.client().del::<(), _>(&count)).await
     }
 
-    /// Whether this installation has [retired](Self::retire) this Redis.
+    /// Returns whether this installation has [retired](Self::retire) this Redis.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_retired(&self) -> Result<bool, Unavailable> {
         let id = self.installed()?.id();
         Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
     }
 
-    /// Returns the number of running nodes of releases from before installation ids.
+    /// Returns the number of running nodes of releases without installation ids.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn earlier_nodes(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(EARLIER_NODES).await
     }
@@ -224,7 +226,7 @@ impl Redis {
     /// Returns the number of live leases of an installation's nodes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_leases_of(&self, id: InstallationId) -> Result<u64, Unavailable> {
         self.live_leases_in(Keys::of(id).nodes()).await
     }
@@ -236,13 +238,13 @@ impl Redis {
         live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
     }
 
-    /// Suspends the use of this Redis while this node's database is not the one that the leader writes.
+    /// Suspends the use of this Redis if `differs` is true: this node's database is not the one that the leader writes.
     pub fn suspend_for_database(&self, differs: bool) {
         let is_suspended = self.shared.ownership.state.lock().suspended == Some(Suspended::OtherDatabase);
         match (differs, is_suspended) {
             (true, false) => self.suspend(Suspended::OtherDatabase),
             (false, true) => {
-                tracing::info!("this node's database has caught up with the leader's, resuming");
+                tracing::info!("database matches the leader's database, resuming");
                 self.shared.ownership.state.lock().suspended = None;
                 self.shared.metrics.suspended.set(0);
             }
@@ -250,11 +252,11 @@ impl Redis {
         }
     }
 
-    /// Writes a short-lived key to every partition, and records why the server refused: out of memory, read-only, no
-    /// permission.
+    /// Writes a short-lived key to every partition, and records why the server rejected a write, for example because it
+    /// is out of memory, is read-only or requires a permission.
     ///
     /// # Errors
-    /// [`Unavailable`], also for a refusal.
+    /// [`Unavailable`] if Redis does not answer in time, or if it rejects a write.
     pub async fn try_writing(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let writes = (0..self.partitions()).map(|at| {
@@ -265,7 +267,7 @@ impl Redis {
         let why = outcome.as_ref().err().map(|Unavailable(why)| why.clone());
         let before = std::mem::replace(&mut self.shared.ownership.state.lock().refuses_writes, why.clone());
         match (before, why) {
-            (None, Some(error)) => tracing::error!(error, "redis refuses writes"),
+            (None, Some(error)) => tracing::error!(error, "redis rejects writes"),
             (Some(_), None) => tracing::info!("redis accepts writes again"),
             _ => {}
         }
@@ -278,12 +280,11 @@ impl Redis {
             match &why {
                 Suspended::Other(found) => tracing::error!(
                     found,
-                    "redis belongs to another installation, suspended: give --redis-url of this installation's redis, or \
-                     run `pintalk installation adopt`"
+                    "redis belongs to another installation, suspended: set --redis-url to the redis of this \
+                     installation, or run `pintalk installation adopt`"
                 ),
                 Suspended::OtherDatabase => tracing::error!(
-                    "this node's database is not the one that the cluster's leader writes, suspended: compare --database-url \
-                     with the other nodes'"
+                    "database differs from the leader's, suspended: compare --database-url on all nodes"
                 ),
                 Suspended::Unclaimed => {}
             }
@@ -296,11 +297,11 @@ impl Redis {
         let id = keys.id();
         let _set: Option<String> =
             call(|| self.client().set(INSTALLATION, id.as_str(), None, Some(SetOptions::NX), false)).await?;
-        // Another installation may have claimed it first.
+        // Another installation may have claimed the Redis first.
         self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
     }
 
-    /// Whether the server has lost what [`open_partitions`](Self::open_partitions) wrote.
+    /// Returns whether the keys that [`open_partitions`](Self::open_partitions) wrote are missing.
     async fn is_empty(&self, keys: &Keys) -> Result<bool, Unavailable> {
         let key = keys.shared("partitions");
         let count: Option<u16> = call(|| self.client().get(&key)).await?;
@@ -315,7 +316,7 @@ impl Redis {
     }
 
     async fn open_partitions(&self, keys: &Keys) -> Result<(), Unavailable> {
-        // Nodes of releases from before installation ids read this at start, and refuse any number but 16.
+        // Nodes of releases without installation ids read this key at start, and reject any number except 16.
         call(|| self.client().set::<(), _, _>(EARLIER_PARTITIONS, 0, None, None, false)).await?;
         for partition in (0..self.partitions()).map(Partition) {
             let key = keys.partition(partition, "life");
@@ -326,7 +327,7 @@ impl Redis {
     }
 }
 
-/// Returns the owner stored while a single node serves the database of an installation.
+/// Returns the owner id that is stored while a single-node server uses the database of an installation.
 fn retired(id: InstallationId) -> String {
     format!("{id}:single")
 }

@@ -1,14 +1,15 @@
-//! Presence of a cluster: per host a hash of the nodes that have status sockets of that host, and one channel for
-//! changes and guests' notices: `S<host> <0|1> <version>` and `G<host> <frame>`.
+//! Presence of a cluster. Each host has a hash of the nodes that have status sockets of that host. One channel carries
+//! changes and guests' notices, in the form `S<host> <0|1> <version>` and
+//! `G<host> <frame>`.
 //!
-//! Each node also has a set of its hosts, so that another node can find them when it is dead ([`claim`]). The set is
-//! written before the hash, so every host in a hash is in a set. Both are written under the node's incarnation. After
-//! its lease has ended, an incarnation is never written again: removing the entries of a dead one cannot affect what
-//! the node writes when it is back.
+//! Each node also has a set of its hosts, with which another node finds these hosts after the node's death ([`claim`]).
+//! The set is written before the hash, so every host in a hash is in a set. Both are written under the node's
+//! incarnation. After its lease has ended, an incarnation is never written again. Therefore removing the entries of a
+//! dead incarnation does not affect the entries that the node writes under its next incarnation.
 //!
-//! **Invariant:** a host is online as long as the hash contains a node, and only changes of the hash are published. A
-//! reader never derives a status from the liveness of nodes: it removes dead nodes from the hash, and that change is
-//! published to all.
+//! **Invariant:** a host is online as long as its hash contains a node, and only changes of the hash are published. A
+//! reader never derives a status from the liveness of nodes. It removes dead nodes from the hash, and that change is
+//! published to all nodes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ mod orphans;
 /// Number of hosts written concurrently.
 const AT_ONCE: usize = 64;
 
-/// Number of hosts added to a set per command.
+/// Number of hosts that one command adds to a set.
 const PART: usize = 500;
 
 /// Driver of [`Presence`] over Redis.
@@ -41,7 +42,7 @@ const PART: usize = 500;
 pub struct RedisPresence {
     redis: Redis,
     script: Arc<Script>,
-    /// Acquires a lease: the claim to a dead node.
+    /// Acquires a lease. Used for the claim on a dead node's entries.
     hold: Arc<Script>,
     /// Serialises writes per host.
     locks: KeyedMutex,
@@ -49,13 +50,13 @@ pub struct RedisPresence {
     metrics: Arc<PresenceMetrics>,
 }
 
-/// The presence that this node has reported.
+/// Presence reported by this node.
 #[derive(Debug, Default)]
 struct Own {
     hosts: HashSet<HostUuid>,
-    /// Incarnation under which all hosts have been written.
+    /// Incarnation under which all hosts of this node have been written.
     whole: Option<String>,
-    /// Incarnations under which anything was written.
+    /// Incarnations under which at least one entry was written.
     written: Vec<String>,
 }
 
@@ -97,7 +98,7 @@ impl RedisPresence {
         Ok(Status { online, version })
     }
 
-    /// Writes this node's hosts under a new incarnation, and removes the entries of earlier ones.
+    /// Writes this node's hosts under a new incarnation, and then removes the entries of earlier incarnations.
     async fn write_again(&self) -> Result<(), Unavailable> {
         let incarnation = self.redis.incarnation()?;
         let hosts = self.own.lock().unwritten(&incarnation);
@@ -116,7 +117,7 @@ impl RedisPresence {
 
     async fn enter_again(&self, host: HostUuid, incarnation: &str) -> Result<(), Unavailable> {
         let _lock = self.locks.lock(host.as_bytes()).await;
-        // The host may have left meanwhile.
+        // The host may have left in the meantime.
         if self.own.lock().hosts.contains(&host) {
             self.write(host, incarnation, Report::Has).await?;
         }
@@ -143,7 +144,7 @@ impl Own {
         }
     }
 
-    /// Returns the hosts that must be written under an incarnation: all of them, or none if that is done.
+    /// Returns the hosts that must be written under an incarnation: all hosts, or none if all have been written.
     fn unwritten(&mut self, incarnation: &str) -> Vec<HostUuid> {
         if self.whole.as_deref() == Some(incarnation) {
             return Vec::new();
@@ -152,8 +153,8 @@ impl Own {
         self.hosts.iter().copied().collect()
     }
 
-    /// Records that all hosts are written under an incarnation. Returns earlier incarnations that may have entries
-    /// left.
+    /// Records that all hosts are written under an incarnation. Returns earlier incarnations that may still have
+    /// entries.
     fn all_written(&mut self, incarnation: String) -> Vec<String> {
         let earlier = self.written.iter().filter(|written| **written != incarnation).cloned().collect();
         self.whole = Some(incarnation);
@@ -169,11 +170,12 @@ impl Presence for RedisPresence {
 
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
         let _lock = self.locks.lock(host.as_bytes()).await;
-        // Inserted before the incarnation is read: a new incarnation writes all hosts in this set.
+        // The host is inserted before the incarnation is read, because a new incarnation writes all hosts in this set.
         self.own.lock().hosts.insert(host);
         let incarnation = self.redis.incarnation()?;
         self.own.lock().writes_under(&incarnation);
-        // The set is written first, so that the node that cleans up after this one finds the host.
+        // The set is written first, so that the node that removes the entries of this node after its death finds the
+        // host.
         self.add(&incarnation, &[host]).await?;
         self.write(host, &incarnation, Report::Has).await.map(|_| ())
     }

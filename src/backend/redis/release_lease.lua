@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Releases a lease, if the caller holds it.
+-- Releases a lease, if the caller holds the lease.
 --
 -- KEYS 1  the lease
 -- ARGV 1  holder

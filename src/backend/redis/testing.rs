@@ -1,4 +1,4 @@
-//! Redis for tests: every supported deployment, and clients with direct access to keys and servers.
+//! Redis servers for tests, in every supported deployment, and clients with direct access to keys and servers.
 
 use std::ops::{Deref, DerefMut};
 
@@ -15,7 +15,7 @@ use crate::domain::Rng;
 
 pub(crate) use pintalk_kit::redis::Kind;
 
-/// Servers of one test, and access to them as a node.
+/// Redis servers of one test, and methods that create the clients of a node.
 #[derive(Debug)]
 pub(crate) struct Servers(pintalk_kit::redis::Servers);
 
@@ -37,7 +37,7 @@ impl DerefMut for Servers {
 pub(crate) const INSTALLED: &str = "test-installation-0001";
 pub(crate) const PT: &str = "pt:test-installation-0001:";
 
-/// Generates a test of each function for each kind of Redis. `$on` runs one on a kind.
+/// Generates a test of each function for each Redis deployment. `$on` runs one function on one deployment.
 macro_rules! on_every_redis {
     ($on:path: $($name:ident),* $(,)?) => {
         $crate::backend::redis::testing::on_redis!(redis7, Redis7, $on: $($name),*);
@@ -67,8 +67,8 @@ impl Servers {
         tokio::task::spawn_blocking(start).await.expect("the servers are started")
     }
 
-    /// Returns the client configuration. The CA is part of it, because environment variables would be shared by all
-    /// tests.
+    /// Returns the client configuration. The configuration contains the CA, because environment variables would be
+    /// shared by all tests.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::from_url(&self.url()).expect("a URL");
         if self.kind() == Kind::Tls {
@@ -87,7 +87,7 @@ impl Servers {
         redis
     }
 
-    /// Returns the clients of a new node without a lease.
+    /// Returns the clients of a new node that is connected and has no lease.
     pub(crate) async fn unknown_node(&self) -> Redis {
         let redis = self.uninstalled_node().await;
         redis.install(INSTALLED.parse().expect("an id"));
@@ -95,7 +95,7 @@ impl Servers {
         redis
     }
 
-    /// Returns the clients of a new node without an installation.
+    /// Returns the clients of a new node that has no installation.
     pub(crate) async fn uninstalled_node(&self) -> Redis {
         let node = NodeId::from_random(Rng::from_entropy().bytes());
         let redis = Redis::with_config(self.config(), node).expect("a configuration");
@@ -106,31 +106,31 @@ impl Servers {
 }
 
 impl Redis {
-    /// Runs any command whose first argument is a key.
+    /// Runs a command whose first argument is a key.
     pub(crate) async fn raw<T: FromValue>(&self, command: &'static str, args: &[&str]) -> T {
         let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-        self.client().custom(command, owned(args)).await.expect("redis does as told")
+        self.client().custom(command, owned(args)).await.expect("redis runs the command")
     }
 
-    /// Waits for an answer of a server.
+    /// Waits until a server answers.
     pub(crate) async fn ping_server(&self) -> Result<(), crate::backend::Unavailable> {
         super::call(|| self.client().ping::<()>(None)).await
     }
 
-    /// Restores a key to a value that `DUMP` returned.
+    /// Restores a key to a value that `DUMP` returned earlier.
     pub(crate) async fn restore(&self, key: &str, value: bytes::Bytes) {
         let restore = CustomCommand::new_static("RESTORE", ClusterHash::FirstKey, false);
         let args: Vec<Value> = vec![key.into(), 0.into(), Value::Bytes(value), "REPLACE".into()];
-        let _: String = self.client().custom(restore, args).await.expect("redis does as told");
+        let _: String = self.client().custom(restore, args).await.expect("redis runs the command");
     }
 
-    /// Runs any command on every master.
+    /// Runs a command on every master.
     pub(crate) async fn everywhere<T: FromValue>(&self, command: &'static str, args: &[&str]) -> Vec<T> {
         let mut answers = Vec::new();
         for server in self.client().active_connections() {
             let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
             let node = self.client().with_cluster_node(server);
-            answers.push(node.custom(command, owned(args)).await.expect("redis does as told"));
+            answers.push(node.custom(command, owned(args)).await.expect("redis runs the command"));
         }
         answers
     }
@@ -143,12 +143,13 @@ impl Redis {
         keys
     }
 
-    /// Waits until every replica has this client's writes to the master of a slot, because any of them may succeed it.
+    /// Waits until every replica has this client's writes to the master of a slot, because any replica may become the
+    /// master.
     pub(crate) async fn wait_for_replicas(&self, servers: &Servers, slot: u16) {
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
         let all = servers.replicas_of_each();
         let have: usize =
-            self.client().custom(wait, owned(&[&all.to_string(), "5000"])).await.expect("redis does as told");
+            self.client().custom(wait, owned(&[&all.to_string(), "5000"])).await.expect("redis runs the command");
         assert_eq!(have, all);
     }
 

@@ -4,7 +4,7 @@ use super::testing::{self, Kind, Servers};
 use super::*;
 use crate::domain::Rng;
 
-/// Whether a client with this configuration can use the server.
+/// Returns whether a client with this configuration can use the server.
 async fn answers(config: Config) -> bool {
     let redis = Redis::with_config(config, NodeId::from_random(Rng::from_entropy().bytes())).unwrap();
     redis.install(testing::INSTALLED.parse().unwrap());
@@ -19,7 +19,8 @@ async fn a_server_requires_its_password_and_tls_with_a_trusted_authority() {
     let (mut guessing, mut in_the_clear) = (servers.config(), servers.config());
     guessing.password = Some("a guess".into());
     in_the_clear.tls = None;
-    // No certificate authority of this machine has signed the server's certificate.
+    // This client trusts only the certificate authorities of the machine. None of them has signed the server's
+    // certificate.
     let of_the_machine = Config::from_url(&servers.url()).unwrap();
     let answers =
         tokio::join!(answers(servers.config()), answers(guessing), answers(in_the_clear), answers(of_the_machine));

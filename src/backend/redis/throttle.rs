@@ -1,4 +1,4 @@
-//! Throttle driver of a cluster: one key per bucket, and one script per operation.
+//! Throttle driver of a cluster. Each bucket is one key, and each operation is one script.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ impl std::fmt::Debug for RedisThrottle {
 }
 
 impl RedisThrottle {
-    /// Creates the driver over the node's clients. It uses the clock of Redis, so that nodes need not agree on the
-    /// time.
+    /// Creates the driver over the node's Redis clients. It uses the clock of Redis, so that clock skew between nodes
+    /// has no effect.
     pub fn new(redis: Redis) -> Self {
         let script = |text| Arc::new(Script::new(text));
         let (take, refund) = (script(include_str!("throttle/take.lua")), script(include_str!("throttle/refund.lua")));
@@ -38,7 +38,7 @@ impl RedisThrottle {
         Ok(self.redis.keys()?.shared(&format!("limit:{}:{who}", kind.name())))
     }
 
-    /// Time argument of the scripts in µs since 1970; empty for the clock of Redis.
+    /// Returns the time argument of the scripts in µs since 1970; empty for the clock of Redis.
     fn now(&self) -> Value {
         let now = self.clock.as_ref().map(|clock| clock.now().timestamp_micros());
         now.map_or_else(String::new, |now| now.to_string()).into()

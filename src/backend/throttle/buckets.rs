@@ -1,7 +1,9 @@
-//! Token buckets in memory: the limits of a single node, and the limits that each node of a cluster applies on its own.
+//! Token buckets in memory, for the limits of a single-node server and for limits that each node of a cluster applies
+//! alone.
 //!
-//! **Invariant:** the number of buckets per kind is bounded, regardless of how many addresses are used. At the bound,
-//! the fullest buckets are removed: they hold the least information, and clients that are being refused stay refused.
+//! **Invariant:** the number of buckets per kind is bounded, regardless of the number of addresses. At the bound, the
+//! fullest buckets are removed. Removing them has the least effect, and clients whose calls are rejected remain
+//! rejected.
 
 use std::collections::HashMap;
 
@@ -13,7 +15,7 @@ use super::{Kind, Quota, Verdict, Who};
 /// Maximum number of buckets per kind, about 5 MB.
 const MOST: usize = 100_000;
 
-/// Buckets of all kinds. Each is stored as the instant at which it will be full, in µs since 1970.
+/// Buckets of all kinds. Each bucket is stored as the instant at which it will be full, in µs since 1970.
 #[derive(Debug)]
 pub struct Buckets {
     tables: [Mutex<HashMap<Who, i64>>; Kind::COUNT],
@@ -31,7 +33,7 @@ impl Buckets {
         Self { tables: Default::default(), most }
     }
 
-    /// Takes a token from a bucket, if there is one.
+    /// Takes a token from a bucket, if the bucket has one.
     pub fn take(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) -> Verdict {
         let now = now.timestamp_micros();
         let mut table = self.tables[kind as usize].lock();
@@ -50,7 +52,7 @@ impl Buckets {
 }
 
 impl Buckets {
-    /// Puts a token back into a bucket, if the bucket still exists.
+    /// Returns a token to a bucket, if the bucket still exists.
     pub fn refund(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
         if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
             *full_at = quota.refund(*full_at, now.timestamp_micros());
@@ -58,8 +60,8 @@ impl Buckets {
     }
 }
 
-/// Removes all full buckets, and at least a quarter of `most`, the fullest first, so that the cost of this scan is
-/// spread over many new buckets.
+/// Removes all full buckets, and at least a quarter of `most` buckets in total, the fullest first. Removing many at
+/// once spreads the cost of this scan over many new buckets.
 fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     table.retain(|_, full_at| *full_at > now);
     let mut surplus = table.len().saturating_sub(most - most.div_ceil(4));
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_client_stays_refused_through_a_flood_of_others() {
+    fn a_rejected_client_stays_rejected_through_a_flood_of_others() {
         let (buckets, now) = (Buckets::with_most(100), SystemClock.now());
         let quota = Quota::new(3, Duration::from_secs(60));
         let loud = address(0);
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_kind_is_nothing_to_another() {
+    fn a_flood_of_one_kind_does_not_affect_another() {
         let (buckets, now) = (Buckets::with_most(10), SystemClock.now());
         let quota = Quota::new(1, Duration::from_secs(60));
         assert!(buckets.take(Kind::Mail, &address(0), quota, now).passes);
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_prolongs_no_refusal() {
+    fn a_clock_that_was_set_back_prolongs_no_rejection() {
         let (buckets, now) = (Buckets::default(), SystemClock.now());
         let hour = Duration::from_secs(3_600);
         let quota = Quota::new(6, hour);

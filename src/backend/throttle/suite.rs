@@ -1,4 +1,4 @@
-//! Guarantees of the throttle, tested on every driver. The tests at the end need several nodes.
+//! Tests of the guarantees of the throttle, run on every driver. The tests at the end need several nodes.
 
 use crate::backend::redis::testing::PT;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::domain::clock::{Clock as _, ManualClock, SystemClock};
 /// Quotas are per hour, so that keys in Redis do not expire during a slow test run.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Refill interval of one token at five per hour.
+/// Refill interval of one token at five tokens per hour.
 const EACH: Duration = Duration::from_secs(720);
 
 /// Generates a test of each function for each driver.
@@ -25,44 +25,44 @@ macro_rules! on_every_driver {
         mod memory {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(super::Stage::new(None)).await;
+                super::$name(super::Setup::new(None)).await;
             })*
         }
         mod every_redis {
             use super::*;
-            on_every_redis!(crate::backend::throttle::suite::Stage::on: $($name),*);
+            on_every_redis!(crate::backend::throttle::suite::Setup::on: $($name),*);
         }
     };
 }
 
 on_every_driver!(
-    as_many_pass_at_once_as_there_are_and_then_one_at_a_time,
-    a_refusal_is_true_and_takes_nothing,
-    everybody_and_everything_is_counted_apart,
-    a_long_rest_fills_the_bucket_and_no_more,
-    a_quota_that_was_changed_holds_at_once,
-    what_is_given_back_can_be_taken_again_and_no_more,
+    a_full_bucket_is_used_at_once_and_then_refilled_one_by_one,
+    a_rejected_call_takes_no_token,
+    clients_and_kinds_are_counted_separately,
+    a_long_pause_fills_the_bucket_and_no_more,
+    a_changed_quota_applies_at_once,
+    a_refunded_token_can_be_taken_once,
 );
 
-on_every_redis!(crate::backend::throttle::suite::Stage::on:
+on_every_redis!(crate::backend::throttle::suite::Setup::on:
     nodes_count_together,
-    of_many_at_once_on_two_nodes_no_more_pass,
-    by_the_clock_of_redis_it_is_the_same,
-    a_clock_that_is_behind_prolongs_no_refusal,
-    a_bucket_is_kept_until_it_is_full_under_a_name_that_tells_nothing,
+    concurrent_calls_on_two_nodes_stay_within_the_quota,
+    the_clock_of_redis_gives_the_same_result,
+    a_clock_that_is_behind_prolongs_no_rejection,
+    a_bucket_is_kept_until_it_is_full_under_a_digest,
 );
 
-struct Stage {
+struct Setup {
     servers: Option<Servers>,
     clock: Arc<ManualClock>,
 }
 
-impl Stage {
+impl Setup {
     fn new(servers: Option<Servers>) -> Self {
         Self { servers, clock: Arc::new(ManualClock::new(SystemClock.now())) }
     }
 
-    async fn on<F: Future<Output = ()>>(kind: Deployment, test: impl FnOnce(Stage) -> F) {
+    async fn on<F: Future<Output = ()>>(kind: Deployment, test: impl FnOnce(Setup) -> F) {
         test(Self::new(Some(Servers::of(kind).await))).await;
     }
 
@@ -90,7 +90,7 @@ async fn take(node: &Arc<dyn Throttle>, who: &Who) -> Verdict {
     node.take(Kind::Mail, who, five()).await.unwrap()
 }
 
-/// Returns how many of `tries` attempts pass.
+/// Returns how many of `tries` attempts are allowed.
 async fn passing(node: &Arc<dyn Throttle>, tries: usize) -> usize {
     let mut passing = 0;
     for _ in 0..tries {
@@ -99,35 +99,35 @@ async fn passing(node: &Arc<dyn Throttle>, tries: usize) -> usize {
     passing
 }
 
-async fn as_many_pass_at_once_as_there_are_and_then_one_at_a_time(stage: Stage) {
-    let node = stage.node().await;
+async fn a_full_bucket_is_used_at_once_and_then_refilled_one_by_one(setup: Setup) {
+    let node = setup.node().await;
     for left in (0..5).rev() {
         let next_in = if left == 0 { EACH } else { Duration::ZERO };
         assert_eq!(take(&node, &a_client()).await, Verdict { passes: true, next_in });
     }
     for _ in 0..3 {
         assert_eq!(take(&node, &a_client()).await, Verdict { passes: false, next_in: EACH });
-        stage.clock.advance(EACH);
+        setup.clock.advance(EACH);
         assert_eq!(take(&node, &a_client()).await, Verdict { passes: true, next_in: EACH });
     }
-    stage.clock.advance(2 * EACH);
+    setup.clock.advance(2 * EACH);
     assert_eq!(passing(&node, 5).await, 2);
 }
 
-async fn a_refusal_is_true_and_takes_nothing(stage: Stage) {
-    let node = stage.node().await;
+async fn a_rejected_call_takes_no_token(setup: Setup) {
+    let node = setup.node().await;
     assert_eq!(passing(&node, 50).await, 5);
-    stage.clock.advance(EACH - Duration::from_millis(1));
+    setup.clock.advance(EACH - Duration::from_millis(1));
     for _ in 0..50 {
         let refused = take(&node, &a_client()).await;
         assert_eq!(refused, Verdict { passes: false, next_in: Duration::from_millis(1) });
     }
-    stage.clock.advance(Duration::from_millis(1));
+    setup.clock.advance(Duration::from_millis(1));
     assert_eq!(passing(&node, 2).await, 1);
 }
 
-async fn everybody_and_everything_is_counted_apart(stage: Stage) {
-    let node = stage.node().await;
+async fn clients_and_kinds_are_counted_separately(setup: Setup) {
+    let node = setup.node().await;
     assert_eq!(passing(&node, 6).await, 5);
     let neighbour = Who::address(IpAddr::from([192, 0, 2, 8]));
     for who in [neighbour, Who::host(HostId(7)), Who::account("dev@shop.example")] {
@@ -139,25 +139,25 @@ async fn everybody_and_everything_is_counted_apart(stage: Stage) {
     assert_eq!(passing(&node, 1).await, 0);
 }
 
-async fn a_long_rest_fills_the_bucket_and_no_more(stage: Stage) {
-    let node = stage.node().await;
+async fn a_long_pause_fills_the_bucket_and_no_more(setup: Setup) {
+    let node = setup.node().await;
     assert_eq!(passing(&node, 6).await, 5);
-    stage.clock.advance(24 * HOUR);
+    setup.clock.advance(24 * HOUR);
     assert_eq!(passing(&node, 10).await, 5);
 }
 
-async fn a_quota_that_was_changed_holds_at_once(stage: Stage) {
-    let node = stage.node().await;
+async fn a_changed_quota_applies_at_once(setup: Setup) {
+    let node = setup.node().await;
     assert_eq!(passing(&node, 6).await, 5);
     let two = Quota::new(2, HOUR);
     let refused = node.take(Kind::Mail, &a_client(), two).await.unwrap();
     assert_eq!(refused, Verdict { passes: false, next_in: HOUR / 2 });
-    stage.clock.advance(HOUR / 2);
+    setup.clock.advance(HOUR / 2);
     assert!(node.take(Kind::Mail, &a_client(), two).await.unwrap().passes);
 }
 
-async fn what_is_given_back_can_be_taken_again_and_no_more(stage: Stage) {
-    let node = stage.node().await;
+async fn a_refunded_token_can_be_taken_once(setup: Setup) {
+    let node = setup.node().await;
     let refund = async || node.refund(Kind::Mail, &a_client(), five()).await.unwrap();
     refund().await;
     assert_eq!(passing(&node, 6).await, 5, "a full bucket holds no more");
@@ -171,25 +171,25 @@ async fn what_is_given_back_can_be_taken_again_and_no_more(stage: Stage) {
     assert_eq!(passing(&node, 6).await, 5);
 }
 
-async fn nodes_count_together(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn nodes_count_together(setup: Setup) {
+    let (one, other) = (setup.node().await, setup.node().await);
     assert_eq!(passing(&one, 3).await, 3);
     assert_eq!(passing(&other, 4).await, 2);
     assert_eq!(passing(&one, 1).await, 0);
-    stage.clock.advance(EACH);
+    setup.clock.advance(EACH);
     assert_eq!((passing(&other, 1).await, passing(&one, 1).await), (1, 0));
 }
 
-async fn of_many_at_once_on_two_nodes_no_more_pass(stage: Stage) {
-    let nodes = [stage.node().await, stage.node().await];
+async fn concurrent_calls_on_two_nodes_stay_within_the_quota(setup: Setup) {
+    let nodes = [setup.node().await, setup.node().await];
     let who = a_client();
     let tries = (0..100).map(|at| take(&nodes[at % 2], &who));
     let verdicts = futures_util::future::join_all(tries).await;
     assert_eq!(verdicts.iter().filter(|verdict| verdict.passes).count(), 5);
 }
 
-async fn by_the_clock_of_redis_it_is_the_same(stage: Stage) {
-    let node: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(stage.redis().await));
+async fn the_clock_of_redis_gives_the_same_result(setup: Setup) {
+    let node: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(setup.redis().await));
     assert_eq!(passing(&node, 7).await, 5);
     let next_in = take(&node, &a_client()).await.next_in;
     assert!(EACH - Duration::from_secs(60) < next_in && next_in <= EACH, "{next_in:?}");
@@ -200,19 +200,19 @@ async fn by_the_clock_of_redis_it_is_the_same(stage: Stage) {
     }
 }
 
-async fn a_clock_that_is_behind_prolongs_no_refusal(stage: Stage) {
+async fn a_clock_that_is_behind_prolongs_no_rejection(setup: Setup) {
     let ahead = Arc::new(ManualClock::new(SystemClock.now()));
     ahead.advance(30 * 24 * HOUR);
-    let before: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(stage.redis().await).with_clock(ahead));
+    let before: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(setup.redis().await).with_clock(ahead));
     assert_eq!(passing(&before, 6).await, 5);
-    let node = stage.node().await;
+    let node = setup.node().await;
     assert_eq!(take(&node, &a_client()).await, Verdict { passes: false, next_in: EACH });
-    stage.clock.advance(EACH);
+    setup.clock.advance(EACH);
     assert_eq!(passing(&node, 2).await, 1);
 }
 
-async fn a_bucket_is_kept_until_it_is_full_under_a_name_that_tells_nothing(stage: Stage) {
-    let (redis, node) = (stage.redis().await, stage.node().await);
+async fn a_bucket_is_kept_until_it_is_full_under_a_digest(setup: Setup) {
+    let (redis, node) = (setup.redis().await, setup.node().await);
     assert_eq!(passing(&node, 9).await, 5);
     let account = Who::account("dev@shop.example");
     node.take(Kind::LoginAccount, &account, five()).await.unwrap();

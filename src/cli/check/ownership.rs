@@ -13,7 +13,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     if !is_made(url).unwrap_or(false) {
         return Vec::new();
     }
-    // Connection errors and pending migrations are reported by their own checks.
+    // Other checks report connection errors and pending migrations.
     let Ok(store) = Store::connect(url).await else { return Vec::new() };
     let recorded = store.installation().get().await;
     store.close().await;
@@ -33,7 +33,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
-/// Checks Redis if no node has started on the database yet: such a database requires a Redis without an owner.
+/// Checks Redis if no node has started on the database yet. Such a database requires a Redis without an owner.
 async fn unclaimed(mode: &Mode) -> Vec<Finding> {
     let Some(url) = mode.redis() else { return Vec::new() };
     let candidate = InstallationId::from_random(Rng::from_entropy().bytes());
@@ -46,7 +46,7 @@ async fn owner(url: &RedisUrl, own: InstallationId) -> Option<Finding> {
     redis.install(own);
     let (owner, is_retired) = (redis.owner().await, redis.is_retired().await);
     redis.quit().await;
-    // An unreachable Redis is reported by its own check.
+    // Another check reports an unreachable Redis.
     Some(match owner.ok()? {
         Some(_) if is_retired == Ok(true) => {
             Finding::good("installation: redis belonged to this installation, a node will claim it again")

@@ -1,4 +1,4 @@
-//! Checks Redis against the requirements of a cluster: version, no eviction, persistence, replicas.
+//! Checks that Redis fulfils the requirements of a cluster: version, no eviction, persistence, and replicas.
 
 use std::collections::HashMap;
 
@@ -19,14 +19,15 @@ pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
         Err(error) => return vec![Finding::wrong(format!("redis: {url}: {error}"))],
     };
     let mut findings = vec![Finding::good(format!("redis: {url} answers"))];
-    // A single server, the primary named by the sentinels, or every primary of the cluster.
+    // The active connections are those to a single server, to the primary named by the sentinels, or to every primary
+    // of the cluster.
     for server in client.active_connections() {
         match read(&client, &server).await {
             Ok(info) => findings.extend(info.assess(&server.to_string(), url.topology())),
             Err(error) => findings.push(Finding::wrong(format!("redis {server}: {error}"))),
         }
     }
-    // Every response has been read, so an error while closing is ignored.
+    // Every response has been read, so an error during closing is ignored.
     let _ = client.quit().await;
     findings
 }
@@ -42,7 +43,7 @@ async fn connect(url: &RedisUrl) -> Result<Client, fred::error::Error> {
     Ok(client)
 }
 
-/// Version and settings of a server, without those that the server does not return.
+/// Version and settings of a server. Settings that the server does not return are missing.
 #[derive(Debug, Default)]
 struct ServerInfo {
     version: Option<String>,
@@ -54,7 +55,7 @@ async fn read(client: &Client, server: &Server) -> Result<ServerInfo, fred::erro
     let section: String = query(client, server, "INFO", &["server"]).await?;
     info.version = section.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::to_owned);
     for setting in ["maxmemory-policy", "appendonly", "min-replicas-to-write"] {
-        // Managed servers may not allow this command.
+        // Managed servers may reject this command.
         if let Ok(answer) = query::<HashMap<String, String>>(client, server, "CONFIG", &["GET", setting]).await {
             info.settings.extend(answer);
         }

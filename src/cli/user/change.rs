@@ -11,7 +11,7 @@ use crate::domain::{Host, HostId};
 use crate::node::Announcer;
 use crate::node::config::{self, Hidden, KeyGrace, StoreArgs};
 
-/// Help text: delay until running nodes apply a change.
+/// Help text about the delay until running nodes apply a change.
 pub(super) const AFTER_HELP: &str = "With --redis-url, all nodes of the cluster are notified and apply the change at once. Without it, \
     for example with a single node, nodes reject keys and tokens within 5 s and close open sockets within a minute.";
 
@@ -122,7 +122,7 @@ pub(super) fn rotate_keys(args: &KeysArgs) -> Result<u8, Failure> {
     )
 }
 
-/// Changes an account in SQL and notifies the nodes. The result is printed even if they could not be notified.
+/// Changes an account in SQL and notifies the nodes. The result is printed even if the nodes could not be notified.
 fn change(
     cluster: &ClusterArgs,
     host: &HostRef,

@@ -36,7 +36,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Host, and by whom its account was deactivated.
+/// A host, and who deactivated its account.
 type Listed = (Host, Option<DeactivatedBy>);
 
 async fn all(store: &Store) -> Result<Vec<Listed>, Failure> {
@@ -64,7 +64,8 @@ fn json(hosts: &[Listed]) -> Result<String, Failure> {
     serde_json::to_string(&listed).map_err(Failure::new)
 }
 
-/// Returns the state of an account. Hosts can restore an account that they left, but not a disabled one.
+/// Returns the state of an account. Hosts can reactivate an account that they left, but not an account that an operator
+/// disabled.
 fn state(by: Option<DeactivatedBy>) -> &'static str {
     match by {
         None => "active",
@@ -73,8 +74,8 @@ fn state(by: Option<DeactivatedBy>) -> &'static str {
     }
 }
 
-/// Formats one line per host below a header. Service names are the last column, because their display width depends on
-/// the terminal.
+/// Formats one line per host after a header line. Service names are in the last column, because their display width
+/// depends on the terminal.
 fn table(hosts: &[Listed]) -> String {
     let header = ["ID", "STATE", "CREATED", "EMAIL", "DOMAINS", "SERVICE"].map(str::to_owned);
     let rows = hosts.iter().map(|(host, by)| {

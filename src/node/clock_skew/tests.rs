@@ -1,4 +1,4 @@
-//! Measured skew and its effects. The tests supply the readings; no server is contacted.
+//! Tests of measured skew and its effects. The tests supply the readings and contact no server.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::domain::clock::ManualClock;
 
 const SERVER: &str = "127.0.0.1:6379";
 
-/// A cluster node whose stores return the times that a test sets.
-struct Stage {
+/// Clock skew of a cluster node whose stores return times that a test sets.
+struct Setup {
     skew: Skew,
     machine: Arc<ManualClock>,
 }
 
-impl Stage {
+impl Setup {
     async fn new() -> Self {
         let store = Store::connect_lazy("mysql://root@127.0.0.1:1/nothing").await.unwrap();
         let mut skew = Skew::new(store, None).unwrap();
@@ -24,14 +24,14 @@ impl Stage {
         Self { skew, machine }
     }
 
-    /// Reading with a given difference to the machine's clock.
+    /// Returns a reading with the given difference to the machine's clock.
     fn reading(&self, seconds: i64) -> Reading {
         let now = Instant::now();
         let shown: DateTime<Utc> = self.machine.now() + TimeDelta::seconds(seconds);
         Reading { shown, asked: now, answered: now + Duration::from_millis(1) }
     }
 
-    /// Reads SQL and a Redis server, and returns whether the clocks agree afterwards.
+    /// Records readings of SQL and of a Redis server, and returns whether the agreement holds afterwards.
     fn measured(&self, sql: i64, redis: i64) -> bool {
         while self.skew.observe_sql(&self.reading(sql)) {
             assert!(!self.skew.agreement().holds(), "not while a step may be happening");
@@ -48,13 +48,13 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn nothing_agrees_before_it_is_measured() {
-    let stage = Stage::new().await;
-    assert!(!stage.skew.agreement().holds());
-    stage.skew.judge();
-    assert!(!stage.skew.agreement().holds());
-    assert_eq!(stage.skew.skews(), Skews::default());
-    assert!(stage.measured(0, 0));
+async fn clocks_do_not_agree_before_they_are_measured() {
+    let setup = Setup::new().await;
+    assert!(!setup.skew.agreement().holds());
+    setup.skew.judge();
+    assert!(!setup.skew.agreement().holds());
+    assert_eq!(setup.skew.skews(), Skews::default());
+    assert!(setup.measured(0, 0));
 }
 
 #[tokio::test]
@@ -67,60 +67,60 @@ async fn any_two_of_the_three_clocks_may_forbid_jobs() {
         (-691_200, -691_200, false),
         (0, 3_600, false),
         (86_400, 0, false),
-        // Both are within the limit of the machine's clock, but not of each other's.
+        // Both clocks are within the limit of the machine's clock, but their difference from each other is above it.
         (20, -20, false),
     ] {
-        let stage = Stage::new().await;
-        assert_eq!(stage.measured(sql, redis), agree, "{sql} {redis}");
-        assert_eq!(stage.seconds(), [-sql, -redis, sql - redis]);
+        let setup = Setup::new().await;
+        assert_eq!(setup.measured(sql, redis), agree, "{sql} {redis}");
+        assert_eq!(setup.seconds(), [-sql, -redis, sql - redis]);
     }
 }
 
 #[tokio::test]
 async fn a_step_of_sql_forbids_jobs_before_its_clock_follows_and_until_it_is_corrected() {
-    let stage = Stage::new().await;
-    assert!(stage.measured(0, 0));
-    let (clock, agreement) = (stage.skew.clock(), stage.skew.agreement());
+    let setup = Setup::new().await;
+    assert!(setup.measured(0, 0));
+    let (clock, agreement) = (setup.skew.clock(), setup.skew.agreement());
     let before = clock.now();
-    assert!(stage.skew.observe_sql(&stage.reading(8 * 86_400)), "it is read again");
+    assert!(setup.skew.observe_sql(&setup.reading(8 * 86_400)), "it is read again");
     assert_eq!((agreement.holds(), (clock.now() - before).num_minutes()), (false, 0));
     // The second reading fails because SQL becomes unavailable.
-    stage.skew.judge();
+    setup.skew.judge();
     assert!(!agreement.holds());
-    assert!(!stage.measured(8 * 86_400, 0));
+    assert!(!setup.measured(8 * 86_400, 0));
     assert!((clock.now() - before - TimeDelta::days(8)).abs() < TimeDelta::minutes(1));
-    assert!(stage.measured(0, 0));
+    assert!(setup.measured(0, 0));
     assert_eq!((clock.now() - before).num_minutes(), 0);
-    // A step of a few seconds is followed, and the agreement still holds.
-    assert!(stage.measured(5, 0));
+    // The clock follows a step of a few seconds, and the agreement still holds.
+    assert!(setup.measured(5, 0));
     assert!((4..=7).contains(&(clock.now() - before).num_seconds()));
 }
 
 #[tokio::test]
 async fn a_step_of_the_machine_is_skew_and_changes_no_clock() {
-    let stage = Stage::new().await;
-    assert!(stage.measured(0, 0));
-    let (clock, before) = (stage.skew.clock(), stage.skew.clock().now());
-    stage.machine.advance(Duration::from_secs(3_600));
-    // Also if no store responds.
-    stage.skew.judge();
-    assert!(!stage.skew.agreement().holds());
+    let setup = Setup::new().await;
+    assert!(setup.measured(0, 0));
+    let (clock, before) = (setup.skew.clock(), setup.skew.clock().now());
+    setup.machine.advance(Duration::from_secs(3_600));
+    // The result is the same if no store responds.
+    setup.skew.judge();
+    assert!(!setup.skew.agreement().holds());
     assert!((clock.now() - before).num_seconds() < 60);
-    assert_eq!(stage.seconds()[..2], [3_600, 3_600]);
-    assert!(!stage.measured(-3_600, -3_600));
+    assert_eq!(setup.seconds()[..2], [3_600, 3_600]);
+    assert!(!setup.measured(-3_600, -3_600));
 }
 
 #[tokio::test]
-async fn of_several_servers_the_one_counts_that_differs_most_and_one_that_left_is_forgotten() {
-    let stage = Stage::new().await;
-    stage.measured(0, 0);
-    let two = [("a".to_owned(), stage.reading(1)), ("b".to_owned(), stage.reading(-40))];
-    stage.skew.observe_redis(&two);
-    stage.skew.judge();
-    assert_eq!(stage.seconds()[1], 40);
-    assert!(!stage.skew.agreement().holds());
-    stage.skew.observe_redis(&two[..1]);
-    stage.skew.judge();
-    assert_eq!(stage.seconds()[1], -1);
-    assert!(stage.skew.agreement().holds());
+async fn the_server_with_the_largest_skew_counts_and_removed_servers_are_forgotten() {
+    let setup = Setup::new().await;
+    setup.measured(0, 0);
+    let two = [("a".to_owned(), setup.reading(1)), ("b".to_owned(), setup.reading(-40))];
+    setup.skew.observe_redis(&two);
+    setup.skew.judge();
+    assert_eq!(setup.seconds()[1], 40);
+    assert!(!setup.skew.agreement().holds());
+    setup.skew.observe_redis(&two[..1]);
+    setup.skew.judge();
+    assert_eq!(setup.seconds()[1], -1);
+    assert!(setup.skew.agreement().holds());
 }

@@ -52,7 +52,7 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// Options of periodic jobs, also for `cleanup`.
+/// Options of periodic jobs. `cleanup` has the same options.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DutyArgs {
     /// How long a closed room keeps its messages.
@@ -108,8 +108,8 @@ pub struct ServeArgs {
     /// Sender of e-mails [default: PinTalk <no-reply@host of --public-url>].
     #[arg(long, env = "PINTALK_MAIL_FROM", value_name = "MAILBOX")]
     pub mail_from: Option<Mailbox>,
-    /// Language of e-mails to hosts that no request of theirs caused: ko or en. Guests receive the language of their
-    /// browser.
+    /// Language of e-mails that are sent to hosts without a request, such as notifications: ko or en. Guests receive
+    /// the language of their browser.
     #[arg(long, env = "PINTALK_MAIL_LANGUAGE", value_name = "LANGUAGE", default_value = "ko")]
     pub mail_language: Language,
     /// Whether visitors may create accounts; if closed, the sign-up calls return 403 and only `pintalk user create` creates

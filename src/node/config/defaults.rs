@@ -16,7 +16,7 @@ use super::values::{OtlpEndpoint, PublicUrl};
 use crate::domain::Rng;
 use crate::outbound::media;
 
-/// Returns the collector of traces: `--otlp-endpoint`, else the standard variable of OpenTelemetry.
+/// Returns the collector of traces: the value of `--otlp-endpoint`, or else the standard variable of OpenTelemetry.
 pub(super) fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEndpoint>, ConfigError> {
     let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
     match given {
@@ -28,7 +28,8 @@ pub(super) fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEn
     }
 }
 
-/// Returns the keys of access tokens: those in `--jwt-secret`, or for a single node the key in the data directory.
+/// Returns the keys of access tokens: the keys in `--jwt-secret`, or for a single-node server the key in the data
+/// directory.
 pub(super) fn jwt_secrets(
     keys: Option<&Hidden>,
     mode: &Mode,
@@ -53,17 +54,17 @@ fn stored_secret(data_dir: &Path, rng: &Rng) -> Result<JwtSecrets, ConfigError> 
         .map_err(|error| ConfigError::new("data-dir", format!("{} is invalid: {error}", path.display())))
 }
 
-/// Parses `--media-url`. Endpoint, region and credentials of a bucket are the usual `AWS_…` variables.
+/// Parses `--media-url`. The usual `AWS_…` variables set the endpoint, region and credentials of a bucket.
 pub(super) fn media_location(url: &str) -> Result<media::MediaLocation, ConfigError> {
     let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     media::MediaLocation::parse(url, || media::S3Settings::among(std::env::vars_os().filter_map(readable)))
         .map_err(|error| ConfigError::new("media-url", error))
 }
 
-/// Returns the default sender: `no-reply` at the host of the public URL.
+/// Returns the default sender of e-mails: `no-reply` at the host of the public URL.
 pub(super) fn mail_from(public_url: &PublicUrl) -> Result<Mailbox, ConfigError> {
     let url = Url::parse(public_url.as_str()).ok();
-    // The domain of an e-mail address must be a name.
+    // The domain of an e-mail address must be a name and not an IP address.
     let host = url.as_ref().and_then(Url::domain).unwrap_or("localhost");
     let address = Address::new("no-reply", host).map_err(|error| ConfigError::new("mail-from", error))?;
     Ok(Mailbox::new(Some("PinTalk".to_owned()), address))

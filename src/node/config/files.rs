@@ -11,11 +11,11 @@ use crate::store::restrict;
 /// Number of random bytes in a generated key.
 const KEY_BYTES: usize = 32;
 
-/// Files in the data directory. The names of drafts and of additional SQLite files begin with these.
+/// Names of files in the data directory. The names of drafts and of additional SQLite files begin with these names.
 const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
 
-/// Creates a directory with access for its owner only, under any umask. An existing directory is restricted only if it
-/// contains no other files, because other programs may share it.
+/// Creates a directory with access for its owner only, under any umask. The permissions of an existing directory are
+/// restricted only if it contains no other files, because other programs may use it.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     let exists = path.exists();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -24,7 +24,7 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     if exists && (mode & STICKY != 0 || !holds_only_own(path)?) {
-        tracing::warn!(path = %path.display(), "data directory readable by other users: it holds their files");
+        tracing::warn!(path = %path.display(), "data directory contains other files, permissions not restricted");
         return Ok(());
     }
     restrict(path, 0o700);
@@ -45,8 +45,8 @@ fn holds_only_own(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Returns the content of a file. If the file does not exist, creates it with the result of `make`: atomically, readable
-/// by its owner only, and once even if two processes start at the same time.
+/// Returns the content of a file. If the file does not exist, creates it atomically with the result of `make`, readable
+/// by its owner only. If two processes start at the same time, only one of them creates the file.
 pub(crate) fn read_or_create(path: &Path, rng: &Rng, make: impl FnOnce() -> String) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -59,7 +59,7 @@ pub(crate) fn read_or_create(path: &Path, rng: &Rng, make: impl FnOnce() -> Stri
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(make().as_bytes())?;
     file.sync_all()?;
-    // Unlike a rename, a link never replaces a file that another process has created meanwhile.
+    // Unlike a rename, a link never replaces a file that another process has created in between.
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     match linked {

@@ -1,4 +1,5 @@
-//! Limits per client (DESIGN "Limits"). Each can be set or `off`; `--limits off` disables all.
+//! Limits per client (DESIGN "Limits"). Each limit can be set to a number or to `off`; `--limits off` disables all
+//! limits.
 
 use std::str::FromStr;
 
@@ -6,7 +7,7 @@ use clap::Args;
 
 use super::values::{InvalidValue, Switch};
 
-/// Upper limit, or none.
+/// Upper limit, or no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap(Option<u32>);
 
@@ -19,7 +20,7 @@ impl Cap {
         Self(Some(max))
     }
 
-    /// Returns the limit; `None` if there is none.
+    /// Returns the limit; `None` if there is no limit.
     pub fn get(self) -> Option<u32> {
         self.0
     }
@@ -172,7 +173,7 @@ pub struct LimitConfig {
 }
 
 impl LimitConfig {
-    /// Returns limits that are all off except the two that cannot be off.
+    /// Returns limits that are all off, except the two limits that cannot be off.
     pub fn off(frame_bytes: usize, joins_waiting: usize) -> Self {
         Self {
             messages_per_second: Cap::OFF,

@@ -1,4 +1,4 @@
-//! Stores of a node: what `--database-url`, `--redis-url` and `--data-dir` together select.
+//! Stores of a node, as selected by `--database-url`, `--redis-url` and `--data-dir` together.
 
 use std::path::{Path, PathBuf};
 
@@ -6,18 +6,18 @@ use super::files::private_dir;
 use super::secrets::{DatabaseUrl, Hidden, RedisUrl};
 use super::{ConfigError, StoreArgs};
 
-/// Data directory without `--data-dir`.
+/// Data directory if `--data-dir` is not set.
 pub const DEFAULT_DATA_DIR: &str = "./pintalk-data";
 
 /// Which stores a node uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Single node with SQLite in the data directory; everything else is in the process.
+    /// Single-node server with SQLite in the data directory. All other state is in the process.
     Embedded {
         /// SQLite in the data directory.
         database: DatabaseUrl,
     },
-    /// Single node with the database in `--database-url`.
+    /// Single-node server with the database of `--database-url`.
     SingleOnDatabase {
         /// MySQL, or SQLite at another path.
         database: DatabaseUrl,
@@ -32,7 +32,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// URL of the database.
+    /// Returns the URL of the database.
     pub fn database(&self) -> &DatabaseUrl {
         match self {
             Self::Embedded { database } | Self::SingleOnDatabase { database } | Self::Cluster { database, .. } => {
@@ -41,7 +41,7 @@ impl Mode {
         }
     }
 
-    /// URL of Redis; `None` for a single node.
+    /// Returns the URL of Redis; `None` for a single-node server.
     pub fn redis(&self) -> Option<&RedisUrl> {
         match self {
             Self::Cluster { redis, .. } => Some(redis),
@@ -50,7 +50,7 @@ impl Mode {
     }
 }
 
-/// Returns the database for a command that needs no other store. Creates the data directory if the database is in it.
+/// Returns the database for a command that uses no other store. Creates the data directory if the database is in it.
 ///
 /// # Errors
 /// The URL is invalid or the directory cannot be used.
@@ -68,7 +68,7 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
 /// Returns the stores for a command that notifies the nodes. Creates the data directory if the database is in it.
 ///
 /// # Errors
-/// The stores cannot be combined, a URL is invalid or the directory cannot be used.
+/// The stores cannot be combined, a URL is invalid, or the directory cannot be used.
 pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
     let data_dir = absolute_data_dir(args)?;
     let mode = mode(args, redis_url, &data_dir)?;

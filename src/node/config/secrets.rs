@@ -1,7 +1,7 @@
-//! Option values that contain secrets and must not appear in logs and errors.
+//! Option values that contain secrets and must not appear in logs or error messages.
 //!
-//! **Invariant:** `Debug` and `Display` print no secret. Clap parses these options as [`Hidden`], which accepts any text,
-//! because an error of clap would contain the value.
+//! **Invariant:** `Debug` and `Display` print no secret. Clap parses these options as [`Hidden`], which accepts any
+//! text, because an error message of clap would contain the value.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -36,7 +36,8 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// Keys of access tokens: the first signs, all verify, so that keys can be replaced while tokens are valid.
+/// Keys of access tokens. The first key signs and all keys verify, so that a key can be replaced while tokens are
+/// valid.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwtSecrets(Vec<String>);
 
@@ -58,12 +59,12 @@ impl JwtSecrets {
         }
     }
 
-    /// Returns the key that signs.
+    /// Returns the key that signs tokens.
     pub fn signing(&self) -> &[u8] {
         self.0.first().map_or(&[], |key| key.as_bytes())
     }
 
-    /// Returns the keys that verify, the signing one first.
+    /// Returns the keys that verify tokens, the signing key first.
     pub fn verifying(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|key| key.as_bytes())
     }
@@ -75,11 +76,11 @@ impl fmt::Debug for JwtSecrets {
     }
 }
 
-/// Returns the URL with the password and the query, which may contain another, replaced by `***`.
+/// Returns the URL with `***` in place of the password and the query, which may contain another password.
 fn masked(url: &str) -> String {
     let Ok(mut url) = Url::parse(url) else { return "***".to_owned() };
     if url.password().is_some() {
-        // Fails only for a URL without a host, which then has no password either.
+        // The call fails only for a URL without a host, which has no password either.
         let _ = url.set_password(Some("***"));
     }
     if url.query().is_some() {
@@ -95,7 +96,7 @@ macro_rules! secret_url {
         pub struct $name(String);
 
         impl $name {
-            /// Returns the URL with its password, for the driver that connects. Must not be logged.
+            /// Returns the URL including its password, for the driver that connects. The result must not be logged.
             pub fn expose(&self) -> &str {
                 &self.0
             }
@@ -154,7 +155,7 @@ impl DatabaseUrl {
     pub fn sqlite(path: &Path) -> Option<Self> {
         let mut url = "sqlite://".to_owned();
         for character in path.to_str()?.chars() {
-            // Characters that have another meaning in a URL.
+            // These characters have another meaning in a URL.
             match character {
                 '%' => url.push_str("%25"),
                 '?' => url.push_str("%3F"),
@@ -166,7 +167,7 @@ impl DatabaseUrl {
         Some(Self(url))
     }
 
-    /// Returns whether this is SQLite, whose file only one node can use.
+    /// Returns whether the database is SQLite. Only one node can use a SQLite file.
     pub fn is_sqlite(&self) -> bool {
         self.0.starts_with("sqlite:")
     }
@@ -192,7 +193,7 @@ impl RedisUrl {
         if !known.contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
             return Err(invalid());
         }
-        // An error of the driver may contain the URL.
+        // The error message of the driver may contain the URL.
         fred::types::config::Config::from_url(text).map_err(|_| invalid())?;
         Ok(Self(text.to_owned()))
     }

@@ -1,4 +1,4 @@
-//! Migration of the Redis keys of a release from before installation ids.
+//! Tests of the migration of Redis keys of releases without installation ids.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use crate::backend::broker::testing::{Node, Stage, frame_of, guest};
 use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, RoomChange, Seq};
 
-on_redis!(redis7, Redis7, crate::backend::broker::testing::Stage::on: what_it_left_is_archived_and_removed, nothing_happens_while_its_nodes_run);
-on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: what_it_left_is_archived_and_removed, nothing_happens_while_its_nodes_run);
+on_redis!(redis7, Redis7, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
+on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
 
-/// Writes keys as `accept.lua` of the earlier release did: a room with messages that are not in SQL.
+/// Writes keys in the format of `accept.lua` of the earlier release: a room with messages that are not in SQL.
 async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
     let (partition, name, id) = (Partition::of(room.name, PARTITIONS).0, room.name.to_string(), room.id.0.to_string());
     let key = |kind: &str| format!("pt:{{{partition}}}:{kind}");
@@ -41,20 +41,20 @@ async fn stored(stage: &Stage, room: &Room) -> Vec<Seq> {
     messages.iter().map(|message| message.seq).collect()
 }
 
-async fn what_it_left_is_archived_and_removed(stage: Stage) {
+async fn keys_of_the_earlier_release_are_archived_and_removed(stage: Stage) {
     let node = stage.node().await;
     let (room, other, deleted) = (node.unseeded_room().await, node.unseeded_room().await, node.unseeded_room().await);
     leave(&node, &room, 1..=1_200).await;
     leave(&node, &other, 1..=3).await;
     leave(&node, &deleted, 1..=2).await;
     stage.store.rooms().change(deleted.name, RoomChange::Delete, deleted.created_at).await.unwrap();
-    // The earlier node stopped after it had archived a part of a queue.
+    // The node of the earlier release stopped after it had archived a part of a queue.
     node.redis().raw::<String>("SET", &["pt:{cart}:of-another-application", "1"]).await;
     node.redis().raw::<i64>("ZADD", &["pt:nodes", "1", "gone.1"]).await;
     node.redis().raw::<i64>("SADD", &["pt:node:gone.1:hosts", stage.host.uuid.as_str()]).await;
     let presence = format!("pt:{{{}}}:presence", stage.host.uuid);
     node.redis().raw::<i64>("HSET", &[&presence, "n:gone.1", "1"]).await;
-    // A room of another installation, whose rows are in another database.
+    // Room of another installation, whose rows are in another database.
     let stranger = Room { name: RoomName::from_random([9; 16]), ..room.clone() };
     leave(&node, &stranger, 1..=2).await;
 
@@ -72,14 +72,14 @@ async fn what_it_left_is_archived_and_removed(stage: Stage) {
     let queue = format!("pt:{{{}}}:queue", Partition::of(stranger.name, PARTITIONS).0);
     assert_eq!(node.redis().raw::<u64>("XLEN", &[&queue]).await, 2);
 
-    // Sequence numbers continue, and used message ids are known.
+    // Sequence numbers continue, and message ids of the earlier release are deduplicated.
     node.seed(room.name).await;
     let outcomes = node.accept(&[guest(&room, "id-1200"), guest(&room, "id-1201")]).await;
     assert_eq!(outcomes[0], Outcome::Known { seq: 1_200, frame: None });
     assert!(matches!(outcomes[1], Outcome::Accepted(seq) if seq > 10_000), "{outcomes:?}");
 
-    // Once the other installation's keys are removed, only the keys remain that prevent a suspended node of the earlier
-    // release from accepting messages.
+    // After the keys of the other installation are removed, the only keys left are those that prevent a suspended node
+    // of the earlier release from accepting messages.
     for kind in ["room:", "log:", "ids:"] {
         let key = format!("pt:{{{}}}:{kind}{}", Partition::of(stranger.name, PARTITIONS).0, stranger.name);
         let _: i64 = node.redis().raw("DEL", &[&key]).await;
@@ -103,7 +103,7 @@ async fn what_it_left_is_archived_and_removed(stage: Stage) {
     assert!(node.redis().raw::<Option<String>>("GET", &["pt:partitions"]).await.is_some_and(|count| count != "16"));
 }
 
-async fn nothing_happens_while_its_nodes_run(stage: Stage) {
+async fn nothing_changes_while_nodes_of_the_earlier_release_run(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
     leave(&node, &room, 1..=3).await;

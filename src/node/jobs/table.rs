@@ -1,4 +1,4 @@
-//! Table of the jobs: target, batch size, interval and reason.
+//! Table of the jobs with their target, batch size, interval and reason.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ pub enum Job {
     Purge,
     /// Deletes the rows of purged messages.
     DeleteMessages,
-    /// Gives up webhook events that were not delivered in time.
+    /// Marks webhook events as failed that were not delivered in time.
     GiveUpEvents,
     /// Deletes expired rows of one table.
     Forget(ExpiringRows),
-    /// Adds dead nodes that still have presence entries to the list of nodes, so that other nodes clean up after them.
+    /// Adds dead nodes that still have presence entries to the list of nodes, so that other nodes remove these entries.
     AdoptOrphans,
 }
 
-/// Row of the table.
+/// Row of the job table.
 #[derive(Debug)]
 pub struct JobEntry {
     /// The job.
@@ -34,19 +34,19 @@ pub struct JobEntry {
     pub upon: &'static str,
     /// Maximum number of rows per step.
     pub batch: u64,
-    /// Time between the end of a run and the next.
+    /// Time between the end of one run and the start of the next.
     pub every: Duration,
     /// Reason for the job.
     pub why: &'static str,
 }
 
-/// Interval of jobs that find through an index whether anything is due.
+/// Interval of jobs that use an index to determine whether any row is due.
 const OFTEN: Duration = Duration::from_secs(10);
 
 /// Interval of jobs that are not urgent.
 const SELDOM: Duration = Duration::from_secs(3_600);
 
-/// All jobs, in the order in which they run: a job may complete what one above it decided.
+/// All jobs, in the order in which they run. A job may process rows that were marked by a job above it.
 pub const TABLE: [JobEntry; 12] = [
     JobEntry {
         job: Job::DeleteEmpty,
@@ -76,7 +76,8 @@ pub const TABLE: [JobEntry; 12] = [
         job: Job::DeleteMessages,
         name: "delete_messages",
         upon: "purged messages",
-        // With 1,000 rows, one step in a hundred took MySQL more than 100 ms, the limit for blocking other statements.
+        // With 1,000 rows, one step in a hundred took MySQL more than 100 ms, which is the limit for blocking other
+        // statements.
         batch: 500,
         every: OFTEN,
         why: "SPEC 6.4: hidden messages are deleted as well, including those that an interrupted run left",

@@ -1,4 +1,4 @@
-//! The leader's jobs over a period of days; only the clock of the jobs is advanced.
+//! Tests of the leader's jobs over a period of days. Only the clock of the jobs is advanced.
 
 use super::*;
 use crate::backend::broker::Change;
@@ -10,7 +10,7 @@ use crate::store::Dialect;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Generates a test of each function for a single node and for a cluster.
+/// Generates a test of each function for a single-node server and for a cluster.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod embedded {
@@ -33,33 +33,33 @@ on_both!(
     a_room_that_is_resumed_before_keeps_everything,
     the_next_run_completes_an_interrupted_one,
     an_idle_room_is_closed_on_every_node_as_by_its_host,
-    rooms_are_idle_for_ever_where_that_is_off,
+    idle_rooms_stay_open_if_closing_is_off,
     a_room_without_a_message_is_deleted_once_no_connection_is_in_it,
     a_first_message_that_meets_the_deletion_of_its_room_is_not_lost,
-    a_node_that_leads_no_more_stops_between_two_steps,
-    while_the_clocks_disagree_nothing_is_changed,
-    what_is_counted_is_what_is_done_and_counting_does_nothing,
+    a_node_that_lost_the_lease_stops_between_two_steps,
+    with_clock_skew_nothing_is_changed,
+    counts_equal_the_changed_rows_and_counting_changes_nothing,
     the_leader_runs_due_jobs_until_it_is_stopped,
-    beside_a_running_node_an_idle_room_is_closed_in_sql_and_the_node_publishes_it,
+    a_command_closes_an_idle_room_in_sql_and_the_running_node_publishes_it,
 );
 
-struct World {
+struct JobSetup {
     jobs: Jobs,
     clock: Arc<ManualClock>,
 }
 
-/// Jobs of a node, with a separate clock.
-fn jobs_of(stage: &Stage, node: &Node) -> World {
+/// Creates the jobs of a node, with a separate clock.
+fn jobs_of(stage: &Stage, node: &Node) -> JobSetup {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
     let jobs = Jobs::new(stage.store.clone(), clock.clone(), settings)
         .with_backend(&node.backend)
         .publishing_through(node.rooms.clone());
-    World { jobs, clock }
+    JobSetup { jobs, clock }
 }
 
-impl World {
-    /// Runs all jobs; returns those that changed rows, and how many.
+impl JobSetup {
+    /// Runs all jobs. Returns the names of the jobs that changed rows, with the number of changed rows.
     async fn run(&self) -> Vec<(&'static str, u64)> {
         let outcomes = self.jobs.run_once().await.into_iter().map(|(entry, outcome)| (entry.name, outcome.unwrap()));
         outcomes.filter(|(_, rows)| *rows > 0).collect()
@@ -81,7 +81,7 @@ async fn a_closed_room(stage: &Stage, node: &Node, last: Seq) -> Room {
     node.rooms.change(room.name, RoomChange::Close).await.unwrap()
 }
 
-/// Returns the count and the sequence numbers of a room's message list.
+/// Returns the length of a room's message list, and the sequence numbers in the list.
 async fn listed(node: &Node, room: &Room) -> (u64, Vec<Seq>) {
     let (count, page) = node.history.by_offset(key_of(room), 0, 100).await.unwrap();
     (count, page.iter().map(|message| message.seq).collect())
@@ -89,15 +89,15 @@ async fn listed(node: &Node, room: &Room) -> (u64, Vec<Seq>) {
 
 async fn seven_days_after_its_close_a_room_is_empty_and_may_continue(stage: Stage) {
     let node = stage.node().await;
-    let world = jobs_of(&stage, &node);
+    let setup = jobs_of(&stage, &node);
     let room = a_closed_room(&stage, &node, 5).await;
-    world.clock.advance(7 * DAY - Duration::from_secs(60));
-    assert_eq!(world.run().await, []);
+    setup.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(setup.run().await, []);
     assert_eq!(listed(&node, &room).await.0, 5);
 
-    world.clock.advance(Duration::from_secs(120));
-    assert_eq!(world.run().await, [("purge_rooms", 1), ("delete_messages", 5)]);
-    assert_eq!(world.run().await, [], "once");
+    setup.clock.advance(Duration::from_secs(120));
+    assert_eq!(setup.run().await, [("purge_rooms", 1), ("delete_messages", 5)]);
+    assert_eq!(setup.run().await, [], "once");
     let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
     assert_eq!((row.latest_msg, row.latest_msg_at, row.is_closed, row.last_seq), (None, None, true, 5));
     assert_eq!(
@@ -115,27 +115,28 @@ async fn seven_days_after_its_close_a_room_is_empty_and_may_continue(stage: Stag
 
 async fn a_room_that_is_resumed_before_keeps_everything(stage: Stage) {
     let node = stage.node().await;
-    let world = jobs_of(&stage, &node);
+    let setup = jobs_of(&stage, &node);
     let room = a_closed_room(&stage, &node, 5).await;
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
-    world.clock.advance(7 * DAY - Duration::from_secs(60));
-    assert_eq!(world.run().await, []);
+    setup.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(setup.run().await, []);
     assert_eq!(numbers(&node.newest(&room).await), [1, 2, 3, 4, 5]);
     assert_eq!(stage.store.rooms().get(room.id).await.unwrap().unwrap().counts.messages, 5);
 }
 
 async fn the_next_run_completes_an_interrupted_one(stage: Stage) {
     let node = stage.node().await;
-    let mut world = jobs_of(&stage, &node);
-    world.jobs.settings.idle_close = None;
+    let mut setup = jobs_of(&stage, &node);
+    setup.jobs.settings.idle_close = None;
     let rooms = [a_closed_room(&stage, &node, 5).await, a_closed_room(&stage, &node, 4).await];
-    world.clock.advance(8 * DAY);
-    // One run is interrupted after the purge was decided, another in the middle of a room, which is then resumed.
-    assert_eq!(stage.store.retention().purge(world.clock.now(), 10).await, Ok(2));
+    setup.clock.advance(8 * DAY);
+    // One run is interrupted after the purge was decided. Another run is interrupted while it purges a room, and this
+    // room is then resumed.
+    assert_eq!(stage.store.retention().purge(setup.clock.now(), 10).await, Ok(2));
     assert_eq!(stage.store.messages().delete_invisible(rooms[0].id, 2).await, Ok(2));
     node.rooms.change(rooms[0].name, RoomChange::Resume).await.unwrap();
     assert_eq!(node.say(&rooms[0], [6]).await, [6]);
-    assert_eq!(world.run().await, [("delete_messages", 7)]);
+    assert_eq!(setup.run().await, [("delete_messages", 7)]);
     assert_eq!(stage.store.retention().purged(9).await, Ok(Vec::new()));
     assert_eq!(numbers(&node.newest(&rooms[0]).await), [6]);
 }
@@ -143,14 +144,14 @@ async fn the_next_run_completes_an_interrupted_one(stage: Stage) {
 async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
     let node = stage.node().await;
     let others = if stage.servers.is_some() { vec![stage.node().await] } else { Vec::new() };
-    let world = jobs_of(&stage, &node);
+    let setup = jobs_of(&stage, &node);
     let room = a_room(&stage, &node, 1).await;
-    world.clock.advance(7 * DAY - Duration::from_secs(60));
-    assert_eq!(world.run().await, []);
-    world.clock.advance(Duration::from_secs(120));
-    assert_eq!(world.run().await, [("close_idle_rooms", 1)]);
+    setup.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(setup.run().await, []);
+    setup.clock.advance(Duration::from_secs(120));
+    assert_eq!(setup.run().await, [("close_idle_rooms", 1)]);
     let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
-    assert_eq!((row.state(), row.closed_at), (RoomState::Closed, Some(world.clock.now())));
+    assert_eq!((row.state(), row.closed_at), (RoomState::Closed, Some(setup.clock.now())));
     let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version), (RoomState::Closed, 1));
     for node in others.iter().chain([&node]) {
@@ -158,78 +159,78 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
         let is_close = |one: &&Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Close, .. }));
         let Some(Heard::Changed(change)) = heard.iter().find(is_close) else { panic!("{heard:?}") };
         let closed = crate::protocol::chat::closed_frame(
-            &"+09:00".parse::<crate::domain::WireOffset>().unwrap().wall_clock(world.clock.now()),
+            &"+09:00".parse::<crate::domain::WireOffset>().unwrap().wall_clock(setup.clock.now()),
         );
         assert_eq!((change.room, change.version, &change.notice), (room.name, 1, &closed));
     }
     assert_eq!(
-        stage.store.rooms().pending_events(world.clock.now() + DAY, 9).await,
+        stage.store.rooms().pending_events(setup.clock.now() + DAY, 9).await,
         Ok(Vec::new()),
-        "everybody was told"
+        "every client was notified"
     );
-    assert_eq!(world.run().await, []);
+    assert_eq!(setup.run().await, []);
     // A resumed room stays open for another seven days without a message.
-    let resumed = stage.store.rooms().change(room.name, RoomChange::Resume, world.clock.now()).await.unwrap().unwrap();
+    let resumed = stage.store.rooms().change(room.name, RoomChange::Resume, setup.clock.now()).await.unwrap().unwrap();
     node.rooms.publish(&resumed.event.unwrap()).await;
-    world.clock.advance(6 * DAY);
-    assert_eq!(world.run().await, []);
-    world.clock.advance(2 * DAY);
-    assert_eq!(world.run().await, [("close_idle_rooms", 1)]);
+    setup.clock.advance(6 * DAY);
+    assert_eq!(setup.run().await, []);
+    setup.clock.advance(2 * DAY);
+    assert_eq!(setup.run().await, [("close_idle_rooms", 1)]);
 }
 
-async fn rooms_are_idle_for_ever_where_that_is_off(stage: Stage) {
+async fn idle_rooms_stay_open_if_closing_is_off(stage: Stage) {
     let node = stage.node().await;
-    let mut world = jobs_of(&stage, &node);
-    world.jobs.settings.idle_close = None;
+    let mut setup = jobs_of(&stage, &node);
+    setup.jobs.settings.idle_close = None;
     a_room(&stage, &node, 1).await;
-    world.clock.advance(3_650 * DAY);
-    assert_eq!((world.run().await, world.jobs.count(Job::CloseIdle).await.unwrap()), (Vec::new(), 0));
+    setup.clock.advance(3_650 * DAY);
+    assert_eq!((setup.run().await, setup.jobs.count(Job::CloseIdle).await.unwrap()), (Vec::new(), 0));
 }
 
-async fn a_node_that_leads_no_more_stops_between_two_steps(stage: Stage) {
+async fn a_node_that_lost_the_lease_stops_between_two_steps(stage: Stage) {
     let node = stage.node().await;
-    let world = jobs_of(&stage, &node);
+    let setup = jobs_of(&stage, &node);
     for _ in 0..3 {
         a_room(&stage, &node, 1).await;
     }
-    world.clock.advance(8 * DAY);
+    setup.clock.advance(8 * DAY);
     let one_by_one = JobEntry { batch: 1, ..TABLE[1] };
-    assert_eq!(world.jobs.run_job(&one_by_one, || false).await.unwrap(), 1);
-    assert_eq!(world.jobs.count(Job::CloseIdle).await.unwrap(), 2);
-    assert_eq!(world.jobs.run_job(&one_by_one, || true).await.unwrap(), 2);
+    assert_eq!(setup.jobs.run_job(&one_by_one, || false).await.unwrap(), 1);
+    assert_eq!(setup.jobs.count(Job::CloseIdle).await.unwrap(), 2);
+    assert_eq!(setup.jobs.run_job(&one_by_one, || true).await.unwrap(), 2);
 }
 
-async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage) {
+async fn counts_equal_the_changed_rows_and_counting_changes_nothing(stage: Stage) {
     let node = stage.node().await;
-    let world = jobs_of(&stage, &node);
+    let setup = jobs_of(&stage, &node);
     a_room(&stage, &node, 2).await;
     let closed = [a_closed_room(&stage, &node, 3).await, a_closed_room(&stage, &node, 4).await];
-    world.clock.advance(8 * DAY);
-    // One room is purged, the other not yet.
-    assert_eq!(stage.store.retention().purge(world.clock.now(), 1).await, Ok(1));
+    setup.clock.advance(8 * DAY);
+    // One room is purged, and the other is not purged yet.
+    assert_eq!(stage.store.retention().purge(setup.clock.now(), 1).await, Ok(1));
     let left = closed.iter().map(|room| room.last_seq).sum::<u64>();
     for _ in 0..2 {
         let mut counted = Vec::new();
         for entry in &TABLE {
-            counted.push((entry.name, world.jobs.count(entry.job).await.unwrap()));
+            counted.push((entry.name, setup.jobs.count(entry.job).await.unwrap()));
         }
         counted.retain(|(_, rows)| *rows > 0);
         assert_eq!(counted, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
     }
-    assert_eq!(world.run().await, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
+    assert_eq!(setup.run().await, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
 }
 
 async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: Stage) {
     let node = stage.node().await;
-    let world = jobs_of(&stage, &node);
+    let setup = jobs_of(&stage, &node);
     let (seeded, unseeded, written) = (node.room().await, node.unseeded_room().await, a_room(&stage, &node, 1).await);
     node.backend.states.set_members(seeded.name, 1, 0).await.unwrap();
-    world.clock.advance(7 * DAY - Duration::from_secs(60));
-    assert_eq!(world.run().await, []);
-    world.clock.advance(Duration::from_secs(120));
-    assert_eq!(world.jobs.count(Job::DeleteEmpty).await.unwrap(), 2);
-    // The empty room with a guest in it is closed instead, like any other idle room.
-    assert_eq!(world.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
+    setup.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(setup.run().await, []);
+    setup.clock.advance(Duration::from_secs(120));
+    assert_eq!(setup.jobs.count(Job::DeleteEmpty).await.unwrap(), 2);
+    // The empty room with a guest is closed instead of deleted, like any other idle room.
+    assert_eq!(setup.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
     assert_eq!(stage.store.rooms().get(unseeded.id).await, Ok(None));
     let is_deletion = |one: &Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Delete, room, .. }) if *room == unseeded.name);
     node.ear.until("the deletion", |heard| heard.iter().any(is_deletion)).await;
@@ -237,17 +238,17 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
         node.accept(&[crate::backend::broker::testing::guest(&unseeded, "late")]).await,
         [crate::backend::broker::Outcome::Deleted]
     );
-    assert_eq!(stage.store.rooms().pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()));
+    assert_eq!(stage.store.rooms().pending_events(setup.clock.now() + DAY, 9).await, Ok(Vec::new()));
     node.backend.states.set_members(seeded.name, 0, 0).await.unwrap();
-    assert_eq!(world.run().await, [("delete_empty_rooms", 1)]);
+    assert_eq!(setup.run().await, [("delete_empty_rooms", 1)]);
     assert_eq!(stage.store.rooms().get(seeded.id).await, Ok(None));
     assert!(stage.store.rooms().get(written.id).await.unwrap().is_some());
 }
 
 async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: Stage) {
     let node = stage.node().await;
-    let world = jobs_of(&stage, &node);
-    world.clock.advance(8 * DAY);
+    let setup = jobs_of(&stage, &node);
+    setup.clock.advance(8 * DAY);
     for first in 0..20 {
         let room = node.room().await;
         let message = crate::backend::broker::testing::guest(&room, "first");
@@ -257,7 +258,7 @@ async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: 
             }
             node.accept(std::slice::from_ref(&message)).await.remove(0)
         };
-        let (outcome, _) = tokio::join!(write, world.jobs.run_once());
+        let (outcome, _) = tokio::join!(write, setup.jobs.run_once());
         let row = stage.store.rooms().get(room.id).await.unwrap();
         match outcome {
             crate::backend::broker::Outcome::Accepted(seq) => {
@@ -272,18 +273,18 @@ async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: 
 
 async fn the_leader_runs_due_jobs_until_it_is_stopped(stage: Stage) {
     let node = stage.node().await;
-    let world = jobs_of(&stage, &node);
+    let setup = jobs_of(&stage, &node);
     let room = a_closed_room(&stage, &node, 5).await;
-    world.clock.advance(8 * DAY);
+    setup.clock.advance(8 * DAY);
     let (leader, stop) = (Leader::new(Arc::new(SoleLease)), CancellationToken::new());
-    // There is no leader yet, and `stop` is cancelled: `run` returns at once.
-    let told = stop.child_token();
-    told.cancel();
-    world.jobs.clone().run(leader.clone(), told).await;
+    // No node is leader yet, and `stop` is cancelled: `run` returns at once.
+    let cancelled = stop.child_token();
+    cancelled.cancel();
+    setup.jobs.clone().run(leader.clone(), cancelled).await;
     assert_eq!(listed(&node, &room).await.0, 5);
     let tasks =
-        [tokio::spawn(leader.clone().run(stop.clone())), tokio::spawn(world.jobs.clone().run(leader, stop.clone()))];
-    crate::backend::broker::testing::until("the rows are gone", || async {
+        [tokio::spawn(leader.clone().run(stop.clone())), tokio::spawn(setup.jobs.clone().run(leader, stop.clone()))];
+    crate::backend::broker::testing::until("the rows are deleted", || async {
         stage.store.messages().newest_ids(room.id, 9).await.unwrap().is_empty()
     })
     .await;
@@ -293,9 +294,9 @@ async fn the_leader_runs_due_jobs_until_it_is_stopped(stage: Stage) {
     }
 }
 
-async fn beside_a_running_node_an_idle_room_is_closed_in_sql_and_the_node_publishes_it(stage: Stage) {
+async fn a_command_closes_an_idle_room_in_sql_and_the_running_node_publishes_it(stage: Stage) {
     let node = stage.node().await;
-    let World { mut jobs, clock } = jobs_of(&stage, &node);
+    let JobSetup { mut jobs, clock } = jobs_of(&stage, &node);
     jobs.rooms = None;
     let room = a_room(&stage, &node, 1).await;
     clock.advance(8 * DAY);
@@ -312,33 +313,33 @@ async fn beside_a_running_node_an_idle_room_is_closed_in_sql_and_the_node_publis
 async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
     Stage::cluster(Dialect::Sqlite, |stage| async move {
         let node = stage.node().await;
-        let world = jobs_of(&stage, &node);
+        let setup = jobs_of(&stage, &node);
         let (waiting, idle) = (a_room(&stage, &node, 1).await, a_room(&stage, &node, 1).await);
         node.say(&waiting, [2]).await;
-        world.clock.advance(8 * DAY);
+        setup.clock.advance(8 * DAY);
         let one_by_one = JobEntry { batch: 1, ..TABLE[1] };
-        assert_eq!(world.jobs.run_job(&one_by_one, || true).await.unwrap(), 1);
+        assert_eq!(setup.jobs.run_job(&one_by_one, || true).await.unwrap(), 1);
         assert!(stage.store.rooms().get(idle.id).await.unwrap().unwrap().is_closed);
         assert!(!stage.store.rooms().get(waiting.id).await.unwrap().unwrap().is_closed);
     })
     .await;
 }
 
-async fn while_the_clocks_disagree_nothing_is_changed(stage: Stage) {
+async fn with_clock_skew_nothing_is_changed(stage: Stage) {
     let node = stage.node().await;
-    let mut world = jobs_of(&stage, &node);
+    let mut setup = jobs_of(&stage, &node);
     let (closed, idle) = (a_closed_room(&stage, &node, 3).await, a_room(&stage, &node, 1).await);
     let clocks = Agreement::assumed();
-    world.jobs = world.jobs.while_clocks_agree(clocks.clone());
+    setup.jobs = setup.jobs.while_clocks_agree(clocks.clone());
     clocks.set(false);
-    world.clock.advance(8 * DAY);
-    for (entry, outcome) in world.jobs.run_once().await {
+    setup.clock.advance(8 * DAY);
+    for (entry, outcome) in setup.jobs.run_once().await {
         assert!(matches!(outcome, Err(JobError::ClockSkew)), "{}: {outcome:?}", entry.name);
     }
     assert!(!stage.store.rooms().get(idle.id).await.unwrap().unwrap().is_closed);
     assert_eq!(stage.store.rooms().get(closed.id).await.unwrap().unwrap().counts.messages, 3);
     clocks.set(true);
-    let done: Vec<_> = world.run().await.into_iter().map(|(name, _)| name).collect();
+    let done: Vec<_> = setup.run().await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(done, ["close_idle_rooms", "purge_rooms", "delete_messages"]);
 }
 

@@ -1,4 +1,4 @@
-//! Tests of leader election. Time is paused and advances only while a test waits.
+//! Tests of leader election. Time is paused, and advances only while a test waits.
 
 use async_trait::async_trait;
 
@@ -6,44 +6,44 @@ use super::*;
 use crate::backend::Unavailable;
 use crate::backend::embedded::lease::SoleLease;
 
-/// An in-memory lease, with faults that keep nodes from it.
+/// An in-memory lease, with faults that prevent nodes from reaching the lease.
 #[derive(Default)]
-struct Keeper {
+struct LeaseStore {
     held: Mutex<Option<(usize, Instant)>>,
-    cut_off: Mutex<Option<usize>>,
+    disconnected: Mutex<Option<usize>>,
     /// Delay of each answer.
     delay: Mutex<Duration>,
 }
 
-/// One node's connection to the lease.
-struct Way {
+/// Access of one node to the lease.
+struct LeaseClient {
     node: usize,
-    keeper: Arc<Keeper>,
+    store: Arc<LeaseStore>,
 }
 
 #[async_trait]
-impl Lease for Way {
+impl Lease for LeaseClient {
     async fn hold(&self) -> Result<bool, Unavailable> {
-        if *self.keeper.cut_off.lock() == Some(self.node) {
+        if *self.store.disconnected.lock() == Some(self.node) {
             tokio::time::sleep(Duration::from_secs(3)).await;
             return Err(Unavailable("cut off".into()));
         }
         let now = Instant::now();
-        let given = {
-            let mut held = self.keeper.held.lock();
+        let granted = {
+            let mut held = self.store.held.lock();
             let is_free = held.is_none_or(|(node, until)| node == self.node || until <= now);
             if is_free {
                 *held = Some((self.node, now + TTL));
             }
             is_free
         };
-        let delay = *self.keeper.delay.lock();
+        let delay = *self.store.delay.lock();
         tokio::time::sleep(delay).await;
-        Ok(given)
+        Ok(granted)
     }
 
     async fn release(&self) -> Result<(), Unavailable> {
-        let mut held = self.keeper.held.lock();
+        let mut held = self.store.held.lock();
         if held.is_some_and(|(node, _)| node == self.node) {
             *held = None;
         }
@@ -52,18 +52,19 @@ impl Lease for Way {
 }
 
 struct Cluster {
-    keeper: Arc<Keeper>,
+    store: Arc<LeaseStore>,
     nodes: Vec<Leader>,
     stops: Vec<CancellationToken>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Cluster {
-    /// Starts three nodes, the first of which leads.
+    /// Starts three nodes. The first node leads.
     async fn start() -> Self {
-        let keeper = Arc::<Keeper>::default();
-        let nodes: Vec<_> = (0..3).map(|node| Leader::new(Arc::new(Way { node, keeper: keeper.clone() }))).collect();
-        let mut cluster = Self { keeper, nodes, stops: Vec::new(), tasks: Vec::new() };
+        let store = Arc::<LeaseStore>::default();
+        let nodes: Vec<_> =
+            (0..3).map(|node| Leader::new(Arc::new(LeaseClient { node, store: store.clone() }))).collect();
+        let mut cluster = Self { store, nodes, stops: Vec::new(), tasks: Vec::new() };
         for node in cluster.nodes.clone() {
             let stop = CancellationToken::new();
             cluster.stops.push(stop.clone());
@@ -78,7 +79,7 @@ impl Cluster {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].is_leading()).collect()
     }
 
-    /// Waits until another node leads, and checks that never two do. Returns the elapsed time.
+    /// Waits until another node leads, and checks that two nodes never lead at the same time. Returns the elapsed time.
     async fn succession(&self) -> Duration {
         let began = Instant::now();
         loop {
@@ -112,14 +113,14 @@ async fn after_a_kill_another_leads_within_20_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_cut_off_steps_down_before_another_leads() {
+async fn a_disconnected_leader_steps_down_before_another_leads() {
     let cluster = Cluster::start().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    *cluster.keeper.cut_off.lock() = Some(0);
+    *cluster.store.disconnected.lock() = Some(0);
     let took = cluster.succession().await;
     assert!(took < Duration::from_secs(20), "{took:?}");
-    // A node that is reachable again does not become leader.
-    *cluster.keeper.cut_off.lock() = None;
+    // The node is reachable again and does not become leader.
+    *cluster.store.disconnected.lock() = None;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let leaders = cluster.leaders();
     assert!(leaders.len() == 1 && leaders != [0], "{leaders:?}");
@@ -127,9 +128,9 @@ async fn who_is_cut_off_steps_down_before_another_leads() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_answer_does_not_make_a_lease_longer() {
-    let keeper = Arc::<Keeper>::default();
-    *keeper.delay.lock() = TTL - Duration::from_secs(1);
-    let node = Leader::new(Arc::new(Way { node: 0, keeper }));
+    let store = Arc::<LeaseStore>::default();
+    *store.delay.lock() = TTL - Duration::from_secs(1);
+    let node = Leader::new(Arc::new(LeaseClient { node: 0, store }));
     assert!(node.campaign().await);
     assert!(node.is_leading());
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -138,9 +139,9 @@ async fn a_late_answer_does_not_make_a_lease_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_frozen_stops_leading_at_once() {
-    let keeper = Arc::<Keeper>::default();
-    let node = Leader::new(Arc::new(Way { node: 0, keeper: keeper.clone() }));
-    let other = Leader::new(Arc::new(Way { node: 1, keeper }));
+    let store = Arc::<LeaseStore>::default();
+    let node = Leader::new(Arc::new(LeaseClient { node: 0, store: store.clone() }));
+    let other = Leader::new(Arc::new(LeaseClient { node: 1, store }));
     assert!(node.campaign().await && !other.campaign().await);
     tokio::time::advance(Duration::from_secs(16)).await;
     assert!(!node.is_leading());
@@ -173,10 +174,10 @@ async fn a_single_node_leads_from_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_clocks_disagree_steps_down_at_once_and_does_not_campaign() {
-    let keeper = Arc::<Keeper>::default();
+async fn a_node_with_clock_skew_steps_down_at_once_and_does_not_campaign() {
+    let store = Arc::<LeaseStore>::default();
     let clocks = Agreement::assumed();
-    let node = |node| Leader::new(Arc::new(Way { node, keeper: keeper.clone() }));
+    let node = |node| Leader::new(Arc::new(LeaseClient { node, store: store.clone() }));
     let (skewed, other) = (node(0).while_clocks_agree(clocks.clone()), node(1));
     let stop = CancellationToken::new();
     let mut tasks = vec![tokio::spawn(skewed.clone().run(stop.clone()))];
@@ -185,7 +186,7 @@ async fn a_node_whose_clocks_disagree_steps_down_at_once_and_does_not_campaign()
     clocks.set(false);
     assert!(!skewed.is_leading(), "no job begins any more");
     tasks.push(tokio::spawn(other.clone().run(stop.clone())));
-    // The lease is released, not left to expire.
+    // The node releases the lease; other nodes do not wait until it expires.
     tokio::time::sleep(RENEWAL_INTERVAL + CAMPAIGN_INTERVAL).await;
     assert_eq!((skewed.is_leading(), other.is_leading()), (false, true));
     tokio::time::sleep(Duration::from_secs(60)).await;

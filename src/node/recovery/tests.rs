@@ -1,4 +1,4 @@
-//! Stores that are restored to an earlier state, with a real Redis and real databases.
+//! Tests of stores that are restored to an earlier state, with a real Redis and real databases.
 
 use sea_orm::ConnectionTrait as _;
 
@@ -13,7 +13,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::{RoomChange, RoomState};
 use crate::store::{InstallationMode, NewRoom};
 
-/// Generates a test per function and database system.
+/// Generates a test of each function for each database system.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         on_database!(mysql, MySql: $($name),*);
@@ -32,10 +32,10 @@ macro_rules! on_database {
 }
 
 on_every_database!(
-    stores_that_agree_need_no_recovery,
+    consistent_stores_need_no_recovery,
     messages_that_sql_lost_are_archived_again,
     a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages,
-    an_earlier_redis_takes_over_what_sql_decided,
+    a_restored_redis_takes_the_state_from_sql,
     an_interrupted_recovery_is_repeated,
     the_first_node_of_a_cluster_compares_the_stores,
     a_number_that_was_assigned_twice_starts_a_recovery,
@@ -94,7 +94,7 @@ impl Cluster {
         messages.iter().map(|message| message.seq).collect()
     }
 
-    /// Restores the state of SQL after message `through` of a room, with the generation of that time.
+    /// Restores SQL to its state after message `through` of a room, with the generation of that time.
     async fn restore_sql(&self, room: &Room, through: Seq, generation: u64) {
         let id = room.id.0;
         self.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {id} AND seq > {through}")).await;
@@ -113,13 +113,13 @@ impl Cluster {
     }
 }
 
-async fn stores_that_agree_need_no_recovery(stage: Stage) {
+async fn consistent_stores_need_no_recovery(stage: Stage) {
     let mut cluster = Cluster::on(stage).await;
     let room = cluster.node.room().await;
     for at in 1..=3 {
         assert_eq!(cluster.tick().await, None);
         assert_eq!(cluster.node.say(&room, [at]).await, [at]);
-        // As at the start of each leadership.
+        // A node calls this at the start of each leadership.
         cluster.recoverer.tick(false).await.unwrap();
     }
     let row = cluster.stage.store.installation().get().await.unwrap().unwrap();
@@ -166,8 +166,8 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     cluster.node.say(&kept, 1..=3).await;
     cluster.archived(&lost, 3).await;
     cluster.archived(&kept, 3).await;
-    // SQL is restored to before the creation of the room. Then another guest creates one, which gets the id of the lost
-    // room.
+    // SQL is restored to a state before the creation of the room. Then another guest creates a room, which gets the id
+    // of the lost room.
     cluster.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {}", lost.id.0)).await;
     cluster.sql(format!("DELETE FROM chatroom WHERE id = {}", lost.id.0)).await;
     let name = RoomName::from_random(Rng::from_entropy().bytes());
@@ -178,13 +178,15 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     let other = cluster.stage.store.rooms().get(lost.id).await.unwrap().unwrap();
     assert_eq!((other.id, other.name), (lost.id, name));
 
-    // The guest of the lost room continues to write, and both rooms are used at the same time.
+    // The guest of the lost room continues to send messages, while the other room is in use.
     let submitted = [guest(&lost, "private")];
     assert_eq!(cluster.node.accept(&submitted).await, [Outcome::Accepted(4)]);
     cluster.node.seed(other.name).await;
     cluster.node.say(&other, 1..=2).await;
-    until("the lost room ends", || async { cluster.node.accept(&[guest(&lost, "after")]).await == [Outcome::Deleted] })
-        .await;
+    until("the lost room is deleted", || async {
+        cluster.node.accept(&[guest(&lost, "after")]).await == [Outcome::Deleted]
+    })
+    .await;
     cluster.archived(&other, 2).await;
     let dead = cluster.dead_letters().await;
     assert_eq!(dead.len(), 4 + dead.iter().filter(|frame| frame.contains("after")).count(), "{dead:?}");
@@ -204,7 +206,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     assert_eq!(cluster.node.say(&kept, [4]).await, [4]);
 }
 
-async fn an_earlier_redis_takes_over_what_sql_decided(stage: Stage) {
+async fn a_restored_redis_takes_the_state_from_sql(stage: Stage) {
     let mut cluster = Cluster::on(stage).await;
     let (closed, left, open) = (cluster.node.room().await, cluster.node.room().await, cluster.node.room().await);
     for room in [&closed, &left, &open] {
@@ -255,7 +257,7 @@ async fn an_interrupted_recovery_is_repeated(stage: Stage) {
     cluster.archived(&room, 5).await;
     cluster.stop_archive().await;
     cluster.restore_sql(&room, 2, 0).await;
-    // The recovery without its last step, the increment of the generation.
+    // Runs the recovery without its last step, which is the increment of the generation.
     assert_eq!(cluster.recoverer.recover(WentBack::Sql).await.unwrap().archived_again, 3);
     assert_eq!(cluster.tick().await.unwrap().archived_again, 0, "what is queued is not queued twice");
     cluster.start_archive();
@@ -278,7 +280,7 @@ async fn the_first_node_of_a_cluster_compares_the_stores(stage: Stage) {
     cluster.archived(&back, 10).await;
     cluster.stop_archive().await;
     assert_eq!(cluster.recoverer.compare().await.unwrap(), Recovered { rooms: 2, ..Recovered::default() });
-    // No node runs, so none has compared generations, and both stores have the same generation.
+    // No node is running, so no node has compared the generations. Both stores have the same generation.
     cluster.node.redis().restore(&key, before).await;
     cluster.restore_sql(&lost, 2, 1).await;
     let compared = cluster.recoverer.compare().await.unwrap();
@@ -326,7 +328,7 @@ async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
     let room = cluster.node.room().await;
     cluster.tick().await;
     cluster.sql("UPDATE installation SET generation = 0".to_owned()).await;
-    // A leader would recover it. Without a leader, the node waits for [`GRACE`].
+    // A leader would recover the stores. Without a leader, the node waits for [`GRACE`].
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.node.redis().suspension(), None);
     cluster.recoverer.behind_since = Instant::now().checked_sub(GRACE * 2);

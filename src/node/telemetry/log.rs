@@ -1,11 +1,11 @@
-//! Log output: formatted lines on standard error, written by a separate thread.
+//! Log output: a separate thread writes formatted lines to standard error.
 //!
-//! Logging never blocks the caller. Lines wait in a buffer of [`CAPACITY`] bytes. Lines that do not fit, and lines that
-//! standard error rejects, are dropped and counted. As soon as writing succeeds again, a line with the number of
-//! dropped lines is logged.
+//! Logging never blocks the caller. Lines wait in a buffer of [`CAPACITY`] bytes. Lines that do not fit into the
+//! buffer, and lines that standard error rejects, are dropped and counted. When a write succeeds again, a line with the
+//! number of dropped lines is logged.
 //!
-//! `tracing-appender` is not used: it bounds its queue in lines instead of bytes, does not count failed writes, and
-//! prints at exit to the stream that may be the blocked one.
+//! `tracing-appender` is not used. It limits its queue in lines instead of bytes, does not count failed writes, and
+//! prints at exit to the same stream, which may be blocked.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::metrics::{DropReason, ProcessMetrics};
 
-/// Capacity of the buffer in bytes; the writer holds as many again while it writes them. This is about 8,000 lines: a
-/// minute of a typical node, or the burst when all sockets of a node reconnect at once.
+/// Capacity of the buffer in bytes. The writer holds another buffer of this size while it writes. The capacity is about
+/// 8,000 lines: a minute of a typical node, or the burst when all sockets of a node reconnect at once.
 const CAPACITY: usize = 1024 * 1024;
 
 /// Pause before the next write if standard error is non-blocking and full.
@@ -33,7 +33,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// The log of the process.
 struct Log {
     lines: Arc<Lines>,
-    /// Formats events and queues them, unfiltered by RUST_LOG.
+    /// Formats events and queues them. RUST_LOG does not filter these events.
     unfiltered: Dispatch,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Lines {
     buffer: Mutex<Buffer>,
     /// Notified when the buffer is not empty.
     filled: Condvar,
-    /// Notified when everything has been written.
+    /// Notified when all lines have been written.
     written: Condvar,
     /// Lines dropped because the buffer was full.
     overflowed: AtomicU64,
@@ -73,7 +73,7 @@ impl Lines {
         self.filled.notify_one();
     }
 
-    /// Writes queued lines in an endless loop. `report` formats the line about dropped ones.
+    /// Writes queued lines in an endless loop. `report` formats the line with the number of dropped lines.
     fn write_to(&self, mut out: impl Write, report: impl Fn(u64) -> Vec<u8>) {
         let (mut text, mut unreported) = (Vec::new(), 0);
         loop {
@@ -89,8 +89,8 @@ impl Lines {
             buffer.is_writing = true;
             drop(buffer);
 
-            // A report is written at the place of the gap: lines that failed earlier before this text, lines dropped
-            // since after it.
+            // The report is written at the position of the gap: lines that failed earlier are reported before this
+            // text, and lines that were dropped since then are reported after it.
             if unreported > 0 && write_all(&mut out, &report(unreported)).is_ok() {
                 unreported = 0;
             }
@@ -168,8 +168,8 @@ impl Write for Formatted {
     }
 }
 
-/// Starts the writer thread and returns the writer of the process's log; later calls return the same. `dispatch` builds
-/// a subscriber that formats all events to the given writer.
+/// Starts the writer thread, and returns the writer for the log of the process. Later calls return the same writer.
+/// `dispatch` builds a subscriber that formats all events and writes them to the given writer.
 pub(super) fn start<F>(dispatch: F) -> QueuedLines
 where
     F: Fn(tracing_subscriber::fmt::writer::BoxMakeWriter) -> Dispatch,
@@ -188,7 +188,7 @@ where
         let writer = lines.clone();
         let thread = std::thread::Builder::new().name("log".to_owned());
         if let Err(error) = thread.spawn(move || writer.write_to(io::stderr(), report)) {
-            // The runtime needs threads as well, and fails with its own error.
+            // The runtime needs threads as well, and will fail with its own error.
             print_within(FLUSH_TIMEOUT, io::stderr(), format!("error: no thread for the log: {error}"));
         }
         Log { lines, unfiltered }
@@ -196,7 +196,7 @@ where
     QueuedLines(log.lines.clone())
 }
 
-/// Logs panics as errors, unfiltered by RUST_LOG. The default hook writes to standard error directly and could block.
+/// Logs panics as errors, regardless of RUST_LOG. The default hook writes to standard error directly and could block.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let Some(log) = LOG.get() else { return };
@@ -226,7 +226,7 @@ pub fn flush() {
     }
 }
 
-/// Prints a text and a line end. Gives up after one second if the stream is blocked.
+/// Prints a text and a line end. Stops waiting after one second if the stream is blocked.
 pub fn print(out: impl Write + Send + 'static, text: String) {
     print_within(FLUSH_TIMEOUT, out, text);
 }
@@ -236,7 +236,7 @@ fn print_within(timeout: Duration, mut out: impl Write + Send + 'static, mut tex
     let (done, printed) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("print".to_owned());
     let spawned = thread.spawn(move || {
-        // A closed pipe is not an error; a full disk is reported by the exit code.
+        // A closed pipe is not an error. A full disk is reported by the exit code.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         let _ = done.send(());
     });

@@ -1,6 +1,6 @@
-//! Trace export to a collector: OTLP, as protobuf over HTTP.
+//! Exports traces to a collector, with OTLP as protobuf over HTTP.
 //!
-//! Spans are batched on a separate thread. If the collector is unavailable, spans are dropped, without any other
+//! A separate thread collects spans into batches. If the collector is unavailable, spans are dropped; there is no other
 //! effect.
 
 use std::error::Error;
@@ -27,7 +27,7 @@ use crate::domain::trace;
 use crate::node::config::Config;
 use crate::outbound::http_client::{ClientOptions, HttpClient, Schemes};
 
-/// Time limit of an export request, also of the last one at exit.
+/// Time limit of an export request, including the last request at exit.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum size of a response body in bytes.
@@ -99,7 +99,7 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, TraceSetupError> {
     Ok(Some(Traces(provider)))
 }
 
-/// HTTP client of the exporter. Requests run on the runtime, while the exporter's own thread waits.
+/// HTTP client of the exporter. Requests run on the runtime, while the exporter's own thread waits for them.
 #[derive(Clone, Debug)]
 struct TraceHttpClient {
     client: HttpClient<Full<Bytes>>,
@@ -110,7 +110,7 @@ struct TraceHttpClient {
 }
 
 impl TraceHttpClient {
-    /// Counts an export, and logs the first failure and the first success after it.
+    /// Counts an export. Logs the first failure, and the first success after a failure.
     fn record(&self, problem: Option<&str>) {
         let outcome = if problem.is_some() { ExportOutcome::Failed } else { ExportOutcome::Sent };
         self.metrics.exports.get(outcome).increment(1);
@@ -126,7 +126,7 @@ impl TraceHttpClient {
 impl opentelemetry_http::HttpClient for TraceHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        // Runs on the runtime, because timers and connections need it.
+        // The request runs on the runtime, because timers and connections need a runtime.
         let exchange = self.runtime.spawn(async move { client.fetch(request, MAX_BODY_BYTES).await });
         let response = match exchange.await {
             Ok(response) => response.map_err(HttpError::from),
@@ -141,7 +141,7 @@ impl opentelemetry_http::HttpClient for TraceHttpClient {
     }
 }
 
-/// Formats an error with its causes: the outermost message alone is too general.
+/// Formats an error with its causes, because the outermost message alone is too general.
 fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -60,8 +60,8 @@ pub fn as_markdown() -> String {
     text
 }
 
-/// Passes all help texts to the recorder, and starts at 0 every counter whose label values are known, also those of
-/// components that this node does not have: an alert on a rise needs a value before the first event.
+/// Passes all help texts to the recorder. Starts every counter whose label values are known at 0, including counters of
+/// components that this node does not have, because an alert on a rise needs a value before the first event.
 pub(super) fn describe() {
     for metric in table() {
         metric.describe();

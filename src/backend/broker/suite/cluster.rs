@@ -22,13 +22,13 @@ on_a_cluster!(
     account_changes_reach_a_reconnected_node,
     a_reconnected_node_is_notified_of_missed_publications,
     a_call_that_arrives_too_late_writes_nothing,
-    a_call_that_was_given_up_while_redis_hung_has_no_effect_later,
+    an_abandoned_call_has_no_effect_after_redis_resumes,
     a_batch_is_hidden_until_enough_replicas_have_it,
     an_abandoned_message_is_visible_once_replicas_have_it,
     the_log_is_read_forwards_and_backwards,
     a_message_that_is_not_archived_stays_in_the_log,
-    another_number_of_partitions_is_refused,
-    a_server_that_went_back_in_time_assigns_no_number_again,
+    another_number_of_partitions_is_rejected,
+    a_restored_server_never_reuses_numbers,
     another_installations_redis_is_not_used,
     a_partition_that_was_lost_is_opened_again_before_anything_is_accepted,
     changes_in_any_order_leave_the_newest,
@@ -37,7 +37,7 @@ on_a_cluster!(
 async fn two_nodes_receive_the_same(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
-    // Numbers continue and ids are known, whichever node submits.
+    // Numbers continue and message ids are deduplicated, regardless of the submitting node.
     assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
     assert_eq!(other.say(&room, 3..=4).await, [3, 4]);
     let known = Outcome::Known { seq: 1, frame: Some(frame_of(&guest(&room, "id-1"), 1)) };
@@ -45,7 +45,7 @@ async fn two_nodes_receive_the_same(stage: Stage) {
     assert_eq!(one.ear.publications(room.name, 4).await, other.ear.publications(room.name, 4).await);
     other.rooms.change(room.name, RoomChange::Close).await.unwrap();
     for node in [one, other] {
-        node.ear.until("the end", |heard| matches!(heard.last(), Some(Heard::Changed(_)))).await;
+        node.ear.until("the room change", |heard| matches!(heard.last(), Some(Heard::Changed(_)))).await;
         assert_eq!(node.ear.heard().len(), 5);
     }
 }
@@ -74,8 +74,8 @@ async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
     assert_eq!(counts(&living, &room).await, (3, 1));
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
     assert_eq!(counts(&stage.node().await, &room).await, (1, 0));
-    // A list of live nodes may be two seconds old.
-    until("the dead do not count", || async { counts(&living, &room).await == (1, 0) }).await;
+    // The list of live nodes may be up to two seconds old.
+    until("connections of dead nodes do not count", || async { counts(&living, &room).await == (1, 0) }).await;
     let key = living.redis().keys_with(&format!("room:{}", room.name)).await.remove(0);
     let field = format!("g:{}", dying.redis().node());
     assert_eq!(living.redis().raw::<i64>("HEXISTS", &[&key, &field]).await, 1, "asking changes nothing");
@@ -88,18 +88,18 @@ async fn account_changes_reach_a_reconnected_node(stage: Stage) {
     let news = |sid: &str| Control::LoginEnded { sid: sid.into() };
     one.backend.bus.publish_control(news("before")).await.unwrap();
     let third = stage.node().await;
-    // Kills all at once, so that no node is subscribed when the change is published.
+    // Disconnects all listeners at once, so that no node is subscribed when the change is published.
     one.redis().kill_listeners().await;
     one.backend.bus.publish_control(news("meanwhile")).await.unwrap();
     for node in [&one, &other, &third] {
-        node.ear.until("the news", |heard| heard.contains(&Heard::Control(news("meanwhile")))).await;
+        node.ear.until("the account change", |heard| heard.contains(&Heard::Control(news("meanwhile")))).await;
     }
     let of = |node: &Node| {
         let all = node.ear.heard().into_iter().filter(|heard| matches!(heard, Heard::Control(_)));
         all.collect::<Vec<_>>()
     };
     assert_eq!(of(&other), [Heard::Control(news("before")), Heard::Control(news("meanwhile"))]);
-    // A change from before a node started is not delivered to it.
+    // A change that was published before a node started is not delivered to that node.
     assert_eq!(of(&third), [Heard::Control(news("meanwhile"))]);
 }
 
@@ -110,7 +110,7 @@ async fn a_reconnected_node_is_notified_of_missed_publications(stage: Stage) {
     node.ear.publications(room.name, 1).await;
     node.redis().kill_listeners().await;
     let missed = node.say(&room, [2]).await;
-    node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+    node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
     // The node receives again afterwards, and the missed message is in the log.
     node.say(&room, [3]).await;
     let heard = node.ear.publications(room.name, 3).await;
@@ -124,17 +124,17 @@ async fn a_call_that_arrives_too_late_writes_nothing(stage: Stage) {
     let broker = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0);
     let partition = broker.partition_of(room.name);
     for batch in [vec![guest(&room, "a")], vec![guest(&room, "a"), guest(&room, "b")]] {
-        // As if the call had taken a minute to arrive.
+        // Simulates a call that takes a minute to arrive.
         broker.delay_calls(partition, Duration::from_secs(60)).await;
         let answer = broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
         assert_eq!(answer, Err(Unavailable("the call arrived too late and had no effect".into())));
         assert!(numbers(&node.cluster().recent.log_after(room.name, 0, 10).await.unwrap()).is_empty());
     }
-    // The answer contained the server's clock, so the next call is in time.
+    // The rejected call returned the server's clock, so the next call is in time.
     assert_eq!(broker.accept(partition, &[&guest(&room, "a")]).await, Ok(vec![Outcome::Accepted(1)]));
 }
 
-async fn a_call_that_was_given_up_while_redis_hung_has_no_effect_later(stage: Stage) {
+async fn an_abandoned_call_has_no_effect_after_redis_resumes(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, [1]).await;
@@ -157,7 +157,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     stage.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
-    // Readers do not see it either, and it is not archived.
+    // Readers do not receive the batch either, and it is not archived.
     assert_eq!(careful.log_after(room.name, 0, 10).await.unwrap(), []);
     assert_eq!(careful.log_before(room.name, None, 10).await.unwrap(), []);
     let (status, log) =
@@ -168,7 +168,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     let heard = node.ear.until("the notice", |heard| !heard.is_empty()).await;
     assert!(matches!(heard[..], [Heard::Notice { .. }]), "{heard:?}");
 
-    // The same batch is published once a replica is back: the abandoned call is not lost.
+    // The same batch is published once a replica is connected again: the abandoned call is not lost.
     let first = stage.servers.as_mut().unwrap().start_replicas();
     let mut answer = answer;
     let began = std::time::Instant::now();
@@ -182,8 +182,8 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     assert_eq!(careful.read(partition, 10).await.unwrap().len(), 1);
     let outcomes = careful.accept(partition, &[&guest(&room, "b")]).await.unwrap();
     let [Outcome::Accepted(next)] = &outcomes[..] else { panic!("{outcomes:?}") };
-    // The first replica of a server gives it a new replication id. That is another epoch, in which the room's number
-    // jumps.
+    // When the first replica connects, the server gets a new replication id. This begins another epoch, in which the
+    // room's number skips ahead.
     assert!(if first { *next > 10_000 } else { *next == 2 }, "{next}");
     assert_eq!(node.ear.publications(room.name, *next).await.len(), 2);
 }
@@ -221,7 +221,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     let log = || async { node.cluster().recent.log_after(room.name, 0, 5_000).await.unwrap() };
     assert_eq!(numbers(&log().await), (1..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 200).await;
-    // Messages that are not archived exceed the log's limit, so every archived one was removed.
+    // The messages that are not archived exceed the log's limit, so every archived message was removed.
     assert_eq!(numbers(&log().await), (201..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 1_300).await;
     let kept = log().await;
@@ -229,7 +229,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     assert!((47 * 1024..=64 * 1024).contains(&bytes), "{bytes}");
     let first = kept[0].seq;
     assert_eq!(numbers(&kept), (first..=1_300).collect::<Vec<_>>());
-    // The byte count is exact: removed entries make room for as many bytes.
+    // The byte count is exact: after entries are removed, the same number of bytes can be added.
     node.say(&room, 1_301..=1_500).await;
     queue::archive_through(&node, &room, 1_500).await;
     let bytes: usize = log().await.iter().map(|entry| entry.frame.len()).sum();
@@ -238,7 +238,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     assert_eq!(node.redis().raw::<usize>("HGET", &[&known, "bytes"]).await, bytes);
 }
 
-async fn another_number_of_partitions_is_refused(stage: Stage) {
+async fn another_number_of_partitions_is_rejected(stage: Stage) {
     let node = stage.node().await;
     let own = node.backend.log.partitions();
     let _: String = node.redis().raw("SET", &[&format!("{PT}partitions"), &(own + 1).to_string()]).await;
@@ -248,7 +248,7 @@ async fn another_number_of_partitions_is_refused(stage: Stage) {
     assert!(another.keys().is_err(), "it is not used");
 }
 
-async fn a_server_that_went_back_in_time_assigns_no_number_again(stage: Stage) {
+async fn a_restored_server_never_reuses_numbers(stage: Stage) {
     let (node, other) = (stage.node().await, stage.node().await);
     let room = node.room().await;
     let partition = node.backend.log.partition_of(room.name);
@@ -260,11 +260,11 @@ async fn a_server_that_went_back_in_time_assigns_no_number_again(stage: Stage) {
     }
     assert_eq!(node.say(&room, 3..=5).await, [3, 4, 5]);
     other.ear.publications(room.name, 5).await;
-    // Restores the earlier value of every key; the replication id is the same.
+    // Restores the earlier value of every key. The replication id is unchanged.
     for (value, key) in &snapshot {
         node.redis().restore(key, value.clone()).await;
     }
-    // A node that only received the messages detects it as well.
+    // A node that only received the messages detects the restore as well.
     let next = other.say(&room, [6]).await[0];
     assert!(next > 10_000, "{next}");
     assert_eq!(node.say(&room, [7]).await, [next + 1]);
@@ -283,13 +283,13 @@ async fn another_installations_redis_is_not_used(stage: Stage) {
     assert!(broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert!(broker.set_members(room.name, 1, 0).await.is_err() && stranger.heartbeat().await.is_err());
     assert!(node.redis().keys_with("test-installation-0002").await.is_empty());
-    // The owner changes while nodes run.
+    // The owner changes while nodes are running.
     assert_eq!(stranger.live_leases_of(INSTALLED.parse().unwrap()).await, Ok(1));
     stranger.adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Other("test-installation-0002".to_owned())));
     assert!(node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert_eq!(stranger.verify().await, Ok(Owner::Ours));
-    // The first installation takes it back.
+    // The first installation becomes the owner again.
     node.redis().adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Ours));
     assert_eq!(node.say(&room, [1]).await, [1]);
@@ -301,7 +301,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
     node.say(&room, [1]).await;
     let partition = node.backend.log.partition_of(room.name);
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
-    // Another installation claims it first.
+    // Another installation claims the Redis first.
     let _: String = node.redis().raw("SET", &["pt:installation", "test-installation-0002"]).await;
     for _ in 0..2 {
         assert!(node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
@@ -314,7 +314,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redis_that_is_not_there_is_unavailable() {
+async fn an_unreachable_redis_is_unavailable() {
     // No server listens on this port. Paused time advances automatically.
     let node = crate::domain::NodeId::from_random([1; 16]);
     let redis = crate::backend::redis::Redis::new("redis://127.0.0.1:1", node).unwrap();
@@ -325,7 +325,7 @@ async fn a_redis_that_is_not_there_is_unavailable() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Any node may publish any change, repeatedly and in any order: the newest published so far always applies.
+/// Any node may publish any change, repeatedly and in any order. The newest published change always applies.
 async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     for seed in 0..20 {
@@ -357,7 +357,7 @@ async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     }
 }
 
-/// Only without a Cluster, where the buses are not resubscribed periodically.
+/// Runs without a Redis Cluster, because the buses of a Cluster are resubscribed periodically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
@@ -367,24 +367,24 @@ async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
         let began = std::time::Instant::now();
         node.redis().subscriber().sunsubscribe(format!("{PT}{{{partition}}}:bus")).await.unwrap();
         node.say(&room, [1]).await;
-        until("it is found", || async { !node.cluster().bus_health.is_receiving() }).await;
-        node.ear.until("it is told that it missed something", |heard| heard.contains(&Heard::Missed)).await;
-        until("it hears", || async { node.cluster().bus_health.is_receiving() }).await;
+        until("the silent bus is detected", || async { !node.cluster().bus_health.is_receiving() }).await;
+        node.ear.until("the sink is notified of missed publications", |heard| heard.contains(&Heard::Missed)).await;
+        until("the node receives again", || async { node.cluster().bus_health.is_receiving() }).await;
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
         node.say(&room, [2]).await;
-        assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first was never heard");
+        assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first message was never received");
     })
     .await;
 }
 
-/// A probe that Redis refuses counts as missing.
+/// A probe that Redis rejects counts as missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_may_not_publish_is_found_and_recovers() {
+async fn a_node_without_permission_to_publish_is_detected_and_recovers() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
         let node = stage.node().await;
         let room = node.room().await;
         let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "resetchannels"]).await;
-        until("it is found", || async { !node.cluster().bus_health.is_receiving() }).await;
+        until("the silent bus is detected", || async { !node.cluster().bus_health.is_receiving() }).await;
         let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "allchannels"]).await;
         until("it receives", || async { node.cluster().bus_health.is_receiving() }).await;
         node.say(&room, [1]).await;

@@ -1,4 +1,4 @@
-//! Tests of a partition whose master changes, by a failover or because its slot moves.
+//! Tests of a partition whose master changes, either by a failover or because its slot moves.
 
 use crate::backend::redis::testing::PT;
 use fred::util::redis_keyslot;
@@ -9,18 +9,18 @@ use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, Seq};
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_all_nodes_receive_again,
+    after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again,
     a_moving_partition_pauses_and_continues,
 );
 on_redis!(redis_sentinel, Sentinel, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_all_nodes_receive_again,
+    after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again,
 );
 
 fn slot_of(node: &Node, room: &Room) -> u16 {
     redis_keyslot(format!("{PT}{{{}}}:queue", node.backend.log.partition_of(room.name).0).as_bytes())
 }
 
-/// Submits a message until it has a number, as the sender's node does.
+/// Submits a message repeatedly until it is accepted, as the sender's node does.
 async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     let (partition, message) = (node.backend.log.partition_of(room.name), guest(room, id));
     let began = std::time::Instant::now();
@@ -32,7 +32,7 @@ async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     }
 }
 
-async fn after_a_failover_numbers_jump_and_all_nodes_receive_again(mut stage: Stage) {
+async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     let [one, other] = &nodes;
     let room = one.room().await;
@@ -47,18 +47,19 @@ async fn after_a_failover_numbers_jump_and_all_nodes_receive_again(mut stage: St
     let next = insist(one, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_ne!(one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap(), epoch);
-    // The new master knows what the replica had. It has no script loaded yet, and each script works.
+    // The new master has the messages that the replica had. It has no script loaded yet; every script works
+    // nevertheless.
     assert_eq!(insist(other, &room, "id-1").await, 1);
     assert_eq!(numbers(&other.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {
-        node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+        node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
     }
     let last = insist(other, &room, "id-4").await;
     for node in &nodes {
         node.ear.publications(room.name, last).await;
     }
     one.rooms.change(room.name, RoomChange::Close).await.unwrap();
-    until("the change is heard", || async { !other.ear.changes().is_empty() }).await;
+    until("the change is received", || async { !other.ear.changes().is_empty() }).await;
 }
 
 async fn a_moving_partition_pauses_and_continues(stage: Stage) {
@@ -80,7 +81,7 @@ async fn a_moving_partition_pauses_and_continues(stage: Stage) {
     let (ahead, behind): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| key.ends_with(":idle") || key.ends_with(beside.name.as_str()));
 
-    // Some keys are on each server: no call takes effect partially, and other partitions continue.
+    // Each server has some of the keys: no call takes effect partially, and other partitions continue.
     servers.begin_moving(slot);
     ahead.iter().for_each(|key| servers.move_key(slot, key));
     let batch = [guest(&room, "id-3"), guest(&beside, "id-3")];
@@ -93,12 +94,12 @@ async fn a_moving_partition_pauses_and_continues(stage: Stage) {
     node.ear.clear();
     behind.iter().for_each(|key| servers.move_key(slot, key));
     servers.end_moving(slot);
-    // Another master is another epoch.
+    // A new master begins a new epoch.
     let next = insist(&node, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_eq!(insist(&node, &room, "id-4").await, next + 1);
-    // The bus has moved too, and publications may have been missed meanwhile.
-    node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+    // The bus has moved too, and publications may have been missed during the move.
+    node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
     let last = insist(&node, &beside, "id-3").await;
     let heard = node.ear.publications(beside.name, last).await;
     assert_eq!(heard.last().map(|heard| (heard.0, heard.1)), Some((2, last)));

@@ -1,4 +1,5 @@
-//! Tests of key names: every key is in the slot of its partition, or is one of the few that belong to none.
+//! Tests of key names: every key is in the slot of its partition, or is one of the few keys that belong to no
+//! partition.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,16 +19,16 @@ use crate::domain::Rng;
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: every_key_is_in_the_slot_of_its_partition);
 
-/// Keys of a room, each followed by its name.
+/// Kinds of keys that are followed by the name of a room.
 const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
 
-/// Keys of a partition.
+/// Kinds of keys of a partition.
 const OF_A_PARTITION: [&str; 7] = ["queue", "idle", "archiver", "dead", "life", "mark", "trial"];
 
 /// Number of partitions of a Redis Cluster.
 const PARTITIONS: u16 = 16;
 
-/// Returns the kind of a key; `None` if it is in no list, or in the wrong slot.
+/// Returns the kind of a key; `None` if the kind is unknown or the key is in the wrong slot.
 fn kind_of(key: &str) -> Option<&str> {
     let Some(rest) = key.strip_prefix(PT) else {
         return ["pt:installation", "pt:partitions"].into_iter().find(|known| *known == key);
@@ -57,7 +58,7 @@ fn kind_of(key: &str) -> Option<&str> {
 
 async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     let node = stage.node().await;
-    // Enough rooms for every partition, on every master.
+    // Creates enough rooms for every partition, on every master.
     let mut partitions = BTreeSet::new();
     while partitions.len() < usize::from(PARTITIONS) {
         let room = node.room().await;
@@ -89,7 +90,7 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     let careful = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 1);
     let room = node.room().await;
     careful.accept(careful.partition_of(room.name), &[&guest(&room, "a")]).await.unwrap();
-    // Hidden messages make the archiver query replicas.
+    // Hidden messages make the archiver query the replicas.
     for partition in (0..PARTITIONS).map(Partition) {
         assert!(careful.is_replicated(partition).await.unwrap());
     }

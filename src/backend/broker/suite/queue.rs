@@ -1,4 +1,4 @@
-//! Tests of the archive queues: leases, marks, dead letters, idle rooms, and the log of a closed room.
+//! Tests of the archive queues: leases, marks, dead letters, idle rooms, and the logs of closed rooms.
 
 use crate::backend::redis::testing::PT;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ on_a_cluster!(
     a_dead_letter_is_kept_with_its_reason_and_stays_readable,
     leaving_and_retention_delete_the_dead_letters_of_a_room,
     a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it,
-    a_full_queue_refuses_until_it_is_archived,
+    a_full_queue_rejects_messages_until_it_is_archived,
     a_redis_without_memory_is_archived_and_accepts_again,
     an_idle_room_is_removed_unless_it_is_in_use,
     idle_rooms_are_removed_early_while_memory_is_short,
@@ -85,7 +85,7 @@ async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
     let lease = queue(&one).lease(partition).await.unwrap().unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     assert_eq!(queue(&one).lease(partition).await.unwrap(), Some(lease.clone()), "its holder renews it");
-    // Only the holder can release it.
+    // Only the holder can release the lease.
     queue(&other).release(partition, &ArchiveLease("another".into())).await.unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     queue(&one).release(partition, &lease).await.unwrap();
@@ -100,7 +100,7 @@ async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(stage: Stage
     queue(&one).lease(partition).await.unwrap().unwrap();
     one.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
-    // As after the server's clock was set back by an hour.
+    // Simulates a server whose clock was set back by an hour.
     for key in one.redis().keys_with(":archiver").await.iter().chain(&one.redis().keys_with(":seed:").await) {
         assert_eq!(one.redis().raw::<i64>("PEXPIRE", &[key, "3600000"]).await, 1);
     }
@@ -144,7 +144,7 @@ async fn closing_a_room_that_is_archived_deletes_its_log(stage: Stage) {
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     assert!(log(&node, &room).await.is_empty());
-    // Ids and numbers outlive the log.
+    // Message ids and numbers are kept after the log is deleted.
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     let outcomes = node.accept(&[guest(&room, "id-3"), guest(&room, "id-4")]).await;
     assert_eq!(outcomes, [Outcome::Known { seq: 3, frame: None }, Outcome::Accepted(4)]);
@@ -165,7 +165,8 @@ async fn the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived(s
 
 async fn a_change_that_the_archiver_applied_first_is_published_all_the_same(stage: Stage) {
     let node = stage.node().await;
-    // SQL has the change and its event. The archiver commits, and marks the new state, before the event is processed.
+    // SQL has committed the change and its event. The archiver commits and marks the new state before the event is
+    // processed.
     for (change, state, version) in
         [(RoomChange::Close, RoomState::Closed, 1), (RoomChange::Delete, RoomState::Deleted, u64::from(u32::MAX))]
     {
@@ -219,7 +220,7 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
         node.redis().raw("XRANGE", &[&format!("{PT}{{{}}}:dead", partition.0), "-", "+"]).await;
     assert_eq!(dead.len(), 1, "burying twice is harmless");
     assert_eq!((dead[0].1["why"].as_str(), dead[0].1["n"].as_str()), ("poison", room.name.as_str()));
-    // The mark stays below the dead letter, so the log keeps it, also when the room is closed.
+    // The mark stays below the dead letter, so the log keeps the dead letter, even if the room is closed.
     assert!(queue(&node).finish(partition, &lease, &entries[2].position, 0, &[mark(&room, 3)]).await.unwrap());
     assert_eq!(status(&node, &room).await.archived, 1);
     assert!(queue(&node).read(partition, 10).await.unwrap().is_empty());
@@ -276,20 +277,20 @@ async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept
         node.cluster().recent.purge(room.name, through).await.unwrap();
         assert_eq!(log(&node, &room).await, left);
     }
-    // No dead letter holds `archived` back any more, and numbers continue.
+    // The dead letter no longer holds back `archived`, and numbers continue.
     assert_eq!((status(&node, &room).await.archived, status(&node, &room).await.seq), (3, 3));
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(node.say(&room, [4]).await, [4]);
     node.cluster().recent.purge(room.name, 3).await.unwrap();
     assert_eq!((log(&node, &room).await, status(&node, &room).await.archived), (vec![4], 3));
-    // A room that is not in Redis can be purged, and is not created by that.
+    // A room that is not in Redis can be purged. The call does not create the room.
     let unknown = node.unseeded_room().await;
     node.cluster().recent.purge(unknown.name, 9).await.unwrap();
     assert!(node.redis().keys_with(unknown.name.as_str()).await.is_empty());
     assert_eq!(status(&node, &other).await.archived, 0);
 }
 
-async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
+async fn a_full_queue_rejects_messages_until_it_is_archived(stage: Stage) {
     let node = stage.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
@@ -307,7 +308,8 @@ async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
     ];
     let outcomes = small.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap();
     let known = |seq| Outcome::Known { seq, frame: Some(frame_of(&batch[0], seq)) };
-    // Once a message of a room is refused, all later ones of that room are refused too, which preserves order.
+    // After a message of a room is rejected, all later messages of that room are rejected too, which preserves the
+    // order.
     let full = Outcome::Full;
     assert_eq!(
         outcomes,
@@ -344,7 +346,7 @@ async fn an_idle_room_is_removed_unless_it_is_in_use(stage: Stage) {
 
     assert_eq!(queue(&node).remove_idle(partition, idle(Duration::from_secs(3_600))).await.unwrap().removed, 0);
     let mut removed = 0;
-    // Rooms used in the current second are not removed.
+    // Rooms that were used in the current second are not removed.
     let began = std::time::Instant::now();
     while removed < 2 && began.elapsed() < PATIENCE {
         removed += queue(&node).remove_idle(partition, idle(Duration::ZERO)).await.unwrap().removed;
@@ -358,7 +360,7 @@ async fn an_idle_room_is_removed_unless_it_is_in_use(stage: Stage) {
     }
 }
 
-/// Removes rooms after the same time, whether memory is short or not.
+/// Returns limits that remove rooms after the same time, whether or not memory is low.
 pub(super) fn idle(age: Duration) -> Idle {
     Idle { usual: age, short_of_memory: age }
 }
@@ -382,7 +384,7 @@ async fn idle_rooms_are_removed_early_while_memory_is_short(stage: Stage) {
     }
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "1"]).await;
     assert!(sweep(&occupied).await.is_memory_short);
-    // Rooms used in the current second are kept.
+    // Rooms that were used in the current second are kept.
     until("the archived room is removed and the log of the other", || async {
         sweep(&archived).await;
         sweep(&occupied).await;
@@ -406,7 +408,7 @@ async fn a_redis_without_memory_is_archived_and_accepts_again(stage: Stage) {
     assert!(node.backend.log.accept(partition, &[&guest(&room, "refused")]).await.is_err());
     assert!(node.redis().try_writing().await.is_err());
     assert!(node.redis().refuses_writes().is_some_and(|why| why.contains("OOM")));
-    // Calls that free memory still work, and so do heartbeats and connection counts.
+    // Calls that free memory, heartbeats and connection counts continue to work.
     node.redis().heartbeat().await.unwrap();
     node.backend.states.set_members(room.name, 1, 0).await.unwrap();
     node.rooms.change(closed.name, RoomChange::Close).await.unwrap();

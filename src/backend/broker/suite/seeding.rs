@@ -14,11 +14,11 @@ on_a_cluster!(
     a_ticket_is_valid_for_its_own_room_and_holder,
     a_deletion_leaves_a_tombstone_and_nothing_else,
     a_room_without_a_row_is_marked_as_deleted,
-    a_room_seeded_in_the_same_epoch_continues_without_a_jump,
-    a_room_seeded_in_another_epoch_jumps,
-    another_epoch_of_the_server_makes_a_room_jump_once,
+    a_room_seeded_in_the_same_epoch_continues_without_a_gap,
+    a_room_seeded_in_another_epoch_skips_ahead,
+    another_epoch_of_the_server_makes_a_room_skip_ahead_once,
     an_emptied_server_assigns_no_number_again,
-    a_seeded_room_knows_its_old_ids,
+    a_seeded_room_deduplicates_its_old_ids,
     a_closed_room_is_seeded_closed,
     concurrent_joins_seed_a_room_once,
 );
@@ -50,7 +50,7 @@ async fn an_unseeded_room_waits_while_others_go_on(stage: Stage) {
     let batch = [guest(&absent, "a"), guest(&there, "a"), guest(&absent, "b"), guest(&there, "b")];
     let outcomes = node.accept(&batch).await;
     assert_eq!(outcomes, [Outcome::Unseeded, Outcome::Accepted(1), Outcome::Unseeded, Outcome::Accepted(2)]);
-    // Nothing of it was kept: once seeded, the room begins with number 1.
+    // No part of the rejected message was kept: the seeded room begins with number 1.
     node.seed(absent.name).await;
     assert_eq!(node.accept(&[batch[0].clone(), batch[2].clone()]).await, [Outcome::Accepted(1), Outcome::Accepted(2)]);
 }
@@ -77,7 +77,7 @@ async fn a_change_revokes_the_ticket(stage: Stage) {
         let seed = seed_of(&node, &room, 0, None).await;
         assert!(!node.cluster().seeding.finish_seed(room.name, ticket, seed.clone()).await.unwrap());
         assert_eq!(node.backend.states.status(&[room.name]).await.unwrap(), [None]);
-        // A new attempt reads SQL again.
+        // A new attempt reads the state from SQL again.
         let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
         assert!(node.cluster().seeding.finish_seed(room.name, ticket, Seed { version: 1, ..seed }).await.unwrap());
     }
@@ -98,7 +98,7 @@ async fn a_ticket_is_valid_for_its_own_room_and_holder(stage: Stage) {
 
 async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
     let node = stage.node().await;
-    // One room is seeded, the other is being seeded.
+    // One room is seeded; a node is about to seed the other.
     let (room, absent) = (node.room().await, node.unseeded_room().await);
     node.say(&room, 1..=3).await;
     node.backend.states.set_members(room.name, 1, 0).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
 
         assert!(node.cluster().seeding.begin_seed(gone.name).await.unwrap().is_none());
         assert_eq!(node.accept(&[guest(gone, "late")]).await, [Outcome::Deleted]);
-        // Setting its counts, or closing it, does not recreate it.
+        // Setting the counts of a deleted room, or closing it, does not recreate it.
         let status = node.backend.states.set_members(gone.name, 1, 1).await.unwrap().unwrap();
         assert_eq!((status.state, status.guests, status.hosts), (RoomState::Deleted, 0, 0));
         let late = Change { room: gone.name, change: RoomChange::Close, version: 1, notice: "{}".into() };
@@ -137,7 +137,7 @@ async fn a_room_without_a_row_is_marked_as_deleted(stage: Stage) {
     assert_eq!(status.state, RoomState::Deleted);
 }
 
-async fn a_room_seeded_in_the_same_epoch_continues_without_a_jump(stage: Stage) {
+async fn a_room_seeded_in_the_same_epoch_continues_without_a_gap(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
@@ -150,7 +150,7 @@ async fn a_room_seeded_in_the_same_epoch_continues_without_a_jump(stage: Stage) 
     assert_eq!(heard.iter().map(|heard| (heard.0, heard.1)).collect::<Vec<_>>(), [(41, 42), (42, 43)]);
 }
 
-async fn a_room_seeded_in_another_epoch_jumps(stage: Stage) {
+async fn a_room_seeded_in_another_epoch_skips_ahead(stage: Stage) {
     let node = stage.node().await;
     for epoch in [Some("of long ago"), None] {
         let room = node.unseeded_room().await;
@@ -159,13 +159,13 @@ async fn a_room_seeded_in_another_epoch_jumps(stage: Stage) {
         assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
         let numbers = node.say(&room, 1..=2).await;
         assert!(numbers[0] >= 41 + 10_000 && numbers[1] == numbers[0] + 1, "{numbers:?}");
-        // Connected nodes see the jump, and read what may lie before it.
+        // Connected nodes receive a publication whose `prev` shows the gap, and can read the messages before it.
         let heard = node.ear.publications(room.name, numbers[1]).await;
         assert_eq!((heard[0].0, heard[0].1), (41, numbers[0]));
     }
 }
 
-async fn another_epoch_of_the_server_makes_a_room_jump_once(stage: Stage) {
+async fn another_epoch_of_the_server_makes_a_room_skip_ahead_once(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     assert_eq!(node.say(&room, 1..=2).await, [1, 2]);
@@ -185,21 +185,21 @@ async fn an_emptied_server_assigns_no_number_again(stage: Stage) {
     let epoch = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
     node.redis().verify().await.unwrap();
-    // SQL had none of the three messages.
+    // None of the three messages is in SQL.
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     let seed = seed_of(&node, &room, 0, epoch.as_deref()).await;
     assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
     assert!(node.say(&room, [4]).await[0] > 10_000);
 }
 
-async fn a_seeded_room_knows_its_old_ids(stage: Stage) {
+async fn a_seeded_room_deduplicates_its_old_ids(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     let ids = vec![(Side::Guest, "id-1".parse().unwrap(), 1), (Side::Host, "id-2".parse().unwrap(), 2)];
     let seed = Seed { ids, ..seed_of(&node, &room, 2, None).await };
     assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
-    // The frame is not in Redis: SQL has it.
+    // The frame is in SQL and not in Redis.
     let outcomes = node.accept(&[guest(&room, "id-1"), guest(&room, "id-2")]).await;
     assert_eq!(outcomes, [Outcome::Known { seq: 1, frame: None }, Outcome::Accepted(3)]);
 }

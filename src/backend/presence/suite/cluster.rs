@@ -1,28 +1,29 @@
-//! Tests with several nodes on one Redis: hosts on more than one, greetings to all, resubscription, and dead nodes.
+//! Tests with several nodes on one Redis: hosts with sockets on several nodes, greetings, resubscription, and dead
+//! nodes.
 
 use super::*;
 use crate::backend::redis::testing::PT;
 
-on_every_redis!(crate::backend::presence::suite::Stage::on:
+on_every_redis!(crate::backend::presence::suite::Setup::on:
     a_host_with_sockets_on_two_nodes_goes_offline_with_the_last,
     a_greeting_reaches_every_node,
     a_later_node_reads_which_hosts_are_online,
-    a_node_says_which_hosts_to_look_after_when_it_dies,
-    hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead,
+    the_set_of_a_node_contains_its_hosts,
+    hosts_of_an_unlisted_node_are_found_and_the_node_counts_as_dead,
     a_disconnected_listener_is_notified_and_receives_again,
     the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere,
     another_node_completes_an_interrupted_cleanup,
-    a_node_that_was_taken_for_dead_says_again_whom_it_has,
+    a_node_that_was_treated_as_dead_writes_its_hosts_again,
     a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change_of_status,
-    who_left_while_a_node_begins_anew_is_not_brought_back,
+    a_host_that_leaves_under_a_new_incarnation_stays_offline,
     a_node_with_an_interrupted_lease_treats_no_node_as_dead,
-    nobody_is_taken_for_dead_after_redis_stood_still,
-    a_host_that_is_in_no_list_is_found_offline_by_a_query,
+    no_node_is_treated_as_dead_after_redis_stalled,
+    a_host_of_a_dead_unlisted_node_is_offline_when_queried,
     nothing_is_written_under_an_expired_lease,
 );
 
-async fn a_host_with_sockets_on_two_nodes_goes_offline_with_the_last(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn a_host_with_sockets_on_two_nodes_goes_offline_with_the_last(setup: Setup) {
+    let (one, other) = (setup.node().await, setup.node().await);
     let host = a_host();
     one.enter(host).await;
     other.enter(host).await;
@@ -31,15 +32,15 @@ async fn a_host_with_sockets_on_two_nodes_goes_offline_with_the_last(stage: Stag
     other.leave(host).await;
     assert!(!one.is_online(host).await && !other.is_online(host).await);
     for node in [&one, &other] {
-        assert_eq!(node.heard().await, [Heard::Online(host), Heard::Offline(host)]);
+        assert_eq!(node.received().await, [Event::Online(host), Event::Offline(host)]);
     }
 }
 
-async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stage) {
-    let node = stage.node().await;
+async fn hosts_of_an_unlisted_node_are_found_and_the_node_counts_as_dead(setup: Setup) {
+    let node = setup.node().await;
     node.enter(a_host()).await;
     assert_eq!(node.upkeep().adopt_orphans(true).await, Ok(0), "its own node is in the list");
-    // As after a failover that lost the list and kept the sets.
+    // Simulates a failover that lost the list of nodes and kept the sets of hosts.
     for orphan in ["one", "other"] {
         let set = format!("{PT}node:{orphan}:hosts");
         let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
@@ -51,25 +52,25 @@ async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stag
     assert_eq!(lease, "0");
 }
 
-async fn a_greeting_reaches_every_node(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn a_greeting_reaches_every_node(setup: Setup) {
+    let (one, other) = (setup.node().await, setup.node().await);
     let host = a_host();
     one.presence.greet(host, "{}".into()).await.unwrap();
-    other.ear.until(&Heard::Greeting(host, "{}".into()), 1).await;
-    one.ear.until(&Heard::Greeting(host, "{}".into()), 1).await;
+    other.recorder.until(&Event::Greeting(host, "{}".into()), 1).await;
+    one.recorder.until(&Event::Greeting(host, "{}".into()), 1).await;
 }
 
-async fn a_later_node_reads_which_hosts_are_online(stage: Stage) {
-    let one = stage.node().await;
+async fn a_later_node_reads_which_hosts_are_online(setup: Setup) {
+    let one = setup.node().await;
     let host = a_host();
     one.enter(host).await;
-    let third = stage.node().await;
+    let third = setup.node().await;
     assert!(third.is_online(host).await);
-    assert_eq!(third.heard().await, []);
+    assert_eq!(third.received().await, []);
 }
 
-async fn a_node_says_which_hosts_to_look_after_when_it_dies(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn the_set_of_a_node_contains_its_hosts(setup: Setup) {
+    let (one, other) = (setup.node().await, setup.node().await);
     let (host, gone) = (a_host(), a_host());
     for host in [host, gone] {
         one.enter(host).await;
@@ -80,50 +81,51 @@ async fn a_node_says_which_hosts_to_look_after_when_it_dies(stage: Stage) {
     assert_eq!(one.redis().raw::<Vec<String>>("SMEMBERS", &[&set]).await, [host.to_string()]);
 }
 
-async fn a_disconnected_listener_is_notified_and_receives_again(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn a_disconnected_listener_is_notified_and_receives_again(setup: Setup) {
+    let (one, other) = (setup.node().await, setup.node().await);
     let host = a_host();
     one.redis().kill_listeners().await;
     one.enter(host).await;
     for node in [&one, &other] {
-        node.ear.until(&Heard::Missed, 1).await;
+        node.recorder.until(&Event::Missed, 1).await;
         assert!(node.is_online(host).await);
     }
     one.leave(host).await;
     for node in [&one, &other] {
-        assert!(node.heard().await.contains(&Heard::Offline(host)));
+        assert!(node.received().await.contains(&Event::Offline(host)));
     }
 }
 
-async fn the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere(stage: Stage) {
-    let (dying, other) = (stage.node().await, stage.node().await);
+async fn the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere(setup: Setup) {
+    let (dying, other) = (setup.node().await, setup.node().await);
     let hosts: Vec<_> = (0..700).map(|_| a_host()).collect();
     for host in &hosts {
         dying.enter(*host).await;
     }
     other.enter(hosts[0]).await;
-    dying.dies().await;
-    other.ripens().await;
+    dying.expire_lease().await;
+    other.make_uninterrupted().await;
     other.upkeep().keep().await.unwrap();
-    let heard = other.heard().await;
-    assert!(!heard.contains(&Heard::Offline(hosts[0])) && other.is_online(hosts[0]).await);
+    let received = other.received().await;
+    assert!(!received.contains(&Event::Offline(hosts[0])) && other.is_online(hosts[0]).await);
     for host in &hosts[1..] {
-        assert_eq!(heard.iter().filter(|heard| **heard == Heard::Offline(*host)).count(), 1);
+        assert_eq!(received.iter().filter(|event| **event == Event::Offline(*host)).count(), 1);
     }
-    assert_eq!(other.left_of(&dying).await, Vec::<String>::new());
+    assert_eq!(other.keys_of(&dying).await, Vec::<String>::new());
     let name = dying.redis().incarnation().unwrap();
     assert_eq!(other.redis().raw::<Option<String>>("ZSCORE", &[&*format!("{PT}nodes"), &name]).await, None);
 }
 
-async fn another_node_completes_an_interrupted_cleanup(stage: Stage) {
-    let (dying, other) = (stage.node().await, stage.node().await);
+async fn another_node_completes_an_interrupted_cleanup(setup: Setup) {
+    let (dying, other) = (setup.node().await, setup.node().await);
     let hosts: Vec<_> = (0..20).map(|_| a_host()).collect();
     for host in &hosts {
         dying.enter(*host).await;
     }
     let name = dying.redis().incarnation().unwrap();
-    dying.dies().await;
-    // A claim holder died after it had removed two hosts from their hashes, one of them from the set as well.
+    dying.expire_lease().await;
+    // The holder of the claim died after it had removed two hosts from their hashes, and one of these from the set as
+    // well.
     let claim = format!("{PT}node:{name}:claim");
     other.redis().raw::<String>("SET", &[&claim, "another", "PX", "700"]).await;
     for host in &hosts[..2] {
@@ -131,65 +133,65 @@ async fn another_node_completes_an_interrupted_cleanup(stage: Stage) {
         other.redis().raw::<i64>("HDEL", &[&key, &format!("n:{name}")]).await;
     }
     other.redis().raw::<i64>("SREM", &[&format!("{PT}node:{name}:hosts"), hosts[0].as_str()]).await;
-    other.ripens().await;
+    other.make_uninterrupted().await;
     other.upkeep().keep().await.unwrap();
-    assert!(!other.heard().await.contains(&Heard::Offline(hosts[5])), "another looks after it");
+    assert!(!other.received().await.contains(&Event::Offline(hosts[5])), "another node holds the claim");
     let began = std::time::Instant::now();
-    while !other.left_of(&dying).await.is_empty() && began.elapsed() < PATIENCE {
-        other.ripens().await;
+    while !other.keys_of(&dying).await.is_empty() && began.elapsed() < PATIENCE {
+        other.make_uninterrupted().await;
         other.upkeep().keep().await.unwrap();
     }
-    let heard = other.heard().await;
+    let received = other.received().await;
     for host in &hosts[2..] {
-        assert_eq!(heard.iter().filter(|heard| **heard == Heard::Offline(*host)).count(), 1);
+        assert_eq!(received.iter().filter(|event| **event == Event::Offline(*host)).count(), 1);
     }
-    assert_eq!(other.left_of(&dying).await, Vec::<String>::new());
+    assert_eq!(other.keys_of(&dying).await, Vec::<String>::new());
 }
 
-async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
-    let (frozen, other) = (stage.node().await, stage.node().await);
+async fn a_node_that_was_treated_as_dead_writes_its_hosts_again(setup: Setup) {
+    let (frozen, other) = (setup.node().await, setup.node().await);
     let (host, left) = (a_host(), a_host());
     frozen.enter(host).await;
     frozen.enter(left).await;
-    frozen.beats().await;
-    frozen.dies().await;
-    other.ripens().await;
+    frozen.renew_and_keep().await;
+    frozen.expire_lease().await;
+    other.make_uninterrupted().await;
     other.upkeep().keep().await.unwrap();
     assert!(!other.is_online(host).await);
     let before = frozen.redis().incarnation().unwrap();
-    frozen.beats().await;
+    frozen.renew_and_keep().await;
     assert_ne!(frozen.redis().incarnation().unwrap(), before);
     assert!(other.is_online(host).await);
     frozen.leave(left).await;
-    let (online, offline) = (Heard::Online(host), Heard::Offline(host));
-    let mut heard = other.heard().await;
-    heard.retain(|heard| *heard == online || *heard == offline);
-    assert_eq!(heard, [online.clone(), offline, online]);
+    let (online, offline) = (Event::Online(host), Event::Offline(host));
+    let mut received = other.received().await;
+    received.retain(|event| *event == online || *event == offline);
+    assert_eq!(received, [online.clone(), offline, online]);
     assert!(!other.is_online(left).await);
-    // The new incarnation is cleaned up like any other when the node dies as well.
-    frozen.dies().await;
-    other.ripens().await;
+    // When the node expire_lease again, the entries of its new incarnation are removed like those of any other node.
+    frozen.expire_lease().await;
+    other.make_uninterrupted().await;
     other.upkeep().keep().await.unwrap();
     assert!(!other.is_online(host).await);
 }
 
-async fn a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change_of_status(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change_of_status(setup: Setup) {
+    let (one, other) = (setup.node().await, setup.node().await);
     let hosts: Vec<_> = (0..600).map(|_| a_host()).collect();
     for host in &hosts {
         one.enter(*host).await;
     }
-    one.beats().await;
+    one.renew_and_keep().await;
     for round in 0..2 {
         let before = one.redis().incarnation().unwrap();
         if round == 1 {
-            // A server has lost its entries of some hosts.
+            // Simulates a server that has lost its entries of some hosts.
             for host in &hosts[..10] {
                 one.redis().raw::<i64>("DEL", &[&format!("{PT}{{{host}}}:presence")]).await;
             }
         }
         one.redis().lose_lease();
-        one.beats().await;
+        one.renew_and_keep().await;
         let after = one.redis().incarnation().unwrap();
         assert_ne!(after, before);
         let sets = one.redis().keys_with(&format!("node:{}", one.redis().node())).await;
@@ -201,84 +203,84 @@ async fn a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change
             assert_eq!(fields.len(), 2, "{fields:?}");
         }
     }
-    let heard = other.heard().await;
-    assert_eq!(heard.iter().filter(|heard| matches!(heard, Heard::Offline(_))).count(), 0);
-    assert_eq!(heard.len(), hosts.len() + 10);
+    let received = other.received().await;
+    assert_eq!(received.iter().filter(|event| matches!(event, Event::Offline(_))).count(), 0);
+    assert_eq!(received.len(), hosts.len() + 10);
 }
 
-async fn who_left_while_a_node_begins_anew_is_not_brought_back(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn a_host_that_leaves_under_a_new_incarnation_stays_offline(setup: Setup) {
+    let (one, other) = (setup.node().await, setup.node().await);
     let host = a_host();
     one.enter(host).await;
-    one.beats().await;
+    one.renew_and_keep().await;
     one.redis().lose_lease();
     one.redis().heartbeat().await.unwrap();
-    // Under the new incarnation, before anything else was written under it.
+    // The host leaves under the new incarnation, before anything else is written under it.
     one.leave(host).await;
     assert!(!other.is_online(host).await);
     one.upkeep().keep().await.unwrap();
-    assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);
-    assert_eq!(one.left_of(&one).await, Vec::<String>::new());
+    assert_eq!(other.received().await, [Event::Online(host), Event::Offline(host)]);
+    assert_eq!(one.keys_of(&one).await, Vec::<String>::new());
 }
 
-async fn a_node_with_an_interrupted_lease_treats_no_node_as_dead(stage: Stage) {
-    let (dying, young) = (stage.node().await, stage.node().await);
+async fn a_node_with_an_interrupted_lease_treats_no_node_as_dead(setup: Setup) {
+    let (dying, young) = (setup.node().await, setup.node().await);
     let host = a_host();
     dying.enter(host).await;
-    dying.dies().await;
+    dying.expire_lease().await;
     for fault in ["it is young", "its lease was lost"] {
         if fault != "it is young" {
-            young.ripens().await;
+            young.make_uninterrupted().await;
             young.redis().lose_lease();
         }
         assert!(young.is_online(host).await, "{fault}");
         young.upkeep().keep().await.unwrap();
         assert!(young.is_online(host).await, "{fault}");
     }
-    assert_eq!(young.heard().await, [Heard::Online(host)]);
+    assert_eq!(young.received().await, [Event::Online(host)]);
 }
 
-async fn nobody_is_taken_for_dead_after_redis_stood_still(stage: Stage) {
-    let nodes = [stage.node().await, stage.node().await];
+async fn no_node_is_treated_as_dead_after_redis_stalled(setup: Setup) {
+    let nodes = [setup.node().await, setup.node().await];
     let hosts = [a_host(), a_host()];
     for (node, host) in nodes.iter().zip(hosts) {
         node.enter(host).await;
-        node.ripens().await;
+        node.make_uninterrupted().await;
         node.upkeep().keep().await.unwrap();
     }
-    // All leases have expired at once.
+    // All leases have expired at the same time.
     for node in &nodes {
-        node.dies().await;
+        node.expire_lease().await;
     }
     for _ in 0..2 {
         for node in &nodes {
-            node.beats().await;
+            node.renew_and_keep().await;
             for host in hosts {
                 assert!(node.is_online(host).await);
             }
         }
     }
     for node in &nodes {
-        assert_eq!(node.heard().await, hosts.map(Heard::Online));
+        assert_eq!(node.received().await, hosts.map(Event::Online));
     }
 }
 
-async fn a_host_that_is_in_no_list_is_found_offline_by_a_query(stage: Stage) {
-    let (dying, other) = (stage.node().await, stage.node().await);
+async fn a_host_of_a_dead_unlisted_node_is_offline_when_queried(setup: Setup) {
+    let (dying, other) = (setup.node().await, setup.node().await);
     let host = a_host();
     dying.enter(host).await;
     let name = dying.redis().incarnation().unwrap();
     other.redis().raw::<i64>("DEL", &[&format!("{PT}node:{name}:hosts")]).await;
-    dying.dies().await;
-    other.ripens().await;
+    dying.expire_lease().await;
+    other.make_uninterrupted().await;
     other.upkeep().keep().await.unwrap();
-    other.ripens().await;
+    other.make_uninterrupted().await;
     assert!(!other.is_online(host).await);
-    assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);
+    assert_eq!(other.received().await, [Event::Online(host), Event::Offline(host)]);
 }
 
-async fn nothing_is_written_under_an_expired_lease(stage: Stage) {
-    let Some(servers) = &stage.servers else { panic!("a cluster") };
+async fn nothing_is_written_under_an_expired_lease(setup: Setup) {
+    let Some(servers) = &setup.servers else { panic!("a cluster") };
     let redis = servers.unknown_node().await;
     let presence = RedisPresence::new(redis.clone());
     let host = a_host();

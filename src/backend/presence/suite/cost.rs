@@ -1,4 +1,4 @@
-//! Measures the load of presence on one Redis: twenty nodes with 5,000 hosts each.
+//! Measures the load of presence on one Redis with twenty nodes of 5,000 hosts each.
 
 use futures_util::StreamExt as _;
 
@@ -7,15 +7,15 @@ use super::*;
 const NODES: usize = 20;
 const HOSTS: usize = 5_000;
 
-/// Intervals of a node.
+/// Interval of a node's heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_millis(500);
 
 /// Duration of the measurement.
 const SPAN: Duration = Duration::from_secs(6);
 
-/// Maximum commands per second while no host connects or disconnects. Includes commands within scripts and pings of
-/// connections.
+/// Maximum commands per second while no host connects or disconnects. The number includes commands within scripts and
+/// pings of connections.
 const AT_REST: f64 = 150.0;
 
 /// Maximum memory in Redis per host, in bytes.
@@ -25,8 +25,8 @@ struct Meter<'a>(&'a Node);
 
 impl Meter<'_> {
     async fn read(&self, section: &'static str, figure: &str) -> f64 {
-        let told: Vec<String> = self.0.redis().everywhere("INFO", &[section]).await;
-        let line = told[0].lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+        let answers: Vec<String> = self.0.redis().everywhere("INFO", &[section]).await;
+        let line = answers[0].lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
         line.and_then(|value| value.trim().parse().ok()).expect("a figure")
     }
 
@@ -59,10 +59,10 @@ async fn each<F: Future<Output = ()>>(what: impl Iterator<Item = F>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
-    Stage::on(Kind::Redis7, async |stage| {
+    Setup::on(Kind::Redis7, async |setup| {
         let mut nodes = Vec::new();
         for _ in 0..NODES {
-            nodes.push(stage.node().await);
+            nodes.push(setup.node().await);
         }
         let beating: Vec<_> = nodes.iter().map(beat).collect();
         let (dying, living) = nodes.split_first().unwrap();
@@ -83,9 +83,9 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
             began.elapsed().as_secs_f64()
         );
 
-        // All hosts are written; from here on the nodes are idle.
+        // All hosts have been written; the nodes are idle from here on.
         for node in &nodes {
-            node.beats().await;
+            node.renew_and_keep().await;
         }
         let (commands, cpu, until) = (meter.commands().await, meter.cpu().await, tokio::time::Instant::now() + SPAN);
         each(nodes.iter().map(|node| async move {
@@ -104,15 +104,15 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
         println!("at rest: {rate:.0} commands a second, {:.2} % of a core of Redis", share * 100.0);
 
         beating[0].abort();
-        dying.dies().await;
+        dying.expire_lease().await;
         let (commands, cpu, began) = (meter.commands().await, meter.cpu().await, std::time::Instant::now());
         each(living.iter().map(|node| async move {
-            node.ripens().await;
+            node.make_uninterrupted().await;
             node.upkeep().keep().await.unwrap();
         }))
         .await;
         let took = began.elapsed();
-        assert_eq!(living[0].left_of(dying).await, Vec::<String>::new());
+        assert_eq!(living[0].keys_of(dying).await, Vec::<String>::new());
         println!(
             "a node of {HOSTS} hosts is dead: looked after within {:.2} s, {:.1} commands and {:.0} µs of Redis each",
             took.as_secs_f64(),
@@ -122,7 +122,7 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
 
         let (commands, began) = (meter.commands().await, std::time::Instant::now());
         living[0].redis().lose_lease();
-        living[0].beats().await;
+        living[0].renew_and_keep().await;
         let (again, took) = ((meter.commands().await - commands) / HOSTS as f64, began.elapsed());
         println!("a node says {HOSTS} hosts again within {:.2} s, {again:.1} commands each", took.as_secs_f64());
         beating.iter().for_each(tokio::task::JoinHandle::abort);

@@ -1,4 +1,4 @@
-//! Tests of a failover in which a master loses recent writes: nodes write their hosts again.
+//! Tests of a failover in which a master loses recent writes. The nodes write their hosts again.
 
 use crate::backend::redis::testing::PT;
 use fred::util::redis_keyslot;
@@ -6,34 +6,34 @@ use fred::util::redis_keyslot;
 use super::*;
 use crate::backend::redis::testing::on_redis;
 
-on_redis!(redis_cluster, Cluster, crate::backend::presence::suite::Stage::on:
+on_redis!(redis_cluster, Cluster, crate::backend::presence::suite::Setup::on:
     a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host,
     a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
-on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Stage::on:
+on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Setup::on:
     a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 
-/// Fails over the master of `key`; writes that its replicas do not have are lost.
-async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
-    let nodes = [stage.node().await, stage.node().await];
+/// Fails over the master of `key`. Writes that the replicas do not have are lost.
+async fn fail_over(mut setup: Setup, key: impl Fn(HostUuid) -> String) {
+    let nodes = [setup.node().await, setup.node().await];
     let hosts: Vec<HostUuid> = (0..30).map(|_| a_host()).collect();
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].enter(*host).await;
     }
     for node in &nodes {
-        node.ripens().await;
+        node.make_uninterrupted().await;
         node.upkeep().keep().await.unwrap();
     }
     let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
-    let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
-    // Sentinels do not promote a replica that never synchronised.
+    let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), setup.servers.as_mut().unwrap());
+    // Sentinels do not promote a replica that has never synchronised.
     nodes[0].redis().wait_for_replicas(servers, slot).await;
     nodes[0].enter(a_host()).await;
     servers.fail_over(slot);
     let began = std::time::Instant::now();
     for (node, before) in nodes.iter().zip(before) {
-        // As a node does periodically, even after errors.
+        // A node makes this call periodically, even after errors.
         loop {
             let beat = node.redis().heartbeat().await.is_ok() && node.upkeep().keep().await.is_ok();
             if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
@@ -45,19 +45,19 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     for host in &hosts {
         assert!(nodes[0].is_online(*host).await);
     }
-    let heard = nodes[1].ear.heard.lock().clone();
-    assert!(!heard.iter().any(|heard| matches!(heard, Heard::Offline(_))), "{heard:?}");
-    // Later reports take effect.
+    let received = nodes[1].recorder.received.lock().clone();
+    assert!(!received.iter().any(|event| matches!(event, Event::Offline(_))), "{received:?}");
+    // Later reports still take effect.
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].leave(*host).await;
         assert!(!nodes[0].is_online(*host).await);
     }
 }
 
-async fn a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host(stage: Stage) {
-    fail_over(stage, |host| format!("{PT}{{{host}}}:presence")).await;
+async fn a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host(setup: Setup) {
+    fail_over(setup, |host| format!("{PT}{{{host}}}:presence")).await;
 }
 
-async fn a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host(stage: Stage) {
-    fail_over(stage, |_| format!("{PT}nodes")).await;
+async fn a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host(setup: Setup) {
+    fail_over(setup, |_| format!("{PT}nodes")).await;
 }

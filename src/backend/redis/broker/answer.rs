@@ -10,7 +10,7 @@ use crate::backend::Unavailable;
 use crate::backend::broker::{LogEntry, MemberCounts, Outcome, RoomStatus};
 use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
 
-/// A list answered by Redis, read from its front.
+/// List in an answer of Redis, read from the front.
 pub(super) struct Answer(std::vec::IntoIter<Value>);
 
 impl Answer {
@@ -65,7 +65,7 @@ pub(super) struct FoundRoom {
 }
 
 impl FoundRoom {
-    /// Returns the nodes with connections in the room that are not in `alive`.
+    /// Returns the nodes that have connections in the room and are not in `alive`.
     pub(super) fn unknown(&self, alive: &[String], me: NodeId) -> impl Iterator<Item = &str> {
         self.members
             .iter()
@@ -73,7 +73,7 @@ impl FoundRoom {
             .filter(move |node| *node != me.as_str() && !alive.iter().any(|known| known == node))
     }
 
-    /// Returns the room's status with the connections of live nodes. This node always counts as live.
+    /// Returns the status of the room with the connections of live nodes. This node always counts as live.
     pub(super) fn status(self, alive: &[String], me: NodeId) -> RoomStatus {
         let mut room = self.room;
         for (node, counts) in self.members {
@@ -146,7 +146,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable
         .collect()
 }
 
-/// Returns a raw reply, or the error that it contains.
+/// Returns a raw reply, or the error that the reply contains.
 pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
     match &frame {
         Resp3Frame::SimpleError { data, .. } => Err(Error::new(ErrorKind::Unknown, data.to_string())),
@@ -157,7 +157,7 @@ pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
     }
 }
 
-/// Parses the entries of a room's log. Each is `[id, [f, frame, a, accepted at]]`.
+/// Parses the entries of a room's log. Each entry has the form `[id, [f, frame, a, accepted at]]`.
 pub(super) fn log(frame: Resp3Frame) -> Result<Vec<LogEntry>, Unavailable> {
     let Some(entries) = list(frame) else { return Err(strange("a log that is no list")) };
     entries.into_iter().map(|entry| log_entry(entry).ok_or_else(|| strange("an entry of a log"))).collect()

@@ -1,4 +1,4 @@
-//! The archive queues on Redis streams.
+//! Implements the archive queues on Redis streams.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -17,19 +17,20 @@ use crate::backend::broker::{Change, Partition, RoomStates as _};
 use crate::backend::redis::call;
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 
-/// Lease of a partition's archiver. After this time without renewal another node takes over.
+/// Lease duration of a partition's archiver. Another node takes over after this time without a renewal.
 const LEASE_TTL: Duration = Duration::from_secs(15);
 
 /// Number of idle rooms examined per step.
 const IDLE_BATCH: i64 = 100;
 
-/// Redis is short of memory above this percentage of `maxmemory` or, without one, of the machine's memory.
+/// Percentage of `maxmemory` above which Redis counts as low on memory. Without `maxmemory`, the percentage of the
+/// machine's memory.
 const MEMORY_PERCENT: i64 = 75;
 
 /// Number of dead letters examined per call.
 const DEAD_BATCH: i64 = 500;
 
-/// Divisor of a log's byte limit while Redis is short of memory.
+/// Divisor of a log's byte limit while Redis is low on memory.
 const SHORT_LOG: u64 = 16;
 
 #[async_trait]
@@ -165,7 +166,7 @@ impl ArchiveQueue for RedisBroker {
 }
 
 impl RedisBroker {
-    /// Deletes a room's dead letters, up to a number or all of them (SPEC 6.7).
+    /// Deletes the dead letters of a room, either up to a number or all of them (SPEC 6.7).
     pub(super) async fn delete_dead_letters(&self, room: RoomName, through: Option<Seq>) -> Result<(), Unavailable> {
         let mut from = "-".to_owned();
         while !from.is_empty() {
@@ -177,7 +178,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Returns the nodes in these lists that are alive.
+    /// Returns the nodes of these lists that are alive.
     async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
         let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();
         if named.is_empty() {
@@ -187,15 +188,15 @@ impl RedisBroker {
         let is_alive = |alive: &[String], node: &str| node == me.as_str() || alive.iter().any(|known| known == node);
         let mut alive = self.redis.live_nodes(false).await?;
         if !named.iter().all(|node| is_alive(&alive, node)) {
-            // A node that has just started may be missing from a list that is up to two seconds old.
+            // The cached list is up to two seconds old, and a node that has just started may be missing in it.
             alive = self.redis.live_nodes(true).await?;
         }
         Ok(named.into_iter().filter(|node| is_alive(&alive, node)).collect())
     }
 
-    /// Returns the leading entries that replicas have. The rest must not be written to SQL yet: after a failover,
-    /// another server may assign its numbers to other messages. Makes entries visible that no sender submits again,
-    /// once replicas have them.
+    /// Returns the leading entries that replicas have. Later entries must not be written to SQL yet, because another
+    /// server may assign their numbers to other messages after a failover. Entries that no sender submits again become
+    /// visible once replicas have them.
     async fn replicated(
         &self,
         partition: Partition,
@@ -225,7 +226,7 @@ impl RedisBroker {
     }
 }
 
-/// Splits a list of nodes, as scripts write it.
+/// Splits a list of nodes as written by the scripts.
 fn nodes(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').filter(|node| !node.is_empty())
 }
@@ -236,7 +237,7 @@ fn seq_of(frame: &[u8]) -> Option<Seq> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Returns the position right after an entry of a stream.
+/// Returns the position directly after an entry of a stream.
 fn next(position: &str) -> Result<String, Unavailable> {
     position
         .split_once('-')
@@ -244,8 +245,8 @@ fn next(position: &str) -> Result<String, Unavailable> {
         .ok_or_else(|| strange("entry id"))
 }
 
-/// Parses an entry, and the list of nodes with connections of the other side. An entry that lacks a field is malformed:
-/// it has an empty frame and becomes a dead letter.
+/// Parses an entry, and the list of nodes that have connections of the other side. An entry that lacks a field is
+/// malformed: it gets an empty frame and becomes a dead letter.
 pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut epoch, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);

@@ -1,4 +1,4 @@
-//! The buses on Redis: sharded pub/sub for rooms, a stream for account changes.
+//! Implements the buses on Redis: sharded pub/sub for rooms, and a stream for account changes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::backend::broker::{Bus, BusHealth, Sink};
 use crate::backend::redis::call;
 use crate::domain::{Control, RoomName, Side};
 
-/// Number of account changes kept for nodes that reconnect.
+/// Number of account changes that are kept for nodes that reconnect.
 const CONTROL_LENGTH: i64 = 1_000;
 
 #[async_trait]

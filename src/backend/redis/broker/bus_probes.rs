@@ -1,5 +1,5 @@
-//! Detects whether this node receives what is published. It publishes a probe on each bus over the same path as
-//! messages, because a subscriber that is connected and receives nothing looks healthy in every other respect.
+//! Detects whether this node receives what is published. The node publishes a probe on each bus over the same path as
+//! messages, because a subscriber that is connected and receives nothing shows no other sign of a failure.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::domain::NodeId;
 /// Interval at which a probe is published on each bus.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Maximum delay of a probe. Two probes are missing after this time.
+/// Maximum delay of a probe. After this time, two probes are missing.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Probes of one bus.
@@ -58,38 +58,38 @@ impl BusProbes {
         }
     }
 
-    /// Whether this is the id of this node.
+    /// Returns whether `node` is the id of this node.
     pub(super) fn is_me(&self, node: &[u8]) -> bool {
         node == self.me.as_str().as_bytes()
     }
 
-    /// Returns the longest time since a bus last delivered a probe. `None` before every bus has delivered one.
+    /// Returns the longest time since any bus delivered a probe. `None` until every bus has delivered one.
     pub(super) fn age(&self) -> Option<Duration> {
         let buses = self.buses.lock();
         let oldest = buses.iter().map(|bus| bus.received_at).min()??;
         Some(oldest.elapsed())
     }
 
-    /// Returns a bus of which two probes are missing.
+    /// Returns a bus on which two probes are missing.
     pub(super) fn silent_bus(&self) -> Option<Partition> {
         let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > PATIENCE);
         self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
     }
 
-    /// Whether every bus has delivered a probe since it was subscribed.
+    /// Returns whether every bus has delivered a probe since it was subscribed.
     pub(super) fn all_received(&self) -> bool {
         self.buses.lock().iter().all(|bus| bus.received)
     }
 
-    /// Resets the probes after the buses were resubscribed: earlier probes do not count.
+    /// Resets the probes after the buses were resubscribed. Probes from before the call do not count.
     pub(super) fn reset(&self) {
         for bus in &mut *self.buses.lock() {
             *bus = Probes { received_at: bus.received_at, ..Probes::default() };
         }
     }
 
-    /// Whether this node receives what is published. `false` from the time that a silent bus is detected until all
-    /// buses deliver again.
+    /// Returns whether this node receives what is published. Returns `false` from the detection of a silent bus until
+    /// all buses deliver probes again.
     pub(super) fn is_receiving(&self) -> bool {
         !self.lost.load(Relaxed)
     }

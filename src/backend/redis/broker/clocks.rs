@@ -1,5 +1,5 @@
-//! Clock and highest tick of the server behind each partition, as observed by this node. The server of a partition
-//! changes after a failover, and in a Cluster also when its slot moves.
+//! Clock and highest tick of the server that stores each partition, as observed by this node. The server of a partition
+//! changes after a failover. In a Redis Cluster, it also changes when the slot of the partition moves.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
 use crate::backend::redis::{Redis, call};
 
-/// Lifetime of the best reading. Two clocks drift apart by less than a millisecond in this time.
+/// Maximum age of the best reading. Two clocks drift apart by less than a millisecond in this time.
 const BEST_FOR: Duration = Duration::from_secs(60);
 
 /// One reading of a server's clock, in ms, with the local time at which it arrived.
@@ -33,7 +33,7 @@ impl ClockReading {
 struct ClockReadings {
     /// The newest reading. The server's clock is ahead of it by the time that the answer took to arrive.
     newest: Option<ClockReading>,
-    /// The reading of the last minute with the shortest delay.
+    /// The reading with the shortest delay in the last minute.
     best: Option<ClockReading>,
 }
 
@@ -46,12 +46,12 @@ impl Clocks {
         Self((0..count).map(|_| Default::default()).collect())
     }
 
-    /// Returns the highest tick that this node has seen of a partition.
+    /// Returns the highest tick of a partition that this node has seen.
     pub(super) fn tick(&self, partition: Partition) -> u64 {
         self.0.get(usize::from(partition.0)).map_or(0, |(_, tick)| tick.load(Relaxed))
     }
 
-    /// Records a tick received from the server, in an answer or over the bus.
+    /// Records a tick of the server, received in an answer or over the bus.
     pub(super) fn saw_tick(&self, partition: Partition, seen: u64) {
         if let Some((_, tick)) = self.0.get(usize::from(partition.0)) {
             tick.fetch_max(seen, Relaxed);
@@ -69,7 +69,7 @@ impl Clocks {
         }
     }
 
-    /// Reads the clock of the server that has a partition.
+    /// Reads the clock of the server that stores a partition.
     pub(super) async fn read(&self, redis: &Redis, partition: Partition) -> Result<(), Unavailable> {
         let command = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
         let client = redis.client();
@@ -78,7 +78,8 @@ impl Clocks {
         Ok(())
     }
 
-    /// Returns the server's current time in ms, or slightly less; `None` if the clock must be read first.
+    /// Returns the server's current time in ms, or a slightly earlier time. Returns `None` if the clock must be read
+    /// first.
     pub(super) fn now(&self, partition: Partition) -> Option<i64> {
         self.0.get(usize::from(partition.0))?.0.lock().newest.map(ClockReading::now)
     }
@@ -89,7 +90,7 @@ impl Clocks {
         Some(Duration::from_millis(u64::try_from(now - stamp).unwrap_or_default()))
     }
 
-    /// Discards the readings, because the partition may have another server.
+    /// Discards the readings, because another server may store the partition.
     pub(super) fn forget(&self, partition: Partition) {
         if let Some((known, _)) = self.0.get(usize::from(partition.0)) {
             *known.lock() = ClockReadings::default();
@@ -102,11 +103,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_was_long_under_way_makes_nothing_younger() {
+    fn a_delayed_answer_does_not_reduce_ages() {
         let (clocks, partition) = (Clocks::of_partitions(4), Partition(3));
         assert_eq!(clocks.age(partition, 0), None);
         clocks.set(partition, 10_000);
-        // This answer was delayed, so the clock seems to be behind.
+        // This answer was delayed, so the clock appears to be behind.
         clocks.set(partition, 8_000);
         assert!(clocks.now(partition).is_some_and(|now| now < 9_000));
         let is_right = |age: Option<Duration>| age.is_some_and(|age| (1_000..2_000).contains(&age.as_millis()));

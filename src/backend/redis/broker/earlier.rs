@@ -1,7 +1,8 @@
-//! Redis keys of releases from before installation ids: bare `pt:` keys in 16 partitions, on every kind of Redis.
+//! Redis keys of releases without installation ids. They start with `pt:` and are in 16 partitions, on every Redis
+//! deployment.
 //!
 //! Other installations and applications may have keys under the same prefix, so every call names the keys that it
-//! touches.
+//! accesses.
 
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, Expiration};
@@ -14,34 +15,35 @@ use crate::backend::broker::queue::QueueEntry;
 use crate::backend::redis::{Redis, call};
 use crate::domain::{HostUuid, RoomName};
 
-/// Number of partitions of the earlier layout.
+/// Number of partitions in the layout of the earlier releases.
 pub const PARTITIONS: u16 = 16;
 
 /// Number of entries or keys read per call.
 const PAGE: u64 = 500;
 
-/// Lifetime of the key that prevents a suspended process of the earlier release from accepting messages, in seconds.
+/// Lifetime of the fence key in seconds. The fence prevents a suspended process of the earlier release from accepting
+/// messages.
 const FENCE_TTL: i64 = 24 * 3600;
 
 /// Fields of a dead letter, as pairs of name and value.
 pub type Fields = Vec<(String, bytes::Bytes)>;
 
-/// Access to the keys of the earlier release.
+/// Access to the keys of the earlier releases.
 #[derive(Clone, Copy, Debug)]
 pub struct EarlierKeys<'a> {
     redis: &'a Redis,
 }
 
 impl<'a> EarlierKeys<'a> {
-    /// Creates the access over a node's Redis.
+    /// Creates the access over the Redis clients of a node.
     pub fn new(redis: &'a Redis) -> Self {
         Self { redis }
     }
 
-    /// Returns the next entries of an archive queue after a position.
+    /// Returns the queue entries that follow a position.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn queue(&self, partition: Partition, after: &str) -> Result<Vec<QueueEntry>, Unavailable> {
         let (queue, from) = (key(partition, "queue"), format!("({after}"));
         if self.kind_of(&queue).await? != "stream" {
@@ -51,20 +53,20 @@ impl<'a> EarlierKeys<'a> {
         Ok(answer::entries(found)?.into_iter().map(|(position, fields)| entry(position, fields).0).collect())
     }
 
-    /// Returns the next dead letters after a position.
+    /// Returns the dead letters that follow a position.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn dead_letters(&self, partition: Partition, after: &str) -> Result<Vec<(String, Fields)>, Unavailable> {
         let (dead, from) = (key(partition, "dead"), format!("({after}"));
         let found = call(|| self.redis.client().xrange(&dead, &from, "+", Some(PAGE))).await?;
         Ok(answer::entries(found)?.into_iter().map(|(position, fields)| (position, pairs(fields))).collect())
     }
 
-    /// Removes entries from the queue (`queue`) or the dead letters (`dead`).
+    /// Removes entries from the queue (`kind` is `queue`) or from the dead letters (`kind` is `dead`).
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn remove(&self, partition: Partition, kind: &str, positions: Vec<String>) -> Result<(), Unavailable> {
         if positions.is_empty() {
             return Ok(());
@@ -76,26 +78,26 @@ impl<'a> EarlierKeys<'a> {
     /// Adds a dead letter under the key of the current release.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn add_dead_letter(&self, room: RoomName, fields: &Fields) -> Result<(), Unavailable> {
         let partition = Partition::of(room, self.redis.partitions());
         let dead = self.redis.keys()?.partition(partition, "dead");
         call(|| self.redis.client().xadd::<(), _, _, _, _>(&dead, false, None, "*", fields.clone())).await
     }
 
-    /// Whether the earlier release marked a room as deleted.
+    /// Returns whether the earlier release marked a room as deleted.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
         let state = self.field(partition, room, "state").await?;
         Ok(state.as_deref() == Some("deleted"))
     }
 
-    /// Returns the row id of a room.
+    /// Returns the row id of a room in SQL, if the earlier release stored the room.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn chatroom(&self, partition: Partition, room: RoomName) -> Result<Option<i64>, Unavailable> {
         Ok(self.field(partition, room, "id").await?.and_then(|id| id.parse().ok()))
     }
@@ -103,7 +105,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns a page of a partition's rooms, and the cursor of the next page.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn rooms(
         &self,
         partition: Partition,
@@ -117,10 +119,10 @@ impl<'a> EarlierKeys<'a> {
         Ok((rooms, (next != "0").then_some(next)))
     }
 
-    /// Removes the keys of a room.
+    /// Removes all keys of a room.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn remove_room(&self, partition: Partition, room: RoomName) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["room", "log", "ids", "seed"].iter().map(|kind| format!("{}:{room}", key(partition, kind))).collect();
@@ -130,10 +132,10 @@ impl<'a> EarlierKeys<'a> {
         call(|| client.zrem::<(), _, _>(&idle, room.as_str())).await
     }
 
-    /// Whether a partition has no queue entries, no rooms and no dead letters.
+    /// Returns whether a partition has no queue entries, no rooms and no dead letters.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_empty(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (queue, idle, dead) = (key(partition, "queue"), key(partition, "idle"), key(partition, "dead"));
         let client = self.redis.client();
@@ -144,23 +146,23 @@ impl<'a> EarlierKeys<'a> {
         Ok(waiting + rooms + dead == 0)
     }
 
-    /// Whether the earlier release ever used a partition.
+    /// Returns whether the earlier release has ever used a partition.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_known(&self, partition: Partition) -> Result<bool, Unavailable> {
         let keys: Vec<String> = ["life", "queue", "idle", "dead"].iter().map(|kind| key(partition, kind)).collect();
         let queue = key(partition, "queue");
         let known: u64 = call(|| self.redis.client().exists(keys.clone())).await?;
-        // A fence is written by this release, so a fence alone does not count.
+        // This release writes the fence, so a fence does not count as a key of the earlier release.
         Ok(known > u64::from(self.kind_of(&queue).await? == "string"))
     }
 
-    /// Removes an empty partition and writes a fence: a suspended process of the earlier release cannot accept messages
-    /// when it resumes.
+    /// Removes an empty partition and writes the fence, so that a suspended process of the earlier release cannot
+    /// accept messages when it resumes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn close(&self, partition: Partition) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["queue", "dead", "idle", "life", "mark", "archiver"].iter().map(|kind| key(partition, kind)).collect();
@@ -170,10 +172,10 @@ impl<'a> EarlierKeys<'a> {
         call(|| client.set::<(), _, _>(&queue, fence, Some(Expiration::EX(FENCE_TTL)), None, false)).await
     }
 
-    /// Returns the hosts whose presence the earlier release stored.
+    /// Returns the hosts whose presence is stored under keys of the earlier release.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn hosts(&self) -> Result<Vec<HostUuid>, Unavailable> {
         let keys = self.scan("pt:{*}:presence").await?;
         let host = |key: String| key.strip_prefix("pt:{")?.strip_suffix("}:presence")?.parse().ok();
@@ -183,7 +185,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes the presence of a host.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn remove_host(&self, host: HostUuid) -> Result<(), Unavailable> {
         let key = format!("pt:{{{host}}}:presence");
         call(|| self.redis.client().del::<(), _>(&key)).await
@@ -192,7 +194,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes the keys that belong to no partition and no host: leases and account changes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn close_shared(&self) -> Result<(), Unavailable> {
         let client = self.redis.client();
         for key in ["pt:nodes", "pt:control", "pt:lease:leader"] {

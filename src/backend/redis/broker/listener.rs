@@ -1,6 +1,7 @@
-//! Subscribes to every bus and to the account changes, and delivers what they publish to the sink.
+//! Subscribes to every bus and to the account changes, and delivers what is published to the sink.
 //!
-//! **Invariant:** whenever publications may have been missed (a lag, a new connection), the sink is notified.
+//! **Invariant:** the sink is notified whenever publications may have been missed, because of a lag or a new
+//! connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::backend::broker::{Partition, Sink};
 use crate::backend::metrics::BusMetrics;
 use crate::backend::redis::{Disturbances, Redis, call, within};
 
-/// Interval at which account changes are read without a notification.
+/// Interval at which account changes are read even if no notification has arrived.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval at which missing probes are checked.
@@ -29,8 +30,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Delay before a failed subscription is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Interval at which the buses are resubscribed in a Cluster. An active subscription is unaffected. After a slot has
-/// moved, the error of this call is the only notification, because the client drops the server's own.
+/// Interval at which the buses are resubscribed in a Redis Cluster. The call does not affect an active subscription.
+/// After a slot has moved, the error of this call is the only notification, because the client drops the notification
+/// of the server.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(
@@ -41,7 +43,7 @@ pub(super) async fn start(
 ) -> Result<(), Unavailable> {
     let messages = redis.subscriber().message_rx();
     let disturbances = redis.disturbances();
-    // Changes from before this node started are not delivered to it.
+    // Changes that were published before this node started are not delivered to it.
     let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
     let first = resubscribe(&redis).await;
     let news = Arc::<Notify>::default();
@@ -61,8 +63,8 @@ pub(super) async fn start(
     first
 }
 
-/// Delivers received publications. It makes no call to Redis: a master that does not answer must not delay the
-/// publications of another.
+/// Delivers received publications. This task makes no call to Redis, because a master that does not answer must not
+/// delay the publications of another master.
 async fn listen(
     redis: Redis,
     control: String,
@@ -97,7 +99,7 @@ async fn listen(
     }
 }
 
-/// Keeps the buses subscribed, and reads account changes.
+/// Renews the subscriptions to the buses, and reads account changes.
 async fn keep(
     redis: Redis,
     sink: Arc<dyn Sink>,
@@ -139,8 +141,8 @@ async fn keep(
     }
 }
 
-/// Publishes probes on every bus. If Redis accepts them and this node does not receive them, its connection is
-/// replaced, even if it looks healthy.
+/// Publishes probes on every bus. If Redis accepts the probes and this node does not receive them, the node replaces
+/// its connection, even if the connection shows no error.
 async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metrics: Arc<BusMetrics>) {
     let mut probe_ticks = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
@@ -158,7 +160,7 @@ async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metric
                     metrics.probe_age.set(age.as_secs_f64());
                 }
                 if let Some(partition) = probes.silent_bus() {
-                    tracing::warn!(partition = partition.0, "bus unsubscribed, reconnecting");
+                    tracing::warn!(partition = partition.0, "no probe received on bus, reconnecting");
                     metrics.silent.increment(1);
                     probes.set_receiving(false);
                     probes.reset();
@@ -174,12 +176,12 @@ async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metric
     }
 }
 
-/// Publishes a probe on every bus. A probe that Redis refuses counts as missing, because it would refuse messages as
+/// Publishes a probe on every bus. A probe that Redis rejects counts as missing, because Redis would reject messages as
 /// well.
 async fn send_probes(redis: &Redis, probes: &BusProbes) {
     let published = (0..redis.partitions()).map(Partition).map(|partition| async move {
         let Some(probe) = publication::probe(redis.node(), partition) else { return };
-        // Recorded first: the probe may be received before Redis answers.
+        // The probe is recorded before it is sent, because it may be received before Redis answers.
         probes.expect(partition);
         let bus = redis.keys().map(|keys| keys.partition(partition, "bus"));
         let published = match bus {
@@ -193,18 +195,18 @@ async fn send_probes(redis: &Redis, probes: &BusProbes) {
     futures_util::future::join_all(published).await;
 }
 
-/// Reads the clocks, so that a node that accepts no messages also knows the age of those that it receives.
+/// Reads the clocks, so that a node that accepts no messages can also compute the age of received messages.
 async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
         if let Err(error) = clocks.read(redis, partition).await {
-            tracing::debug!(%error, partition = partition.0, "failed to read clock");
+            tracing::debug!(%error, partition = partition.0, "failed to read redis clock");
         }
     });
     futures_util::future::join_all(readings).await;
 }
 
-/// Subscribes to all channels. Active subscriptions are unaffected. A bus that has moved fails once; the client knows
-/// its new server at the next attempt.
+/// Subscribes to all channels. The call does not affect active subscriptions. Subscribing to a bus that has moved fails
+/// once; the next attempt of the client uses the new server.
 async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
     let (subscriber, keys) = (redis.subscriber(), redis.keys()?);
     for partition in (0..redis.partitions()).map(Partition) {
@@ -231,7 +233,7 @@ async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
                 *newest = id;
                 match fields.nth(1).and_then(|json| json.as_string()).map(|json| serde_json::from_str(&json)) {
                     Some(Ok(control)) => sink.control(control),
-                    // A change of a kind that only newer releases know.
+                    // A newer release has published this kind of account change.
                     unknown => tracing::warn!(?unknown, "unknown account change ignored"),
                 }
             }

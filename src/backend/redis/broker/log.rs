@@ -1,4 +1,4 @@
-//! The log of messages on Redis: `accept.lua` numbers, stores and publishes a batch in one step.
+//! Implements the log of messages on Redis. `accept.lua` numbers, stores and publishes a batch in one step.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,14 +35,14 @@ impl RedisBroker {
         Ok(args)
     }
 
-    /// Reads the clock and the tick at the head of an answer of `accept.lua`. Fails if the call had no effect.
+    /// Reads the clock and the tick at the start of an answer of `accept.lua`. Fails if the call had no effect.
     async fn read_ticks(&self, partition: Partition, answer: &mut Answer) -> Result<(), Unavailable> {
         self.clocks.set(partition, answer.number()?);
         let Some(tick) = answer.next() else {
             return Err(Unavailable("the call arrived too late and had no effect".into()));
         };
         let Some(tick) = tick.as_u64() else {
-            // Redis was emptied or replaced: verify its owner before anything is accepted.
+            // Redis was emptied or replaced. Its owner must be verified before any message is accepted.
             self.redis.verify().await?;
             return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
         };
@@ -50,7 +50,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Runs `accept.lua`. With `wait`, also waits for replicas; the caller then publishes the batch.
+    /// Runs `accept.lua`. If `wait` is not 0, also waits for replicas; the caller then publishes the batch.
     async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
         let (script, queue) = (&self.scripts.accept, self.key(partition, "queue")?);
         if self.wait == 0 {
@@ -59,7 +59,7 @@ impl RedisBroker {
         self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
     }
 
-    /// Makes messages that replicas have visible to readers, and publishes them.
+    /// Makes messages visible to readers after replicas have them, and publishes the messages.
     pub(super) async fn publish_replicated(
         &self,
         partition: Partition,
@@ -71,14 +71,14 @@ impl RedisBroker {
         self.redis.eval(&self.scripts.publish, self.key(partition, "queue")?, args).await.map(|_| ())
     }
 
-    /// Whether replicas have everything that was accepted so far.
+    /// Returns whether replicas have all messages that were accepted so far.
     pub(crate) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (mark, limit) = (self.key(partition, "mark")?, ACCEPT_TTL / 2);
         let (_, replicas) = self.redis.eval_replicated(&self.scripts.mark, &mark, &[], self.wait, limit).await?;
         Ok(replicas >= self.wait)
     }
 
-    /// Returns the newest visible number of a room. `None`: all entries are visible.
+    /// Returns the newest visible number of a room. `None` means that all entries are visible.
     pub(super) async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
         if self.wait == 0 {
             return Ok(None);
@@ -86,7 +86,7 @@ impl RedisBroker {
         Ok(self.room(room, None).await?.map(|status| status.seq))
     }
 
-    /// Reads a part of a log. Takes the raw reply: the client's conversion would double the cost.
+    /// Reads a part of a log. Uses the raw reply, because the client's conversion would double the cost.
     async fn range(
         &self,
         command: &'static str,
@@ -100,8 +100,8 @@ impl RedisBroker {
             let args = vec![&*log, from, to, "COUNT", &limit];
             answer::checked(client.custom_raw(at_key(command, &log), args).await?)
         };
-        // In this order: the visible number may rise meanwhile, and must not admit entries that were hidden when it was
-        // read.
+        // The visible number is read before the entries. It may rise in between, and must not reveal entries that were
+        // hidden when they were read.
         let shown = self.shown(room).await?;
         let mut entries = answer::log(call(read).await?)?;
         entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
@@ -110,15 +110,15 @@ impl RedisBroker {
     }
 }
 
-/// Drops the frame of an earlier message if it needs repair. It is repaired where it is read together with its time of
-/// acceptance.
+/// Drops the frame of an earlier message if the frame needs repair. The repair needs the time of acceptance, which is
+/// available only where the log entry is read.
 fn drop_frame_to_repair(outcome: &mut Outcome) {
     if let Outcome::Known { frame, .. } = outcome {
         *frame = frame.take().filter(|frame| !needs_repair(frame));
     }
 }
 
-/// Lists the traced messages of a batch, in the form that `accept.lua` reads.
+/// Lists the traced messages of a batch, in the format that `accept.lua` reads.
 fn traces(batch: &[&Submission]) -> String {
     let traced = batch.iter().enumerate().filter_map(|(place, submission)| Some((place, submission.trace?)));
     traced.map(|(place, trace)| format!("{place} {trace}\n")).collect()
@@ -137,7 +137,7 @@ impl MessageLog for RedisBroker {
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         let args = self.accept_args(partition, batch).await?;
         let answer = self.run_accept(partition, args).await;
-        // The next answer may come from another server, with another clock.
+        // The next answer may come from another server, which has another clock.
         let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
         let mut answer = Answer::list(answer)?;
         self.read_ticks(partition, &mut answer).await?;

@@ -9,7 +9,7 @@
 //! | `N` | notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
 //! | `P` | probe; a node id in place of a room | partition | 0 | 0 |
 //!
-//! A node skips unknown kinds: a newer release has published them.
+//! A node skips records of unknown kinds, because a newer release may publish them.
 
 use bytes::Bytes;
 
@@ -37,9 +37,9 @@ pub(super) fn notice(room: RoomName, from: Side, frame: &[u8]) -> Bytes {
     record('N', room, [u64::from(from.is_host()), 0, 0], frame)
 }
 
-/// Encodes a probe of this node.
+/// Encodes a probe of a node.
 pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
-    // A node id has the form of a room name.
+    // A node id has the same format as a room name.
     let node = RoomName::from_bytes(node.as_str().as_bytes()).ok()?;
     Some(record('P', node, [u64::from(partition.0), 0, 0], b""))
 }
@@ -75,7 +75,7 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, probes: &BusProbes, c
                 let notice = Bytes::copy_from_slice(record.frame);
                 sink.changed(Change { room: record.room, change, version: record.a, notice });
             }
-            // A record kind of a newer release.
+            // A newer release has published this kind of record.
             _ => {}
         }
     }
@@ -106,7 +106,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Parses the number at the front. Returns it with the bytes after its terminator `end`.
+/// Parses the number at the start of `bytes`. Returns the number, and the bytes after its terminator `end`.
 fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
     let mut value: u64 = 0;
     for (at, byte) in bytes.iter().enumerate() {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn records_come_out_as_they_went_in() {
+    fn encoded_records_are_decoded_unchanged() {
         let room = RoomName::from_random([7; 16]);
         let change = Change { room, change: RoomChange::Close, version: 3, notice: Bytes::from_static(b"{}") };
         let (me, clocks) = (NodeId::from_random([1; 16]), Clocks::of_partitions(16));

@@ -17,13 +17,13 @@ const PAGE: &str = "200";
 #[async_trait]
 impl Recovery for RedisBroker {
     async fn generation(&self) -> Result<Option<u64>, Unavailable> {
-        // Also read while suspended: it shows when the databases agree again.
+        // The generation is read even while the backend is suspended, because it determines when the suspension ends.
         let key = self.redis.installed()?.shared("generation");
         call(|| self.redis.client().get(&key)).await
     }
 
     async fn raise_generation(&self, generation: u64) -> Result<(), Unavailable> {
-        // Only the leader writes it, so no other node writes between this read and the write.
+        // Only the leader writes the generation, so no other node writes between this read and the write.
         if self.generation().await?.is_some_and(|known| known >= generation) {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl Recovery for RedisBroker {
         let args = vec![idle, from.unwrap_or_else(|| "0".to_owned()), "COUNT".to_owned(), PAGE.to_owned()];
         let (next, found): (String, Vec<String>) =
             call(|| self.redis.client().custom(scan.clone(), args.clone())).await?;
-        // Members and scores alternate.
+        // The answer alternates between members and scores.
         let rooms = found.iter().step_by(2).filter_map(|name| name.parse::<RoomName>().ok()).collect();
         Ok(RoomPage { rooms, next: (next != "0").then_some(next) })
     }

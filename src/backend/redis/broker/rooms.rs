@@ -1,4 +1,4 @@
-//! States of rooms on Redis, and the connections in them.
+//! Implements the states of rooms and their connection counts on Redis.
 
 use async_trait::async_trait;
 use fred::prelude::*;
@@ -9,7 +9,7 @@ use crate::backend::broker::{Change, LogEntry, MemberCounts, RecentLog as _, Roo
 use crate::domain::{RoomChange, RoomName};
 
 impl RedisBroker {
-    /// Reads the status of a room and, with `members`, sets the number of this node's connections in it.
+    /// Reads the status of a room. With `members`, also sets the number of this node's connections in the room.
     pub(super) async fn room(
         &self,
         room: RoomName,
@@ -23,7 +23,7 @@ impl RedisBroker {
         let Some(found) = answer::room(answer)? else { return Ok(None) };
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
-            // A node that has just started may be missing from a list that is up to two seconds old.
+            // The cached list is up to two seconds old, and a node that has just started may be missing in it.
             alive = self.redis.live_nodes(true).await?;
             let dead: Vec<String> = found.unknown(&alive, self.redis.node()).map(str::to_owned).collect();
             if members.is_some() && !dead.is_empty() {
@@ -50,8 +50,8 @@ impl RoomStates for RedisBroker {
         if newest == 0 {
             return Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())));
         }
-        // Both run at once. A script that also read the log would take three times as long, because Lua unpacks every
-        // entry.
+        // Both calls run concurrently. A single script that also read the log would take three times as long, because
+        // Lua unpacks every entry.
         let counted = self.set_counts(room, counts);
         let (status, log) = tokio::try_join!(counted, self.log_before(room, None, newest))?;
         Ok(status.map(|status| (status, log)))

@@ -1,8 +1,8 @@
-//! The scripts of this driver, loaded once.
+//! Lua scripts of the broker driver, created once.
 
 use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Script};
 
-/// All scripts of this driver.
+/// All Lua scripts of the broker driver.
 #[derive(Debug)]
 pub(super) struct BrokerScripts {
     pub(super) accept: Script,

@@ -1,4 +1,4 @@
-//! Seeding of rooms on Redis.
+//! Implements the seeding of rooms on Redis.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::backend::Unavailable;
 use crate::backend::broker::{Change, Partition, RoomStates as _, Seed, Seeding, Ticket};
 use crate::domain::{RoomChange, RoomName};
 
-/// Lifetime of the right to seed a room.
+/// Lifetime of a ticket to seed a room.
 const TICKET_TTL: Duration = Duration::from_secs(10);
 
 #[async_trait]
@@ -55,7 +55,7 @@ impl Seeding for RedisBroker {
     }
 
     async fn mark_deleted(&self, room: RoomName) -> Result<(), Unavailable> {
-        // Higher than any version of SQL: a deleted row never returns.
+        // This version is higher than any version that SQL assigns, because a deleted row is never restored.
         let change = Change { room, change: RoomChange::Delete, version: u64::from(u32::MAX), notice: Bytes::new() };
         self.apply(change).await
     }

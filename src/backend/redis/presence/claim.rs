@@ -1,7 +1,7 @@
-//! Removes the presence of a dead node's hosts.
+//! Removes the presence entries of a dead node.
 //!
-//! Any node may do it. Each step is idempotent, the dead node stays on the list until all its entries are removed, and
-//! the next node continues where another has stopped. The claim only avoids duplicate work.
+//! Any node may remove them. Each step is idempotent, and the dead node stays on the list until all its entries are
+//! removed, so another node can continue an interrupted removal. The claim only avoids duplicate work.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::backend::presence::Status;
 use crate::backend::redis::call;
 use crate::domain::HostUuid;
 
-/// Duration of a claim to a dead node. It is renewed after each part of its hosts.
+/// Duration of a claim on a dead node. The claim is renewed after each part of the node's hosts.
 const CLAIM_TTL: Duration = Duration::from_secs(2);
 
 impl RedisPresence {
@@ -32,7 +32,7 @@ impl RedisPresence {
                 break;
             }
             if !self.redis.can_judge() {
-                // This node can no longer judge which nodes are dead.
+                // This node can no longer determine which nodes are dead.
                 return Ok(());
             }
             if !self.hold(&claim).await? {
@@ -42,12 +42,12 @@ impl RedisPresence {
         self.redis.forget_incarnation(dead).await?;
         self.metrics.claims.increment(1);
         if removed > 0 {
-            tracing::info!(node = dead, hosts = removed, "node dead, took over its hosts");
+            tracing::info!(node = dead, hosts = removed, "removed presence entries of dead node");
         }
         call(|| self.redis.client().del::<(), _>(&claim)).await
     }
 
-    /// Acquires or renews the claim. Returns `false` if another node holds it.
+    /// Acquires or renews a claim. Returns `false` if another node holds the claim.
     async fn hold(&self, claim: &str) -> Result<bool, Unavailable> {
         let args: Vec<Value> = vec![self.redis.node().as_str().into(), (CLAIM_TTL.as_millis() as i64).into()];
         Ok(self.redis.eval(&self.hold, claim, args).await?.as_i64() == Some(1))
@@ -59,8 +59,8 @@ impl RedisPresence {
         self.redis.forget_incarnation(dead).await
     }
 
-    /// Removes one part of an incarnation's entries; hosts leave the set last, so that an interruption loses none.
-    /// Returns the number of hosts.
+    /// Removes one part of an incarnation's entries. Hosts are removed from the set last, so that an interruption loses
+    /// no host. Returns the number of hosts.
     pub(super) async fn remove_part(&self, dead: &str) -> Result<usize, Unavailable> {
         let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
@@ -68,7 +68,7 @@ impl RedisPresence {
         let written = futures_util::stream::iter(hosts).map(|host| self.write(host, dead, Report::Dead));
         written.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
         if !names.is_empty() {
-            // Removes the names as read: one that is not a host's could never be processed, and must not stay in the
+            // Removes all names as read. A name that is not a host's can never be processed and must not stay in the
             // set.
             call(|| self.redis.client().srem::<(), _, _>(&set, names.clone())).await?;
         }
@@ -86,8 +86,8 @@ impl RedisPresence {
         Ok((Status { online: !nodes.is_empty(), version }, nodes))
     }
 
-    /// Returns the dead ones of these incarnations, if all are dead; else none. Also covers nodes whose set of hosts
-    /// was lost.
+    /// Returns `incarnations` if all of them are dead, and otherwise none. This also detects dead nodes whose set of
+    /// hosts was lost.
     pub(super) async fn dead_among(&self, incarnations: Vec<String>) -> Result<Vec<String>, Unavailable> {
         for fresh in [false, true] {
             if incarnations.is_empty() || !self.redis.can_judge() {
@@ -98,7 +98,7 @@ impl RedisPresence {
                 return Ok(Vec::new());
             }
         }
-        // Reading the fresh list may have shown that this node's own lease is lost.
+        // Reading the new list may have shown that this node's own lease is lost.
         Ok(if self.redis.can_judge() { incarnations } else { Vec::new() })
     }
 }

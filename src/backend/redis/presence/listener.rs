@@ -1,6 +1,6 @@
 //! Receives changes and guests' notices from the channel, and delivers them to the sink.
 //!
-//! **Invariant:** whenever events may have been missed (a lag, a new connection), the sink is notified.
+//! **Invariant:** the sink is notified whenever events may have been missed, because of a lag or a new connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn deliver(event: &[u8], sink: &dyn PresenceSink) -> Option<()> {
             sink.presence(host, Status { online: online == "1", version: version.parse().ok()? });
         }
         b'G' => sink.greeting(host, rest),
-        // An event kind of a newer release.
+        // A newer release has published this kind of event.
         _ => {}
     }
     Some(())

@@ -1,7 +1,8 @@
-//! Orphaned sets of hosts: their node is missing from the list of nodes, so it would never be found dead.
+//! Orphaned sets of hosts. The node of an orphaned set is missing in the list of nodes, so no other node detects its
+//! death.
 //!
-//! In a Cluster, the list and a set are keys of different servers, and a failover of one may lose what the other still
-//! has.
+//! In a Redis Cluster, different servers store the list and the sets. A failover of one server may lose the list while
+//! the sets are still stored, or the reverse.
 
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, SetOptions};
@@ -9,11 +10,11 @@ use fred::types::{ClusterHash, CustomCommand, SetOptions};
 use crate::backend::Unavailable;
 use crate::backend::redis::{Keys, Redis, call};
 
-/// Number of keys scanned per call. Takes well under a millisecond.
+/// Number of keys scanned per call. The call takes well under a millisecond.
 const PART: &str = "500";
 
-/// Counts orphans and, with `adopt`, adds their nodes to the list again, as dead nodes. A live node that is added finds
-/// its lease ended, and begins a new incarnation.
+/// Counts orphaned sets. With `adopt`, adds their nodes to the list again, as dead nodes. If such a node is alive, it
+/// detects that its lease has ended and begins a new incarnation.
 pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable> {
     let (mut orphans, keys) = (0, redis.keys()?);
     for set in sets(redis, keys).await? {
@@ -27,13 +28,13 @@ pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable
             let only_new = Some(SetOptions::NX);
             call(|| redis.client().zadd::<(), _, _>(keys.nodes(), only_new.clone(), None, false, false, (0.0, node)))
                 .await?;
-            tracing::warn!(node, "unknown node left hosts online, handled as dead");
+            tracing::warn!(node, "found presence entries of unknown node, marking node as dead");
         }
     }
     Ok(orphans)
 }
 
-/// Returns the names of all sets of hosts, on every server.
+/// Returns the keys of all sets of hosts, on every server.
 async fn sets(redis: &Redis, keys: &Keys) -> Result<Vec<String>, Unavailable> {
     let (mut sets, pattern) = (Vec::new(), keys.hosts_pattern());
     for server in redis.client().active_connections() {

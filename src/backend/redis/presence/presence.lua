@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Records that a node has sockets of a host, has none, or is dead. Publishes the change if the host came online or went
--- offline.
+-- Records whether a node has sockets of a host, or that the node is dead. Publishes the change if the host came online
+-- or went offline.
 --
 -- KEYS 1  {<host>}:presence
 -- ARGV 1  the node's incarnation, <node>.<number>  2  `has`, `none`, or `dead`  3  channel  4  host
@@ -16,7 +16,7 @@ local before = nodes()
 if ARGV[2] == 'dead' then
   redis.call('HDEL', KEYS[1], 'n:' .. ARGV[1])
 else
-  -- A node's report replaces those of all its incarnations.
+  -- The report of a node replaces the reports of all its incarnations.
   if ARGV[2] == 'has' then redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], 1) end
   local node = 'n:' .. string.match(ARGV[1], '^[^.]*')
   for _, field in ipairs(before) do
@@ -27,11 +27,11 @@ end
 local was, is = #before > 0 and 1 or 0, #nodes() > 0 and 1 or 0
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
 if was ~= is then
-  -- Based on the clock, so that it rises even if the server has lost the last version.
+  -- The version is based on the clock, so that it rises even if the server has lost the last version.
   local time = redis.call('TIME')
   version = math.max(version + 1, time[1] * 1000 + math.floor(time[2] / 1000))
   redis.call('HSET', KEYS[1], 'version', string.format('%.0f', version))
-  -- The hash of an offline host expires; its version outlives every event in flight.
+  -- The hash of an offline host expires, but is kept longer than any event is in flight.
   if is == 0 then redis.call('EXPIRE', KEYS[1], 3600) else redis.call('PERSIST', KEYS[1]) end
   redis.call('PUBLISH', ARGV[3], string.format('S%s %d %.0f', ARGV[4], is, version))
 end

@@ -1,4 +1,4 @@
--- Puts a token back into a bucket of take.lua. An absent key is a full bucket.
+-- Returns a token to a bucket of take.lua. A missing key means that the bucket is full.
 --
 -- KEYS 1  limit:<kind>:<who>
 -- ARGV 1  refill interval of one token, in µs  2  now, or '' for this server's clock

@@ -1,4 +1,4 @@
-//! Lists of networks: trusted proxies, and private receivers of webhooks.
+//! Lists of networks, for trusted proxies and for private receivers of webhooks.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -40,7 +40,7 @@ impl FromStr for Networks {
     }
 }
 
-/// Parses a network, or an address as the network of this address only.
+/// Parses a network. An address is parsed as the network that contains only this address.
 fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }

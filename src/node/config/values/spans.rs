@@ -32,7 +32,7 @@ impl FromStr for KeyGrace {
     }
 }
 
-/// A duration of at least one second, for retention periods: 0 would delete at once.
+/// A duration of at least one second, for retention periods. A duration of 0 would delete rows at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongSpan(pub Duration);
 

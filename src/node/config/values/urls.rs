@@ -105,8 +105,8 @@ impl FromStr for PublicUrl {
     }
 }
 
-/// Returns whether a segment needs no encoding, so that it is the same text in URLs, in the `Path` of cookies and in the
-/// configuration of proxies.
+/// Returns whether a segment needs no encoding, so that its text is the same in URLs, in the `Path` of cookies and in
+/// the configuration of proxies.
 fn is_path_segment(segment: &str) -> bool {
     !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }

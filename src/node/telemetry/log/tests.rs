@@ -2,7 +2,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::*;
 
-/// Writer that blocks until the test permits a write, and returns the result that the test chose.
+/// Writer that blocks until the test permits a write, and that returns the result chosen by the test.
 struct Gate {
     permits: Receiver<io::Result<()>>,
     written: SyncSender<String>,
@@ -66,7 +66,7 @@ fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
 fn lines_that_the_stream_rejects_are_counted_and_reported_before_the_next_one() {
     let (lines, permit, written) = start_gate();
     lines.push(b"one\ntwo\n");
-    // For the lines, and for the report about them.
+    // One error is for the lines, and the other is for the report about them.
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     lines.flush(Duration::from_secs(10));

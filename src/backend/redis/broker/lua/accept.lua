@@ -10,9 +10,9 @@
 --      7  traces: a line `<index in the batch, from 0> <traceparent>` per traced message; usually empty
 --      8… four per message: room, side (g or h), id, frame up to the position of its number
 -- Returns {now, tick} and then, per message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
--- {'unseeded'} | {'full'}; without a bus also the publication. The publication includes messages that are `known`, because an
--- earlier call may have been abandoned before it was published. Returns {now} alone when the call is too late, and {now, false}
--- when the server does not know this partition.
+-- {'unseeded'} | {'full'}; without a bus also the publication. The publication contains messages that are `known` as
+-- well, because an earlier call may have been abandoned before its batch was published. Returns only {now} if the call
+-- arrives too late, and {now, false} if this server has no epoch of this partition.
 local p = string.sub(KEYS[1], 1, -6)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,17 +22,17 @@ if now > tonumber(ARGV[1]) then return { now } end
 local held = redis.call('HMGET', p .. 'life', 'mark', 'tick', 'queued')
 local mark, tick = held[1], tonumber(held[2] or 0)
 if not mark then return { now, false } end
--- The tick only rises. If a node has seen a higher one, this server has returned to an earlier state: numbers that it assigned
--- since then may be in SQL and with clients.
+-- The tick only rises. If a node has seen a higher tick, this server was restored to an earlier state. Numbers that it
+-- assigned after that state may be in SQL, and clients may have received them.
 local went_back = tick < tonumber(ARGV[4])
 if went_back then
   tick = tonumber(ARGV[4])
-  -- Fits the column of a room's epoch: 40 characters of the replication id and at most 24 more.
+  -- The mark fits into the SQL column of a room's epoch: 40 characters of the replication id and at most 24 more.
   mark = string.format('%x.%x', time[1] * 1000000 + time[2], tick % 65536)
 end
 tick = tick + 1
 
--- Another replication id is another epoch: numbers assigned by the previous master may have been lost with it.
+-- A new replication id begins a new epoch, because numbers assigned by the previous master may have been lost with it.
 local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
 local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 local queued = tonumber(held[3] or 0)
@@ -57,20 +57,21 @@ local function load(name)
   if hash[1] ~= 'open' then return { stop = hash[1] } end
   local room = { seq = tonumber(hash[2]), id = hash[6], host = hash[7], step = 1, bytes = tonumber(hash[11] or 0),
     before = hash[2], pub = hash[8], has_pub = hash[8], others = { h = hash[9] or '', g = hash[10] or '' } }
-  -- If all earlier messages are in SQL, the next one adds the room to its host's set of unarchived rooms.
+  -- If all earlier messages are in SQL, the next message adds the room to its host's set of unarchived rooms.
   room.is_archived = tonumber(hash[3]) >= room.seq
-  -- While a slot is moving, a key that this server lacks raises an error. It must occur before the first write.
+  -- While a slot is moving, accessing a key that this server lacks raises an error. The error must occur before the
+  -- first write.
   redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name, p .. 'fresh:' .. hash[7])
-  -- In a new epoch the number jumps by more than can have been assigned since the last known one.
+  -- In a new epoch, the number skips ahead by more than can have been assigned since the last known number.
   if hash[4] ~= life then
     room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5]))
-    -- Messages from another epoch survived the failover, so replicas had them.
+    -- Messages of the previous epoch survived the failover, so replicas had them.
     room.pub = false
   end
   return room
 end
 
--- Every call that may fail precedes the first write: a script is not rolled back.
+-- All calls that can fail precede the first write, because a script is not rolled back.
 redis.call('EXISTS', p .. 'idle')
 for i = 8, #ARGV, 4 do
   if not rooms[ARGV[i]] then rooms[ARGV[i]] = load(ARGV[i]) end
@@ -90,7 +91,7 @@ for i = 8, #ARGV, 4 do
       answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
       if ARGV[5] == '' and entry[1] then
         publish(name, room, known - 1, known, entry[1][2][2])
-        -- Every call that publishes must write: the caller's WAIT covers only writes.
+        -- Every call that publishes must also write, because the caller's WAIT covers only writes.
         redis.call('ZADD', p .. 'idle', at, name)
       end
     elseif free <= 0 or queued + #head > tonumber(ARGV[3]) then
@@ -107,7 +108,7 @@ for i = 8, #ARGV, 4 do
       room.bytes = room.bytes + #frame
       queued = queued + #frame
       redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
-      -- Adds the nodes that have connections of the other side in the room.
+      -- The entry lists the nodes that have connections of the other side in the room.
       local trace = traces[i]
       if trace then
         redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame, 'o', room.others[side],
@@ -127,7 +128,7 @@ for name, room in pairs(rooms) do
   if room.used then
     redis.call('HSET', p .. 'room:' .. name, 'seq', string.format('%.0f', room.seq), 'life', life, 'at', at, 'bytes',
       string.format('%.0f', room.bytes))
-    -- 'pub' is the newest visible number. Readers do not see messages that wait for replicas.
+    -- 'pub' is the newest visible number. Readers do not receive messages that wait for replicas.
     if ARGV[5] ~= '' then
       if room.has_pub then redis.call('HDEL', p .. 'room:' .. name, 'pub') end
     elseif not room.pub then

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- Moves a message that SQL can never store from the queue to the dead letters. The room's `archived` stays below its number, so
--- that the log keeps it.
+-- Moves a message that SQL can never store from the queue to the dead letters. The room's `archived` stays below the
+-- message's number, so that the log keeps the message.
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue  3  {k}:dead
--- ARGV 1  holder of the lease  2  entry  3  reason  4  `1` if another message has its number: this server assigned it twice
--- Returns 0, and changes nothing, if the lease is lost.
+-- ARGV 1  holder of the lease  2  entry  3  reason  4  `1` if another message has the same number,
+--      because this server assigned the number twice
+-- Returns 0 and changes nothing if the lease is lost.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local p = string.sub(KEYS[2], 1, -6)
 local entry = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1]

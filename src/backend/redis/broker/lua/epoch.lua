@@ -1,4 +1,4 @@
--- Returns the epoch of this partition in the form of accept.lua; false if the server does not know the partition.
+-- Returns the epoch of this partition in the format of accept.lua; false if this server has no epoch of the partition.
 --
 -- KEYS 1  {k}:life
 local mark = redis.call('HGET', KEYS[1], 'mark')

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Writes a value, so that the caller can wait until replicas have it.
+-- Writes a value, so that the caller can wait until replicas have this write.
 --
 -- KEYS 1  {k}:mark
 local time = redis.call('TIME')

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- Sets the number of a node's connections in a room, in absolute numbers, and returns the state of the room.
+-- Sets the number of a node's connections in a room to absolute numbers, and returns the state of the room.
 --
 -- KEYS 1  {k}:room:<name>   2  {k}:idle
 -- ARGV 1  node; empty: read only  2  guests  3  present hosts  4  hosts that are away  5  room
 --      6… nodes known to be dead
--- Returns false if there is no such room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
+-- Returns false if there is no such room, else
+-- {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
 if not hash[1] then return false end
 if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
@@ -27,7 +28,8 @@ if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
--- The nodes with guests and with present hosts, joined into one field each, so that accept.lua need not read all fields.
+-- Joins the nodes with guests and the nodes with present hosts into one field each, so that accept.lua need not read
+-- all fields.
 local nodes, known = { g = {}, h = {}, a = {} }, {}
 for i = 1, #all, 2 do
   local kind, node = string.match(all[i], '^([gha]):(.+)$')

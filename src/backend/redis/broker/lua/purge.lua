@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Removes the messages that retention deleted from a room's log. A closed room has no log, unless dead letters have kept it.
+-- Removes messages from a room's log after retention has deleted them from SQL. A closed room has no log, unless the
+-- room has dead letters.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>
--- ARGV 1  highest deleted number; SQL has, or will never have, the messages up to it
+-- ARGV 1  highest deleted number; every message up to it is in SQL, or will never be in SQL
 -- Returns the number of removed entries.
 local through = tonumber(ARGV[1])
 local bytes = tonumber(redis.call('HGET', KEYS[1], 'bytes') or 0)

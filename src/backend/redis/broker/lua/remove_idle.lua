@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- Removes rooms that are unused, have no connections, and are completely in SQL. While memory is short, also deletes the logs
--- of
--- unused rooms with connections, because SQL has their messages.
+-- Removes rooms that are unused, have no connections, and are completely in SQL. While memory is low, also deletes the
+-- logs of unused rooms with connections, because SQL has their messages.
 --
 -- KEYS 1  {k}:idle
--- ARGV 1  age in ms from which a room is idle  2  the same while memory is short  3  percentage from which memory is short
+-- ARGV 1  age in ms from which a room is idle  2  the same while memory is low
+--      3  percentage from which memory is low
 --      4  number of rooms to examine  5… live nodes
--- Returns the number of examined rooms, the number of removed rooms, and 1 if memory is short.
+-- Returns the number of examined rooms, the number of removed rooms, and 1 if memory is low.
 local p = string.sub(KEYS[1], 1, -5)
 local time = redis.call('TIME')
 local now = time[1] * 1000

@@ -1,10 +1,11 @@
 #!lua flags=no-writes
--- Counts guest messages in a part of a room's log, and returns the newest message.
+-- Counts the guest messages in a part of a room's log, and returns the newest message.
 --
 -- KEYS 1  {k}:log:<name>
--- ARGV 1  after this number  2  through this number  3  only messages accepted after this time, in ms  4  maximum entries
--- Returns {guest messages, the number up to which they were counted} and, if there is one, {frame, accepted at} of the newest
--- message through that number.
+-- ARGV 1  after this number  2  through this number  3  only messages accepted after this time, in ms
+--      4  maximum number of entries to read
+-- Returns {guest messages, the number up to which they were counted} and, if there is one, {frame, accepted at} of the
+-- newest message through that number.
 local counted, last, looked = 0, tonumber(ARGV[1]), 0
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', ARGV[2] .. '-0', 'COUNT', ARGV[4])) do
   looked = looked + 1
