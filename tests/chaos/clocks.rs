@@ -1,4 +1,4 @@
-//! Machines whose clocks are wrong or step: all nodes still make the same decisions.
+//! Tests that all nodes make the same decisions when the clock of a machine is wrong or steps.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::stage::{EMAIL, PASSWORD, Plan, Stage};
 
 const OFFSETS: [&str; 4] = ["+8d", "+1h", "+5m", "-5m"];
 
-/// Time for which a node with a wrong clock must not lead: longer than a lease, and longer than it takes to acquire
-/// one.
+/// Time for which a node with a wrong clock must not lead. It exceeds the lifetime of a lease and the time to acquire a
+/// lease.
 const LEASE_AND_MORE: Duration = Duration::from_secs(22);
 
-/// Time limit for the start of a node and for a new leader, on a busy machine.
+/// Time limit for the start of a node and for the election of a leader, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Logs in at a node. Returns the access token and the refresh cookie.
@@ -34,7 +34,7 @@ fn cookie_of(answer: &reqwest::Response) -> String {
     cookie.split(';').next().expect("a pair").to_owned()
 }
 
-/// Uses a refresh token. Returns the next one.
+/// Refreshes the login with a refresh cookie. Returns the new cookie, or the status of the rejection.
 async fn refresh(stage: &Stage, node: &Node, cookie: &str) -> Result<String, u16> {
     let request = stage.http.post(node.url("/api/auth/token/refresh/")).header("Cookie", cookie);
     let answer = request.send().await.expect("an answer");
@@ -58,8 +58,8 @@ async fn leaders(stage: &Stage, nodes: &[usize]) -> Vec<usize> {
     leaders
 }
 
-/// Tokens of each node are valid on all nodes, and a refresh token that one tab has used does not count as theft on
-/// another node.
+/// Checks that the tokens of each node are valid on all nodes, and that another node does not treat the second use of a
+/// refresh token by a concurrent tab as theft.
 async fn tokens_are_good_everywhere(stage: &Stage) {
     let path = format!("/api/users/{}/", stage.host.id.0);
     for issuer in &stage.nodes {
@@ -78,8 +78,8 @@ async fn tokens_are_good_everywhere(stage: &Stage) {
     }
 }
 
-/// The host reads a room at one node. Messages that arrive at another node afterwards are unread, and the host is
-/// e-mailed about them.
+/// Checks that a message counts as unread, and that the host is e-mailed about it, if it arrives at one node after the
+/// host has read the room at another node.
 async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
     for looks_at in 0..stage.nodes.len() {
         let room = stage.open_room().await;
@@ -99,7 +99,7 @@ async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
             (row["unread"] == 0 && row["lastCheckedAt"].as_str()? >= row["latestMsgAt"].as_str()?).then_some(())
         })
         .await;
-        // Sends until a message arrives after the host's departure was detected.
+        // Sends messages until the server accepts one after it has detected the host's departure.
         let began = Instant::now();
         while listed(stage, 0, room).await.is_none_or(|row| row["unread"] == 0) {
             assert!(began.elapsed() < PATIENCE, "nothing is unread after a look at node {looks_at}");
@@ -118,7 +118,7 @@ async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
         let id = stage.rooms[room].id.0;
         let due = format!("UPDATE notification SET due_at = due_at - INTERVAL 60 SECOND WHERE chatroom_id = {id}");
         let before = mailed(stage).await;
-        // The digest about the previous room does not delay this one.
+        // Deletes the record of the previous digest, so that its minimum interval does not delay this one.
         for statement in ["DELETE FROM host_digest", &due] {
             stage.store.connection().execute_unprepared(statement).await.expect("SQL");
         }
@@ -154,7 +154,8 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_le
     tokens_are_good_everywhere(&stage).await;
     what_arrives_after_a_look_is_unread_and_mailed(&mut stage).await;
 
-    // The only node with a correct clock is killed: no other becomes leader, and nothing is deleted or closed.
+    // The only node with a correct clock is killed. No other node becomes leader, no data is deleted and no room is
+    // closed.
     let closed = stage.open_room().await;
     let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(closed), Some(SHOP)).await.expect("open");
     let keep = json!({"type": "chat_message", "is_host": false, "message": "keep", "datetime": "2026-11-30T12:00:00"});
@@ -184,7 +185,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_le
     assert_eq!(stage.stored(closed).await.len(), 1);
     for (node, offset) in stage.nodes[1..].iter().zip(OFFSETS) {
         assert!(node.logged().contains("clock skew above 1 s"), "{offset}");
-        assert!(node.logged().contains("clocks disagree, not leading and running no jobs"), "{offset}");
+        assert!(node.logged().contains("clock skew above limit, leadership and jobs suspended"), "{offset}");
     }
     stage.finish(|stage, figures| figures.note("nodes", stage.nodes.len())).await;
 }

@@ -1,5 +1,5 @@
-//! The clock of SQL steps and differs from that of Redis: no job runs, users are not affected, and jobs resume after
-//! the correction.
+//! Tests that no job runs while the clocks of SQL and Redis differ, that users are not affected, and that jobs resume
+//! after the clock is corrected.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ const CASE: &str = "the_clock_of_sql_steps";
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Longer than the interval of every job that could delete data.
+/// Duration that exceeds the interval of every job that deletes data.
 const JOBS: Duration = Duration::from_secs(12);
 
-/// A MariaDB whose clock can be stepped.
+/// MariaDB server whose clock the test can step.
 struct Database {
     process: Child,
     clock: PathBuf,
@@ -110,7 +110,7 @@ impl World {
         (answer.status(), answer.json().await.unwrap_or(Value::Null))
     }
 
-    /// Creates a room with a message of its guest, who stays connected. Also returns its name.
+    /// Creates a room in which its guest has sent a message. Returns the room's name and the guest's open socket.
     async fn room(&self) -> (String, Socket) {
         let request = self.http.post(self.nodes[0].url("/api/chat/")).header("Origin", SHOP);
         let request = request.header("X-PinTalk-Access-Key", &self.keys.0).header("X-PinTalk-Secret-Key", &self.keys.1);
@@ -183,7 +183,7 @@ async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_
             say(&mut guest).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        // A login under the current clock is valid on both nodes, now and later.
+        // A login that is created at the current offset must be valid on both nodes, at this and at later offsets.
         let token = world.log_in(1).await;
         for node in [0, 1] {
             assert_eq!(world.call(node, &token, Method::GET, &user, Value::Null).await.0, StatusCode::OK, "{offset}");
@@ -197,7 +197,8 @@ async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_
     let heard = tokio::time::timeout(Duration::from_millis(100), watching.hear()).await;
     assert!(!matches!(heard, Ok(Heard::Closed { .. } | Heard::Broken)), "{heard:?}");
 
-    // The guest's message is unread, although the host's read time is later: Redis timestamps messages, SQL the read.
+    // Redis timestamps messages, and SQL timestamps the host's read position. The guest's message counts as unread
+    // although its timestamp is earlier than that of the read position.
     sql.step("+5m");
     world.leaders_are(0).await;
     let path = format!("/ws/chat/{open}/?token={first}");

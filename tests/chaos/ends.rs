@@ -1,5 +1,5 @@
-//! Rooms are closed, resumed and left during a conversation: without faults, while MySQL is unavailable, and while the
-//! acting node is killed.
+//! Closes, resumes and leaves rooms during a conversation: without faults, while MySQL is unavailable, and while the
+//! node that processes the request is killed.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::eventually;
 use crate::person::Manner;
 use crate::stage::{Plan, Stage};
 
-/// Time limit until all clients are notified after the acting node was killed.
+/// Time limit until all clients are notified after the node that processes the request was killed.
 const TOLD: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ enum Trouble {
 
 const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Sql, Trouble::Node];
 
-/// Acts through one node during the fault, and then repeats the action through another node until it succeeds. Returns
-/// the number of failed responses.
+/// Sends a request to one node during the fault, and repeats it on another node until it succeeds. Returns the number
+/// of failed responses.
 async fn insist(stage: &mut Stage, trouble: Trouble, method: Method, path: &str, body: Value, done: &[u16]) -> usize {
     let moment = Duration::from_millis(stage.rng.below(25));
     let first = stage.call(0, method.clone(), path, body.clone());
@@ -81,7 +81,7 @@ async fn rooms_are_closed_and_resumed_during_a_conversation() {
         let trouble = TROUBLES[room % 3];
         let path = stage.room_path(room);
         refused += insist(&mut stage, trouble, Method::PATCH, &path, json!({"isClosed": true}), &[200]).await;
-        // A host who reconnects receives another close code.
+        // A host who reconnects is closed with 4009 instead of 1000.
         all_over(&stage, room, &[1000, 4009]).await;
         stage.nodes[0].ready(&stage.http).await;
         if room >= 3 {
@@ -119,13 +119,13 @@ async fn nothing_of_a_room_that_was_left_remains_or_returns() {
     let mut refused = 0;
     for room in 0..6 {
         let path = stage.room_path(room);
-        // Done, or done by the call whose response was lost.
+        // The status is 404 if an earlier request succeeded and its response was lost.
         refused += insist(&mut stage, TROUBLES[room % 3], Method::DELETE, &path, Value::Null, &[204, 404]).await;
         all_over(&stage, room, &[4004]).await;
         stage.nodes[0].ready(&stage.http).await;
     }
     eventually("nothing is left", TOLD, async || nothing_left(&stage).await).await;
-    // Connections are now rejected, and create nothing.
+    // Connections to the deleted rooms are rejected and create no room.
     for room in 0..6 {
         let name = format!("knocks{room}");
         stage.add_late(room, &name, false, talkative());

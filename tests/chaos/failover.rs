@@ -1,4 +1,4 @@
-//! A Redis master fails, and a replica is promoted.
+//! Failover of Redis: a master fails, and a replica is promoted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use crate::ledger::{Loss, Verdict};
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// Time limit from the failover until the service is restored.
+/// Time limit from the promotion of a replica until messages are acknowledged in all rooms.
 const WHOLE: Duration = Duration::from_secs(5);
 
-/// Time limit of the election on a busy machine, which PinTalk does not control.
+/// Time limit for Redis to elect a new master on a busy machine. PinTalk does not control the election.
 const ELECTION: Duration = Duration::from_secs(20);
 
-/// Upper bound of the lag of a replica or of the archive on one machine.
+/// Upper bound for the lag of a replica, and for the lag of the archive, when all processes run on one machine.
 const LAG: Duration = Duration::from_millis(500);
 
-/// Lag of replicas that are made to lag.
+/// Lag that the test imposes on the replicas.
 const REPLICAS_BEHIND: Duration = Duration::from_millis(1_500);
 
 fn plan(redis: Kind, wait: bool) -> Plan {
@@ -29,7 +29,7 @@ fn plan(redis: Kind, wait: bool) -> Plan {
     Plan { redis: Some(redis), flags, ..Plan::default() }
 }
 
-/// Waits until another server becomes master. Returns the time of that.
+/// Waits until another server becomes master. Returns the time at which the new master was observed.
 pub async fn taken_over(stage: &Stage, before: &[usize]) -> Instant {
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("a replica takes over", ELECTION, async || {
@@ -41,14 +41,16 @@ pub async fn taken_over(stage: &Stage, before: &[usize]) -> Instant {
     Instant::now()
 }
 
-/// Messages that a failover may lose, by room: those acknowledged while the replicas lagged. All others must be stored.
+/// Messages that a failover may lose, per room: those acknowledged while the replicas lagged. All other messages must
+/// be stored.
 struct Window {
     after: Vec<u64>,
     through: Vec<u64>,
 }
 
 impl Window {
-    /// State of all clients when the replicas were last up to date, and when the master was killed.
+    /// Starts the window after the numbers `after`, which the replicas have, and ends it at the newest message that any
+    /// client has received now.
     fn since(stage: &Stage, after: Vec<u64>) -> Self {
         Self { after, through: stage.ledger.heads(stage.rooms.len()) }
     }
@@ -64,11 +66,11 @@ impl Window {
     }
 }
 
-/// A failover.
+/// Measurements of one failover.
 struct Failover {
-    /// `None` if nothing may be lost.
+    /// Messages that may be lost; `None` if no message may be lost.
     window: Option<Window>,
-    /// Times from the master's failure until the promotion, and from then until messages are acknowledged.
+    /// Time from the failure of the master until a replica is promoted.
     elected: Duration,
     whole: Duration,
 }
@@ -134,7 +136,7 @@ async fn the_frozen_master_returns_as_a_second_master() {
     let window = Window::since(&stage, had);
     let failover = Failover::watch(&stage, &[0], gone, Some(window)).await;
     stage.redis().thaw_one(0);
-    // Until the sentinels have demoted it to a replica.
+    // Waits until the Sentinels have demoted the previous master to a replica.
     let thawed = Instant::now();
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("the old master follows the new one", Duration::from_secs(30), async || {
@@ -145,7 +147,7 @@ async fn the_frozen_master_returns_as_a_second_master() {
     failover.finish(stage, |figures| figures.note("two masters s", format!("{:.1}", believed.as_secs_f64()))).await;
 }
 
-/// The replicas lag by two seconds when the master is killed. Returns the number of lost messages.
+/// Kills the master while its replicas lag by two seconds. Returns the number of lost messages.
 async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     let mut stage = Stage::set(case, plan(Kind::Sentinel, wait)).await;
     stage.sql_wire().set(sql);
@@ -156,7 +158,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
         let order = format!("REPLICAOF 127.0.0.1 {}", wire.address.port());
         assert!(redis.ask_one(replica, &order).expect("redis answers").starts_with("+OK"));
     }
-    // Sentinels would correct this after some seconds; the case ends earlier.
+    // Sentinels revert this change after some seconds, but the case ends before that.
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("the replicas follow through the wire", Duration::from_secs(5), async || {
         let follows = |at| {
@@ -168,7 +170,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     .await;
     let rooms = stage.rooms.len();
     let replicas_had = stage.ledger.heads(rooms);
-    // Data in flight reaches the replicas.
+    // Waits until data in flight has reached the replicas.
     tokio::time::sleep(LAG).await;
     wire.set(Wire::Silent);
     let silent = Instant::now();
@@ -177,7 +179,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     tokio::time::sleep(LAG).await;
     stage.redis().kill_one(0);
     let gone = Instant::now();
-    // Messages in SQL are not lost, whichever clients miss them.
+    // Messages that are stored in SQL are not lost, even if the promoted replica lacks them.
     let had = if sql == Wire::Whole { archived } else { replicas_had };
     let window = (!wait).then(|| Window::since(&stage, had));
     stage.sql_wire().set(Wire::Whole);
@@ -197,7 +199,8 @@ async fn messages_in_sql_survive_although_the_replicas_lack_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_messages_that_neither_the_replicas_nor_sql_have_are_lost() {
-    // On a slow machine the sentinels may have reconfigured the replicas before the master is killed.
+    // On a slow machine, the Sentinels may reconfigure the replicas before the master is killed. The case is then
+    // repeated.
     for _ in 0..3 {
         if lagging("what_neither_replicas_nor_sql_have", Wire::Cut, false).await > 0 {
             return;

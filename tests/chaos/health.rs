@@ -1,4 +1,4 @@
-//! Health endpoints, as load balancers and orchestrators use them.
+//! Tests the health endpoints in the way load balancers and orchestrators use them.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::stage::{Plan, Stage};
 /// Time limit for a node to detect a fault.
 const NOTICED: Duration = Duration::from_secs(20);
 
-/// Waits for a status of `/health/ready` and a word in its body.
+/// Waits until `/health/ready` returns this status and a body that contains `word`.
 async fn says(stage: &Stage, node: &Node, status: u16, word: &str) {
     eventually(&format!("readiness says {status} and {word}"), NOTICED, async || {
         let (said, body) = node.readiness(&stage.http).await?;
@@ -38,13 +38,13 @@ async fn node_starts_only_with_sql_reports_it_and_later_works_without_it() {
     assert!(is_live(&stage, &late).await, "a node that waits for a store must not be restarted");
     let metrics = stage.http.get(late.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("\npintalk_ready 0\n"), "a waiting node must be visible to the alerts: {metrics}");
-    // A load balancer without health checks uses the next node if this one rejects connections.
+    // A load balancer without health checks forwards a connection to the next node if this node refuses it.
     let open = stage.http.get(late.url(&stage.guest_path(0))).header("Origin", SHOP).header("Connection", "Upgrade");
     let open = open.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
     let refused = open.header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.expect("an answer");
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
-    // The other node continues to serve.
+    // The other node remains ready and reports that it is degraded.
     says(&stage, &stage.nodes[0], 200, "\"degraded\":true").await;
     assert_eq!(late.readiness(&stage.http).await.map(|(status, _)| status), Some(503), "it has not begun meanwhile");
     stage.sql_wire().set(Wire::Whole);

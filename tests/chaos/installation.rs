@@ -1,7 +1,8 @@
-//! Faults of operators: stores of different installations, stores in an earlier state, and an upgrade from another
-//! layout of keys.
+//! Tests mistakes of operators, such as stores of different installations and stores restored from a backup, and the
+//! upgrade from another layout of keys.
 //!
-//! `PINTALK_CHAOS_FROM` names the program of an earlier release; without it, the upgrade starts from this build.
+//! `PINTALK_CHAOS_FROM` is the path of the executable of an earlier release. Without it, the upgrade starts from this
+//! build.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::BUILT;
 use crate::eventually;
 use crate::stage::{Plan, Stage};
 
-/// Copies every key within the server, or restores the copies.
+/// Lua script that copies every key within the server, or restores the copies.
 const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1]..'pt:*')) do \
      redis.call('COPY', key, ARGV[2]..string.sub(key, #ARGV[1] + 1), 'REPLACE') end return 1";
 const CLEAR: &str = "for _, key in ipairs(redis.call('KEYS', 'pt:*')) do redis.call('DEL', key) end return 1";
@@ -36,7 +37,7 @@ async fn redis_returns_to_an_earlier_state() {
     stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
     eval(&stage, COPY, ["", "snapshot:"]);
     stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // Messages that only Redis had are lost with it; all others must survive.
+    // Messages that are stored only in Redis are lost with its data. All other messages must survive.
     stage.pause().await;
     drained(&stage).await;
     eval(&stage, CLEAR, ["", ""]);
@@ -77,7 +78,7 @@ async fn sql_is_restored_to_an_earlier_state() {
          c.message_count = b.message_count, c.unread_count = b.unread_count, c.counted_through = b.counted_through")
     .await;
     let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // All messages are still in the logs, so SQL receives all of them again.
+    // All messages are still in the logs in Redis, so the nodes store all of them in SQL again.
     stage.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
 }
 
@@ -107,7 +108,8 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
         }
     };
     refused("pintalk installation adopt", 1, vec![("--database-url", other.url.clone())]).await;
-    // Another database index counts as another Redis: the second installation runs beside the first.
+    // A different database index of the same Redis server is treated as a different Redis, so the second installation
+    // can run beside the first.
     let beside = stage.nodes[0].start_another(&[("--database-url", &other.url), ("--redis-url", &format!("{url}/1"))]);
     beside.ready(&stage.http).await;
     drop(beside);
@@ -115,7 +117,7 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
     other.drop_it().await;
 }
 
-/// All nodes of one release stop, and nodes of the next start.
+/// Stops all nodes of one release and then starts the nodes of the next release.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_nodes_are_replaced_by_those_of_another_layout() {
     let earlier = std::env::var_os("PINTALK_CHAOS_FROM").map(PathBuf::from);
@@ -124,7 +126,8 @@ async fn all_nodes_are_replaced_by_those_of_another_layout() {
     let plan = Plan { program, flags: drain, ..Plan::default() };
     let mut stage = Stage::set("all_nodes_are_replaced", plan).await;
     stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // One node is killed: its messages are in the queue, and its lease must expire first.
+    // Kills one node. Its messages remain in the archive queue, and another node can archive them only after its lease
+    // has expired.
     stage.nodes[0].kill();
     for node in &stage.nodes[1..] {
         node.signal("-TERM");

@@ -1,5 +1,5 @@
-//! Clients connect, reconnect and disconnect while others send, over every broker: each client receives each number
-//! once and in order.
+//! Tests on every broker that each client receives each sequence number once and in order, while clients connect,
+//! reconnect and disconnect and others send.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::person::Manner;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
-/// Time limit to detect a connected node that receives nothing, and to deliver the missed messages.
+/// Time limit to detect a connected node that receives no events, and to deliver the missed messages.
 const DEAF: Duration = Duration::from_secs(15);
 
 async fn race(case: &str, redis: Option<Kind>) {
@@ -22,7 +22,7 @@ async fn race(case: &str, redis: Option<Kind>) {
     let began = Instant::now();
     let mut came = 0;
     while began.elapsed() < span(12, 60) {
-        // Clients that keep their sockets, and clients that replace them.
+        // Every second client drops its socket repeatedly; the others keep theirs.
         let restless = (came % 2 == 0).then_some(Duration::from_millis(700));
         if came < 45 {
             stage.add_late(came % 3, &format!("late{came}"), false, Manner { every: None, restless, ..manner });
@@ -59,7 +59,8 @@ async fn joins_race_messages_over_a_cluster() {
     race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
 }
 
-/// Senders are on one node and receivers on the other, so that no message of their own reveals a gap to the receivers.
+/// Senders use one node and receivers the other. A receiver therefore sends no message whose acknowledgement would
+/// reveal a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connected_node_that_receives_nothing_is_detected() {
     let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };
@@ -79,7 +80,7 @@ async fn connected_node_that_receives_nothing_is_detected() {
     assert_eq!(deaf.len(), 2, "{clients}");
     stage.redis_wire().mute(deaf);
     let began = Instant::now();
-    // A sender misses its own message and reads the log.
+    // The sender's node does not receive the event of the sender's message, so it reads the message from the log.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = stage.ledger.heads(3);
     assert!(!stage.ledger.everybody_has(&said), "the fault had no effect");

@@ -1,4 +1,4 @@
-//! Records of all clients, compared with the stored messages after the case has settled.
+//! Records what all clients send and receive, and compares the records with the stored messages at the end of a case.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -24,22 +24,22 @@ pub struct Record {
     pub sent: usize,
     /// Received messages, in order.
     pub heard: Vec<Entry>,
-    /// Own messages that were acknowledged, with their numbers.
+    /// Acknowledged messages of this client: sequence number by id.
     pub acknowledged: BTreeMap<String, u64>,
-    /// Time and latency of each acknowledgement.
+    /// Time of each acknowledgement.
     pub acknowledged_at: Vec<Instant>,
     pub waited: Vec<Duration>,
-    /// Own messages without an acknowledgement, in order.
+    /// Messages of this client without an acknowledgement, in the order of sending.
     pub pending: VecDeque<Pending>,
-    /// Whether the client joined when the room was created and must have received everything.
+    /// Whether the client joined when the room was created, and so must receive every message of the room.
     pub from_start: bool,
     /// Whether the client has a socket.
     pub is_connected: bool,
-    /// Whether the client has left, or was disconnected permanently.
+    /// Close code of the permanent disconnection; `None` while the client reconnects.
     pub over: Option<u16>,
-    /// Close codes of the client's sockets; 1006 without a close frame.
+    /// Number of closed sockets by close code; 1006 if no close frame was received.
     pub closes: BTreeMap<u16, usize>,
-    /// Requested reconnection delays, in ms.
+    /// Reconnection delays that the server has requested, in ms.
     pub hints: Vec<u64>,
     /// Violations.
     pub faults: Vec<String>,
@@ -66,11 +66,13 @@ impl Record {
         self.heard.last().map_or(0, |(seq, _)| *seq)
     }
 
-    /// Records a received message. `alone`: in a separate frame, not within a history.
+    /// Records a received message. `alone` is true if the message was a frame of its own, and false if it was part of a
+    /// history.
     pub fn hear(&mut self, seq: u64, id: &str, alone: bool) {
         let own = self.pending.iter().position(|pending| pending.id == id);
         if seq <= self.last() {
-            // The acknowledgement of a resent message: only in a separate frame, and with its existing number.
+            // A message may be received twice only as the acknowledgement of a resent message: in a frame of its own,
+            // and with the same number.
             let known = self.heard.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok_and(|at| self.heard[at].1 == id);
             let own_again = own.is_some_and(|at| self.pending[at].tries > 1)
                 || self.acknowledged.get(id).is_some_and(|number| *number == seq);
@@ -88,7 +90,7 @@ impl Record {
         }
     }
 
-    /// Messages of one sender must arrive in the order of sending.
+    /// Records a violation if messages of one sender arrive in another order than they were sent.
     fn check_order(&mut self, seq: u64, id: &str) {
         let Some((writer, number)) = id.rsplit_once('-').and_then(|(who, n)| Some((who, n.parse::<u64>().ok()?)))
         else {
@@ -137,7 +139,7 @@ impl Ledger {
         self.each(|record| record.over.is_some() || record.last() >= heads[record.room]).into_iter().all(|has| has)
     }
 
-    /// Returns the number of sockets that were closed with a code.
+    /// Returns the number of sockets that were closed with this code.
     pub fn closes(&self, code: u16) -> usize {
         self.sum(|record| record.closes.get(&code).copied().unwrap_or_default())
     }
@@ -153,13 +155,14 @@ impl Ledger {
         all
     }
 
-    /// Returns the time from an instant until each of `rooms` had an acknowledgement; `None` if one had none.
+    /// Returns the time from `instant` until each of the `rooms` rooms had an acknowledgement; `None` if a room had
+    /// none.
     pub fn whole_after(&self, rooms: usize, instant: Instant) -> Option<Duration> {
         let mut first: Vec<Option<Instant>> = vec![None; rooms];
         self.each(|record| {
-            let his = record.acknowledged_at.iter().copied().filter(|at| *at >= instant).min();
+            let earliest = record.acknowledged_at.iter().copied().filter(|at| *at >= instant).min();
             let room = &mut first[record.room];
-            *room = [*room, his].into_iter().flatten().min();
+            *room = [*room, earliest].into_iter().flatten().min();
         });
         first
             .into_iter()
@@ -170,12 +173,12 @@ impl Ledger {
     }
 }
 
-/// An acknowledged message that is missing somewhere.
+/// Acknowledged message that is not stored, or that a client did not receive.
 #[derive(Debug)]
 pub struct Loss {
     pub room: usize,
     pub seq: u64,
-    /// Not stored if true; otherwise not delivered to a client.
+    /// True if the message is stored and was not delivered to a client.
     pub is_stored: bool,
     pub told: String,
 }
@@ -183,13 +186,13 @@ pub struct Loss {
 /// Comparison of acknowledged, delivered and stored messages of a room.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Acknowledged, and not stored or not delivered to a client.
+    /// Messages that were acknowledged and are not stored or were not delivered to a client.
     pub lost: Vec<Loss>,
-    /// Stored twice, or with another number than acknowledged.
+    /// Messages that are stored twice, or with another number than acknowledged.
     pub doubled: Vec<String>,
     /// Other violations.
     pub faults: Vec<String>,
-    /// Messages that all clients received.
+    /// Number of messages that all clients received.
     pub delivered: usize,
 }
 
@@ -225,7 +228,7 @@ impl Verdict {
                 }
             }
             verdict.faults.extend(record.faults.iter().cloned());
-            // A client that was disconnected permanently received everything up to then.
+            // A client that was disconnected permanently must have received all messages before its last one.
             let through = if record.over.is_some() { record.last() } else { u64::MAX };
             let first = if record.from_start { 0 } else { record.heard.first().map_or(0, |(seq, _)| *seq) };
             let heard: HashMap<u64, &str> = record.heard.iter().map(|(seq, id)| (*seq, id.as_str())).collect();

@@ -1,4 +1,5 @@
-//! Standard error that accepts no lines: a reader that has stopped or ended, and a full disk.
+//! Tests that a node keeps serving when writes to standard error fail or block: the reader has stopped or ended, or the
+//! disk is full.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
@@ -17,17 +18,17 @@ use crate::{eventually, span};
 /// Maximum response time of a node, however long its log has been blocked.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// Maximum memory of the log: its buffer, and as much again while it is written.
+/// Maximum memory of the log: its buffer, and a second buffer of the same size that is being written.
 const LOG_KIB: u64 = 2 * 1024;
 
-/// A full pipe without a reader, as standard error of a process.
+/// Creates a full pipe whose reader does not read, for the standard error of a process.
 fn blocked_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&[b'\n'; 64 * 1024]).expect("as much as a pipe holds");
     (reader, writer.into())
 }
 
-/// Starts another node with such an output; all clients connect to it from then on.
+/// Starts another node with the given outputs. From then on, all clients connect to this node.
 async fn join_through(stage: &mut Stage, plan: &Plan, stdout: Stdio, stderr: Stdio) {
     let node = stage.nodes[0].start_another_onto(stdout, stderr);
     node.ready(&stage.http).await;
@@ -36,14 +37,14 @@ async fn join_through(stage: &mut Stage, plan: &Plan, stdout: Stdio, stderr: Std
     stage.fill(2, plan).await;
 }
 
-/// Opens connections that end within a request, each of which logs a line at debug.
+/// Opens connections that end before their request is complete. The node logs a line at level debug for each of them.
 async fn log_debug_lines(node: &Node, count: usize) {
     let broken = async |each: usize| {
         for _ in 0..each {
             let mut stream = TcpStream::connect(node.address).await.expect("a connection");
             stream.write_all(b"no request\r\n\r\n").await.expect("a request");
             let mut answer = Vec::new();
-            // A reset counts as a response.
+            // The node may reset the connection instead of closing it.
             let _end = stream.read_to_end(&mut answer).await;
         }
     };
@@ -59,7 +60,7 @@ async fn answers_promptly(stage: &Stage) {
     assert_eq!(asked.expect("an answer in time").status(), 200);
 }
 
-/// Stops the node with a drain; the limit includes a moment for the log.
+/// Stops the node with a drain and checks its exit. The time limit includes the time to flush the log.
 async fn ends_in_order(stage: &mut Stage) {
     stage.nodes[1].signal("-TERM");
     let began = Instant::now();

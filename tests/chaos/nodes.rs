@@ -1,4 +1,4 @@
-//! A node is killed, or frozen and resumed.
+//! Tests with nodes that are killed, or frozen and resumed.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use crate::person::Manner;
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// Maximum time that partitions of a dead node have no archiver.
+/// Maximum time for which the partitions of a dead node have no archiver.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 
-/// The newest message of each room in SQL, which must never decrease.
+/// Returns the time of the newest message of each room in SQL. This time must never decrease.
 async fn latest(stage: &Stage) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     let mut all = Vec::new();
     for room in &stage.rooms {
@@ -18,7 +18,7 @@ async fn latest(stage: &Stage) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     all
 }
 
-/// Waits until everything queued at this moment is in SQL. Returns the time that this took.
+/// Waits until all messages that are queued now are in SQL. Returns the time since `since`.
 async fn archived(stage: &Stage, since: Instant) -> Duration {
     let mut before = latest(stage).await;
     let mut heads: Vec<u64> = Vec::new();
@@ -52,7 +52,7 @@ async fn a_node_is_killed_in_traffic() {
     stage.open_nodes.lock().remove(0);
     let whole = stage.all_acknowledged_since(killed + Duration::from_millis(100), Duration::from_secs(10)).await;
     let first_archived = archived(&stage, killed).await;
-    // It restarts, and another is killed.
+    // The killed node restarts, and another node is killed.
     stage.nodes[0].start_again();
     let first = stage.nodes[0].address;
     stage.nodes[0].ready(&stage.http).await;
@@ -61,7 +61,7 @@ async fn a_node_is_killed_in_traffic() {
     let killed = Instant::now();
     let second = stage.nodes[1].address;
     stage.open_nodes.lock().retain(|address| *address != second);
-    // At least one of them had archivers.
+    // At least one of the two killed nodes had archivers.
     let archived = first_archived.max(archived(&stage, killed).await);
     tokio::time::sleep(span(3, 30)).await;
     stage

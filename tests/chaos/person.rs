@@ -1,4 +1,4 @@
-//! A guest or a host that follows the protocol and records everything it receives.
+//! Client of a guest or a host that follows the protocol and records everything it receives.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::ledger::{Pending, Record};
 use crate::socket::{Heard, SHOP, Socket};
 
-/// Maximum number of unacknowledged messages before it waits.
+/// Maximum number of unacknowledged messages. The client sends no further message until one is acknowledged.
 const UNANSWERED: usize = 32;
 
 /// Command to all clients.
@@ -34,7 +34,7 @@ pub struct Manner {
     pub patience: Option<Duration>,
     /// Drops its socket at random, after this time on average.
     pub restless: Option<Duration>,
-    /// Maximum length of a message, without its id.
+    /// Maximum number of letters of a message, without its id.
     pub letters: usize,
     /// Number of messages to send.
     pub most: usize,
@@ -51,17 +51,17 @@ pub struct Person {
     pub record: Arc<Mutex<Record>>,
     pub manner: Manner,
     pub rng: Rng,
-    /// Addresses of nodes, which the case may change.
+    /// Addresses of the nodes that the client connects to. The case may change them.
     pub nodes: Arc<Mutex<Vec<SocketAddr>>>,
-    /// Path of the room; for a host, with the token.
+    /// Path of the room, with the token if the client is a host.
     pub path: Arc<Mutex<String>>,
     pub is_host: bool,
     pub mood: watch::Receiver<Mood>,
 }
 
-/// Reason for which a socket ended.
+/// What the client does after its socket has ended.
 enum Over {
-    /// Reconnect after so many ms.
+    /// Reconnect after this number of milliseconds.
     Back(u64),
     Gone(u16),
     Home,
@@ -69,7 +69,7 @@ enum Over {
 
 impl Person {
     pub async fn live(mut self) {
-        // Clients connect at different times.
+        // Waits a random time, so that clients do not connect at the same moment.
         self.pause(200).await;
         while *self.mood.borrow() != Mood::Leave {
             match self.connect().await {
@@ -95,7 +95,8 @@ impl Person {
         tokio::time::sleep(Duration::from_millis(10 + self.rng.below(below_ms))).await;
     }
 
-    /// Connects to a node with the number of the last received message. A client of a new room has received nothing.
+    /// Connects to a random node and requests the messages after the last received one. A client that joined an empty
+    /// room and has received no message requests all messages.
     async fn connect(&self) -> Option<Socket> {
         let address = {
             let nodes = self.nodes.lock();
@@ -140,14 +141,14 @@ impl Person {
         }
     }
 
-    /// Returns a random time around a mean.
+    /// Returns an instant after a random delay with this mean.
     fn some(&self, mean: Duration) -> Instant {
         Instant::now() + Duration::from_millis(1 + self.rng.below(2 * mean.as_millis() as u64))
     }
 
     fn letters(&self) -> usize {
         match self.manner.letters {
-            // Sometimes as long as permitted, including the id before it.
+            // Long messages have the maximum length. 40 letters are reserved for the id.
             letters @ 1_000.. => letters - 40,
             letters => self.rng.below(letters as u64) as usize,
         }
@@ -179,7 +180,7 @@ impl Person {
         socket.send(&frame).await
     }
 
-    /// Resends the same messages with the same ids, in order.
+    /// Resends all unacknowledged messages with the same ids, in order.
     async fn send_again(&self, socket: &mut Socket) -> bool {
         let frames: Vec<String> = {
             let mut record = self.record.lock();
@@ -230,7 +231,7 @@ impl Person {
                 }
             }
             1000 | 4004 | 4009 => Over::Gone(code),
-            // The login has expired: the token is renewed.
+            // The login has expired. The case renews the token.
             4001 => Over::Back(1_000),
             _ => {
                 record.faults.push(format!("closed with {code}: {reason}"));

@@ -1,4 +1,4 @@
-//! Host presence while nodes and Redis are killed, frozen and stopped.
+//! Tests host presence while nodes and Redis are killed, frozen and stopped.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::stage::Stage;
 use crate::statuses::Statuses;
 use crate::{eventually, span};
 
-/// SPEC 5: hosts of a crashed node are reported offline within this time.
+/// Time within which hosts of a crashed node are reported offline (SPEC 5).
 const CRASHED: Duration = Duration::from_secs(20);
 
 /// Time limit until presence is correct after a frozen process resumes.
@@ -23,7 +23,7 @@ fn hosts() -> usize {
     span(300, 5_000).as_secs() as usize
 }
 
-/// Waits until a node's list reports this presence for the guest of the only room.
+/// Waits until the room list of a node reports this presence for the guest of the only room.
 async fn the_guest_is(stage: &Stage, node: usize, online: bool, within: Duration) -> Duration {
     let asked = Instant::now();
     eventually("the guest's status", within, async || {
@@ -34,7 +34,7 @@ async fn the_guest_is(stage: &Stage, node: usize, online: bool, within: Duration
     asked.elapsed()
 }
 
-/// A socket that stays open.
+/// Keeps a socket open in the background.
 fn keep(mut socket: Socket) {
     tokio::spawn(async move { while let Heard::Frame(_) = socket.hear().await {} });
 }
@@ -49,7 +49,7 @@ async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never
     let began = Instant::now();
     let mut statuses = Statuses::set("a_killed_nodes_hosts", hosts(), &[0], 1, &[]).await;
     tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
-    // Every fifth host reconnects elsewhere at once, as browsers do.
+    // Every fifth host reconnects to another node at once, as browsers do.
     let elsewhere = statuses.stage.nodes[2].address;
     for (at, desk) in statuses.desks.iter().enumerate() {
         *desk.home.lock() = (at % 5 == 0).then_some(elsewhere);
@@ -83,11 +83,12 @@ async fn node_that_was_frozen_for_sixteen_seconds_reports_correct_presence() {
     let frozen = Instant::now();
     tokio::time::sleep(Duration::from_secs(16)).await;
     the_guest_is(&statuses.stage, 1, false, CRASHED).await;
-    // A join removes dead connections from the room.
+    // The host joins the room on another node. A join removes dead connections from the room.
     keep(Socket::open(elsewhere, &statuses.stage.host_path(room), None).await.expect("the host comes"));
     statuses.stage.nodes[0].signal("-CONT");
     let thawed = Instant::now();
-    // Hosts declared dead are online again, and stay so after all messages in flight have arrived.
+    // Hosts whose node was declared dead become online again, and remain online after all messages in flight have
+    // arrived.
     statuses.believed(THAWED, |_| true).await;
     let back = thawed.elapsed();
     let counted = the_guest_is(&statuses.stage, 1, true, THAWED).await;
@@ -119,7 +120,7 @@ async fn no_host_goes_offline_because_redis_was_frozen_for_twenty_seconds() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     statuses.stage.redis().thaw();
     statuses.stage.readiness_is(200, Duration::from_secs(15)).await;
-    // Until the nodes that may declare others dead have done so again.
+    // Waits until every node could have declared another node dead again.
     tokio::time::sleep(RIPE).await;
     for node in 0..3 {
         statuses.all_are_online_for_who_asks(node).await;
@@ -145,7 +146,7 @@ async fn hosts_of_a_draining_node_stay_online_until_they_had_time_to_reconnect()
     let code = eventually("the node ends", Duration::from_secs(20), ended).await;
     let ended = told.elapsed();
     assert_eq!(code, Some(0));
-    // The host that was disconnected last and does not reconnect has had 20 s by then.
+    // By then, 20 s have passed since the last host that does not reconnect was disconnected.
     statuses.believed(CRASHED, |at| at % 5 > 0).await;
     for (at, desk) in statuses.desks.iter().enumerate().filter(|(at, _)| at % 5 > 0) {
         assert_eq!(desk.gone_after(told), None, "{at} was online all the time");

@@ -1,5 +1,5 @@
-//! Random faults, for a minute in this suite and for an hour by `tests/chaos-long`. Equal seeds inject the same faults
-//! in the same order.
+//! Injects random faults for a minute in this suite, and for an hour in `tests/chaos-long`. The seed determines the
+//! faults and their order.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::failover::taken_over;
 use crate::person::Manner;
 use crate::stage::{Plan, Stage};
 
-/// Time limit from the end of a fault until messages are acknowledged and nodes are ready.
+/// Time limit from the end of a fault until messages are acknowledged in all rooms and all nodes are ready.
 const WHOLE: Duration = Duration::from_secs(30);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -36,7 +36,7 @@ async fn faults_in_any_order_lose_nothing() {
     let seed = Seed(setting("PINTALK_CHAOS_SEED", 11));
     let span = Duration::from_secs(60 * setting("PINTALK_CHAOS_MINUTES", 1));
     println!("seed {}, {span:?}", seed.0);
-    // With `redis-wait`, nothing at all may be lost.
+    // With `redis-wait`, no acknowledged message may be lost.
     let plan = Plan {
         redis: Some(Kind::Sentinel),
         flags: vec!["--redis-wait".into(), "1".into()],
@@ -63,7 +63,7 @@ async fn faults_in_any_order_lose_nothing() {
         );
         let wrong: Vec<String> = stage.ledger.each(|record| record.faults.clone()).into_iter().flatten().collect();
         assert!(wrong.is_empty(), "{wrong:?}");
-        // An access token is valid for less time than this case takes.
+        // An access token expires before this case ends, so the host logs in again.
         stage.log_in_again().await;
         tokio::time::sleep(Duration::from_millis(1_000 + stage.rng.below(4_000))).await;
     }

@@ -1,4 +1,4 @@
-//! Redis is frozen, killed and restarted, cut off, or silent.
+//! Tests with a Redis that is frozen, killed and restarted, cut off, or silent.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use pintalk_kit::proxy::Wire;
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// Time limit from the return of Redis until messages are acknowledged.
+/// Time limit from the recovery of Redis until messages are acknowledged.
 const WHOLE: Duration = Duration::from_secs(10);
 
-/// Nothing answers: nodes are not ready, sockets stay open except those whose messages were given up, and no message is
-/// lost silently.
+/// Makes Redis unavailable with `go` and available again with `back`. Meanwhile nodes must not be ready, must not break
+/// a socket, and must not acknowledge a message.
 async fn away(mut stage: Stage, silence: Duration, go: impl AsyncFn(&mut Stage), back: impl AsyncFn(&mut Stage)) {
     go(&mut stage).await;
     let gone = Instant::now();

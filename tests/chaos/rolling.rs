@@ -1,7 +1,8 @@
-//! Nodes are replaced one by one by the next release, behind a load balancer, during conversations.
+//! Replaces nodes one by one by those of the next release, behind a load balancer, during conversations.
 //!
-//! The next release is a copy of the program, and the schema changes of its migrations, which run first, under nodes of
-//! this release. `PINTALK_CHAOS_FROM` names the program of a real earlier release to start from.
+//! A copy of this build and additional schema changes act as the next release. The schema changes run first, while
+//! nodes of this release are in use. `PINTALK_CHAOS_FROM` is the path of the executable of an earlier release; the
+//! rollout then starts from that release.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,10 +20,11 @@ use crate::ledger::p99;
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// 99th percentile of acknowledgement times for clients on nodes that do not end.
+/// Maximum 99th percentile of acknowledgement times for clients on nodes that are not being replaced.
 const GOAL: Duration = Duration::from_millis(100);
 
-/// Maximum 99th percentile of wake-up delays at which the machine is fast enough for this test.
+/// Maximum 99th percentile of wake-up delays of the machine. Above it, the machine is too slow to measure
+/// acknowledgement times.
 const PUNCTUAL: Duration = Duration::from_millis(5);
 
 /// Measures wake-up delays of the machine until it is dropped.
@@ -58,8 +60,8 @@ impl Drop for Metronome {
     }
 }
 
-/// Adds a column to each table that a message passes, as a migration of the next release would, and records the
-/// migration as applied.
+/// Adds a column to each table that is used to process a message, as a migration of the next release would, and records
+/// the migration as applied.
 async fn migrate_ahead(stage: &Stage) {
     let tables = ["user", "user_config", "login", "chatroom", "room_event", "chat_message"];
     let columns = tables.map(|table| format!("ALTER TABLE `{table}` ADD COLUMN of_the_next_release VARCHAR(32)"));
@@ -83,7 +85,7 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
 
     let (metronome, migrating) = (Metronome::start(), Instant::now());
     migrate_ahead(&stage).await;
-    // A node of this release that starts only now, for example after a failure of its machine.
+    // A node of this release must still start after the migration, for example after its machine has failed.
     let late = stage.nodes[0].start_another(&[]);
     late.ready(&stage.http).await;
     drop(late);
@@ -97,7 +99,7 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
         let sent_away = stage.ledger.closes(1012);
         stage.nodes[at].signal("-TERM");
         let told = Instant::now();
-        // Times at which sockets are closed, in tenths of the window.
+        // Time from the signal until each socket was closed.
         let mut gone: Vec<Duration> = Vec::new();
         let code = loop {
             let now = stage.ledger.closes(1012) - sent_away;
@@ -116,14 +118,14 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
         stage.nodes[at].start_again_as(&next_release.0);
         assert_eq!(stage.nodes[at].runs(), next_release.0);
         stage.nodes[at].ready(&stage.http).await;
-        // The load balancer checks twice per second.
+        // The load balancer checks the nodes twice per second.
         stage.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
     }
     let rolled = rolling.elapsed();
     let waits = stage.ledger.waits(migrating..Instant::now());
     assert!(waits.len() > 1_000, "only {} were acknowledged meanwhile", waits.len());
-    // A message passes about ten hand-overs between processes. If each of them waits for the machine, the delay is not
-    // caused by the rollout.
+    // A message is handed over between processes about ten times. If the scheduler of a slow machine delays each
+    // hand-over, the rollout is not the cause of the latency.
     let late = metronome.p99();
     let goal = if late < PUNCTUAL { GOAL } else { GOAL + late * 20 };
     assert!(p99(&waits) < goal, "99 of 100 were acknowledged within {:?}; the machine was {late:?} late", p99(&waits));

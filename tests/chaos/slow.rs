@@ -1,4 +1,4 @@
-//! Clients that do not read, and rooms with long histories.
+//! Tests with clients that do not read, and with rooms that have long histories.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::{eventually, span};
 /// Maximum memory of a node per socket that does not read.
 const KIB_EACH: u64 = 300;
 
-/// The longest message.
+/// Maximum length of a message.
 const LETTERS: usize = 2_000;
 
-/// A socket that is admitted and never read.
+/// Opens a socket and waits until it is admitted. The caller never reads from it.
 async fn sleeper(address: SocketAddr, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
@@ -44,7 +44,7 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
     let flags = vec!["--limit-sockets-per-room".to_owned(), "200".to_owned()];
     let plan = Plan { nodes: 2, rooms: 3, flags, ..Plan::default() };
     let mut stage = Stage::set("sockets_that_never_read", plan).await;
-    // The rooms have traffic with long messages from the start.
+    // Clients exchange long messages in the rooms from the start.
     for room in 0..3 {
         for writer in 0..3 {
             let every = Some(Duration::from_millis(100));
@@ -78,12 +78,12 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
     println!("{sleepers} closed within {:?}; p99 {quiet:?} and {disturbed:?}; {each} KiB each", began.elapsed());
     let each = each + in_kernel / sleepers as u64;
     assert!(each <= KIB_EACH, "{each} KiB a socket that does not read");
-    // After they are closed, the node keeps nothing of them, although the clients hold their ends open.
+    // After the node has closed these sockets, it holds no memory for them, although the clients keep their ends open.
     eventually("the kernel has freed the unread data", Duration::from_secs(10), async || {
         (unsent_kib(&stage) < 256).then_some(())
     })
     .await;
-    // Both are a few ms, so scheduling noise is not counted as a difference.
+    // Both values are a few ms, so the bound includes a margin for scheduling noise.
     assert!(disturbed <= quiet * 2 + Duration::from_millis(50), "p99 {quiet:?} became {disturbed:?}");
     assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "a client that reads was disconnected");
     drop(asleep);
@@ -97,7 +97,7 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
         .await;
 }
 
-/// Returns the kernel's memory for peers of the nodes that have not read their data.
+/// Returns the kernel memory for data that the nodes have sent and their clients have not read, in KiB.
 fn unsent_kib(stage: &Stage) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
     let unsent = sockets.lines().skip(1).filter_map(|line| {
@@ -114,11 +114,12 @@ fn memory(stage: &Stage) -> u64 {
     stage.nodes.iter().map(pintalk_kit::node::Node::memory_kib).sum()
 }
 
-/// Clients send as much as they may in a room.
+/// Adds clients that send messages in a room as fast as the limits permit, and waits until all are acknowledged.
 async fn write(stage: &mut Stage, room: usize, writers: usize, each: usize, letters: usize) {
     let manner = Manner { every: Some(Duration::from_millis(1)), letters, most: each, ..Manner::default() };
     for writer in 0..writers {
-        // The second client receives only the newest messages of the first.
+        // Each further client joins a room with messages, so it receives only the newest messages of the earlier
+        // clients.
         stage.add_late(room, &format!("writer{room}_{writer}"), false, manner);
     }
     let ledger = stage.ledger.clone();
@@ -137,7 +138,7 @@ async fn long_messages_and_long_histories_are_read_completely() {
     let (long, much) = (stage.open_room().await, stage.open_room().await);
     write(&mut stage, long, 1, 50, LETTERS).await;
     let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(long), Some(SHOP)).await.expect("a socket");
-    // A page has at most 240 KiB; earlier pages contain the rest.
+    // A page of the history has at most 240 KiB. The remaining messages are requested page by page.
     let mut read: Vec<u64> = Vec::new();
     while read.last() != Some(&1) {
         let Heard::Frame(history) = guest.hear().await else { panic!("the guest was disconnected") };

@@ -1,4 +1,4 @@
-//! Socket of a client, as browsers implement it.
+//! WebSocket client that behaves like a browser.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Time limit of connecting.
+/// Time limit for connecting and for sending.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Site that hosts of tests register.
+/// Origin of the site that hosts of tests register.
 pub const SHOP: &str = "https://shop.example";
 
 pub struct Socket(WebSocketStream<TcpStream>);

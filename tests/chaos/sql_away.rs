@@ -1,4 +1,4 @@
-//! MySQL is unavailable, the archive queue is full, or a row cannot be stored.
+//! Tests with a MySQL that is unavailable, a full archive queue, and a row that cannot be stored.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::ledger::Record;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
-/// Time limit from the return of MySQL until it has all messages.
+/// Time limit from the recovery of MySQL until all messages are stored in it.
 const CAUGHT_UP: Duration = Duration::from_secs(60);
 
 async fn caught_up(stage: &Stage) -> Duration {
@@ -21,7 +21,7 @@ async fn caught_up(stage: &Stage) -> Duration {
 
 async fn away(case: &str, wire: Wire) {
     let mut stage = Stage::set(case, Plan::default()).await;
-    // A login that no node has cached yet.
+    // Creates a login that no node has cached yet.
     stage.log_in_again().await;
     stage.sql_wire().set(wire);
     let gone = Instant::now();
@@ -36,7 +36,7 @@ async fn away(case: &str, wire: Wire) {
         Some(())
     })
     .await;
-    // Clients that join now, including the host, receive the newest messages from the log.
+    // Clients that join now, including the host, receive the newest messages from the log in Redis.
     stage.add_listeners("late", false);
     stage.add_listeners("late-host", true);
     let silence = span(20, 120);

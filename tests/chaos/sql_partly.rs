@@ -1,5 +1,5 @@
-//! SQL works only partly: another session locks its tables, the files of SQLite are deleted, several nodes migrate at
-//! once.
+//! Tests partial faults of SQL: another session locks tables, the files of SQLite are deleted, and several nodes
+//! migrate at the same time.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,7 @@ async fn single_node_acknowledges_nothing_once_its_files_are_deleted() {
         (status == 503 && body.contains("files lost")).then_some(())
     })
     .await;
-    // Frames of messages that were committed before may be in flight.
+    // Frames of messages that were committed before the files were deleted may still be in flight.
     let on_its_way = gone + Duration::from_millis(250);
     let later =
         |stage: &Stage| stage.ledger.sum(|record| record.acknowledged_at.iter().filter(|at| **at > on_its_way).count());
@@ -95,7 +95,7 @@ async fn three_nodes_migrate_an_empty_database_at_once() {
     for of in [Database::MySql, Database::MariaDb] {
         let empty = TestDatabase::create(of).await;
         let redis = tokio::task::spawn_blocking(|| Servers::start(Kind::Redis7)).await.expect("redis starts");
-        // Flags are pairs; these two contain their values.
+        // `start_another` takes pairs of flag and value. Each part of this pair is a flag with its value.
         let migrating = ("--auto-migrate=on", "--drain-delay=0s");
         let stores = [("--database-url", empty.url.as_str()), ("--redis-url", &redis.url()), migrating];
         let mut nodes: Vec<Node> = (0..3).map(|_| stage.nodes[0].start_another(&stores)).collect();

@@ -1,4 +1,5 @@
-//! Hosts with status sockets and a watching guest each: notifications of guests during outages of nodes and Redis.
+//! Hosts with status sockets, and one guest per host who is notified of the host's presence during outages of nodes and
+//! Redis.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,22 +20,22 @@ use crate::eventually;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{JWT_SECRET, Plan, Stage};
 
-/// Header of guest handshakes.
+/// First frame of a guest on a status socket.
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
 
 /// Number of sockets that are opened concurrently.
 const AT_ONCE: usize = 16;
 
-/// Time limit until all sockets are on their nodes.
+/// Time limit until all hosts are online.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host and the state of its socket.
 pub struct Desk {
     uuid: HostUuid,
     path: String,
-    /// Home node, to which a closed socket reconnects.
+    /// Node to which a closed socket reconnects; `None` stops reconnecting.
     pub home: Arc<Mutex<Option<SocketAddr>>>,
-    /// Notifications of the watching guest, with times.
+    /// Notifications that the guest of this host has received, with their times.
     told: Arc<Mutex<Vec<(Instant, bool)>>>,
 }
 
@@ -43,14 +44,14 @@ impl Desk {
         self.told.lock().last().is_some_and(|(_, online)| *online)
     }
 
-    /// Returns when the guest was first notified after an instant that the host is offline.
+    /// Returns the time from `since` until the guest was first notified that the host is offline.
     pub fn gone_after(&self, since: Instant) -> Option<Duration> {
         let told = self.told.lock();
         told.iter().find(|(at, online)| *at > since && !online).map(|(at, _)| *at - since)
     }
 }
 
-/// A stage with hosts.
+/// Test environment with hosts that hold status sockets, and one guest per host.
 pub struct Statuses {
     pub stage: Stage,
     pub desks: Vec<Arc<Desk>>,
@@ -58,7 +59,8 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Starts hosts, each with a socket on one of the nodes in `homes` in rotation, and a guest on `watching`.
+    /// Starts `count` hosts with a guest each. The hosts connect to the nodes `homes` in rotation, the guests to the
+    /// node `watching`.
     pub async fn set(case: &str, count: usize, homes: &[usize], watching: usize, flags: &[&str]) -> Self {
         let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         flags.extend(["--limit-sockets-per-address".to_owned(), "off".to_owned()]);
@@ -83,14 +85,14 @@ impl Statuses {
         Self { stage, desks, tasks }
     }
 
-    /// Waits until the guests have this status of each host.
+    /// Waits until the last notification of each guest is the expected status of its host.
     pub async fn believed(&self, within: Duration, online: impl Fn(usize) -> bool) {
         let is_right = |(at, desk): (usize, &Arc<Desk>)| desk.is_believed_online() == online(at);
         let asked = async || self.desks.iter().enumerate().all(is_right).then_some(());
         eventually("guests believe what is true", within, asked).await;
     }
 
-    /// Returns the status that a new guest receives on each node.
+    /// Asserts that new guests on a node are notified that all hosts are online.
     pub async fn all_are_online_for_who_asks(&self, node: usize) {
         let address = self.stage.nodes[node].address;
         let asked =
@@ -99,7 +101,7 @@ impl Statuses {
         assert_eq!(online, self.desks.len());
     }
 
-    /// Prints the figures and stops everything.
+    /// Prints the figures and stops the hosts, guests, nodes and stores.
     pub async fn finish(mut self, note: impl FnOnce(&Self, &mut crate::figures::Figures)) {
         let mut figures = crate::figures::Figures::default();
         note(&self, &mut figures);
@@ -140,7 +142,7 @@ async fn sign_up(stage: &Stage, rng: &Rng, number: usize, home: SocketAddr) -> A
     Arc::new(Desk { uuid, path, home: Arc::new(Mutex::new(Some(home))), told: Arc::default() })
 }
 
-/// A host's tab: connected to its home node, and reconnected when closed.
+/// Keeps a host's status socket open on its home node: reconnects whenever the socket is closed.
 async fn stay(desk: Arc<Desk>) {
     loop {
         let home = *desk.home.lock();
@@ -152,7 +154,7 @@ async fn stay(desk: Arc<Desk>) {
     }
 }
 
-/// A guest that records its notifications.
+/// Keeps a guest's status socket open and records its notifications.
 async fn watch(desk: Arc<Desk>, address: SocketAddr) {
     let path = format!("/ws/status/{}/", desk.uuid);
     loop {

@@ -1,4 +1,4 @@
-//! Metrics and log of a cluster in use, as operators see them.
+//! Tests the metrics and the log of a cluster in use.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use crate::eventually;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, Plan, Stage};
 
-/// Time limit until everything that is counted has happened; jobs and e-mails run within seconds.
+/// Time limit until all counted events have occurred. Jobs and e-mails take seconds.
 const SHOWN: Duration = Duration::from_secs(30);
 
 /// Returns the metrics of a node as Prometheus reads them.
@@ -24,10 +24,10 @@ async fn scrape(stage: &Stage, node: usize) -> Option<String> {
     answer.text().await.ok()
 }
 
-/// A row of the table in `grafana/README.md`.
+/// Row of the table of metrics in `grafana/README.md`.
 struct Documented<'a> {
     kind: &'a str,
-    /// Labels with their values; a label without listed values may have any.
+    /// Permitted values by label. A label without listed values may have any value.
     labels: BTreeMap<&'a str, Vec<&'a str>>,
     help: &'a str,
 }
@@ -58,7 +58,8 @@ fn documented(readme: &str) -> BTreeMap<&str, Documented<'_>> {
     rows.collect()
 }
 
-/// Splits a sample into its metric's name and its labels, without those of a histogram's parts.
+/// Splits a sample into the name of its metric and its labels. For a histogram, removes the suffix of the series and
+/// the label `le`.
 fn sample(line: &str) -> (&str, BTreeMap<&str, &str>) {
     let (series, _) = line.rsplit_once(' ').expect("a value");
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -67,7 +68,8 @@ fn sample(line: &str) -> (&str, BTreeMap<&str, &str>) {
     (name, labels.filter(|(name, _)| *name != "le").collect())
 }
 
-/// Checks that names, types, help texts, labels and label values are those of the table. Returns the names.
+/// Checks that the names, types, help texts, labels and label values of a node's metrics match the table. Returns the
+/// names.
 fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> HashSet<&'a str> {
     let mut found = HashSet::new();
     let mut current = "";
@@ -88,7 +90,7 @@ fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> Hash
     found
 }
 
-/// Returns the findings of promtool for a node's metrics.
+/// Returns the warnings of promtool about a node's metrics.
 fn promtool(text: &str) -> String {
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -114,7 +116,7 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
     let receiver = Receiver::start().await;
     let webhook = format!("/api/users/{}/webhook/", stage.host.id.0);
     assert_eq!(stage.call(0, Method::PUT, &webhook, json!({"url": receiver.url()})).await.0, 201);
-    // A visitor of an unregistered site, an unknown path, and a method that is not allowed.
+    // Requests of a visitor of an unregistered site, for an unknown path, and with a method that is not allowed.
     let path = stage.guest_path(0);
     let mut stranger =
         Socket::open(stage.nodes[0].address, &path, Some("https://elsewhere.example")).await.expect("open");
@@ -156,7 +158,7 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
         assert!(both(happened) > 0.0, "{happened} is 0");
     }
     assert_eq!(both("pintalk_leader"), 1.0);
-    // With so few clients, the mean stays well below a second.
+    // With few clients, the mean is well below a second.
     let relayed = both("pintalk_relay_duration_seconds_sum") / both("pintalk_relay_duration_seconds_count");
     assert!(relayed < 1.0, "{relayed} s from acceptance to outbox");
     let routes: HashSet<&str> = first.split("route=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -175,7 +177,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     let mut secrets: Vec<String> = [JWT_SECRET, EMAIL, PASSWORD, "가가"].map(str::to_owned).to_vec();
     secrets.extend([stage.host.secret_key.clone(), stage.token.clone()]);
 
-    // E-mails to known and unknown addresses, failed logins, codes, and invalid tokens.
+    // Requests that cause e-mails to known and unknown addresses, failed logins, wrong codes and invalid tokens.
     for (path, body) in [
         ("/api/auth/check-email/", json!({"email": "somebody@mail.example"})),
         ("/api/auth/login/", json!({"email": "other@mail.example", "password": "a-password-of-mine"})),
@@ -199,7 +201,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     while let Heard::Frame(_) = guest.hear().await {}
     secrets.push("words-of-mine".to_owned());
 
-    // Errors log the most text.
+    // An outage of Redis makes the nodes log errors, which have the most fields.
     stage.redis_wire().reset().await;
     stage.sql_wire().set(Wire::Cut);
     eventually("SQL is missed", SHOWN, async || stage.nodes[0].logged().contains("sql not writable").then_some(()))
@@ -222,7 +224,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
         assert!(chrono::DateTime::parse_from_rfc3339(&time).is_ok_and(|_| time.ends_with('Z')), "{line}");
         let is_ours = target == "pintalk" || target.starts_with("pintalk::");
         assert!(is_ours || ["ERROR", "WARN", "INFO"].contains(&level.as_str()), "a library in detail: {line}");
-        // A fixed message: variable data is in fields.
+        // The message must be a fixed text; variable data is in fields.
         assert!(!is_ours || field("message").len() > 3, "{line}");
         levels.insert(level);
     }

@@ -1,4 +1,4 @@
-//! One message produces one trace across all nodes that it passes.
+//! Tests that one message produces one trace across all nodes that process it.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use crate::collector::{Collector, Span};
 use crate::eventually;
 use crate::stage::{Plan, Stage};
 
-/// Exporters collect spans for five seconds.
+/// Time limit until all spans of a message are exported. Exporters send spans every five seconds.
 const EXPORTED: Duration = Duration::from_secs(30);
 
 /// Returns the spans with a name in the trace of a message.
@@ -41,7 +41,7 @@ async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_t
     assert!(whole.parent.is_empty(), "it begins the trace");
     for name in ["broker.accept", "message.deliver", "archive.commit"] {
         for span in parts(&spans, &whole, name) {
-            // The clocks of one machine.
+            // All nodes run on one machine, so their clocks agree.
             assert!(span.began >= whole.began && span.ended >= span.began, "{span:?}");
         }
     }

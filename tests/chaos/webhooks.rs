@@ -1,4 +1,5 @@
-//! A node is killed while it sends events: other nodes send unmarked events with the same ids, and no event is lost.
+//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes resend the events that
+//! are not marked as delivered, with the same ids.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serde_json::json;
 use crate::eventually;
 use crate::stage::{Plan, Stage};
 
-/// Time limits until another node sends, and until all events have arrived.
+/// Time limit until another node sends the events.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 const ALL: Duration = Duration::from_secs(60);
 
@@ -28,7 +29,8 @@ async fn node_is_killed_between_sending_and_marking() {
     assert_eq!(status, 201, "{made}");
     let secret = made["secret"].as_str().expect("a secret").to_owned();
 
-    // The other node is frozen, so this one sends. It receives no response and is killed before it marks an event.
+    // The second node is frozen, so the first node sends the events. The first node receives no response and is killed
+    // before it marks an event as delivered.
     stage.nodes[1].signal("-STOP");
     stage.open_room().await;
     receiver.wait_for(1, TAKEN_OVER).await;
@@ -40,7 +42,7 @@ async fn node_is_killed_between_sending_and_marking() {
     let taken_over = killed.elapsed();
     assert_eq!(receiver.different(), 1, "the same event, under the same id: {:?}", receiver.ids());
 
-    // The other node is killed in traffic.
+    // The second node is killed while clients send messages.
     stage.nodes[0].start_again();
     for node in &stage.nodes {
         node.ready(&stage.http).await;

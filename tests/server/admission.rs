@@ -1,4 +1,4 @@
-//! Admission of sockets, and the close codes of refused ones (SPEC 4 and 5).
+//! Tests the admission of sockets and the close codes of rejected sockets (SPEC 4 and 5).
 
 use crate::support::{Client, Room, SHOP, TestApp, eventually};
 use crate::{on_both, with_topology};
@@ -16,7 +16,7 @@ on_both! {
         for origin in [Some("https://evil.example"), Some("null"), Some("file://"), Some("https://shop.example:8443"), None] {
             assert_eq!(Client::open(a, &path, origin).await.close_code().await, 4003, "{origin:?}");
         }
-        // With and without the trailing slash.
+        // The trailing slash of the path is optional.
         assert!(Client::open(a, path.trim_end_matches('/'), Some(SHOP)).await.is_admitted().await);
     }
 
@@ -89,7 +89,7 @@ with_topology! {
             inside.push(client);
         }
         assert_eq!(room.join(b).await.close_code().await, 4029);
-        // Guests do not use up the host's limit.
+        // Sockets of guests do not count towards the host's limit.
         assert!(host.join(b, &room).await.is_admitted().await);
         inside.pop().expect("a client").leave().await;
         let mut welcome = eventually("there is room again", async || {
@@ -102,7 +102,7 @@ with_topology! {
         for _ in 0..4 {
             crowd.push(other.join(a).await);
         }
-        // The last one is the sixth socket of this address on this node.
+        // The last socket is the sixth socket of this address on this node.
         assert_eq!(crowd.last_mut().expect("a client").close_code().await, 4029);
         drop((inside, welcome, crowd));
         app.stop().await;

@@ -1,4 +1,4 @@
-//! Invalid input: the sender receives a close code, and other clients are not affected (SPEC 4).
+//! Tests that the sender of invalid input receives a close code and that other clients are not affected (SPEC 4).
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;

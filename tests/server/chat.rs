@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(history.get("more"), None);
         assert_eq!(texts(&data), (11..=60).map(|number| format!("message {number}")).collect::<Vec<_>>());
         assert_eq!(data[0]["seq"], 11);
-        // Identical to the frame that was sent live.
+        // The history contains the message exactly as it was sent in the live frame.
         assert_eq!(data[49], room.join(a).await.frame().await["data"][49]);
     }
 
@@ -73,7 +73,7 @@ on_both! {
         assert_eq!(texts(missed["data"].as_array().expect("history")), ["message 3", "message 4", "message 5"]);
         guest.say("and one more").await;
         assert_eq!(back.frame().await["seq"], 6);
-        // All from the start; nothing from the end or beyond.
+        // `after=0` returns all messages; the newest number or a higher one returns none.
         assert_eq!(room.join_after(b, 0).await.frame().await["data"].as_array().expect("history").len(), 6);
         for seq in [6, 1_000_000] {
             let mut level = room.join_after(b, seq).await;
@@ -129,7 +129,7 @@ on_both! {
         first["message"] = json!("twice");
         second_tab.send(&first).await;
         assert_eq!(second_tab.frame().await, original);
-        // The other side may use the same id.
+        // The host may use an id that the guest has used.
         let mut reply = message("my own");
         reply["id"] = json!("client-1");
         desk.send(&reply).await;
@@ -187,7 +187,7 @@ on_both! {
         let path = host.path_of(b, &room).await;
         for number in 1..=30 {
             guest.say(&format!("message {number}")).await;
-            // A page always includes every acknowledged message.
+            // A page includes every message that was acknowledged before the request.
             let page = host.get(b, &format!("{path}chat-messages/?limit=2")).await;
             assert_eq!((&page["count"], &page["results"][0]["message"]), (&json!(number), &json!(format!("message {number}"))));
         }

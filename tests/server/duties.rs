@@ -1,4 +1,4 @@
-//! Effects of periodic jobs on users (SPEC 6).
+//! Tests the effects of periodic jobs on users (SPEC 6).
 
 use serde_json::json;
 

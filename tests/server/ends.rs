@@ -1,4 +1,4 @@
-//! Closed, resumed and deleted rooms; nodes that stop (SPEC 4 and 6).
+//! Tests closed, resumed and deleted rooms, and nodes that stop (SPEC 4 and 6).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Clients that send much and read little (DESIGN "Bounds" and "Limits").
+//! Tests with clients that send more than they read or than the limits permit (DESIGN "Bounds" and "Limits").
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ fn long() -> Value {
     message(&"가".repeat(TEXT / 3))
 }
 
-/// Upper bound in bytes for both kernel buffers of a stream that is not read.
+/// Upper bound in bytes for the send and receive buffers of a stream that is not read.
 const KERNEL: usize = 16 * 1024 * 1024;
 
-/// Bytes that would fill the memory of a server that answers all of them.
+/// Number of bytes to send. A server that buffers a response to each frame would exceed its memory limit.
 const FLOOD: usize = 16 * 1024 * 1024;
 
 /// Opens a guest's socket that is not read.
@@ -74,7 +74,7 @@ async fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     written
 }
 
-/// Resident memory of this process, which includes the server, in KiB.
+/// Returns the resident memory of this process in KiB. The server runs in this process.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
@@ -93,7 +93,8 @@ with_topology! {
         for payload in [&b""[..], &[b'a'; 125]] {
             let mut guest = raw(node, &format!("/ws/chat/{}/", room.name)).await;
             let pings = masked(0x9, payload).repeat(10_000);
-            // One pong per read of 16 KiB, so the pongs for a few MB fit into the kernel's buffers.
+            // The server sends one pong per 16 KiB that it reads, so the pongs for several MB fit into the kernel
+            // buffers.
             let written = write_until_stuck(&mut guest, &pings).await;
             assert!(written > 1_000_000, "{written}");
             guests.push(guest);
@@ -177,7 +178,7 @@ with_topology! {
             other.say("hello").await;
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         });
-        // 340 KiB: one burst, and more than four seconds.
+        // The messages have 340 KiB in total: one burst, and the rest takes more than three seconds at the limit.
         assert!((3..10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
         app.stop().await;
     }
@@ -235,7 +236,7 @@ with_topology! {
             }
             assert!(bytes < 2 * 1_048_576, "nothing is refused");
         };
-        // Each node may count a sixty-fourth of it late.
+        // Each node may count up to 1/64 of the limit late.
         assert!((900_000..1_300_000).contains(&bytes), "{bytes}");
         // The guests' limit does not affect the host, and reading continues.
         host.join(refusing, &room).await.say("from the host").await;
@@ -281,11 +282,11 @@ with_topology! {
             }
             online += 1;
         }
-        // One at once from each node, then one per second.
+        // Each node sends one notification at once and then one per second.
         let most = 2 * (2 + began.elapsed().as_secs());
         assert!((1..=most).contains(&online), "{online} notices in {:?}", began.elapsed());
         assert!(reading.is_admitted().await);
-        // The socket that was not read has received everything, too.
+        // The client that did not read before now receives all messages.
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("after the flood") {
             let mut more = [0; 4_096];

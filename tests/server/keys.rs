@@ -1,4 +1,4 @@
-//! Service keys and accounts that change while nodes are running (SPEC 2).
+//! Tests changes of service keys and accounts while nodes are running (SPEC 2).
 
 use std::process::Command;
 use std::time::Duration;
@@ -32,7 +32,8 @@ async fn rotate(host: &Host, node: &Node, body: Value) -> Value {
     user
 }
 
-/// Shorter than the lifetime of cached hosts: a change visible within it was published.
+/// Time limit for a published change. It is shorter than the lifetime of cached hosts, so a cache expiry cannot be the
+/// cause.
 const TOLD: Duration = Duration::from_secs(3);
 
 /// Waits until a node rejects these keys because the change was published.

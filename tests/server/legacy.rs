@@ -1,4 +1,4 @@
-//! The two legacy front ends, unmodified, together with version 2 clients (SPEC 4 to 7).
+//! Tests the protocol of the two unmodified legacy front ends together with version 2 clients (SPEC 4 to 7).
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn is_in_calendar(datetime: &Value) -> bool {
     datetime.as_str().is_some_and(|text| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").is_ok())
 }
 
-/// Returns the host's room list without waiting.
+/// Returns the current room list of the host.
 async fn list(host: &Host, node: &Node) -> Vec<Value> {
     host.get(node, "/api/chat/chatrooms/").await["results"].as_array().expect("a list").clone()
 }
@@ -51,7 +51,7 @@ on_both! {
             assert_eq!(desk.frame().await, echo);
             sent.push(echo);
         }
-        // A valid time is kept, however wrong the clock.
+        // The server keeps every valid time, even if the clock of the sender is wrong.
         let mut early = message("early");
         early["datetime"] = json!("0001-02-28T23:59:59.000001");
         guest.send(&early).await;
@@ -63,7 +63,7 @@ on_both! {
         let stored = host.get(a, &format!("{path}chat-messages/?limit=50")).await;
         let stored: Vec<&Value> = stored["results"].as_array().expect("messages").iter().rev().map(|one| &one["datetime"]).collect();
         assert_eq!(stored, sent.iter().map(|one| &one["datetime"]).collect::<Vec<_>>());
-        // The widget requests with the time that it received, in whole seconds.
+        // The widget requests older messages with the time of a received message, truncated to whole seconds.
         let mut back = room.join(a).await;
         let oldest = back.frame().await["data"][0]["datetime"].as_str().expect("a time")[..19].to_owned();
         back.send(&json!({"type": "request", "message": oldest})).await;
@@ -81,7 +81,7 @@ on_both! {
         let (mut old_guest, mut old_desk) = (room.join(a).await, host.join(b, &room).await);
         let (mut guest, mut desk) = (room.join_v2(b).await, host.join_v2(a, &room).await);
         let mut junk = Client::open(a, &format!("/ws/chat/{}/?v=two", room.name), Some(crate::support::SHOP)).await;
-        // Sending them does not require version 2.
+        // A version 1 client may send `typing` notices.
         let mut typing = notice("typing");
         typing["datetime"] = json!("2023-99-23T08:15:07");
         old_guest.send(&typing).await;
@@ -100,7 +100,7 @@ on_both! {
         assert_eq!((&pong["type"], &pong["message"]), (&json!("notice"), &json!("pong")));
         assert!(is_in_calendar(&pong["datetime"]), "{pong}");
         desk.nothing().await;
-        // The next frame that the others receive is the message.
+        // Version 1 clients do not receive the notices: their next frame is the message.
         let said = guest.say("hi").await;
         for client in [&mut old_guest, &mut old_desk, &mut junk, &mut desk] {
             assert_eq!(client.frame().await, said);
@@ -120,7 +120,7 @@ on_both! {
         desk.frame().await;
         assert_eq!(unread(a).await, 0);
         desk.send(&notice("away")).await;
-        // Frames are processed in order: when this message is answered, the notice has taken effect.
+        // Frames are processed in order, so the notice has taken effect when this message is acknowledged.
         desk.say("automatic answer").await;
         guest.frame().await;
         guest.say("2").await;
@@ -202,7 +202,7 @@ on_both! {
         assert_eq!((status, &user["serviceName"]), (200, &json!("Shop")));
         let (status, user) = host.call(b, Method::PATCH, &path, json!({"serviceDomain": null})).await;
         assert_eq!((status, &user["serviceDomain"]), (200, &Value::Null));
-        // The other spelling has a value.
+        // The other spelling of the field has a valid value.
         let (status, answer) =
             host.call(a, Method::PATCH, &configs, json!({"useOnlineStatus": null, "use_online_status": false})).await;
         assert_eq!((status, &answer["useOnlineStatus"]), (200, &json!(false)));
@@ -222,7 +222,7 @@ on_both! {
             assert_eq!(guest.say(text).await, desk.frame().await);
             assert_eq!(list(&host, a).await[0]["latestMsg"], *text);
         }
-        // Escaped, the same characters take three times as many bytes.
+        // JSON escapes of the same characters take three times as many bytes.
         let escaped = format!(r#"{{"type":"chat_message","message":"{}","datetime":"2023-03-23T08:15:07"}}"#, "\\ud83d\\ude00".repeat(2_700));
         guest.send_raw(Message::text(escaped)).await;
         assert_eq!(guest.frame().await["message"], "😀".repeat(2_700));

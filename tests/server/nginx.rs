@@ -1,4 +1,4 @@
-//! Two nodes behind a real nginx, with the configuration of helm/README.md.
+//! Tests two nodes behind a real nginx with the configuration of helm/README.md.
 
 use pintalk_kit::nginx::Nginx;
 use reqwest::Method;
@@ -38,7 +38,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     // The operator's endpoints are not public.
     assert_eq!(app.http.get(nginx.url("/metrics")).send().await.expect("an answer").status(), 404);
 
-    // Least connections: the second socket is opened on the other node.
+    // nginx selects the node with the fewest connections, so the second socket is opened on the other node.
     let (mut guest, mut desk) = (guest_behind(&nginx, &room, "").await, host_behind(&nginx, &room, &host, "").await);
     for number in 1..=10 {
         guest.say(&format!("question {number}")).await;
@@ -75,7 +75,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     app.stop().await;
 }
 
-/// A proxy publishes the node under `/chat`, and either keeps or strips the prefix.
+/// Tests a proxy that publishes the node under `/chat` and either keeps or strips the prefix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--public-url", "http://shop.example/chat"];
@@ -95,7 +95,7 @@ async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
         assert_eq!(desk.frame().await["message"], "question");
         drop((guest, desk, status));
 
-        // Metrics and paths outside the prefix stay closed.
+        // Metrics and paths outside the prefix are not public.
         for path in ["/chat/metrics", "/api/users/client/", "/chatx/widget.js", "/chat/none.js"] {
             assert_eq!(app.http.get(nginx.url(path)).send().await.expect("an answer").status(), 404, "{path}");
         }

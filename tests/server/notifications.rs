@@ -1,4 +1,4 @@
-//! E-mails to absent recipients, sent by two nodes that run as processes, over a real mail server.
+//! Tests e-mails to absent recipients, which two nodes send over a real mail server. The nodes run as processes.
 
 use std::sync::Arc;
 
@@ -41,12 +41,12 @@ async fn due(store: &Store) -> usize {
     store.notifications().due(some_day, 100).await.expect("the database answers").len()
 }
 
-/// Lets the minute pass after which an absent recipient is notified.
+/// Makes the pending notification due by moving its `due_at` back by 60 s.
 async fn a_minute_passes(store: &Store) {
     time_passes(store, "60 SECOND").await;
 }
 
-/// Moves the only due notification to an earlier time in the database, which is where all nodes read it.
+/// Moves the `due_at` of the only pending notification back by `span` in the database.
 async fn time_passes(store: &Store, span: &str) {
     eventually("one recipient is due", async || (due(store).await == 1).then_some(())).await;
     let earlier = format!("UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL {span})");
@@ -146,7 +146,7 @@ async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     assert_eq!(due(store).await, 0, "a link scanner changes nothing");
 
-    // The button releases the waiting e-mails, on any node.
+    // A request of the consent button to any node sends the e-mails that wait for consent.
     let done = http.post(nodes[1].url(&path)).send().await.expect("an answer");
     assert_eq!(done.status(), StatusCode::OK);
     let mail = sink.mail().await;
@@ -201,7 +201,7 @@ async fn service_that_emails_strangers_is_limited_and_delays_no_email_of_others(
         let text = format!("{} {}", mail["headers"], text_of(&mail));
         assert!(!text.contains("evil.example") && !text.contains("buy at"), "{text}");
     }
-    // Account e-mails are sent meanwhile, and no others.
+    // Meanwhile only account e-mails are sent.
     let reset = json!({"email": "dev@shop.example"});
     let reset = http.post(nodes[1].url("/api/auth/password-reset/")).json(&reset).send().await.expect("an answer");
     assert_eq!(reset.status(), StatusCode::OK);
@@ -226,10 +226,10 @@ async fn node_killed_while_sending_loses_only_the_email_in_flight() {
          ('dev@shop.example', 'second', '2', 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3) + INTERVAL 1 DAY, 1)",
     )
     .await;
-    // Both were taken together. The mail server has received the first, but does not respond.
+    // The node has claimed both e-mails together. The mail server has received the first one but does not respond.
     assert_eq!(sink.mail().await["to"], json!(["slow@shop.example"]));
     drop(killed);
-    // Five minutes later for all nodes. An e-mail that is being sent is due when it expires.
+    // Moves the due time of both e-mails back by five minutes for all nodes.
     execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE WHERE due_at < expires_at").await;
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));

@@ -1,4 +1,4 @@
-//! More joins than a node can process (DESIGN "Bounds").
+//! Tests with more concurrent joins than a node can process (DESIGN "Bounds").
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ async fn connect(node: &Node, room: &Room) -> Socket {
 async fn outcome(mut socket: Socket) -> Option<(u16, String, Duration)> {
     use futures_util::SinkExt as _;
     let began = Instant::now();
-    // A socket that was closed meanwhile is read below.
+    // The result is ignored. If the socket was closed meanwhile, the loop below reads the close frame.
     let _ = socket.send(Message::Ping("joined".into())).await;
     loop {
         match tokio::time::timeout(PATIENCE, socket.next()).await.expect("a decision in time") {
@@ -64,7 +64,7 @@ with_topology! {
         answering.frame().await;
         let before = handshakes(&app, b, "overloaded").await;
 
-        // Node b has not seen this room, so it queries SQL, which blocks.
+        // Node b has not cached this room, so it queries SQL, and the lock blocks the query.
         let lock = app.store.connection().begin().await.expect("a transaction");
         lock.execute_unprepared("LOCK TABLES chatroom WRITE").await.expect("a lock");
         let sockets = join_all((0..SOCKETS).map(|_| connect(b, &wanted))).await;

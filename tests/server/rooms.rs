@@ -1,4 +1,4 @@
-//! Rooms over HTTP, on any node (SPEC 3).
+//! Tests the HTTP API of rooms on any node (SPEC 3).
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ on_both! {
             (names == wanted).then_some(())
         })
         .await;
-        // Closing unpins.
+        // Closing a room unpins it.
         let path = host.path_of(a, &rooms[0]).await;
         let (_, closed) = host.call(a, Method::PATCH, &path, json!({"is_closed": true})).await;
         assert_eq!((&closed["isFixed"], &closed["isClosed"]), (&json!(false), &json!(true)));
@@ -159,7 +159,8 @@ on_both! {
         // Two concurrent tabs do not count as theft.
         assert_eq!(refresh(a, &host.refresh_cookie).await.0, 201);
         assert_eq!(refresh(a, &second).await.0, 201);
-        // A token from two refreshes ago does: the login ends, for the newest token as well.
+        // A refresh token from two refreshes ago counts as theft. The login ends, and the newest token becomes invalid
+        // as well.
         let room = Room::open(app, a, &host).await;
         let mut desk = host.join(b, &room).await;
         desk.nothing().await;

@@ -1,4 +1,4 @@
-//! Online status of hosts (SPEC 5).
+//! Tests the online status of hosts (SPEC 5).
 
 use std::time::Duration;
 
@@ -82,7 +82,8 @@ on_both! {
             }
             assert_eq!(frame["message"], "pong");
         }
-        // The event of the host's arrival may reach the node after the guest.
+        // The event that the host is online may arrive at the node after the guest has connected, so one more `online`
+        // is permitted.
         assert!(repeated <= 1, "{repeated}");
         desk.nothing().await;
         guest.send(&hello()).await;
@@ -135,7 +136,7 @@ on_both! {
         let mut desk = host.appear(a).await;
         let mut guest = host.watched(b).await;
         assert!(is(&guest.frame().await, "online"));
-        // Each pause is well below a second; together they are well above.
+        // Each pause is well below a second, and their sum is well above a second.
         for _ in 0..3 {
             desk.leave().await;
             assert!(!guest.hears("offline", Duration::from_millis(600)).await);
@@ -180,7 +181,7 @@ on_both! {
         );
         two.join(a).await.say("another").await;
         assert_eq!(desk.frame().await["chatroom"], two.name.as_str());
-        // A room with many messages is announced at most once per second, with the newest.
+        // The host is notified of a room with many messages at most once per second, with the newest message.
         for number in 2..=10 {
             guest.say(&format!("message {number}")).await;
         }
@@ -189,7 +190,7 @@ on_both! {
             told.extend(desk.frame().await["seq"].as_u64());
         }
         assert!(told.len() <= 3, "{told:?}");
-        // The host's own messages are not announced, and other hosts receive nothing.
+        // The host's own messages cause no notification, and other hosts are not notified.
         host.join(a, &two).await.frame().await;
         host.join(b, &two).await.send(&message("my own")).await;
         assert!(desk.is_quiet_for(Duration::from_millis(1_500)).await);
@@ -272,8 +273,8 @@ with_topology! {
         assert!(!guest.hears("offline", pause).await);
         let mut back = host.appear(&app.nodes[0]).await;
         back.nothing().await;
-        // A host who does not reconnect goes offline in time. Another node may expire it only if its own lease has
-        // lasted 15 s.
+        // A host who does not reconnect goes offline within the limit. A node may expire presence entries of another
+        // node only after its own lease has lasted 15 s.
         assert!(waiting.hears("offline", Duration::from_secs(20).saturating_sub(sent_away.elapsed())).await);
         assert!(sent_away.elapsed() > Duration::from_secs(5), "{:?}", sent_away.elapsed());
         assert!(!guest.hears("offline", Duration::from_millis(500)).await);
@@ -301,7 +302,7 @@ with_topology! {
         for desk in &mut desks {
             assert!(desk.is_admitted().await);
         }
-        // Changes in SQL only, which are not announced to other nodes.
+        // Changes the setting only in SQL, without publishing the change to the nodes.
         let hide = HostConfig { use_online_status: false, email_notifications: true };
         app.store.hosts().set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);

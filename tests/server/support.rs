@@ -1,4 +1,4 @@
-//! A running server under test, and its users: each action takes one line.
+//! Runs the server under test and provides its users.
 
 pub mod people;
 pub mod servers;
@@ -27,7 +27,7 @@ use servers::{Database, RedisServer, TestDatabase};
 /// Site that the hosts of tests register.
 pub const SHOP: &str = "https://shop.example";
 
-/// Time limit for everything that must happen, sufficient on the slowest machine.
+/// Time limit for every expected event. It is sufficient on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
@@ -195,7 +195,7 @@ impl TestApp {
         node.ended().await;
     }
 
-    /// Stops all nodes. Asserts that no task is left, and in a cluster no message that is not in SQL.
+    /// Stops all nodes. Asserts that no task is left and, in a cluster, that all messages are in SQL.
     pub async fn stop(mut self) {
         while !self.nodes.is_empty() {
             if self.nodes.len() == 1
@@ -228,7 +228,7 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
-/// Generates each test on every topology.
+/// Generates a copy of each test for every topology.
 #[macro_export]
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)*) => {

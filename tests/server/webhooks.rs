@@ -1,4 +1,4 @@
-//! Webhooks from real nodes over real HTTP.
+//! Tests webhooks of real nodes over HTTP.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::readme::blocks;
 use crate::support::{Host, Room, TestApp, Topology, eventually};
 use crate::with_topology;
 
-/// Allows the receivers of these tests.
+/// Flags that permit webhooks to receivers on this machine.
 const FLAGS: [&str; 2] = ["--webhook-private", "127.0.0.1"];
 
 async fn hook(app: &TestApp, host: &Host, url: &str) -> String {
@@ -115,7 +115,7 @@ async fn private_addresses_are_not_called_unless_the_operator_allows_it() {
         let (status, answer) = host.call(node, Method::PUT, &path, json!({"url": refused})).await;
         assert!(status == 400 && answer["fields"]["url"].is_string(), "{refused}: {answer}");
     }
-    // Names are checked at each call.
+    // The node resolves and checks host names at each delivery.
     let url = format!("https://localhost:{port}/");
     assert_eq!(host.call(node, Method::PUT, &path, json!({"url": url})).await.0, 201);
     let (status, test) = host.call(node, Method::POST, &format!("{path}test/"), Value::Null).await;

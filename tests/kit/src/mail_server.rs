@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::eventually;
 
-/// Time limit for an e-mail on the slowest machine.
+/// Time limit for an e-mail to arrive on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct MailServer {
@@ -52,7 +52,7 @@ impl Drop for MailServer {
     }
 }
 
-/// Speaks as much SMTP as a client needs to deliver e-mails.
+/// Serves one SMTP connection. Supports only the commands that a client needs to deliver e-mails.
 async fn converse(stream: TcpStream, mails: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 test\r\n").await?;

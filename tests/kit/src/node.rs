@@ -1,4 +1,4 @@
-//! A node: a process of the program.
+//! Node that runs as a process of the program.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -20,7 +20,7 @@ pub struct Node {
     log: PathBuf,
     level: &'static str,
     program: PathBuf,
-    /// File with the offset of the node's wall clock, if it has one.
+    /// File that contains the offset of the node's wall clock; `None` for a correct clock.
     clock: Option<PathBuf>,
 }
 
@@ -150,7 +150,8 @@ impl Node {
 }
 
 impl Node {
-    /// Returns one sample of `/metrics`, by name and labels as written there; 0 without one.
+    /// Returns the value of one sample of `/metrics`, or 0 if the sample is absent. `sample` is the name with labels as
+    /// in the response.
     pub async fn sample(&self, http: &reqwest::Client, sample: &str) -> f64 {
         let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
         let values = text.lines().filter_map(|line| line.strip_prefix(sample)?.trim().parse::<f64>().ok());
@@ -160,12 +161,12 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ended = self.process.kill().and_then(|()| self.process.wait());
     }
 }
 
-/// Library of the package `faketime`.
+/// Returns the path of the library of the package `faketime`.
 fn faketime() -> PathBuf {
     let folders = std::fs::read_dir("/usr/lib").expect("a folder").filter_map(|entry| Some(entry.ok()?.path()));
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));

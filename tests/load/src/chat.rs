@@ -13,7 +13,7 @@ use crate::talk::{Pace, Talk};
 const GUEST: u8 = 0;
 const HOST: u8 = 1;
 
-/// Runs rooms with a guest and a host each, on different nodes if there are two.
+/// Runs rooms with a guest and a host each. If there are two or more nodes, guest and host use different nodes.
 pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
     let stage = Stage::set(&args.target, args.rooms * 2)?;
     let rooms = stage.open_rooms(args.rooms)?;
@@ -75,8 +75,8 @@ fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Warms up and measures. Waits for the archive before and after, so that the measured cost includes the archiving of
-/// exactly these messages.
+/// Warms up and measures. Waits for the archive before and after the measurement, so that the measured cost includes
+/// archiving of exactly the measured messages.
 fn measure(
     mut talk: Talk,
     scenario: Scenario,

@@ -1,4 +1,4 @@
-//! Many sockets in one thread: reads all that are ready, and writes at once.
+//! Handles many sockets in one thread: reads from all sockets that are ready, and writes immediately.
 //!
 //! **Invariant**: all sockets share one read buffer, and received frames are passed on as slices of it, without a copy.
 
@@ -72,7 +72,7 @@ impl Crowd {
         self.members[member].send(frame);
     }
 
-    /// Waits for events until `until` and passes each to `receive`, with the time at which it arrived in this process.
+    /// Waits for events until `until` and passes each event to `receive` with the time at which it was read.
     pub(crate) fn turn(
         &mut self,
         until: Instant,
@@ -170,7 +170,7 @@ impl Member {
             if let Some(pong) = pong {
                 self.send(&pong);
             }
-            // The socket is empty; further data causes a new event.
+            // A partial read has emptied the socket. Further data causes a new event.
             if len < buffer.len() && !ending {
                 break;
             }

@@ -12,7 +12,7 @@ use crate::report::{Measured, Meter, Report, Scenario};
 use crate::socket::Target;
 use crate::stage::Stage;
 
-/// Number of opened sockets after which the open ones are polled.
+/// Number of newly opened sockets after which the events of all open sockets are processed.
 const BETWEEN_GLANCES: u32 = 64;
 
 /// Opens all sockets, holds them, and measures the growth of the servers' memory.
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let bar = Bar::of("open sockets", args.sockets as usize);
     for socket in 0..args.sockets {
         let count = rooms.len() as u32;
-        // The sockets of one room are spread over the nodes, too.
+        // Also spreads the sockets of one room over the nodes.
         let node = stage.node(socket + socket / count);
         let room = &rooms[(socket % count) as usize];
         let target = Target { node, room, credential: &stage.guest, index: socket as usize };

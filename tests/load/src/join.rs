@@ -18,14 +18,14 @@ use crate::socket::{OpenError, Target, read_some};
 use crate::stage::{self, Stage};
 use crate::talk::Talk;
 
-/// Results of one thread's guests.
+/// Results of the guests of one thread.
 struct Finding {
     joins: u64,
     latency: Latencies,
     verdict: Verdict,
-    /// Closed sockets by code; 0 for guests who were not admitted or did not receive the history.
+    /// Number of closed sockets by code. Code 0 counts guests who were not admitted or did not receive the history.
     closed: BTreeMap<u16, u64>,
-    /// Error of the first such guest.
+    /// Error of the first guest who was not admitted or did not receive the history.
     reason: Option<String>,
 }
 
@@ -90,7 +90,7 @@ fn joined(thread: ScopedJoinHandle<'_, Finding>) -> Finding {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The guest of each room sends the history. With `--await-archive` this includes its archiving.
+/// Lets the guest of each room send the messages of the history. With `--await-archive`, waits until they are archived.
 fn fill(stage: &Stage, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
     let mut talk = Talk::new()?;
     for (at, room) in (0..).zip(rooms) {
@@ -140,7 +140,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Connects, reads the whole history, closes, and waits until the server has closed.
+    /// Connects, reads the whole history, sends a close frame, and waits until the server has closed the connection.
     fn guest(
         &self,
         join: u32,

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(&cli.task),
         Err(error) if !error.use_stderr() => {
-            // Help and version. A closed pipe is not an error.
+            // Prints help or version. A closed pipe is not an error.
             let _ = error.print();
             Ok(true)
         }

@@ -1,4 +1,4 @@
-//! Number of messages that are not in SQL yet: lengths of the archive queues in Redis.
+//! Reads the number of messages that are not in SQL yet from the lengths of the archive queues in Redis.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;

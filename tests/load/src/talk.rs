@@ -15,11 +15,11 @@ use crate::queues::Queues;
 use crate::schedule::Schedule;
 use crate::socket::Opened;
 
-/// Time after the last message in which all must arrive; then they count as lost.
+/// Time limit after the last message until all messages have arrived. Later messages count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Maximum time for the archiver to catch up on a busy machine.
 const ARCHIVE_PATIENCE: Duration = Duration::from_secs(180);
-/// Interval at which loops interrupt waiting for events.
+/// Maximum time that a loop waits for events before it checks its other conditions.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// When the next message is sent.
@@ -44,7 +44,7 @@ pub(crate) struct Phase {
     pub(crate) acknowledge: Latencies,
     /// Latency of deliveries to all others.
     pub(crate) deliver: Latencies,
-    /// Delay of sending, against the schedule.
+    /// Delay between the scheduled and the actual time of sending.
     pub(crate) late: Latencies,
 }
 
@@ -68,9 +68,9 @@ pub(crate) struct Talk {
     crowd: Crowd,
     scanner: Scanner,
     rooms: Vec<Room>,
-    /// Seats, with the same indexes as the sockets in `crowd`.
+    /// Participants, with the same indexes as their sockets in `crowd`.
     seats: Vec<Seat>,
-    /// Indexes of seats that send.
+    /// Indexes of participants that send.
     writers: Vec<usize>,
     /// Writers with an acknowledgement since the last round of sending, one entry per message.
     acknowledged: Vec<usize>,
@@ -92,7 +92,7 @@ struct Seat {
     room: u32,
     side: u8,
     open: bool,
-    /// Frame of a writer; `None` for a seat that only receives.
+    /// Template of the frames that this participant sends; `None` if the participant only receives.
     template: Option<Template>,
 }
 
@@ -133,8 +133,8 @@ impl Talk {
         self.run
     }
 
-    /// Adds a socket to a room. With `size` it sends messages of that many bytes. Each side of a room has at most one
-    /// writer.
+    /// Adds a participant with an open socket to a room. With `size`, the participant sends messages of that many
+    /// bytes. Each side of a room has at most one writer.
     pub(crate) fn seat(&mut self, room: u32, side: u8, opened: Opened, size: Option<usize>) -> io::Result<()> {
         let index = self.seats.len();
         self.crowd.add(opened)?;
@@ -152,7 +152,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Processes pending events, so that the server's pings are answered during other work.
+    /// Processes pending events without waiting, so that the pings of the server are answered during other work.
     pub(crate) fn glance(&mut self) -> Result<(), Failure> {
         self.hear(Instant::now())
     }

@@ -1,4 +1,4 @@
-//! Guests and hosts of tests.
+//! Clients of guests and hosts.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -155,7 +155,7 @@ impl Room {
     }
 }
 
-/// A message in the format of the real widget.
+/// Returns a message in the format of the widget.
 pub fn message(text: &str) -> Value {
     json!({"type": "chat_message", "is_host": false, "message": text, "datetime": NOW})
 }
@@ -163,7 +163,7 @@ pub fn message(text: &str) -> Value {
 /// WebSocket client.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Messages received before the server had admitted or refused this client.
+    /// Messages received before the server had admitted or rejected this client.
     early: VecDeque<Message>,
 }
 
@@ -183,7 +183,7 @@ impl Client {
         client
     }
 
-    /// Waits until the server has decided: it answers a ping, or closes.
+    /// Waits until the server has admitted or rejected the client, that is, has answered a ping or closed the socket.
     async fn settle(&mut self) {
         self.try_send(Message::Ping("settle".into())).await;
         loop {
@@ -210,9 +210,9 @@ impl Client {
         self.socket.send(message).await.expect("the socket takes a frame");
     }
 
-    /// Sends a message that the server may not read.
+    /// Sends a message and ignores errors, because the server may have closed the socket.
     pub async fn try_send(&mut self, message: Message) {
-        // If the socket was closed meanwhile, reading it returns the reason.
+        // If the socket was closed meanwhile, the next read returns the reason.
         drop(self.socket.send(message).await);
     }
 

@@ -1,4 +1,4 @@
-//! Tests against a server that delivers correctly, and against some that do not.
+//! Tests with a server that delivers correctly, and with servers that lose, duplicate, reorder or misroute messages.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,8 +9,8 @@ use super::*;
 use crate::frame::Decoder;
 use crate::message::MessageId;
 
-/// Server with one room. It numbers each received message, lets the test's function choose what to send, and broadcasts
-/// that.
+/// Server with one room. It numbers each received message, calls a function of the test that returns the messages to
+/// send, and broadcasts them.
 struct Server(JoinHandle<()>);
 
 impl Server {
@@ -44,7 +44,7 @@ impl Server {
                         seq += 1;
                         for (id, seq) in deliver(id, seq) {
                             let frame = server_frame(&id, seq);
-                            // A client that has disconnected receives nothing.
+                            // Errors are ignored, because a client may have disconnected.
                             sockets.iter_mut().for_each(|socket| drop(socket.write_all(&frame)));
                         }
                     }
