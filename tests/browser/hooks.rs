@@ -1,4 +1,4 @@
-//! A host's webhook and notification settings in the console.
+//! Tests the webhook and notification settings in the console.
 
 use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::browser::{Browser, Page};
 use crate::looks::is_accessible;
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
-use crate::{PATIENCE, eventually};
+use crate::{TIMEOUT, eventually};
 
 /// The webhook card.
 const CARD: &str = "document.querySelector('.card[aria-label=\"Webhook\"]')";
@@ -20,7 +20,7 @@ async fn says(page: &Page, text: &str) {
 
 /// Returns the secret that the card shows.
 async fn secret(page: &Page) -> String {
-    eventually("a secret is shown", PATIENCE, async || {
+    eventually("a secret is shown", TIMEOUT, async || {
         let shown = page.run(&format!("return {CARD}?.querySelector('.copyable code')?.textContent"), &json!([])).await;
         shown.as_str().filter(|secret| secret.starts_with("whsec_")).map(str::to_owned)
     })
@@ -70,14 +70,14 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     says(&host.page, "Failed: answered 500").await;
     receiver.reply(Reply::Status(204));
 
-    // A guest opens a room and sends a message: two selected events.
+    // A guest opens a room and sends a message, which are two selected events.
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("anybody there?").await;
-    receiver.wait_for(4, PATIENCE).await;
+    guest.send_text("anybody there?").await;
+    receiver.wait_for(4, TIMEOUT).await;
     let kinds: Vec<_> = receiver.received()[2..].iter().map(|event| event.json()["type"].clone()).collect();
     assert_eq!(kinds, ["room.created", "message.created"]);
     let delivered = format!("{CARD}?.textContent.split('delivered').length === 3");
-    eventually("both are shown to have arrived", PATIENCE, async || {
+    eventually("both are shown to have arrived", TIMEOUT, async || {
         host.press("Refresh").await;
         host.page.run(&format!("return {delivered}"), &json!([])).await.as_bool().filter(|is| *is)
     })
@@ -102,18 +102,18 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     host.confirm().await;
     host.page.until("the old one has ended", &format!("!{CARD}.textContent.includes('the previous secret')")).await;
     let third = secret(&host.page).await;
-    guest.say("still there?").await;
-    receiver.wait_for(5, PATIENCE).await;
-    let told = receiver.received();
-    let newest = told.last().expect("an event");
+    guest.send_text("still there?").await;
+    receiver.wait_for(5, TIMEOUT).await;
+    let received = receiver.received();
+    let newest = received.last().expect("an event");
     assert!(newest.is_signed_with(&third) && !newest.is_signed_with(&second));
 
     // A receiver that returns 410 disables the webhook, and the host is notified.
     receiver.reply(Reply::Status(410));
-    guest.say("and now?").await;
-    receiver.wait_for(6, PATIENCE).await;
+    guest.send_text("and now?").await;
+    receiver.wait_for(6, TIMEOUT).await;
     let gone = format!("{CARD}?.textContent.includes('The receiver returned 410')");
-    eventually("its host is told", PATIENCE, async || {
+    eventually("its host is notified", TIMEOUT, async || {
         host.page.reload().await;
         host.is_online().await;
         host.press("Settings").await;
@@ -126,7 +126,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     host.page.click("document.querySelector('[name=enabled]')").await;
     save(&host.page).await;
     host.page.until("it is on again", &format!("!{gone}")).await;
-    receiver.wait_for(7, PATIENCE).await;
+    receiver.wait_for(7, TIMEOUT).await;
 
     press(&host.page, "Remove").await;
     host.confirm().await;

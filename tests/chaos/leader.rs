@@ -12,7 +12,7 @@ use pintalk_kit::redis::{Kind, Servers};
 use crate::BUILT;
 use crate::eventually;
 use crate::figures::{Figures, folder};
-use crate::stage::{JWT_SECRET, address_of};
+use crate::setup::{JWT_SECRET, address_of};
 
 /// Maximum time without a leader.
 const SUCCESSION: Duration = Duration::from_secs(20);

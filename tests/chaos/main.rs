@@ -1,14 +1,15 @@
 //! Tests that no acknowledged message is lost or duplicated. They inject faults into real nodes, stores and load
 //! balancers during conversations.
 //!
-//! A case has a [`stage::Stage`] with [`person::Person`]s, which are clients that follow the protocol. The case injects
-//! a fault, repairs it, and [settles](stage::Stage::settle). Acknowledged, delivered and stored messages must then be
+//! A case has a [`setup::Setup`] with [`client::Client`]s, which are clients that follow the protocol. The case injects
+//! a fault, repairs it, and [settles](setup::Setup::settle). Acknowledged, delivered and stored messages must then be
 //! the same. Each case writes a line of [`figures`]. With `PINTALK_CHAOS=long`, faults last as long as in the
 //! specification.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod client;
 mod clocks;
 mod clocks_of_stores;
 mod collector;
@@ -22,16 +23,15 @@ mod leader;
 mod ledger;
 mod log_output;
 mod nodes;
-mod person;
 mod presence;
 mod random;
 mod redis_away;
 mod rolling;
+mod setup;
 mod slow;
 mod socket;
 mod sql_away;
 mod sql_partly;
-mod stage;
 mod statuses;
 mod telemetry;
 mod traces;

@@ -25,10 +25,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::BUILT;
+use crate::client::{Client, Manner, Mode};
 use crate::eventually;
 use crate::figures::folder;
 use crate::ledger::{Entry, Ledger, Record};
-use crate::person::{Manner, Mood, Person};
 use crate::socket::SHOP;
 
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
@@ -76,7 +76,7 @@ pub struct Room {
     pub id: ChatroomId,
 }
 
-pub struct Stage {
+pub struct Setup {
     pub case: String,
     pub nodes: Vec<Node>,
     pub rooms: Vec<Room>,
@@ -93,19 +93,19 @@ pub struct Stage {
     pub token: String,
     /// Index of each room, and the path of the host's socket in it with the token.
     host_paths: Vec<(usize, Arc<Mutex<String>>)>,
-    mood: watch::Sender<Mood>,
+    mode: watch::Sender<Mode>,
     people: JoinSet<()>,
     database: Option<TestDatabase>,
     data: tempfile::TempDir,
     manner: Manner,
 }
 
-impl Stage {
+impl Setup {
     /// Starts stores, nodes and clients, with conversations in all rooms.
     pub async fn set(case: &str, plan: Plan) -> Self {
-        let mut stage = Self::set_empty(case, &plan).await;
-        stage.fill(plan.rooms, &plan).await;
-        stage
+        let mut setup = Self::set_empty(case, &plan).await;
+        setup.fill(plan.rooms, &plan).await;
+        setup
     }
 
     /// Creates rooms, with clients that exchange messages in them.
@@ -184,7 +184,7 @@ impl Stage {
             node.ready(&http).await;
         }
         let open_nodes = Arc::new(Mutex::new(nodes.iter().map(|node| node.address).collect()));
-        let mut stage = Self {
+        let mut setup = Self {
             case,
             nodes,
             rooms: Vec::new(),
@@ -199,14 +199,14 @@ impl Stage {
             open_nodes,
             token: String::new(),
             host_paths: Vec::new(),
-            mood: watch::channel(Mood::Talk).0,
+            mode: watch::channel(Mode::Talk).0,
             people: JoinSet::new(),
             database,
             data,
             manner: plan.manner,
         };
-        stage.log_in().await;
-        stage
+        setup.log_in().await;
+        setup
     }
 
     pub async fn log_in(&mut self) {
@@ -276,16 +276,16 @@ impl Stage {
         if is_host {
             self.host_paths.push((room, path.clone()));
         }
-        let person = Person {
+        let person = Client {
             record: record.clone(),
             manner,
             rng: Rng::from_seed(self.rng.below(u64::MAX)),
             nodes: self.open_nodes.clone(),
             path,
             is_host,
-            mood: self.mood.subscribe(),
+            mode: self.mode.subscribe(),
         };
-        self.people.spawn(person.live());
+        self.people.spawn(person.run());
         record
     }
 
@@ -349,8 +349,8 @@ impl Stage {
     }
 
     /// Disconnects all clients and stops nodes and stores.
-    pub async fn strike(mut self) {
-        self.mood.send_replace(Mood::Leave);
+    pub async fn stop(mut self) {
+        self.mode.send_replace(Mode::Leave);
         self.people.abort_all();
         while self.people.join_next().await.is_some() {}
         self.nodes.clear();

@@ -21,7 +21,7 @@ pub struct Socket(WebSocketStream<TcpStream>);
 
 /// Event of a socket.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Event {
     Frame(Value),
     Closed {
         code: u16,
@@ -52,21 +52,21 @@ impl Socket {
     }
 
     /// Receives the next frame that is not a control frame. Cancel safe.
-    pub async fn hear(&mut self) -> Heard {
+    pub async fn receive(&mut self) -> Event {
         loop {
             match self.0.next().await {
-                Some(Ok(Message::Text(text))) => return Heard::Frame(serde_json::from_str(&text).expect("JSON")),
+                Some(Ok(Message::Text(text))) => return Event::Frame(serde_json::from_str(&text).expect("JSON")),
                 Some(Ok(Message::Close(Some(close)))) => {
-                    return Heard::Closed { code: close.code.into(), reason: close.reason.to_string() };
+                    return Event::Closed { code: close.code.into(), reason: close.reason.to_string() };
                 }
-                Some(Ok(Message::Close(None))) | None => return Heard::Broken,
+                Some(Ok(Message::Close(None))) | None => return Event::Broken,
                 Some(Ok(_)) => {}
                 Some(Err(
                     Error::ConnectionClosed
                     | Error::AlreadyClosed
                     | Error::Io(_)
                     | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
-                )) => return Heard::Broken,
+                )) => return Event::Broken,
                 Some(Err(error)) => panic!("the server does not speak WebSocket: {error}"),
             }
         }

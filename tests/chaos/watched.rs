@@ -11,11 +11,11 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::eventually;
-use crate::socket::{Heard, SHOP, Socket};
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
+use crate::socket::{Event, SHOP, Socket};
 
 /// Time limit until the last panel has data. Rates need two scrapes, and some panels need a job to have run.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Prometheus server with the alerts. It is killed on drop.
 struct Prometheus {
@@ -122,24 +122,24 @@ fn queries() -> Vec<(String, String)> {
 }
 
 /// Connects to a room that does not exist, so that a close code is counted.
-async fn turned_away(node: SocketAddr) {
+async fn connect_to_missing_room(node: SocketAddr) {
     let mut guest = Socket::open(node, "/ws/chat/AAAAAAAAAAAAAAAAAAAAAA/", Some(SHOP)).await.expect("an answer");
-    let heard = guest.hear().await;
-    assert!(matches!(heard, Heard::Closed { code: 4004, .. }), "{heard:?}");
+    let received = guest.receive().await;
+    assert!(matches!(received, Event::Closed { code: 4004, .. }), "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_has_data_and_alerts_fire_for_faults() {
     let plan = Plan { nodes: 2, ..Plan::default() };
-    let mut stage = Stage::set("every_panel_has_data_and_alerts_fire_for_faults", plan).await;
-    let prometheus = Prometheus::watching(&stage.nodes).await;
+    let mut setup = Setup::set("every_panel_has_data_and_alerts_fire_for_faults", plan).await;
+    let prometheus = Prometheus::watching(&setup.nodes).await;
     let mut left = queries();
     let began = Instant::now();
     while !left.is_empty() {
-        assert!(began.elapsed() < PATIENCE, "these panels show nothing: {left:#?}");
-        let (status, rooms) = stage.call(0, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
+        assert!(began.elapsed() < TIMEOUT, "these panels show nothing: {left:#?}");
+        let (status, rooms) = setup.call(0, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
         assert_eq!(status, 200, "{rooms}");
-        turned_away(stage.nodes[0].address).await;
+        connect_to_missing_room(setup.nodes[0].address).await;
         let mut empty = Vec::new();
         for (title, query) in left {
             if !prometheus.shows(&query).await {
@@ -159,12 +159,12 @@ async fn every_panel_has_data_and_alerts_fire_for_faults() {
     let early = prometheus.alerts(&["firing"]).await;
     assert!(early.is_empty(), "nothing is broken: {early:?}");
 
-    let away = stage.nodes[1].address;
-    stage.open_nodes.lock().retain(|address| *address != away);
-    stage.nodes[1].kill();
-    eventually("the node that is gone is noticed", PATIENCE, async || {
+    let away = setup.nodes[1].address;
+    setup.open_nodes.lock().retain(|address| *address != away);
+    setup.nodes[1].kill();
+    eventually("the node that is gone is noticed", TIMEOUT, async || {
         prometheus.alerts(&["pending", "firing"]).await.contains(&"PinTalkNodeDown".to_owned()).then_some(())
     })
     .await;
-    stage.finish(|_, _| {}).await;
+    setup.finish(|_, _| {}).await;
 }

@@ -1,4 +1,4 @@
-//! `compose.yaml`: the programs accept the configuration that it passes to them.
+//! Tests that the programs accept the configuration in `compose.yaml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::tools::{blocks, fed, options, path, pintalk, printed, python, said, text, yaml};
 
-/// Strict reader of a Compose file, which rejects unknown keys.
+/// Python script that reads a Compose file and rejects unknown keys.
 const READ: &str = "
 import sys, compose_spec as c
 c.PyCompose(c._PyOptions(apply_merge=True).from_yaml(sys.stdin.read())).validate()
@@ -103,7 +103,7 @@ fn nodes_accept_their_configuration() {
     assert_eq!(compose["services"]["node-1"], compose["services"]["node-2"]);
     let data = tempfile::tempdir().expect("a folder");
     let mut check = pintalk(&["check"]);
-    // The host names of the stores do not resolve here.
+    // The host names of the stores do not resolve on this machine.
     check.envs(environment.iter().map(|(name, value)| (name, value.replace("@mysql:3306", "@127.0.0.1:1"))));
     check.env("PINTALK_REDIS_URL", environment["PINTALK_REDIS_URL"].replace("@redis:6379", "@127.0.0.1:1"));
     check.env("PINTALK_DATA_DIR", data.path());

@@ -26,7 +26,7 @@ on_both! {
         let other = app.host("other@shop.example").await;
         let room = Room::open(app, a, &host).await;
         let path = |token: &str| format!("/ws/chat/{}/?token={token}", room.name);
-        Client::open(b, &path(&host.token), None).await.say("here").await;
+        Client::open(b, &path(&host.token), None).await.send_text("here").await;
         Client::open(b, &path(&host.token.replace('.', "/")), Some("https://admin.example")).await.frame().await;
         for bad in ["", "nonsense", "a.b.c", "undefined", &format!("{}x", host.token)] {
             assert_eq!(Client::open(a, &path(bad), Some(SHOP)).await.close_code().await, 4001, "{bad}");
@@ -62,14 +62,14 @@ on_both! {
         let other_login = host.again(app).await;
         let room = Room::open(app, a, &host).await;
         let (mut on_a, mut on_b, mut kept) =
-            (host.join(a, &room).await, host.appear(b).await, other_login.join(b, &room).await);
+            (host.join(a, &room).await, host.open_status(b).await, other_login.join(b, &room).await);
         kept.nothing().await;
         let (status, _) = host.call(a, reqwest::Method::POST, "/api/auth/logout/", json!(null)).await;
         assert_eq!(status, 204);
         assert_eq!(on_a.close_code().await, 4001);
         assert_eq!(on_b.close_code().await, 4001);
         assert_eq!(host.join(b, &room).await.close_code().await, 4001);
-        kept.say("still here").await;
+        kept.send_text("still here").await;
     }
 }
 
@@ -97,14 +97,14 @@ with_topology! {
             client.is_admitted().await.then_some(client)
         })
         .await;
-        welcome.say("in again").await;
-        let mut crowd = Vec::new();
+        welcome.send_text("in again").await;
+        let mut clients = Vec::new();
         for _ in 0..4 {
-            crowd.push(other.join(a).await);
+            clients.push(other.join(a).await);
         }
         // The last socket is the sixth socket of this address on this node.
-        assert_eq!(crowd.last_mut().expect("a client").close_code().await, 4029);
-        drop((inside, welcome, crowd));
+        assert_eq!(clients.last_mut().expect("a client").close_code().await, 4029);
+        drop((inside, welcome, clients));
         app.stop().await;
     }
 }

@@ -22,9 +22,9 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
         .current_dir(folder.path())
         .output()
         .expect("python3, as tests/run sees to");
-    let told = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{told}\n{}", String::from_utf8_lossy(&done.stderr));
-    assert!(told.contains(" generated, "), "it found nothing to do: {told}");
+    let output = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{output}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(output.contains(" generated, "), "it found nothing to do: {output}");
 }
 
 /// Operations that run last: some end the login that other operations need, and a webhook would send the events of

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Client, Node, PATIENCE, Room, SHOP, TestApp, message};
+use crate::support::{Client, Node, Room, SHOP, TIMEOUT, TestApp, message};
 use crate::with_topology;
 
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
@@ -101,7 +101,7 @@ with_topology! {
         }
         let grown = resident_kib().saturating_sub(before);
         assert!(grown < 16 * 1_024, "{grown} KiB");
-        room.join(node).await.say("others are served").await;
+        room.join(node).await.send_text("others are served").await;
         app.stop().await;
     }
 }
@@ -116,7 +116,7 @@ with_topology! {
         for number in 0..1_000 {
             guest.send_raw(Message::Ping(number.to_string().into_bytes().into())).await;
         }
-        guest.say("still here").await;
+        guest.send_text("still here").await;
         app.stop().await;
     }
 }
@@ -131,7 +131,7 @@ with_topology! {
         let room = Room::open(&app, node, &host).await;
         let mut writer = room.join(node).await;
         for _ in 0..60 {
-            writer.say(&"가".repeat(1_000)).await;
+            writer.send_text(&"가".repeat(1_000)).await;
         }
         let mut guest = raw(node, &format!("/ws/chat/{}/", room.name)).await;
         let request = masked(0x1, br#"{"type":"request","before":60}"#);
@@ -141,11 +141,11 @@ with_topology! {
         assert!(written < KERNEL, "{written} bytes of requests were read");
         while metric(&app, node, "pintalk_closes_total{code=\"1013\"}").await < 1.0 {
             most = most.max(metric(&app, node, "pintalk_outbox_bytes").await);
-            assert!(began.elapsed() < PATIENCE * 2, "the socket is open");
+            assert!(began.elapsed() < TIMEOUT * 2, "the socket is open");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(most > 0.0 && most <= 256.0 * 1_024.0, "{most} bytes waited");
-        writer.say("still here").await;
+        writer.send_text("still here").await;
         app.stop().await;
     }
 }
@@ -175,7 +175,7 @@ with_topology! {
         let began = Instant::now();
         tokio::join!(send_all(&mut fast, 60), async {
             // Other clients are served meanwhile.
-            other.say("hello").await;
+            other.send_text("hello").await;
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         });
         // The messages have 340 KiB in total: one burst, and the rest takes more than three seconds at the limit.
@@ -239,14 +239,14 @@ with_topology! {
         // Each node may count up to 1/64 of the limit late.
         assert!((900_000..1_300_000).contains(&bytes), "{bytes}");
         // The guests' limit does not affect the host, and reading continues.
-        host.join(refusing, &room).await.say("from the host").await;
+        host.join(refusing, &room).await.send_text("from the host").await;
         let mut guest = room.join(refusing).await;
         guest.frame().await;
         guest.send(&message("from a guest")).await;
         assert_eq!(guest.close_code().await, 1013);
         let refused = async |node| metric(&app, node, "pintalk_messages_total{result=\"over_budget\"}").await;
         assert!(refused(a).await + refused(b).await >= 1.0);
-        elsewhere.join(b).await.say("another host's").await;
+        elsewhere.join(b).await.send_text("another host's").await;
         assert!(room.join(a).await.is_admitted().await);
         app.stop().await;
     }
@@ -260,10 +260,10 @@ with_topology! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut unread = raw(a, &format!("/ws/chat/{}/status/?token={}", host.account.uuid, host.token)).await;
-        let mut reading = host.appear(a).await;
+        let mut reading = host.open_status(a).await;
         let mut guests = Vec::new();
         for at in 0..60 {
-            guests.push(host.watched(if at % 2 == 0 { a } else { b }).await);
+            guests.push(host.open_guest_status(if at % 2 == 0 { a } else { b }).await);
         }
         let began = Instant::now();
         for guest in &mut guests {
@@ -272,7 +272,7 @@ with_topology! {
             }
         }
         let mut guest = Room::open(&app, b, &host).await.join(b).await;
-        guest.say("after the flood").await;
+        guest.send_text("after the flood").await;
         let mut online = 0;
         loop {
             let frame: Value = reading.frame().await;
@@ -290,7 +290,7 @@ with_topology! {
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("after the flood") {
             let mut more = [0; 4_096];
-            let read = tokio::time::timeout(PATIENCE, unread.read(&mut more)).await.expect("a frame").expect("bytes");
+            let read = tokio::time::timeout(TIMEOUT, unread.read(&mut more)).await.expect("a frame").expect("bytes");
             assert!(read > 0, "the socket was closed");
             seen.extend_from_slice(&more[..read]);
         }

@@ -233,7 +233,7 @@ with_topology! {
         assert!(metrics.contains("pintalk_limited_total{kind=\"handshake\"} 1\n"), "{metrics}");
         // The limit for the address of this machine is used up as well. Open sockets are not affected.
         refused(handshake(&app, a, &room, "127.0.0.1").await).await;
-        sockets[0].say("still here").await;
+        sockets[0].send_text("still here").await;
         assert_eq!(handshake(&app, a, &room, "192.0.2.2").await.status(), 101);
         if app.nodes.len() > 1 {
             assert_eq!(handshake(&app, b, &room, "192.0.2.1").await.status(), 101);

@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::servers::{Database, RedisServer, TestDatabase};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{TIMEOUT, eventually};
 
 /// Token secret of the nodes.
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
@@ -43,7 +43,7 @@ impl Sink {
             .expect("python3, as tests/run sees to");
         let lines = process.stdout.take().expect("its output");
         let mails = lines_of(lines);
-        let first = mails.recv_timeout(PATIENCE).expect("the mail server starts");
+        let first = mails.recv_timeout(TIMEOUT).expect("the mail server starts");
         let port = first["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
         Self { process, port, mails }
     }
@@ -59,16 +59,16 @@ impl Sink {
 }
 
 fn lines_of(output: ChildStdout) -> Receiver<Value> {
-    let (say, said) = channel();
+    let (sender, lines) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             let line = serde_json::from_str(&line).expect("a line of JSON");
-            if say.send(line).is_err() {
+            if sender.send(line).is_err() {
                 return;
             }
         }
     });
-    said
+    lines
 }
 
 impl Drop for Sink {
@@ -127,7 +127,7 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().expect("a client");
         let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
         Self { redis, database, sink: Sink::start(folder.path()), http, folder }
     }

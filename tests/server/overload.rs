@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::support::{Node, PATIENCE, Room, SHOP, TestApp, eventually};
+use crate::support::{Node, Room, SHOP, TIMEOUT, TestApp, eventually};
 use crate::with_topology;
 
 /// Concurrent sockets: more than the limits of running (256), slow (64) and waiting (8) joins together.
@@ -34,7 +34,7 @@ async fn outcome(mut socket: Socket) -> Option<(u16, String, Duration)> {
     // The result is ignored. If the socket was closed meanwhile, the loop below reads the close frame.
     let _ = socket.send(Message::Ping("joined".into())).await;
     loop {
-        match tokio::time::timeout(PATIENCE, socket.next()).await.expect("a decision in time") {
+        match tokio::time::timeout(TIMEOUT, socket.next()).await.expect("a decision in time") {
             Some(Ok(Message::Pong(_))) => return None,
             Some(Ok(Message::Close(Some(close)))) => {
                 return Some((close.code.into(), close.reason.to_string(), began.elapsed()));
@@ -60,7 +60,7 @@ with_topology! {
         let host = app.host("host@shop.example").await;
         let (talking, wanted) = (Room::open(&app, a, &host).await, Room::open(&app, a, &host).await);
         let (mut guest, mut answering) = (talking.join(b).await, host.join(b, &talking).await);
-        guest.say("before").await;
+        guest.send_text("before").await;
         answering.frame().await;
         let before = handshakes(&app, b, "overloaded").await;
 
@@ -75,11 +75,11 @@ with_topology! {
         }
         let mut refused = Vec::new();
         while refused.len() < SOCKETS - PLACES {
-            let outcome = tokio::time::timeout(PATIENCE, outcomes.recv()).await.expect("in time").expect("an outcome");
+            let outcome = tokio::time::timeout(TIMEOUT, outcomes.recv()).await.expect("in time").expect("an outcome");
             refused.push(outcome.expect("no join completes without SQL"));
         }
         let began = Instant::now();
-        guest.say("meanwhile").await;
+        guest.send_text("meanwhile").await;
         assert_eq!(answering.frame().await["message"], "meanwhile");
         let talked = began.elapsed();
         lock.execute_unprepared("UNLOCK TABLES").await.expect("unlocked");
@@ -87,7 +87,7 @@ with_topology! {
 
         let mut joined = 0;
         while refused.len() + joined < SOCKETS {
-            match tokio::time::timeout(PATIENCE, outcomes.recv()).await.expect("in time").expect("an outcome") {
+            match tokio::time::timeout(TIMEOUT, outcomes.recv()).await.expect("in time").expect("an outcome") {
                 Some(refusal) => refused.push(refusal),
                 None => joined += 1,
             }

@@ -125,7 +125,7 @@ async fn the_first_command_runs_a_demo_with_a_working_conversation() {
     let login = http.post(format!("{origin}/api/auth/login/")).json(&login).send().await.expect("an answer");
     assert_eq!(login.status(), 200);
     demo.signal("-TERM");
-    eventually("the demo ends when it is told to", async || http.get(&page).send().await.is_err().then_some(())).await;
+    eventually("the demo ends after the signal", async || http.get(&page).send().await.is_err().then_some(())).await;
 }
 
 #[test]

@@ -28,7 +28,7 @@ use servers::{Database, RedisServer, TestDatabase};
 pub const SHOP: &str = "https://shop.example";
 
 /// Time limit for every expected event. It is sufficient on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
@@ -72,7 +72,7 @@ impl Node {
 
     /// Waits until the node has ended, and asserts a clean shutdown.
     pub async fn ended(self) {
-        let ended = tokio::time::timeout(PATIENCE, self.run).await.expect("a node ends in time");
+        let ended = tokio::time::timeout(TIMEOUT, self.run).await.expect("a node ends in time");
         ended.expect("a node does not panic").expect("a node ends in order");
         assert_eq!(self.shutdown.exit_code(), 0, "a task died by itself");
         assert_eq!(self.shutdown.tasks().len(), 0, "a task is left behind");
@@ -118,7 +118,7 @@ impl TestApp {
             Migrator::up(store.connection(), None).await.expect("the schema is created");
         }
         let count = if topology == Topology::Embedded { 1 } else { 2 };
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().expect("a client");
         let mut app = Self { nodes: Vec::new(), store, http, redis, database, flags, _data: data };
         for _ in 0..count {
             app.add_node().await;
@@ -225,7 +225,7 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+    tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
 /// Generates a copy of each test for every topology.

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stage;
+use super::Setup;
+use crate::client::Mode;
 use crate::eventually;
 use crate::figures::Figures;
 use crate::ledger::{Record, Verdict};
-use crate::person::Mood;
 
 /// Time limit after the last repair until every message is stored and delivered to all clients.
 const SETTLE: Duration = Duration::from_secs(60);
 
-impl Stage {
+impl Setup {
     async fn verdict(&self) -> (Verdict, usize) {
         let (mut all, mut rows) = (Verdict::default(), 0);
         let mut stored = Vec::new();
@@ -40,13 +40,13 @@ impl Stage {
 
     /// Stops sending new messages, and waits until all sent messages are acknowledged.
     pub async fn pause(&mut self) {
-        self.mood.send_replace(Mood::Finish);
+        self.mode.send_replace(Mode::Finish);
         eventually("all is acknowledged", SETTLE, async || (self.pending() == 0).then_some(())).await;
     }
 
     /// Resumes sending after [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.mood.send_replace(Mood::Talk);
+        self.mode.send_replace(Mode::Talk);
     }
 
     /// Stops sending new messages, and waits until all sent messages are acknowledged, stored and received by all
@@ -58,7 +58,7 @@ impl Stage {
     /// Like [`settle`](Self::settle), but applies `forgive`, which removes permitted losses from the verdict and
     /// returns their number.
     pub async fn settle_but_for(&mut self, forgive: impl Fn(&mut Verdict) -> usize) -> (Figures, Verdict) {
-        self.mood.send_replace(Mood::Finish);
+        self.mode.send_replace(Mode::Finish);
         let (began, mut last, mut forgiven) = (Instant::now(), (Verdict::default(), 0), 0);
         while began.elapsed() < SETTLE {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -94,12 +94,12 @@ impl Stage {
         note(&self, &mut figures);
         figures.show(&self.case);
         self.complain(&verdict);
-        self.strike().await;
+        self.stop().await;
     }
 
     pub fn complain(&self, verdict: &Verdict) {
         let sample = |all: &[String]| all.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
-        let lost: Vec<String> = verdict.lost.iter().map(|loss| loss.told.clone()).collect();
+        let lost: Vec<String> = verdict.lost.iter().map(|loss| loss.text.clone()).collect();
         assert!(
             verdict.is_clean(),
             "{}: lost {}, doubled {}, faults {}\n  {}\n  {}\n  {}",

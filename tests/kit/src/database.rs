@@ -81,8 +81,8 @@ async fn run(connection: &mut MySqlConnection, statements: &str) {
     sqlx::raw_sql(statements).execute(connection).await.expect("the database server executes statements");
 }
 
-/// The statements that create the current schema with its initial rows. Migrations take five times as long, so each test
-/// program migrates one database per server, the template, and the other databases are copies.
+/// Returns the statements that create the current schema with its initial rows. Migrations take five times as long, so
+/// each test program migrates one database per server, the template, and the other databases are copies.
 async fn schema_of(server: &str) -> String {
     let template = format!("pintalk_template_{:016x}", program());
     let mut connection = connect(server).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::eventually;
 
 /// Time limit for a node to become ready.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Node {
     pub address: SocketAddr,
@@ -46,7 +46,8 @@ impl Node {
         Self { address, process, flags, folder, log, level: self.level, program: self.program.clone(), clock: None }
     }
 
-    /// Starts another node with the same flags whose wall clock has an offset, such as `+8d`. Its monotonic clock is right.
+    /// Starts another node with the same flags, whose wall clock has an offset, such as `+8d`. Its monotonic clock is
+    /// correct.
     pub fn start_another_at(&self, offset: &str) -> Self {
         let mut node = self.start_another(&[]);
         node.kill();
@@ -115,7 +116,7 @@ impl Node {
     }
 
     pub async fn ready(&self, http: &reqwest::Client) {
-        eventually("the node is ready", PATIENCE, async || self.is_ready(http).await.then_some(())).await;
+        eventually("the node is ready", TIMEOUT, async || self.is_ready(http).await.then_some(())).await;
     }
 
     pub fn signal(&self, signal: &str) {
@@ -173,7 +174,8 @@ fn faketime() -> PathBuf {
     libraries.find(|library| library.exists()).expect("faketime is installed: see tests/run")
 }
 
-/// Shifts the wall clock of a command by the offset in a file, which is read every second. Its monotonic clock is right.
+/// Shifts the wall clock of a command by the offset in a file. The command reads this file every second. Its monotonic
+/// clock is correct.
 pub fn fake_clock(command: &mut Command, clock: &Path) {
     command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
     command.envs([("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_CACHE_DURATION", "1"), ("NO_FAKE_STAT", "1")]);

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Time limit for an answer of one server.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One server process.
 #[derive(Debug)]
@@ -35,17 +35,17 @@ impl Server {
     pub(super) fn ask(&self, what: &str) -> std::io::Result<String> {
         if self.socket.as_os_str().is_empty() {
             let stream = TcpStream::connect(("127.0.0.1", self.port))?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             return ask(stream, what);
         }
         let stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         ask(stream, what)
     }
 
     /// Repeats a command until the server answers OK.
-    pub(super) fn obey(&self, order: &str) {
-        let until = Instant::now() + PATIENCE;
+    pub(super) fn repeat_until_ok(&self, order: &str) {
+        let until = Instant::now() + TIMEOUT;
         loop {
             let answer = self.ask(order).expect("the server answers");
             if answer.starts_with("+OK") {
