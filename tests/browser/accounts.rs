@@ -38,7 +38,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     // Errors are shown beside their fields.
     fill(&page, "password", "short").await;
     page.click("document.querySelector('.form .main')").await;
-    page.until("the field says why", "document.querySelector('#field-password-hint.wrong')").await;
+    page.until("the field shows the error", "document.querySelector('#field-password-hint.wrong')").await;
     keep_picture(&page, "console-sign-up").await;
     is_accessible(&page, "signing up").await;
     page.run("document.querySelector('#field-password').value = ''", &json!([])).await;

@@ -13,9 +13,9 @@ use crate::{TIMEOUT, eventually};
 /// The webhook card.
 const CARD: &str = "document.querySelector('.card[aria-label=\"Webhook\"]')";
 
-async fn says(page: &Page, text: &str) {
+async fn card_shows(page: &Page, text: &str) {
     let shown = format!("{CARD}?.textContent.includes(arguments[0])");
-    page.until_with(&format!("the card says: {text}"), &shown, &json!([text])).await;
+    page.until_with(&format!("the card shows: {text}"), &shown, &json!([text])).await;
 }
 
 /// Returns the secret that the card shows.
@@ -46,7 +46,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     // Errors are shown beside their fields.
     fill(&host.page, "url", "shop.example").await;
     save(&host.page).await;
-    host.page.until("the field says why", "document.querySelector('#field-url-hint.wrong')").await;
+    host.page.until("the field shows the error", "document.querySelector('#field-url-hint.wrong')").await;
     host.page.run("document.querySelector('#field-url').value = ''", &json!([])).await;
     fill(&host.page, "url", &receiver.url()).await;
     let boxes = format!("{CARD}.querySelectorAll('fieldset input')");
@@ -54,20 +54,20 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
     save(&host.page).await;
-    says(&host.page, "Events to send: must be one or more of").await;
+    card_shows(&host.page, "Events to send: must be one or more of").await;
     for at in 0..2 {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
     save(&host.page).await;
     let first = secret(&host.page).await;
-    says(&host.page, "Nothing has been sent yet").await;
+    card_shows(&host.page, "Nothing has been sent yet").await;
 
     press(&host.page, "Send a test").await;
-    says(&host.page, "Answered 200 in").await;
+    card_shows(&host.page, "Answered 200 in").await;
     assert!(receiver.received()[0].is_signed_with(&first));
     receiver.reply(Reply::Status(500));
     press(&host.page, "Send a test").await;
-    says(&host.page, "Failed: answered 500").await;
+    card_shows(&host.page, "Failed: answered 500").await;
     receiver.reply(Reply::Status(204));
 
     // A guest opens a room and sends a message, which are two selected events.
@@ -96,7 +96,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     host.confirm().await;
     let second = secret(&host.page).await;
     assert_ne!(first, second);
-    says(&host.page, "the previous secret until").await;
+    card_shows(&host.page, "the previous secret until").await;
     press(&host.page, "New secret").await;
     host.page.click("document.querySelector('dialog input')").await;
     host.confirm().await;

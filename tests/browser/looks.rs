@@ -103,7 +103,7 @@ async fn widget_and_console_are_accessible_in_light_and_dark_and_on_small_screen
     host.page.run("document.querySelector('#field-serviceName').value = ''", &json!([])).await;
     host.page.click("[...document.querySelectorAll('.card')][1].querySelector('.button')").await;
     let says = "document.querySelector('#field-serviceName-hint.wrong')?.textContent === '1~50자로 입력해 주세요.'";
-    host.page.until("the field says why, in Korean", says).await;
+    host.page.until("the field shows the error, in Korean", says).await;
     site.close().await;
 }
 
@@ -129,7 +129,7 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     let shifts = "window.shifts = []; new PerformanceObserver((list) => window.shifts.push(...list.getEntries())) \
                   .observe({ type: 'layout-shift', buffered: true })";
     page.run(shifts, &json!([])).await;
-    page.until("it speaks Korean", &format!("{}?.ariaLabel === '채팅 열기'", Guest::at(".launcher"))).await;
+    page.until("the launcher is in Korean", &format!("{}?.ariaLabel === '채팅 열기'", Guest::at(".launcher"))).await;
 
     // Uses the keyboard only.
     let focus = "document.querySelector('pintalk-widget').shadowRoot.activeElement?";
@@ -255,7 +255,8 @@ async fn demo_shows_both_sides_and_reports_events() {
     page.leave_frame().await;
     let node = url.trim_start_matches("http://").trim_end_matches("/demo");
     let line = format!("/^Node {node} stored message 2 of the host .* ms, on the guest’s screen after [0-9.]+ ms$/");
-    page.until("the line tells of it", &format!("{line}.test(document.querySelector('#happened').textContent)")).await;
+    page.until("the line shows the event", &format!("{line}.test(document.querySelector('#happened').textContent)"))
+        .await;
     guest.send_text("Wonderful, then I take two.").await;
     page.until("the console has it", &format!("{}.textContent.includes('then I take two')", in_console(".talk"))).await;
     guest.page.until("it was read", &format!("{}.textContent.includes('Read')", Guest::at(".talk"))).await;

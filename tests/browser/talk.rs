@@ -152,7 +152,7 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     let titles = [(&one, "Shop"), (&other, "(500) Days of Summer")];
     for (tab, title) in titles {
         tab.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
-        tab.page.until("the title says so", &format!("document.title === '(1) {title}'")).await;
+        tab.page.until("the title shows the count", &format!("document.title === '(1) {title}'")).await;
     }
     other.open().await;
     for (tab, title) in titles {
@@ -219,7 +219,7 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     host.page.until("the host can write", "!document.querySelector('.writing').hidden").await;
     host.send_text("two").await;
     guest.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
-    guest.page.until("the title says so", "document.title === '(1) Shop'").await;
+    guest.page.until("the title shows the count", "document.title === '(1) Shop'").await;
     guest.open().await;
     guest.sees(&["me: one", "they: two"]).await;
     guest.page.until("it is as it was", &format!("{}.textContent === ''", Guest::at(".notice"))).await;

@@ -231,7 +231,7 @@ impl Client {
                         End::Reconnect(ms)
                     }
                     None => {
-                        record.faults.push(format!("closed with {code} and no time to come back: {reason}"));
+                        record.faults.push(format!("closed with {code} and no delay: {reason}"));
                         End::Reconnect(1_000)
                     }
                 }

@@ -15,7 +15,7 @@ const NOTICED: Duration = Duration::from_secs(20);
 
 /// Waits until `/health/ready` returns this status and a body that contains `word`.
 async fn readiness_is(setup: &Setup, node: &Node, status: u16, word: &str) {
-    eventually(&format!("readiness says {status} and {word}"), NOTICED, async || {
+    eventually(&format!("readiness is {status} and {word}"), NOTICED, async || {
         let (said, body) = node.readiness(&setup.http).await?;
         (said == status && body.contains(word)).then_some(())
     })
@@ -71,7 +71,7 @@ async fn node_with_an_old_schema_is_never_ready_and_states_what_to_do() {
     let setup = Setup::set("a_node_whose_schema_is_old", Plan { nodes: 1, rooms: 0, ..Plan::default() }).await;
     let empty = TestDatabase::create(Database::MySql).await;
     let mut old = setup.nodes[0].start_another(&[("--database-url", &empty.url)]);
-    eventually("it says why it ends", NOTICED, async || {
+    eventually("it reports why it ends", NOTICED, async || {
         let ready = old.readiness(&setup.http).await;
         assert!(ready.is_none_or(|(status, _)| status == 503), "it is ready without a schema");
         old.logged().contains("run `pintalk migrate up`").then_some(())

@@ -76,9 +76,9 @@ async fn connected_node_that_receives_nothing_is_detected() {
     let port = |client: &str| {
         client.split(' ').find_map(|field| field.strip_prefix("addr=")?.rsplit(':').next()?.parse().ok())
     };
-    let deaf: Vec<u16> = clients.lines().filter_map(port).collect();
-    assert_eq!(deaf.len(), 2, "{clients}");
-    setup.redis_wire().mute(deaf);
+    let muted: Vec<u16> = clients.lines().filter_map(port).collect();
+    assert_eq!(muted.len(), 2, "{clients}");
+    setup.redis_wire().mute(muted);
     let began = Instant::now();
     // The sender's node does not receive the event of the sender's message, so it reads the message from the log.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -91,7 +91,7 @@ async fn connected_node_that_receives_nothing_is_detected() {
     .await;
     eventually("the receivers have all messages", DETECTED, async || setup.ledger.all_have(&said).then_some(())).await;
     let healed = began.elapsed();
-    assert!(healed <= DETECTED, "deaf for {healed:?}");
+    assert!(healed <= DETECTED, "no events for {healed:?}");
     assert_eq!(setup.ledger.closes(1013) + setup.ledger.closes(1006), 0, "a client was disconnected");
     setup.readiness_is(200, DETECTED).await;
     setup.finish(|_, figures| figures.note("healed after s", format!("{:.1}", healed.as_secs_f64()))).await;

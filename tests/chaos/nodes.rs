@@ -23,8 +23,8 @@ async fn archived(setup: &Setup, since: Instant) -> Duration {
     let mut before = latest(setup).await;
     let mut heads: Vec<u64> = Vec::new();
     for room in 0..setup.rooms.len() {
-        let his = setup.ledger.each(|record| if record.room == room { record.last() } else { 0 });
-        heads.push(his.into_iter().max().unwrap_or_default());
+        let numbers = setup.ledger.each(|record| if record.room == room { record.last() } else { 0 });
+        heads.push(numbers.into_iter().max().unwrap_or_default());
     }
     let until = Instant::now() + TAKEN_OVER;
     loop {

@@ -103,7 +103,7 @@ async fn node_that_was_frozen_for_sixteen_seconds_reports_correct_presence() {
     }
     statuses
         .finish(|statuses, figures| {
-            figures.note("taken for gone", statuses.tabs.iter().filter_map(|tab| tab.gone_after(frozen)).count());
+            figures.note("reported offline", statuses.tabs.iter().filter_map(|tab| tab.gone_after(frozen)).count());
             figures.note("all back after s", format!("{:.1}", back.as_secs_f64()));
             figures.note("guest counted after s", format!("{:.1}", (back + counted).as_secs_f64()));
         })

@@ -276,7 +276,7 @@ impl Setup {
         if is_host {
             self.host_paths.push((room, path.clone()));
         }
-        let person = Client {
+        let client = Client {
             record: record.clone(),
             manner,
             rng: Rng::from_seed(self.rng.below(u64::MAX)),
@@ -285,7 +285,7 @@ impl Setup {
             is_host,
             mode: self.mode.subscribe(),
         };
-        self.people.spawn(person.run());
+        self.people.spawn(client.run());
         record
     }
 
@@ -325,7 +325,7 @@ impl Setup {
     /// Waits until all nodes have the given readiness. Returns the time that this took.
     pub async fn readiness_is(&self, status: u16, within: Duration) -> Duration {
         let began = Instant::now();
-        eventually(&format!("readiness says {status}"), within, async || {
+        eventually(&format!("readiness is {status}"), within, async || {
             for node in &self.nodes {
                 if node.readiness(&self.http).await?.0 != status {
                     return None;
@@ -408,8 +408,8 @@ impl Setup {
 
 pub async fn sign_up(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
-    let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, nobody);
+    let discard_mails = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, discard_mails);
     let new = NewAccount {
         email: EMAIL.into(),
         password: PASSWORD.into(),

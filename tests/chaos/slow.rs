@@ -99,7 +99,7 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
 
 /// Returns the kernel memory for data that the nodes have sent and their clients have not read, in KiB.
 fn unsent_kib(setup: &Setup) -> u64 {
-    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
     let unsent = sockets.lines().skip(1).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let port = u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok()?;
@@ -124,8 +124,8 @@ async fn write(setup: &mut Setup, room: usize, writers: usize, each: usize, lett
     }
     let ledger = setup.ledger.clone();
     let written = async || {
-        let his = |record: &Record| if record.room == room { record.acknowledged.len() } else { 0 };
-        (ledger.sum(his) == writers * each).then_some(())
+        let acknowledged = |record: &Record| if record.room == room { record.acknowledged.len() } else { 0 };
+        (ledger.sum(acknowledged) == writers * each).then_some(())
     };
     eventually("all is written", Duration::from_secs(90), written).await;
 }

@@ -67,7 +67,7 @@ impl Socket {
                     | Error::Io(_)
                     | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
                 )) => return Event::Broken,
-                Some(Err(error)) => panic!("the server does not speak WebSocket: {error}"),
+                Some(Err(error)) => panic!("the server violates the WebSocket protocol: {error}"),
             }
         }
     }

@@ -25,7 +25,7 @@ async fn away(case: &str, wire: Wire) {
     setup.log_in_again().await;
     setup.sql_wire().set(wire);
     let gone = Instant::now();
-    eventually("nodes say that they are degraded", Duration::from_secs(30), async || {
+    eventually("nodes report that they are degraded", Duration::from_secs(30), async || {
         for node in &setup.nodes {
             let (status, body) = node.readiness(&setup.http).await?;
             assert_eq!(status, 200, "a node is not ready without SQL: {body}");
@@ -71,7 +71,7 @@ async fn away(case: &str, wire: Wire) {
             figures.whole = Some(whole.as_secs_f64());
             figures.note("away s", silence.as_secs());
             figures.note("queued", queued);
-            figures.note("newcomers asked to come back", asked_again);
+            figures.note("new clients asked to reconnect", asked_again);
             figures.note("caught up after s", format!("{:.1}", caught_up.as_secs_f64()));
         })
         .await;

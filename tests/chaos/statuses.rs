@@ -77,7 +77,7 @@ impl Statuses {
         for some in tabs.chunks(AT_ONCE) {
             some.iter().for_each(|tab| drop(tasks.spawn(keep_connected(tab.clone()))));
             some.iter().for_each(|tab| drop(tasks.spawn(watch(tab.clone(), watching))));
-            eventually("hosts have come", TIMEOUT, async || some.iter().all(|tab| tab.is_seen_online()).then_some(()))
+            eventually("hosts are online", TIMEOUT, async || some.iter().all(|tab| tab.is_seen_online()).then_some(()))
                 .await;
         }
         Self { setup, tabs, tasks }
@@ -87,7 +87,7 @@ impl Statuses {
     pub async fn wait_for_statuses(&self, within: Duration, online: impl Fn(usize) -> bool) {
         let is_right = |(at, tab): (usize, &Arc<HostTab>)| tab.is_seen_online() == online(at);
         let asked = async || self.tabs.iter().enumerate().all(is_right).then_some(());
-        eventually("guests believe what is true", within, asked).await;
+        eventually("guests have the expected statuses", within, asked).await;
     }
 
     /// Asserts that new guests on a node are notified that all hosts are online.

@@ -56,8 +56,8 @@ async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_collector_is_logged_once_and_costs_no_message() {
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
-    let endpoint = format!("http://{nobody}");
+    let unused = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let endpoint = format!("http://{unused}");
     let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
     let setup = Setup::set("unavailable_collector", Plan { nodes: 1, rooms: 2, flags, ..Plan::default() }).await;
     let node = &setup.nodes[0];

@@ -164,7 +164,7 @@ fn dashboard_rows_range_from_users_to_capacity() {
             below = y;
             continue;
         }
-        assert!(word(&panel["description"]).len() > 10, "{title} says what it means");
+        assert!(word(&panel["description"]).len() > 10, "{title} explains its meaning");
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         assert!(list(&panel["targets"]).next().is_some(), "{title} shows nothing");
         for target in list(&panel["targets"]) {

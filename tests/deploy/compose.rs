@@ -72,7 +72,7 @@ fn compose_file_has_valid_keys_and_existing_files() {
             let healthy = condition["condition"] == "service_healthy";
             assert!(
                 !healthy || compose["services"][other]["healthcheck"].is_object(),
-                "{name}: {other} tells no health"
+                "{name}: {other} has no health check"
             );
             other.as_str()
         });

@@ -177,7 +177,10 @@ fn every_referenced_object_exists() {
         for scaler in release.all("HorizontalPodAutoscaler") {
             let target = &scaler["spec"]["scaleTargetRef"];
             let nodes = release.named("Deployment", &target["name"]).expect("what is scaled");
-            assert!(nodes["spec"]["replicas"].is_null(), "two would say how many nodes there are");
+            assert!(
+                nodes["spec"]["replicas"].is_null(),
+                "the autoscaler must be the only source of the number of nodes"
+            );
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::support::{SHOP, eventually};
 
 async fn a_host(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
-    let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, nobody);
+    let discard_mails = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, discard_mails);
     let new = NewAccount {
         email: "dev@shop.example".into(),
         password: "pass word".into(),

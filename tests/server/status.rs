@@ -225,8 +225,8 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let other = app.host_of("other@other.example", "other.example").await;
         let path = format!("/ws/status/{}/", host.account.uuid);
-        let his = Client::open(a, &format!("{path}?token={}", other.token), None).await.close_code().await;
-        assert_eq!(his, 4004);
+        let code = Client::open(a, &format!("{path}?token={}", other.token), None).await.close_code().await;
+        assert_eq!(code, 4004);
         assert_eq!(Client::open(a, &path, Some("https://other.example")).await.close_code().await, 4003);
         assert_eq!(Client::open(a, &path, None).await.close_code().await, 4003);
         assert_eq!(Client::open(a, &format!("{path}?token=x"), None).await.close_code().await, 4001);

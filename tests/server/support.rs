@@ -163,9 +163,9 @@ impl TestApp {
 
     async fn sign_up(&self, email: &str, domains: &str) -> Account {
         let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
-        let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+        let discard_mails = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
         let clock = Arc::new(SystemClock);
-        let accounts = Accounts::new(self.store.clone(), clock, Rng::from_entropy(), keys, nobody);
+        let accounts = Accounts::new(self.store.clone(), clock, Rng::from_entropy(), keys, discard_mails);
         let new = NewAccount {
             email: email.into(),
             password: people::PASSWORD.into(),

@@ -22,9 +22,9 @@ impl Setup {
         let records = self.ledger.records();
         let records: Vec<_> = records.iter().map(|record| record.lock()).collect();
         for (room, stored) in stored.iter().enumerate() {
-            let his: Vec<&Record> =
+            let of_room: Vec<&Record> =
                 records.iter().filter(|record| record.room == room).map(|record| &**record).collect();
-            let verdict = Verdict::of(&his, stored);
+            let verdict = Verdict::of(&of_room, stored);
             rows += stored.len();
             all.delivered += verdict.delivered;
             all.lost.extend(verdict.lost);

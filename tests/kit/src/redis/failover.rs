@@ -11,7 +11,7 @@ impl Servers {
         let (survivor, order) = match self.kind {
             Kind::Cluster => (&self.servers[MASTERS + dead], "CLUSTER FAILOVER TAKEOVER".to_owned()),
             Kind::Sentinel => (&self.sentinels[0], format!("SENTINEL FAILOVER {SERVICE}")),
-            _ => panic!("{:?} has nobody to take over", self.kind),
+            _ => panic!("{:?} has no replica to promote", self.kind),
         };
         survivor.repeat_until_ok(&order);
     }
