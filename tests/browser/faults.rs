@@ -114,7 +114,7 @@ async fn widget_reconnects_after_the_requested_time_or_with_random_backoff() {
     guest.page.run(ends, &json!([])).await;
     guest.send_text("at last").await;
     guest.sees(&["me: at last"]).await;
-    // Each attempt doubles the maximum wait, from half a second; jitter removes up to half of it.
+    // Each attempt doubles the maximum wait, from half a second; jitter reduces the wait by up to half.
     let waits = guest.page.run("return window.waits", &json!([])).await;
     assert_eq!(waits, json!([123, 750, 1500, 45]));
     // A widget that has messages requests only messages after its last one.

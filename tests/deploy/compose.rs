@@ -138,7 +138,7 @@ fn nginx_accepts_its_configuration_which_is_that_of_the_document() {
     let local = content.replace(" resolve ", " ");
     let local = local.replace("node-1:", "127.0.0.1:").replace("node-2:", "127.0.0.1:");
     let local = local.replace("http {\n", &format!("pid {0}/pid;\nhttp {{\n", folder.path().display()));
-    // Without root, the terminal's log may not be writable.
+    // Without root, the terminal's log might not be writable.
     let local = local.replace("/dev/std", &format!("{}/std", folder.path().display()));
     let file = folder.path().join("nginx.conf");
     std::fs::write(&file, local).expect("a file");
