@@ -1,4 +1,4 @@
-//! The account of a host in the console, from sign-up to deactivation.
+//! Tests the account of a host in the console, from sign-up to deactivation.
 
 use pintalk_kit::mail_server::MailServer;
 use serde_json::json;
@@ -38,7 +38,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     // Errors are shown beside their fields.
     fill(&page, "password", "short").await;
     page.click("document.querySelector('.form .main')").await;
-    page.until("the field says why", "document.querySelector('#field-password-hint.wrong')").await;
+    page.until("the field shows the error", "document.querySelector('#field-password-hint.wrong')").await;
     keep_picture(&page, "console-sign-up").await;
     is_accessible(&page, "signing up").await;
     page.run("document.querySelector('#field-password').value = ''", &json!([])).await;
@@ -48,7 +48,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     let host = Host { page };
     host.is_online().await;
 
-    // The tag that the console shows works.
+    // A page with the tag that the console shows has a working widget.
     host.press("Settings").await;
     let keys = host
         .page
@@ -67,10 +67,10 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let name = format!("{}.textContent === 'Second shop and sons'", Guest::at(".name"));
     guest.page.until("guests see it, too", &name).await;
-    guest.say("one\u{e008}\u{e007}\u{e008}two").await;
+    guest.send_text("one\u{e008}\u{e007}\u{e008}two").await;
     guest.sees(&["me: one\ntwo"]).await;
 
-    // Pin, search, export.
+    // The host pins, searches and exports rooms.
     host.choose_first().await;
     host.sees(&["they: one\ntwo"]).await;
     host.press("Pin").await;
@@ -88,7 +88,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     host.press("Export as text").await;
     host.page.until("the file has it", "/one\\n\\s+two/.test(window.text)").await;
 
-    // The profile image, which guests see, and the keys, which are copied and replaced.
+    // The host uploads a profile image, which guests see, and copies and replaces the keys.
     host.press("Settings").await;
     let no_picture = "const to = document.querySelector('[type=file]'); const files = new DataTransfer(); \
         files.items.add(new File(['no picture'], 'me.png', { type: 'image/png' })); to.files = files.files; \
@@ -122,7 +122,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     let widget = site.nodes[0].url("/widget.js");
     site.shop.show(&widget, keys[0].as_str().expect("a key"), keys[1].as_str().expect("a key"));
 
-    // The password changes; the previous one is rejected.
+    // The host changes the password. The previous password is rejected.
     fill(&host.page, "currentPassword", "a password of mine").await;
     fill(&host.page, "newPassword", "another password").await;
     press(&host.page, "Change password").await;
@@ -138,9 +138,9 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     host.page.keys(password, &format!("another password{ENTER}")).await;
     host.is_online().await;
 
-    // The host leaves, and the widget disappears.
+    // The host deactivates the account, and the widget disappears from the page.
     guest.page.reload().await;
-    // The conversation continues with new keys.
+    // The conversation continues on a page with the new keys.
     guest.sees(&["me: one\ntwo"]).await;
     host.press("Settings").await;
     fill(&host.page, "password", "another password").await;
@@ -152,9 +152,9 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     host.confirm().await;
     host.page.until("the sign-in page is shown", "document.querySelector('.signin')").await;
     guest.page.reload().await;
-    let told = crate::eventually("the developer is told", crate::PATIENCE, async || {
+    let logged = crate::eventually("the log explains the problem", crate::TIMEOUT, async || {
         browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))
     });
-    assert!(told.await.contains("keys are unknown"));
+    assert!(logged.await.contains("keys are unknown"));
     site.close().await;
 }

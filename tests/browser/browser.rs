@@ -10,15 +10,15 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::{PATIENCE, eventually};
+use crate::{TIMEOUT, eventually};
 
-/// Key under which WebDriver returns the id of an element.
+/// Name of the JSON field in which WebDriver returns the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Maximum duration of a script that waits.
 const SCRIPT: Duration = Duration::from_secs(120);
 
-/// WebDriver's error for an element that the page has replaced meanwhile.
+/// Error of WebDriver for an element that the page has replaced.
 const STALE: &str = "stale element reference";
 
 /// The Enter key in WebDriver.
@@ -27,7 +27,7 @@ pub const ENTER: &str = "\u{e007}";
 /// The Escape key in WebDriver.
 pub const ESCAPE: &str = "\u{e00c}";
 
-/// A WebDriver process and its Chromium. They end on drop, or with the test process.
+/// WebDriver process and its Chromium. Both end on drop, or when the test process ends.
 pub struct Browser {
     driver: Child,
     session: String,
@@ -81,7 +81,7 @@ impl Browser {
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--window-size=1280,800",
-            // The browser ends with its driver, even if the driver is killed.
+            // Ends the browser when its driver ends, even if the driver is killed.
             "--remote-debugging-pipe",
             profile_flag,
             language_flag,
@@ -114,7 +114,7 @@ impl Browser {
 
     async fn page(self: &Arc<Self>, window: &Value) -> Page {
         let page = Page { browser: self.clone(), window: window.as_str().expect("a window").to_owned() };
-        // Every window counts as focused, as if each had a user.
+        // Treats every window as focused, because different users act in the windows.
         page.chromium("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
         page
     }
@@ -192,8 +192,8 @@ impl Page {
     /// Waits until an expression of `arguments` is true. On timeout, prints the text of the page.
     pub async fn until_with(&self, what: &str, expression: &str, arguments: &Value) {
         let script = format!("return Boolean({expression})");
-        let seen = eventually(what, PATIENCE, async || self.run(&script, arguments).await.as_bool().filter(|is| *is));
-        if tokio::time::timeout(PATIENCE - Duration::from_secs(1), seen).await.is_err() {
+        let seen = eventually(what, TIMEOUT, async || self.run(&script, arguments).await.as_bool().filter(|is| *is));
+        if tokio::time::timeout(TIMEOUT - Duration::from_secs(1), seen).await.is_err() {
             let deep = "const text = (root) => [...root.querySelectorAll('*')].filter((one) => one.shadowRoot) \
                         .map((one) => text(one.shadowRoot)).join() + (root.body ?? root.querySelector('.panel'))?.innerText; \
                         return text(document)";
@@ -211,21 +211,21 @@ impl Page {
     }
 
     /// Waits until a recorded text contains `text`.
-    pub async fn has_said(&self, text: &str) {
+    pub async fn has_shown(&self, text: &str) {
         let said = "window.said.some((said) => said.includes(arguments[0]))";
         self.until_with(&format!("it has been said: {text}"), said, &json!([text])).await;
     }
 
     async fn element(&self, find: &str) -> String {
-        let found = eventually(find, PATIENCE, async || {
+        let found = eventually(find, TIMEOUT, async || {
             self.run(&format!("return {find}"), &json!([])).await[ELEMENT].as_str().map(str::to_owned)
         });
         found.await
     }
 
-    /// Acts on an element as soon as it exists, and retries if the page replaces the element.
+    /// Sends an element command as soon as the element exists, and retries if the page replaces the element.
     async fn act(&self, find: &str, what: &str, body: &Value) {
-        eventually(find, PATIENCE, async || {
+        eventually(find, TIMEOUT, async || {
             let element = self.element(find).await;
             let done = self.post(&format!("/element/{element}/{what}"), body).await;
             (done["error"] != STALE).then_some(())

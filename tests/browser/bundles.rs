@@ -1,5 +1,5 @@
-//! The committed bundles of the front end: built from these sources, type-checked, and in a syntax that supported
-//! browsers parse.
+//! Tests that the committed front-end bundles match their sources, pass the type check and use only syntax that all
+//! supported browsers can parse.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::shop::node_modules;
 
-/// Maximum compressed size loaded before the panel opens.
+/// Maximum compressed size in bytes of the files that are loaded before the panel opens.
 const MAX_LOADED: usize = 12 * 1024;
 
 /// Folder of the front-end sources.
@@ -91,7 +91,7 @@ fn sources_pass_the_type_check_and_the_check_detects_errors() {
     assert_eq!(scripts, Vec::<String>::new(), "sources that no type check covers");
 }
 
-/// Parses a script with a version of ECMAScript and returns its comments.
+/// Parses a script as this version of ECMAScript and returns its comments.
 fn parse(file: &str, version: u32, source_type: &str) -> Result<Vec<String>, String> {
     let script = "const [, modules, file, version, sourceType] = process.argv; \
         const { parse } = require(modules + '/acorn'); const comments = []; \
@@ -112,7 +112,7 @@ fn parse(file: &str, version: u32, source_type: &str) -> Result<Vec<String>, Str
 fn syntax_of_the_widget_is_supported_by_all_browsers() {
     let dist = sources().join("dist");
     let file = |name: &str| dist.join(name).display().to_string();
-    // Every browser must parse the loader, which decides whether to load the rest.
+    // Every browser must be able to parse the loader, which checks whether the browser is supported.
     for (name, version, source_type) in
         [("widget.js", 5, "script"), ("widget-main.js", 2022, "script"), ("widget-panel.js", 2022, "module")]
     {

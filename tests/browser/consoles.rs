@@ -1,4 +1,4 @@
-//! Several consoles of one host, including hidden ones.
+//! Tests several consoles of one host, including hidden ones.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     other.page.visit(&site.nodes[0].url("/console/")).await;
     other.is_online().await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("one").await;
+    guest.send_text("one").await;
     let unread = "document.querySelector('.rooms .count')";
     other.page.until("both have it", unread).await;
 
@@ -26,7 +26,8 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     host.press("Pin").await;
     other.page.until("it was pinned there", "document.querySelector('.rooms .pinned')").await;
 
-    // The tab with the open room is hidden. The server reports the room as read although nothing was seen.
+    // The tab with the open room is hidden. The server counts messages in the room as read, although the host has not
+    // seen them.
     let hide = "window.hidden = true; Object.defineProperty(document, 'hidden', { get: () => window.hidden }); \
         const { fetch } = window; window.read = 0; \
         window.fetch = async (path, sent) => { \
@@ -36,14 +37,15 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
             return text; }; \
           return answer; }";
     host.page.run(hide, &json!([])).await;
-    guest.say("two").await;
+    guest.send_text("two").await;
     host.page.until("the list was read again", "window.read").await;
     assert_eq!(host.page.run("return document.title", &json!([])).await, "(1) PinTalk console");
     let look = "window.hidden = false; document.dispatchEvent(new Event('visibilitychange'))";
     host.page.run(look, &json!([])).await;
     host.page.until("a visible page marks it as read", "document.title === 'PinTalk console'").await;
 
-    // Without tab notifications, as in another browser, a console updates when it receives the focus.
+    // Without notifications between tabs, which simulates another browser, a console updates when it becomes visible or
+    // focused.
     host.page.run("BroadcastChannel.prototype.postMessage = () => {}", &json!([])).await;
     host.press("Close").await;
     host.confirm().await;
@@ -57,7 +59,7 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     other.sees(&["they: one", "they: two"]).await;
     no_complaints(&browser).await;
 
-    // Signing out in one tab signs out the others, and they say so.
+    // Signing out in one tab signs out the other tabs, which show a message.
     host.press("Sign out").await;
     let says = "document.querySelector('.signin')?.textContent.includes('You were signed out')";
     other.page.until("the other tab explains the sign-in page", says).await;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Page;
 
-/// Runs page timers and clocks faster: `FAST_CLOCK` times.
+/// Factor by which [`fast_clock`] accelerates the timers and clocks of a page.
 pub const FAST_CLOCK: u32 = 10;
 
 /// Script for [`Page::before_load`]: the page's timers and clocks run [`FAST_CLOCK`] times as fast.
@@ -29,8 +29,9 @@ pub fn shifted_clock(offset_ms: i64) -> String {
     )
 }
 
-/// Script for [`Page::before_load`]: `sentFrames` lists what each socket sends, as `[ms since the start, URL, text]`, `answeredPings` the URLs
-/// of the sockets that have received a `pong`, and `openedSockets` is the number of sockets.
+/// Script for [`Page::before_load`] that records the sockets of a page. `sentFrames` lists the sent frames as `[ms
+/// since the start, URL, text]`, `answeredPings` lists the URLs of the sockets that have received a `pong`, and
+/// `openedSockets` is the number of opened sockets.
 pub const RECORD_FRAMES: &str = "window.sentFrames = []; window.answeredPings = []; window.openedSockets = 0; \
     { const { send } = WebSocket.prototype; WebSocket.prototype.send = function (data) { \
         window.sentFrames.push([performance.now(), this.url, data]); return send.call(this, data); }; \
@@ -39,12 +40,12 @@ pub const RECORD_FRAMES: &str = "window.sentFrames = []; window.answeredPings = 
         socket.addEventListener('message', ({ data }) => data.includes('\"pong\"') && window.answeredPings.push(socket.url)); \
         return socket; } }); }";
 
-/// Whether a socket of the page has received a `pong` since [`FORGET_FRAMES`], as an expression.
+/// Returns an expression: whether a socket of the page with this path has received a `pong` since [`FORGET_FRAMES`].
 pub fn has_answered(path: &str) -> String {
     format!("window.answeredPings.some((url) => url.includes('{path}'))")
 }
 
-/// Empties what [`RECORD_FRAMES`] has recorded.
+/// Script that clears the lists of [`RECORD_FRAMES`].
 pub const FORGET_FRAMES: &str = "window.sentFrames.length = window.answeredPings.length = 0";
 
 impl Page {
@@ -53,13 +54,13 @@ impl Page {
         self.chromium("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
     }
 
-    /// A touch device with a screen of this size.
+    /// Emulates a touch device with a screen of this size.
     pub async fn be_touch_device(&self, width: u32, height: u32) {
         self.resize(width, height, true).await;
         self.chromium("Emulation.setTouchEmulationEnabled", json!({"enabled": true, "maxTouchPoints": 5})).await;
     }
 
-    /// Swipes a finger from a point up or down, in CSS pixels.
+    /// Swipes a finger from a point up or down by `distance`, in CSS pixels.
     pub async fn swipe(&self, x: f64, y: f64, distance: f64) {
         let touch = async |kind: &str, points: Value| {
             self.chromium("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points})).await;
@@ -69,7 +70,7 @@ impl Page {
             touch("touchMove", json!([{"x": x, "y": y + distance * f64::from(step) / 10.0}])).await;
         }
         touch("touchEnd", json!([])).await;
-        // What it has moved is painted.
+        // Waits until the page has painted the effects of the swipe.
         self.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))", &json!([]))
             .await;
     }
@@ -81,7 +82,8 @@ impl Page {
         }
     }
 
-    /// Cuts the device off from the network, or connects it again: requests fail and `offline` or `online` fires.
+    /// Disconnects the device from the network or reconnects it. While it is offline, requests fail. The page receives
+    /// an `offline` or `online` event.
     pub async fn set_offline(&self, offline: bool) {
         self.chromium("Network.enable", json!({})).await;
         let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});

@@ -1,4 +1,4 @@
-//! What guests and hosts see during outages of nodes and stores.
+//! Tests what guests and hosts see during outages of nodes and stores.
 
 use serde_json::json;
 
@@ -12,17 +12,17 @@ async fn nothing_is_lost_or_duplicated_across_a_reload_a_killed_node_and_a_resta
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.other().url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("before").await;
+    guest.send_text("before").await;
     host.choose_first().await;
-    host.say("hello").await;
+    host.send_text("hello").await;
     guest.sees(&["me: before", "they: hello"]).await;
 
-    // The guest's node is killed: a new message waits, is shown as waiting, and survives a reload.
+    // The guest's node is killed. A new message is shown as waiting and survives a reload.
     site.nodes[0].kill();
-    guest.say("while the node is away").await;
+    guest.send_text("while the node is away").await;
     guest.sees(&["me: before", "they: hello", "sending me: while the node is away"]).await;
-    host.say("are you still there?").await;
-    // The page is served by the shop and the widget by the killed node: the widget appears when the node has restarted.
+    host.send_text("are you still there?").await;
+    // The shop serves the page, and the killed node serves the widget. The widget appears after the node has restarted.
     guest.page.reload().await;
     site.nodes[0].start_again();
     site.nodes[0].ready(&reqwest::Client::new()).await;
@@ -30,11 +30,11 @@ async fn nothing_is_lost_or_duplicated_across_a_reload_a_killed_node_and_a_resta
     let mut seen = vec!["me: before", "they: hello", "they: are you still there?", "me: while the node is away"];
     guest.sees(&seen).await;
 
-    // Redis is killed and restarts: messages sent meanwhile arrive once.
+    // Redis is killed and restarts. Messages that were sent during the outage arrive once.
     let redis = site.redis.as_mut().expect("a Redis");
     redis.kill_one(0);
-    guest.say("while Redis is away").await;
-    host.say("the host, too").await;
+    guest.send_text("while Redis is away").await;
+    host.send_text("the host, too").await;
     redis.restart_one(0);
     let arrived =
         "document.querySelectorAll('.talk .bubble').length === 6 && !document.querySelector('.talk .sending')";
@@ -50,8 +50,8 @@ async fn nothing_is_lost_or_duplicated_across_a_reload_a_killed_node_and_a_resta
     // The host's node is killed: the console reconnects automatically.
     site.nodes[1].kill();
     host.page.until("the host is shown offline", "!document.querySelector('.me .dot.on')").await;
-    host.say("from a page that was never reloaded").await;
-    guest.say("and so is this").await;
+    host.send_text("from a page that was never reloaded").await;
+    guest.send_text("and so is this").await;
     site.nodes[1].start_again();
     host.is_online().await;
     let all = "document.querySelectorAll('.talk .bubble').length === 8 && !document.querySelector('.talk .sending')";
@@ -78,11 +78,11 @@ async fn unsent_message_is_shown_as_failed_and_sent_on_retry() {
     let mut site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("before").await;
+    guest.send_text("before").await;
     guest.sees(&["me: before"]).await;
     site.nodes[0].kill();
-    guest.is_told("Reconnecting").await;
-    guest.say("into the void").await;
+    guest.sees_notice("Reconnecting").await;
+    guest.send_text("into the void").await;
     guest.sees(&["me: before", "sending me: into the void"]).await;
     // Advances the clock by half a minute.
     guest.page.run("const now = Date.now; Date.now = () => now() + 30000", &json!([])).await;
@@ -102,7 +102,8 @@ async fn widget_reconnects_after_the_requested_time_or_with_random_backoff() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    // Sockets that close in sequence before a real one, and a fixed random source.
+    // Replaces the random source by a constant, and makes the next sockets close immediately before a real one is
+    // opened.
     let ends = "window.waits = []; Math.random = () => 0.5; \
         addEventListener('pintalk', ({ detail }) => detail.type === 'waiting' && window.waits.push(detail.ms)); \
         const ends = [[1012, 'retry in 123 ms'], [1006, ''], [1006, ''], [1013, 'retry in 45 ms']]; \
@@ -111,12 +112,12 @@ async fn widget_reconnects_after_the_requested_time_or_with_random_backoff() {
           if (!end) { window.urls.push(`${url}`); return (window.socket = new Real(url)); } \
           queueMicrotask(() => this.onclose({ code: end[0], reason: end[1] })); this.close = () => {}; };";
     guest.page.run(ends, &json!([])).await;
-    guest.say("at last").await;
+    guest.send_text("at last").await;
     guest.sees(&["me: at last"]).await;
-    // Each attempt doubles the maximum wait, from half a second; jitter removes up to half of it.
+    // Each attempt doubles the maximum wait, from half a second; jitter reduces the wait by up to half.
     let waits = guest.page.run("return window.waits", &json!([])).await;
     assert_eq!(waits, json!([123, 750, 1500, 45]));
-    // A widget with messages requests only those after its last one.
+    // A widget that has messages requests only messages after its last one.
     guest.page.run("window.socket.onclose({ code: 1006, reason: '' })", &json!([])).await;
     guest
         .page
@@ -153,7 +154,7 @@ async fn rejected_token_is_renewed_without_an_error() {
         log.iter().any(|line| line.contains("401") && !line.contains("/refresh/")),
         "nothing was refused: {log:#?}"
     );
-    // A reload resumes the login as soon as the server is reachable; until then the page explains the problem.
+    // After a reload, the page explains the problem until the server is reachable, and then resumes the login.
     let block = async |urls: serde_json::Value| {
         host.page.chromium("Network.setBlockedURLs", json!({"urls": urls})).await;
     };

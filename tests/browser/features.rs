@@ -1,4 +1,4 @@
-//! Links, dates, and methods of the widget for pages and shared computers.
+//! Tests links, dates, and the methods of the widget for pages and shared computers.
 
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ async fn web_addresses_become_links_and_nothing_else_does() {
         );
         assert_eq!(page.value(&attributes).await, json!(["_blank noopener noreferrer nofollow"]));
     }
-    // No previews: nothing is loaded from the addresses.
+    // The widget shows no previews, so the page loads nothing from the linked addresses.
     let loaded =
         "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('.example'))";
     assert_eq!(guest.page.value(loaded).await, json!([]));
@@ -117,7 +117,7 @@ async fn web_addresses_become_links_and_nothing_else_does() {
     let before = browser.windows().await;
     guest.page.click(&link).await;
     let opens = async || (browser.windows().await == before + 1).then_some(());
-    crate::eventually("a new tab is open", crate::PATIENCE, opens).await;
+    crate::eventually("a new tab is open", crate::TIMEOUT, opens).await;
     no_complaints(&browser).await;
     site.close().await;
 }
@@ -144,12 +144,12 @@ async fn messages_of_one_day_share_a_heading_whatever_the_senders_clocks() {
         let site = Site::embedded().await;
         let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
         let guest = Guest::visit(at_clock(&browser, offset).await, &site.shop.url()).await;
-        guest.say("one").await;
+        guest.send_text("one").await;
         guest.sees(&["me: one"]).await;
         host.choose_first().await;
-        host.say("two").await;
+        host.send_text("two").await;
         guest.sees(&["me: one", "they: two"]).await;
-        guest.say("three").await;
+        guest.send_text("three").await;
         guest.sees(&["me: one", "they: two", "me: three"]).await;
         host.sees(&["they: one", "me: two", "they: three"]).await;
         let in_widget = days("document.querySelector('pintalk-widget').shadowRoot");
@@ -183,17 +183,17 @@ async fn wall_clock_on_the_wire_has_the_configured_offset() {
         let guest_page = browser.first_page().await;
         guest_page.before_load(crate::device::RECORD_FRAMES).await;
         let guest = Guest::visit(guest_page, &site.shop.url()).await;
-        guest.say("what time is it?").await;
+        guest.send_text("what time is it?").await;
         guest.sees(&["me: what time is it?"]).await;
         host.choose_first().await;
-        host.say("now").await;
+        host.send_text("now").await;
         guest.sees(&["me: what time is it?", "they: now"]).await;
-        // As sent.
+        // Checks the time in the frame that was sent.
         let sent =
             "sentFrames.map(([, , text]) => JSON.parse(text)).find((frame) => frame.type === 'chat_message').datetime";
         let sent = guest.page.value(&format!("(Date.parse({sent} + '{offset}') - Date.now()) / 60000")).await;
         assert!(sent.as_f64().is_some_and(|minutes| minutes.abs() < 2.0), "{offset}: {sent} minutes off");
-        // As shown: this minute or the previous one.
+        // Checks the shown time, which is the current or the previous minute.
         let now = "[0, 60000].map((ago) => new Date(Date.now() - ago).toLocaleTimeString('en-US', { hour: 'numeric', minute: '2-digit' }))";
         for (page, root) in
             [(&guest.page, "document.querySelector('pintalk-widget').shadowRoot"), (&host.page, "document")]
@@ -216,11 +216,11 @@ async fn reset_ends_the_conversation_in_this_browser() {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let other = Guest::visit(browser.open_page().await, &site.shop.url()).await;
-    guest.say("my card number").await;
+    guest.send_text("my card number").await;
     guest.sees(&["me: my card number"]).await;
     other.sees(&["me: my card number"]).await;
     host.choose_first().await;
-    host.say("I see").await;
+    host.send_text("I see").await;
     guest.sees(&["me: my card number", "they: I see"]).await;
     guest.page.keys(&Guest::at("textarea"), "a draft").await;
     guest.page.run("document.querySelector('pintalk-widget').reset()", &json!([])).await;
@@ -231,28 +231,28 @@ async fn reset_ends_the_conversation_in_this_browser() {
     let kept = guest.page.value(kept).await;
     let kept = kept.as_str().expect("a text");
     assert!(!kept.contains("card") && !kept.contains("I see") && !kept.contains("a draft"), "{kept}");
-    host.say("still there?").await;
+    host.send_text("still there?").await;
     guest.page.reload().await;
     guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;
     guest.sees(&[]).await;
     // The next guest of this computer gets another room.
-    guest.say("from the next guest").await;
+    guest.send_text("from the next guest").await;
     guest.sees(&["me: from the next guest"]).await;
     other.sees(&["me: from the next guest"]).await;
     host.page.until("there are two rooms", "document.querySelectorAll('.rooms .room').length === 2").await;
     let stays = "document.querySelector('.talk').textContent.includes('my card number')";
     assert_eq!(host.page.value(stays).await, true, "the host keeps the conversation");
-    // Before the first message, with unsent messages, and twice.
+    // Resets before the first message, with unsent messages, and twice in a row.
     for _ in 0..2 {
         guest.page.run("document.querySelector('pintalk-widget').reset()", &json!([])).await;
     }
     guest.sees(&[]).await;
     guest.page.set_offline(true).await;
-    guest.say("not sent").await;
+    guest.send_text("not sent").await;
     guest.page.run("document.querySelector('pintalk-widget').reset()", &json!([])).await;
     guest.sees(&[]).await;
     guest.page.set_offline(false).await;
-    guest.say("sent").await;
+    guest.send_text("sent").await;
     guest.sees(&["me: sent"]).await;
     let not_sent = "document.querySelector('.rooms').textContent.includes('not sent')";
     assert_eq!(host.page.value(not_sent).await, false, "a message that was reset is sent");
@@ -265,7 +265,7 @@ async fn hide_removes_the_widget_from_view_and_show_restores_it() {
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("one").await;
+    guest.send_text("one").await;
     guest.sees(&["me: one"]).await;
     host.choose_first().await;
     let visible = format!("{}.checkVisibility() && {0}.getBoundingClientRect().width > 0", Guest::at(".launcher"));
@@ -274,7 +274,7 @@ async fn hide_removes_the_widget_from_view_and_show_restores_it() {
     let hit = "document.elementFromPoint(innerWidth - 48, innerHeight - 48)?.localName !== 'pintalk-widget'";
     assert_eq!(guest.page.value(hit).await, true);
     guest.page.run("window.received = 0; addEventListener('pintalk', ({ detail }) => (window.received += detail.type === 'received'))", &json!([])).await;
-    host.say("two").await;
+    host.send_text("two").await;
     guest.page.until("the page is notified", "window.received === 1").await;
     guest.page.run("document.querySelector('pintalk-widget').show()", &json!([])).await;
     guest.page.until("it is shown", &visible).await;
@@ -289,7 +289,7 @@ async fn hide_removes_the_widget_from_view_and_show_restores_it() {
         .until("only the panel is shown", &format!("!({visible}) && {}.checkVisibility()", Guest::at(".panel")))
         .await;
     guest.page.run("document.querySelector('pintalk-widget').show()", &json!([])).await;
-    // The language of the page, then that of the element.
+    // Sets the language of the page, and then that of the element, which takes precedence.
     for (change, placeholder) in [
         ("document.documentElement.lang = 'ko'", "메시지 입력"),
         ("document.querySelector('pintalk-widget').setAttribute('lang', 'en-GB')", "Write a message"),
@@ -299,7 +299,7 @@ async fn hide_removes_the_widget_from_view_and_show_restores_it() {
         guest.page.until(placeholder, &shown).await;
     }
     guest.sees(&["me: one", "they: two"]).await;
-    // Despite a style sheet of the page, and before the widget has started.
+    // `hide()` works despite a style sheet of the page and before the widget has started.
     guest.page.run("document.head.insertAdjacentHTML('beforeend', '<style>pintalk-widget { display: block !important }</style>')", &json!([])).await;
     guest.page.run("document.querySelector('pintalk-widget').hide()", &json!([])).await;
     guest.page.until("nothing is shown", &format!("!({visible})")).await;
@@ -363,7 +363,7 @@ async fn unsupported_browsers_show_no_widget_and_no_error() {
             .collect();
         assert!(log.is_empty(), "{name}: {log:#?}");
     }
-    // Features that Safari 15.4 lacks or old polyfills replace.
+    // Removes features that Safari 15.4 lacks, and replaces features as old polyfills do.
     for (name, script) in [
         ("supports", "delete CSS.supports"),
         ("css", "delete window.CSS"),
@@ -387,7 +387,7 @@ async fn unsupported_browsers_show_no_widget_and_no_error() {
         let page = page_at(name, script).await;
         let guest = Guest { page };
         guest.show().await;
-        guest.say(name).await;
+        guest.send_text(name).await;
         let shown = format!("{}?.textContent.includes('{name}') && !{}", Guest::at(".talk"), Guest::at(".sending"));
         guest.page.until(name, &shown).await;
         let size = format!("getComputedStyle({}).width === '56px'", Guest::at(".launcher"));

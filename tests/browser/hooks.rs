@@ -1,4 +1,4 @@
-//! A host's webhook and notification settings in the console.
+//! Tests the webhook and notification settings in the console.
 
 use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
@@ -8,19 +8,19 @@ use crate::browser::{Browser, Page};
 use crate::looks::is_accessible;
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
-use crate::{PATIENCE, eventually};
+use crate::{TIMEOUT, eventually};
 
 /// The webhook card.
 const CARD: &str = "document.querySelector('.card[aria-label=\"Webhook\"]')";
 
-async fn says(page: &Page, text: &str) {
+async fn card_shows(page: &Page, text: &str) {
     let shown = format!("{CARD}?.textContent.includes(arguments[0])");
-    page.until_with(&format!("the card says: {text}"), &shown, &json!([text])).await;
+    page.until_with(&format!("the card shows: {text}"), &shown, &json!([text])).await;
 }
 
 /// Returns the secret that the card shows.
 async fn secret(page: &Page) -> String {
-    eventually("a secret is shown", PATIENCE, async || {
+    eventually("a secret is shown", TIMEOUT, async || {
         let shown = page.run(&format!("return {CARD}?.querySelector('.copyable code')?.textContent"), &json!([])).await;
         shown.as_str().filter(|secret| secret.starts_with("whsec_")).map(str::to_owned)
     })
@@ -46,7 +46,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     // Errors are shown beside their fields.
     fill(&host.page, "url", "shop.example").await;
     save(&host.page).await;
-    host.page.until("the field says why", "document.querySelector('#field-url-hint.wrong')").await;
+    host.page.until("the field shows the error", "document.querySelector('#field-url-hint.wrong')").await;
     host.page.run("document.querySelector('#field-url').value = ''", &json!([])).await;
     fill(&host.page, "url", &receiver.url()).await;
     let boxes = format!("{CARD}.querySelectorAll('fieldset input')");
@@ -54,30 +54,30 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
     save(&host.page).await;
-    says(&host.page, "Events to send: must be one or more of").await;
+    card_shows(&host.page, "Events to send: must be one or more of").await;
     for at in 0..2 {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
     save(&host.page).await;
     let first = secret(&host.page).await;
-    says(&host.page, "Nothing has been sent yet").await;
+    card_shows(&host.page, "Nothing has been sent yet").await;
 
     press(&host.page, "Send a test").await;
-    says(&host.page, "Answered 200 in").await;
+    card_shows(&host.page, "Answered 200 in").await;
     assert!(receiver.received()[0].is_signed_with(&first));
     receiver.reply(Reply::Status(500));
     press(&host.page, "Send a test").await;
-    says(&host.page, "Failed: answered 500").await;
+    card_shows(&host.page, "Failed: answered 500").await;
     receiver.reply(Reply::Status(204));
 
-    // A guest opens a room and sends a message: two selected events.
+    // A guest opens a room and sends a message, which are two selected events.
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("anybody there?").await;
-    receiver.wait_for(4, PATIENCE).await;
+    guest.send_text("anybody there?").await;
+    receiver.wait_for(4, TIMEOUT).await;
     let kinds: Vec<_> = receiver.received()[2..].iter().map(|event| event.json()["type"].clone()).collect();
     assert_eq!(kinds, ["room.created", "message.created"]);
     let delivered = format!("{CARD}?.textContent.split('delivered').length === 3");
-    eventually("both are shown to have arrived", PATIENCE, async || {
+    eventually("both are shown to have arrived", TIMEOUT, async || {
         host.press("Refresh").await;
         host.page.run(&format!("return {delivered}"), &json!([])).await.as_bool().filter(|is| *is)
     })
@@ -96,24 +96,24 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     host.confirm().await;
     let second = secret(&host.page).await;
     assert_ne!(first, second);
-    says(&host.page, "the previous secret until").await;
+    card_shows(&host.page, "the previous secret until").await;
     press(&host.page, "New secret").await;
     host.page.click("document.querySelector('dialog input')").await;
     host.confirm().await;
     host.page.until("the old one has ended", &format!("!{CARD}.textContent.includes('the previous secret')")).await;
     let third = secret(&host.page).await;
-    guest.say("still there?").await;
-    receiver.wait_for(5, PATIENCE).await;
-    let told = receiver.received();
-    let newest = told.last().expect("an event");
+    guest.send_text("still there?").await;
+    receiver.wait_for(5, TIMEOUT).await;
+    let received = receiver.received();
+    let newest = received.last().expect("an event");
     assert!(newest.is_signed_with(&third) && !newest.is_signed_with(&second));
 
     // A receiver that returns 410 disables the webhook, and the host is notified.
     receiver.reply(Reply::Status(410));
-    guest.say("and now?").await;
-    receiver.wait_for(6, PATIENCE).await;
+    guest.send_text("and now?").await;
+    receiver.wait_for(6, TIMEOUT).await;
     let gone = format!("{CARD}?.textContent.includes('The receiver returned 410')");
-    eventually("its host is told", PATIENCE, async || {
+    eventually("its host is notified", TIMEOUT, async || {
         host.page.reload().await;
         host.is_online().await;
         host.press("Settings").await;
@@ -126,7 +126,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     host.page.click("document.querySelector('[name=enabled]')").await;
     save(&host.page).await;
     host.page.until("it is on again", &format!("!{gone}")).await;
-    receiver.wait_for(7, PATIENCE).await;
+    receiver.wait_for(7, TIMEOUT).await;
 
     press(&host.page, "Remove").await;
     host.confirm().await;

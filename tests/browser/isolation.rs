@@ -1,4 +1,5 @@
-//! Events of the widget do not reach the page, and scripts of the page that replace globals do not break the widget.
+//! Tests that events of the widget do not reach the page, and that scripts of the page that replace globals do not
+//! break the widget.
 
 use serde_json::json;
 
@@ -7,7 +8,8 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, page};
 use crate::site::Site;
 
-/// Keyboard shortcuts of a page, as in webmail and code hosting: they act on letters and swallow the character.
+/// Script with keyboard shortcuts of a page, as on webmail and code hosting sites. They react to letters and prevent
+/// their input.
 const SHORTCUTS: &str = "window.fired = []; const places = [[window, false]]; \
     for (const target of [document, document.documentElement]) for (const capture of [false, true]) places.push([target, capture]); \
     if (window.isFirst) places.push([window, true]); \
@@ -23,7 +25,7 @@ const RECORD_EVENTS: &str = "window.received = []; \
       target.addEventListener(type, (event) => { \
         if (event.composedPath().some((one) => one.localName === 'pintalk-widget')) window.received.push(type); });";
 
-/// Keyboard, focus, pointer and clipboard.
+/// Keyboard, focus, pointer and clipboard events.
 const EVENTS: &[&str] = &[
     "keydown",
     "keypress",
@@ -61,7 +63,7 @@ const EVENTS: &[&str] = &[
     "compositionend",
 ];
 
-/// Keys of WebDriver.
+/// The Control key in WebDriver.
 const CONTROL: &str = "\u{e009}";
 
 async fn typed(guest: &Guest, text: &str) {
@@ -86,11 +88,12 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
         site.shop.serve(path, Reply::html(&page("Shop", &head, &end)));
         let guest = Guest::visit(browser.first_page().await, &format!("{}{}", site.shop.url(), &path[1..])).await;
         if path == "/after" {
-            // Added last, like scripts of a tag manager.
+            // Adds the shortcuts after the widget, like scripts of a tag manager.
             guest.page.run(&format!("window.isFirst = true; {SHORTCUTS}"), &json!([])).await;
         }
         typed(&guest, "ask/likes?gm").await;
-        // A capturing listener on the window that was added first receives every event.
+        // On `/first`, the page has added a capturing listener to the window before the widget. Such a listener
+        // receives every event.
         if path != "/first" {
             assert_eq!(guest.page.value("window.fired").await, json!([]), "{path}");
         }
@@ -147,7 +150,7 @@ async fn no_keyboard_pointer_focus_or_clipboard_event_leaves_the_widget() {
     // The page receives its own events and the events that the widget emits.
     guest.page.click("document.querySelector('h1')").await;
     guest.page.run("addEventListener('pintalk', ({ detail }) => (window.reported = detail.type))", &json!([])).await;
-    guest.say("another").await;
+    guest.send_text("another").await;
     guest.page.until("the page is notified", "window.reported === 'acknowledged'").await;
     guest
         .page
@@ -183,7 +186,8 @@ async fn page_handlers_that_trap_focus_or_cancel_events_do_not_block_the_widget(
                window.onkeydown = () => false",
         ),
     ] {
-        // Added after the widget: earlier listeners could cancel first.
+        // The script runs after the widget has added its listeners. Listeners that the page adds earlier could cancel
+        // events before the widget receives them.
         let path = format!("/{name}");
         let end = format!("{}<script>addEventListener('load', () => {{ {script} }})</script>", site.tag(&node));
         site.shop.serve(&path, Reply::html(&page("Shop", "", &format!("<main><h1>Shop</h1></main>{end}"))));
@@ -302,7 +306,7 @@ async fn replaced_globals_and_extended_prototypes_do_not_break_the_widget() {
     let mut failed = Vec::new();
     for (name, script) in REPLACEMENTS {
         let path = format!("/{name}");
-        // In the global scope, as pages do.
+        // Runs the script in the global scope, as pages do.
         site.shop.serve(&path, Reply::html(&page("Shop", &format!("<script>{script}</script>"), &site.tag(&node))));
         let guest = Guest { page: browser.open_page().await };
         guest.page.visit(&format!("{}{name}", site.shop.url())).await;
@@ -313,13 +317,13 @@ async fn replaced_globals_and_extended_prototypes_do_not_break_the_widget() {
             let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
             host.page.until_with("the question arrives", newest, &json!([question])).await;
             host.choose_first().await;
-            host.say(&answer).await;
+            host.send_text(&answer).await;
             let shown = format!("{}?.textContent.includes('{answer}')", Guest::at(".talk"));
             guest.page.until("the answer is shown", &shown).await;
             guest.page.reload().await;
             guest.page.until("it is there after a reload", &shown).await;
         };
-        let limit = crate::PATIENCE / 2;
+        let limit = crate::TIMEOUT / 2;
         if tokio::time::timeout(limit, seen).await.is_err() {
             let shown = "document.querySelector('pintalk-widget')?.shadowRoot?.textContent";
             failed.push(format!("{name}: {} {:#?}", guest.page.value(shown).await, browser.log().await));

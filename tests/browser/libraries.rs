@@ -1,4 +1,4 @@
-//! Libraries from npm that pages use: the widget works beside them.
+//! Tests the widget on pages that use libraries from npm.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::shop::{LIBRARIES, Reply, library, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// A page with a library and the widget, and a host in the console.
+/// Opens a page with a library and the widget, and the console of its host.
 async fn beside(site: &Site, browser: &std::sync::Arc<Browser>, name: &str, head: &str, body: &str) -> (Guest, Host) {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let end = format!("{body}{}", site.tag(&site.nodes[0].url("")));
@@ -28,14 +28,14 @@ async fn whole_conversation_works_on_a_page_with_prototype_js_1_6() {
         json!(["1.6.0.3", "function"])
     );
     assert_eq!(guest.page.value("JSON.stringify(['a'])").await, "\"[\\\"a\\\"]\"", "the library replaces toJSON");
-    guest.say("one").await;
+    guest.send_text("one").await;
     guest.paste("<b>\"two\"</b> {3} https://shop.example/ [4]").await;
     guest.sees(&["me: one", "me: <b>\"two\"</b> {3} https://shop.example/ [4]"]).await;
     host.choose_first().await;
     guest.page.remember(&Guest::at(".notice")).await;
     host.page.keys("document.querySelector('.writing textarea')", "ans").await;
-    guest.page.has_said("is typing").await;
-    host.say("wer").await;
+    guest.page.has_shown("is typing").await;
+    host.send_text("wer").await;
     let seen = ["me: one", "me: <b>\"two\"</b> {3} https://shop.example/ [4]", "they: answer"];
     guest.sees(&seen).await;
     host.sees(&["they: one", "they: <b>\"two\"</b> {3} https://shop.example/ [4]", "me: answer"]).await;
@@ -48,15 +48,15 @@ async fn whole_conversation_works_on_a_page_with_prototype_js_1_6() {
     guest.page.visit(&format!("{}prototype", site.shop.url())).await;
     guest.sees(&seen).await;
     guest.page.run("document.querySelector('pintalk-widget').toggle(false)", &json!([])).await;
-    host.say("unread").await;
+    host.send_text("unread").await;
     guest.page.until("it is unread", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
     guest.page.until("and in the title", "document.title === '(1) Shop'").await;
-    // The node stops and starts.
+    // Restarts the node.
     guest.open().await;
     host.press("Close").await;
     host.confirm().await;
-    guest.is_told("This conversation is closed").await;
-    guest.say("again").await;
+    guest.sees_notice("This conversation is closed").await;
+    guest.send_text("again").await;
     guest.sees(&[&seen[..], &["they: unread", "me: again"]].concat()).await;
     // The library still works.
     guest.page.run("$('shown').update('Other').show(); $$('h1').invoke('hide')", &json!([])).await;
@@ -118,9 +118,9 @@ async fn zone_js_polyfills_and_outside_click_handlers_work_beside_the_widget() {
         onHasTask: (parent, current, target, state) => { window.checks++; parent.hasTask(target, state) } }); window.zone = zone</script>";
     let head = library("core-js-bundle/minified.js") + &library("zone.js/bundles/zone.umd.min.js") + checks;
     let (guest, host) = beside(&site, &browser, "zone", &head, "<main><h1>Shop</h1></main>").await;
-    guest.say("in a zone").await;
+    guest.send_text("in a zone").await;
     host.choose_first().await;
-    host.say("answer").await;
+    host.send_text("answer").await;
     guest.sees(&["me: in a zone", "they: answer"]).await;
     guest.page.reload().await;
     guest.sees(&["me: in a zone", "they: answer"]).await;

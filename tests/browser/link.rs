@@ -15,11 +15,11 @@ use tokio::task::{JoinHandle, JoinSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Whole,
-    /// Neither direction. Both ends stay open.
+    /// Carries data in neither direction. Both ends stay open.
     Silent,
-    /// Only data of the browser.
+    /// Carries only data of the browser.
     ToNode,
-    /// Only data of the node.
+    /// Carries only data of the node.
     ToBrowser,
     Reset,
 }
@@ -38,7 +38,7 @@ impl Flow {
 struct State {
     /// State of future connections.
     next: Flow,
-    /// Response to every request of future connections, like a captive portal.
+    /// Page that future connections return for every request, like a captive portal; `None` forwards requests.
     portal: Option<String>,
     open: Vec<watch::Sender<Flow>>,
 }
@@ -56,7 +56,7 @@ impl Link {
         let state = Arc::new(Mutex::new(State { next: Flow::Whole, portal: None, open: Vec::new() }));
         let shared = state.clone();
         let accepting = tokio::spawn(async move {
-            // The connections end with this task.
+            // The connections end when this task ends.
             let mut connections = JoinSet::new();
             while let Ok((browser, _)) = listener.accept().await {
                 let mut state = shared.lock();
@@ -77,7 +77,8 @@ impl Link {
         format!("http://{}{path}", self.address)
     }
 
-    /// Changes the open connections. A silent connection stays silent. Future connections are whole.
+    /// Changes the flow of the open connections. A silent connection stays silent. Future connections carry data in
+    /// both directions.
     pub fn set_open(&self, flow: Flow) {
         for open in &self.state.lock().open {
             open.send_if_modified(|before| {
@@ -159,7 +160,7 @@ async fn copy(
             break;
         }
     }
-    // A silent link also loses the end of a stream.
+    // A silent link does not forward the end of a stream either.
     reaches(&mut flow, |flow| flow.passes(to_node)).await;
     let _ended = to.shutdown().await;
 }

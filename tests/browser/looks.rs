@@ -1,4 +1,5 @@
-//! Appearance and accessibility: phones, dark theme, screen readers, and the console message for unregistered pages.
+//! Tests appearance and accessibility on phones, with the dark theme and with screen readers, and the message in the
+//! browser's console on unregistered pages.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -45,18 +46,18 @@ async fn widget_and_console_are_accessible_in_light_and_dark_and_on_small_screen
     let browser = Browser::start("ko-KR").await;
     let http = reqwest::Client::new();
     for text in OTHERS {
-        site.say(&site.open_room(&http).await, &[text]).await;
+        site.send_text(&site.open_room(&http).await, &[text]).await;
     }
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let [tag, _] = readme_tags(&site.access_key, &site.secret_key);
     let tag = tag.replace("https://chat.shop.example", &site.nodes[0].url(""));
     site.shop.show_with("", &tag.replace(" async", " data-lang=\"ko\" async"));
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say(QUESTION).await;
+    guest.send_text(QUESTION).await;
     let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
     host.page.until_with("the newest is on top", newest, &json!([QUESTION])).await;
     host.choose_first().await;
-    host.say(ANSWER).await;
+    host.send_text(ANSWER).await;
     guest.sees(&[&format!("me: {QUESTION}"), &format!("they: {ANSWER}")]).await;
     for scheme in ["light", "dark"] {
         guest.page.prefer(scheme).await;
@@ -102,7 +103,7 @@ async fn widget_and_console_are_accessible_in_light_and_dark_and_on_small_screen
     host.page.run("document.querySelector('#field-serviceName').value = ''", &json!([])).await;
     host.page.click("[...document.querySelectorAll('.card')][1].querySelector('.button')").await;
     let says = "document.querySelector('#field-serviceName-hint.wrong')?.textContent === '1~50자로 입력해 주세요.'";
-    host.page.until("the field says why, in Korean", says).await;
+    host.page.until("the field shows the error, in Korean", says).await;
     site.close().await;
 }
 
@@ -111,14 +112,14 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     let site = Site::embedded().await;
     let node = site.nodes[0].url("");
     let sockets = node.replace("http", "ws");
-    // The page allows exactly what the README lists.
+    // The content security policy of the page permits exactly the sources that the README lists.
     let head = format!(
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'; script-src {node}; \
          connect-src {node} {sockets}; img-src {node}/media/\"><style>{LOOK}</style>",
         base64::engine::general_purpose::STANDARD.encode(<sha2::Sha256 as sha2::Digest>::digest(LOOK))
     );
     let script = format!("<script src=\"{node}/widget.js\" async></script>");
-    // Korean, dark, on the left.
+    // A page in Korean, with a dark theme and the launcher on the left.
     let [_, element] = readme_tags(&site.access_key, &site.secret_key);
     site.shop.show_with(&head, &format!("{element}{script}"));
     let browser = Browser::start("en-US").await;
@@ -128,9 +129,9 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     let shifts = "window.shifts = []; new PerformanceObserver((list) => window.shifts.push(...list.getEntries())) \
                   .observe({ type: 'layout-shift', buffered: true })";
     page.run(shifts, &json!([])).await;
-    page.until("it speaks Korean", &format!("{}?.ariaLabel === '채팅 열기'", Guest::at(".launcher"))).await;
+    page.until("the launcher is in Korean", &format!("{}?.ariaLabel === '채팅 열기'", Guest::at(".launcher"))).await;
 
-    // By keyboard only.
+    // Uses the keyboard only.
     let focus = "document.querySelector('pintalk-widget').shadowRoot.activeElement?";
     page.press("Tab").await;
     page.until("the launcher has the focus", &format!("{focus}.className === 'launcher'")).await;
@@ -142,7 +143,7 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     page.press("Enter").await;
     page.until("it is open again", &format!("{focus}.tagName === 'TEXTAREA'")).await;
 
-    // Settings of the page.
+    // Checks the colours and positions that the page sets.
     let style = |selector: &str, what: &str| format!("return getComputedStyle({}).{what}", Guest::at(selector));
     let dark = page.run(&style(".panel", "backgroundColor"), &json!([])).await;
     let colour = page.run(&style(".launcher", "backgroundColor"), &json!([])).await;
@@ -152,19 +153,19 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     let sound = format!("return {}.ariaLabel", Guest::at(".tool"));
     assert_eq!(page.run(&sound, &json!([])).await, "소리 켜기", "it is off");
 
-    // The first message opens a room, and nothing before it does.
+    // The first message opens a room. No earlier action opens one.
     let asked = "return performance.getEntriesByType('resource').map((entry) => entry.name)";
     let asked = async || -> Vec<String> { serde_json::from_value(page.run(asked, &json!([])).await).expect("URLs") };
     let rooms = format!("{node}/api/chat/");
     assert!(!asked().await.contains(&rooms));
     let guest = Guest { page: page.clone() };
-    guest.say("안녕하세요").await;
+    guest.send_text("안녕하세요").await;
     guest.sees(&["me: 안녕하세요"]).await;
     let asked = asked().await;
     assert!(asked.contains(&rooms) && asked.contains(&format!("{node}/widget.js")), "{asked:?}");
     assert_eq!(asked.iter().find(|url| !url.starts_with(&node) && !url.starts_with(&site.shop.url())), None);
 
-    // No layout shift; the observer reports one that the test causes.
+    // The widget causes no layout shift. The test causes one to check that the observer reports shifts.
     page.run("document.querySelector('main').style.marginTop = '300px'", &json!([])).await;
     page.until("what moves is seen", "window.shifts.length").await;
     let moved = "return window.shifts.map((shift) => shift.sources.map(({ node }) => node?.nodeName ?? ''))";
@@ -183,22 +184,22 @@ async fn unregistered_page_is_rejected_and_the_console_message_states_what_to_do
     let stranger = site.shop.url().replace("127.0.0.1", "localhost");
     page.visit(&stranger).await;
     let domain = stranger.trim_start_matches("http://").trim_end_matches('/');
-    let told = crate::eventually("the developer is told", crate::PATIENCE, async || {
+    let logged = crate::eventually("the log explains the problem", crate::TIMEOUT, async || {
         browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))
     });
-    let told = told.await.replace('\\', "");
-    assert!(told.contains(&format!("Register \"{domain}\"")) && told.contains("/console/"), "{told}");
+    let logged = logged.await.replace('\\', "");
+    assert!(logged.contains(&format!("Register \"{domain}\"")) && logged.contains("/console/"), "{logged}");
     let nothing = format!("{} == null", Guest::at(".launcher"));
     page.until("the visitor is not bothered", &nothing).await;
 
-    // After registration, the same page can send messages.
+    // After the host has registered the page's domain, the page can send messages.
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     host.press("Settings").await;
     host.page.paste("document.querySelector('#field-serviceDomain')", &format!(",{domain}")).await;
     host.page.click("[...document.querySelectorAll('.card')][1].querySelector('.button')").await;
     host.page.until("it is saved", "document.querySelector('#toasts p')").await;
     let guest = Guest::visit(page, &stranger).await;
-    guest.say("now I am heard").await;
+    guest.send_text("now I am heard").await;
     guest.sees(&["me: now I am heard"]).await;
     site.close().await;
 }
@@ -224,7 +225,7 @@ impl Demo {
 impl Drop for Demo {
     fn drop(&mut self) {
         // Stops it with a signal, so that it deletes its directory.
-        let _told = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _signalled = Command::new("kill").arg(self.0.id().to_string()).status();
         let _gone = self.0.wait();
     }
 }
@@ -241,11 +242,11 @@ async fn demo_shows_both_sides_and_reports_events() {
     page.until("the host is logged in", &in_console(".me .dot.on")).await;
     page.click("document.querySelector('#ask')").await;
     let guest = Guest { page: page.clone() };
-    guest.say("Hello! Can the sand bowl go into the dishwasher?").await;
+    guest.send_text("Hello! Can the sand bowl go into the dishwasher?").await;
     page.until("the conversation opens by itself", &in_console(".conversation .bubble")).await;
     page.enter_frame().await;
     let host = Host { page: page.clone() };
-    host.say("It can: it is fired twice for exactly that.").await;
+    host.send_text("It can: it is fired twice for exactly that.").await;
     host.sees(&[
         "they: Hello! Can the sand bowl go into the dishwasher?",
         "me: It can: it is fired twice for exactly that.",
@@ -254,8 +255,9 @@ async fn demo_shows_both_sides_and_reports_events() {
     page.leave_frame().await;
     let node = url.trim_start_matches("http://").trim_end_matches("/demo");
     let line = format!("/^Node {node} stored message 2 of the host .* ms, on the guest’s screen after [0-9.]+ ms$/");
-    page.until("the line tells of it", &format!("{line}.test(document.querySelector('#happened').textContent)")).await;
-    guest.say("Wonderful, then I take two.").await;
+    page.until("the line shows the event", &format!("{line}.test(document.querySelector('#happened').textContent)"))
+        .await;
+    guest.send_text("Wonderful, then I take two.").await;
     page.until("the console has it", &format!("{}.textContent.includes('then I take two')", in_console(".talk"))).await;
     guest.page.until("it was read", &format!("{}.textContent.includes('Read')", Guest::at(".talk"))).await;
     is_accessible(&page, "the demo").await;

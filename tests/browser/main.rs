@@ -1,7 +1,8 @@
-//! The widget, the console and the demo in a real Chromium, on real nodes, with and without faults.
+//! Tests the widget, the console and the demo in a real Chromium with real nodes, with and without faults.
 //!
-//! A test has a [`site::Site`]: nodes, their stores, a host's account, and a shop of another origin that embeds the
-//! widget. [`people`] act on [`browser::Page`]s as users do: they read what is shown, press keys and click.
+//! A test has a [`site::Site`], which consists of nodes, their stores, a host's account, and a shop on another origin
+//! that embeds the widget. [`people`] act on [`browser::Page`]s as users do: they read what is shown, press keys and
+//! click.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -39,5 +40,5 @@ use pintalk_kit::eventually;
 /// Path of the program of this build.
 const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
-/// What must be seen, is seen within this time on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit until an expected change is shown. It is sufficient on a slow machine.
+const TIMEOUT: Duration = Duration::from_secs(30);

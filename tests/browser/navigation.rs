@@ -1,5 +1,5 @@
-//! Pages that replace their content: after each navigation one widget is connected, with the same conversation and no
-//! leftover socket.
+//! Tests pages that replace their content. After each navigation, exactly one widget is connected, it shows the same
+//! conversation, and no socket of a removed widget is open.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, library, page};
 use crate::site::Site;
 
-/// Returns the number of connected widgets, of widgets that show a launcher, and of elements in all documents.
+/// Expression: the number of widgets in the page, and the number of widgets that show a launcher.
 const WIDGETS: &str = "[document.querySelectorAll('pintalk-widget').length, \
     [...document.querySelectorAll('pintalk-widget')].filter((one) => one.shadowRoot?.querySelector('.launcher')).length]";
 
@@ -30,10 +30,10 @@ impl Visit {
         let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
         let guest = Guest::visit(browser.first_page().await, &format!("{}{path}", site.shop.url())).await;
         guest.page.run("window.isFirstDocument = true", &json!([])).await;
-        guest.say("hello").await;
+        guest.send_text("hello").await;
         guest.sees(&["me: hello"]).await;
         host.choose_first().await;
-        host.say("welcome").await;
+        host.send_text("welcome").await;
         guest.sees(&["me: hello", "they: welcome"]).await;
         let sockets = site.open_sockets().await;
         Self { site, host, guest, sockets, shown: vec!["me: hello".to_owned(), "they: welcome".to_owned()] }
@@ -47,12 +47,12 @@ impl Visit {
         let open = format!("{}?.hidden === false", Guest::at(".panel"));
         self.guest.page.until(&format!("{after}: the panel is open"), &open).await;
         let text = format!("{} after {after}", self.shown.len());
-        self.guest.say(&text).await;
+        self.guest.send_text(&text).await;
         self.shown.push(format!("me: {text}"));
         let arrived = "document.querySelector('.talk').textContent.includes(arguments[0])";
         self.host.page.until_with(&format!("{after}: the host has it"), arrived, &json!([text])).await;
         let answer = format!("{} answer", self.shown.len());
-        self.host.say(&answer).await;
+        self.host.send_text(&answer).await;
         self.shown.push(format!("they: {answer}"));
         let shown: Vec<&str> = self.shown.iter().map(String::as_str).collect();
         self.guest.sees(&shown).await;
@@ -294,7 +294,7 @@ async fn late_duplicate_and_module_tags_add_one_widget() {
         let shown = format!("{WIDGETS}[1] === 1");
         guest.page.until(&format!("{name}: the launcher is shown"), &shown).await;
         guest.page.run("document.querySelector('pintalk-widget').toggle(true)", &json!([])).await;
-        guest.say(&format!("from {name}")).await;
+        guest.send_text(&format!("from {name}")).await;
         let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
         host.page.until_with(name, newest, &json!([format!("from {name}")])).await;
         assert_eq!(guest.page.value(&format!("{WIDGETS}[1]")).await, 1, "{name}");
@@ -329,7 +329,7 @@ async fn react_hydrates_a_whole_document_beside_the_widget() {
     site.shop.serve("/document", Reply::html(&html));
     let guest = Guest::visit(browser.first_page().await, &format!("{}document", site.shop.url())).await;
     guest.page.until("it is hydrated", "window.isHydrated").await;
-    guest.say("one").await;
+    guest.send_text("one").await;
     guest.sees(&["me: one"]).await;
     let kept = "[window.errors, window.heading.isConnected, document.querySelectorAll('pintalk-widget').length]";
     assert_eq!(guest.page.value(kept).await, json!([[], true, 1]));
@@ -357,7 +357,7 @@ async fn react_in_strict_mode_mounts_and_unmounts_one_widget() {
         visit.guest.page.until(route, &format!("document.title === '{route}'")).await;
         visit.goes_on(route).await;
     }
-    // A route without the component: nothing remains.
+    // The route does not contain the component, so no widget remains.
     let with = visit.sockets;
     visit.guest.page.run("window.go('none')", &json!([])).await;
     let closed = async || (visit.site.open_sockets().await <= with - 2.0).then_some(());
@@ -366,7 +366,8 @@ async fn react_in_strict_mode_mounts_and_unmounts_one_widget() {
     visit.guest.page.run("window.go('one')", &json!([])).await;
     visit.goes_on("unmounted and mounted").await;
 
-    // An effect of a component adds the tag, as guides of other chats recommend; StrictMode runs it twice.
+    // An effect of a component adds the tag, as guides of other chat widgets recommend. StrictMode runs the effect
+    // twice.
     let effect = format!(
         "<div id=\"app\"></div><script>const {{ createElement, StrictMode, useEffect }} = React; \
          const App = () => {{ useEffect(() => {{ const tag = document.createElement('script'); tag.src = '{node}/widget.js'; tag.async = true; \
@@ -400,7 +401,7 @@ async fn htmx_and_pages_in_the_back_forward_cache_keep_one_widget() {
         follow(&visit, &format!("#{title}"), title).await;
         visit.goes_on(&format!("htmx to {title}")).await;
     }
-    // Plain pages, which browsers keep in the back/forward cache.
+    // Navigates between plain pages, which browsers keep in the back/forward cache.
     for path in ["plain-one", "plain-two"] {
         visit.guest.page.visit(&format!("{}{path}", visit.site.shop.url())).await;
         visit.guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;

@@ -1,4 +1,4 @@
-//! Browsers that are too old for the console, or lack some of its features.
+//! Tests the console in browsers that are too old, or that lack some features.
 
 use crate::browser::Browser;
 use crate::people::Host;
@@ -16,7 +16,7 @@ async fn unsupported_browsers_are_named_and_firefox_without_dialogs_can_confirm(
     let page = browser.open_page().await;
     page.before_load("delete HTMLDialogElement.prototype.showModal; delete Array.prototype.findLast").await;
     let host = Host::sign_in(page, &site.nodes[0].url("/console/")).await;
-    site.say(&site.open_room(&reqwest::Client::new()).await, &["one"]).await;
+    site.send_text(&site.open_room(&reqwest::Client::new()).await, &["one"]).await;
     host.choose_first().await;
     host.press("Close").await;
     let is_asked =

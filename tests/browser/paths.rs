@@ -1,5 +1,5 @@
-//! PinTalk below a path of a site (`public-url` with a path), behind an nginx that strips the path and one that does
-//! not.
+//! Tests PinTalk below a path of a site (`public-url` with a path), behind an nginx that strips the path and one that
+//! does not.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -65,12 +65,12 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         let site = Site::embedded_with(&["--public-url", &format!("{public}{slash}")]).await;
         let _below = Below::start(address, site.nodes[0].address, strips);
         let listens = async || TcpStream::connect(address).ok().map(drop);
-        crate::eventually("nginx listens", crate::PATIENCE, listens).await;
+        crate::eventually("nginx listens", crate::TIMEOUT, listens).await;
         let browser = Browser::start("en-US").await;
         let console = format!("{public}/console/");
         let host = Host::sign_in(browser.open_page().await, &console).await;
 
-        // The cookie has the path, and a reload resumes the login.
+        // The cookie is valid for the path, so a reload resumes the login.
         host.page.reload().await;
         host.is_online().await;
         let cookies =
@@ -81,7 +81,7 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         let path = refresh.map(|cookie| cookie["path"].clone());
         assert!(path.as_ref().and_then(Value::as_str).is_some_and(|path| path.starts_with("/chat")), "{path:?}");
 
-        // The tag that the console shows.
+        // The tag that the console shows contains the path.
         host.press("Settings").await;
         let gives = "document.body.innerText.includes(arguments[0])";
         host.page.until_with("the tag names the path", gives, &json!([format!("{public}/widget.js")])).await;
@@ -89,11 +89,11 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         site.shop.show_with("", &site.tag(&public));
         let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
         guest.page.until("the host is shown online", &Guest::at(".presence .dot.on")).await;
-        guest.say("below a path").await;
+        guest.send_text("below a path").await;
         guest.sees(&["me: below a path"]).await;
         host.page.click("document.querySelector('.rooms .room')").await;
         host.page.until("the conversation is open", "document.querySelector('.conversation .writing')").await;
-        host.say("it works").await;
+        host.send_text("it works").await;
         guest.sees(&["me: below a path", "they: it works"]).await;
         let outside = format!(
             "performance.getEntriesByType('resource').map(({{ name }}) => name).filter((name) => name.includes('{address}') && !name.startsWith('{public}/'))"
@@ -101,7 +101,7 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         for page in [&guest.page, &host.page] {
             assert_eq!(page.value(&outside).await, json!([]), "something is requested outside of the path");
         }
-        // Pages and documents that contain their own address.
+        // Checks pages and documents that contain their own address.
         let http = reqwest::Client::new();
         let get = async |path: &str| http.get(format!("{public}{path}")).send().await.expect("an answer");
         let described: Value = get("/api/openapi.json").await.json().await.expect("JSON");
@@ -114,7 +114,7 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         assert!(page.url().as_str().starts_with(&format!("{public}/console")), "{}", page.url());
         no_complaints(&browser).await;
 
-        // An image, which the server returns with an absolute URL.
+        // The server returns images with absolute URLs.
         let one = Duration::from_secs(10);
         let login = http.post(format!("{public}/api/auth/login/")).timeout(one);
         let login = login.json(&json!({"email": crate::site::EMAIL, "password": crate::site::PASSWORD}));

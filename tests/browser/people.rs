@@ -1,4 +1,4 @@
-//! A visitor of the shop and the host in the console. Each action takes one line and uses what the page shows.
+//! Actions of a visitor of the shop and of the host in the console. They use the elements that the page shows.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ impl Guest {
         page.visit(url).await;
         let guest = Self { page };
         guest.page.until("the launcher is there", &Self::at(".launcher")).await;
-        // A tab in which the panel was open opens it again.
+        // The widget opens the panel itself if it was open in this tab before.
         if guest.page.value("document.querySelector('pintalk-widget').hasAttribute('open')").await == json!(false) {
             guest.open().await;
         }
@@ -59,11 +59,11 @@ impl Guest {
         self.page.until("the panel is closed", &format!("{}?.hidden !== false", Self::at(".panel"))).await;
     }
 
-    pub async fn say(&self, text: &str) {
+    pub async fn send_text(&self, text: &str) {
         self.page.keys(&Self::at("textarea"), &format!("{text}{ENTER}")).await;
     }
 
-    /// Types with a keyboard, which uses nothing that a page can replace.
+    /// Types and sends a text with keyboard events only, so that replaced functions of the page do not affect the test.
     pub async fn type_and_send(&self, text: &str) {
         self.page.run(&format!("{}.focus()", Self::at("textarea")), &json!([])).await;
         self.page.type_keys(text).await;
@@ -80,15 +80,15 @@ impl Guest {
         read(&self.page.run(&format!("return {}", messages_in(PANEL)), &json!([])).await)
     }
 
-    /// Waits until exactly these messages are shown, in this order, each with a sender's mark (`me: `, `they: `).
+    /// Waits until exactly these messages are shown in this order. Each begins with its sender (`me: ` or `they: `).
     pub async fn sees(&self, wanted: &[&str]) {
         sees(&self.page, PANEL, wanted).await;
     }
 
     /// Waits until the line below the messages contains a text.
-    pub async fn is_told(&self, text: &str) {
+    pub async fn sees_notice(&self, text: &str) {
         let notice = format!("{}?.textContent.includes(arguments[0])", Self::at(".notice"));
-        self.page.until_with(&format!("the guest is told: {text}"), &notice, &json!([text])).await;
+        self.page.until_with(&format!("the guest sees the notice: {text}"), &notice, &json!([text])).await;
     }
 }
 
@@ -118,7 +118,7 @@ impl Host {
         self.page.until("the conversation is open", "document.querySelector('.conversation .writing')").await;
     }
 
-    pub async fn say(&self, text: &str) {
+    pub async fn send_text(&self, text: &str) {
         self.page.keys("document.querySelector('.writing textarea')", &format!("{text}{ENTER}")).await;
     }
 
@@ -135,7 +135,7 @@ impl Host {
         read(&self.page.run(&format!("return {}", messages_in("document")), &json!([])).await)
     }
 
-    /// Presses a tool of the conversation.
+    /// Presses a button of the conversation's toolbar.
     pub async fn press(&self, label: &str) {
         self.page.click(&format!("document.querySelector('[aria-label=\"{label}\"]')")).await;
     }

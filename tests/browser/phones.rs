@@ -1,5 +1,5 @@
-//! Touch devices: nothing zooms, the input stays above the keyboard, swipes scroll what is under the finger, and
-//! targets are large enough.
+//! Tests touch devices: the page does not zoom, the input stays above the keyboard, swipes scroll the part under the
+//! finger, and touch targets are large enough.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,8 @@ const SCREENS: [(&str, u32, u32); 7] = [
     ("Android", 412, 915),
 ];
 
-/// Returns inputs whose text is smaller than 16 px, as selector and size.
+/// Expression: inputs whose text is smaller than 16 px, as selector and size. Browsers zoom when such an input is
+/// focused.
 fn small_inputs(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('input:not([type=checkbox], [type=radio], [type=file]), textarea, select, [contenteditable]')] \
@@ -71,7 +72,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
     page.be_touch_device(390, 844).await;
     let guest = Guest::visit(page, &long_page(&site)).await;
     assert_eq!(guest.page.value("matchMedia('(any-pointer: coarse)').matches").await, true, "it is a touch device");
-    guest.say("hello https://shop.example/").await;
+    guest.send_text("hello https://shop.example/").await;
     guest.sees(&["me: hello https://shop.example/"]).await;
     // A failed message has a button.
     guest.page.run("const now = Date.now; window.later = () => (Date.now = () => now() + 60000)", &json!([])).await;
@@ -97,7 +98,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
         }
         keep_picture(&guest.page, &format!("widget-{}", name.replace([',', ' '], "-").to_lowercase())).await;
     }
-    // With the panel closed as well.
+    // Checks the launcher, with the panel closed.
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     guest.page.until("it is closed", &format!("{}.hidden", Guest::at(".panel"))).await;
     let found = guest.page.value(&small_targets(WIDGET)).await;
@@ -112,7 +113,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
 async fn texts_and_targets_of_the_console_are_large_enough_on_every_touch_device() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
-    site.say(&site.open_room(&reqwest::Client::new()).await, &["hello"]).await;
+    site.send_text(&site.open_room(&reqwest::Client::new()).await, &["hello"]).await;
     let page = browser.first_page().await;
     page.be_touch_device(820, 1180).await;
     page.visit(&site.nodes[0].url("/console/")).await;
@@ -154,7 +155,7 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
     page.be_touch_device(390, 844).await;
     let guest = Guest::visit(page, &long_page(&site)).await;
     for at in 0..30 {
-        guest.say(&format!("message {at}")).await;
+        guest.send_text(&format!("message {at}")).await;
     }
     guest
         .page
@@ -175,7 +176,7 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
                 );
             }
         }
-        // The messages scroll; the page does not, even when they reach their end.
+        // Swipes scroll the messages. The page does not scroll, even at the end of the messages.
         let (x, y) = middle(&guest.page, ".talk").await;
         let top = format!("{}.scrollTop", Guest::at(".talk"));
         let before = guest.page.number(&top).await;
@@ -187,7 +188,7 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
         let scrolled = guest.page.number("scrollY").await;
         assert!((scrolled - 1000.0).abs() < 1.0, "{name}: the page scrolls to {scrolled} at the end of the messages");
     }
-    // With the panel closed, the page scrolls.
+    // With the panel closed, swipes scroll the page.
     guest.page.be_touch_device(390, 844).await;
     guest.page.run("document.querySelector('pintalk-widget').toggle(false)", &json!([])).await;
     guest.page.until("it is closed", &format!("{}.hidden", Guest::at(".panel"))).await;
@@ -196,8 +197,8 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
     site.close().await;
 }
 
-/// Simulates an on-screen keyboard that covers so many pixels, as Safari reports it: the visual viewport shrinks and
-/// may be scrolled.
+/// Simulates an on-screen keyboard that covers this number of pixels, as Safari reports it: the visual viewport shrinks
+/// and is scrolled by `offset`.
 async fn show_keyboard(page: &Page, covered: u32, offset: u32) {
     let script = "const [covered, offset] = arguments; const height = innerHeight - covered; \
         const values = { height: () => height, offsetTop: () => offset, pageTop: () => scrollY + offset }; \
@@ -215,7 +216,7 @@ async fn input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
     page.be_touch_device(390, 844).await;
     let guest = Guest::visit(page, &long_page(&site)).await;
     for at in 0..20 {
-        guest.say(&format!("message {at}")).await;
+        guest.send_text(&format!("message {at}")).await;
     }
     for (name, width, height, covered, offset) in [
         ("iPhone", 390, 844, 336, 0),
@@ -264,7 +265,7 @@ async fn input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
         );
     }
 
-    // Notch and home indicator are set by hand, because Chromium has no such areas.
+    // Sets the insets of notch and home indicator explicitly, because Chromium does not emulate them.
     guest.page.be_touch_device(390, 844).await;
     let [.., before] = edges(&guest.page, "form").await;
     let areas = json!({"insets": {"top": 47, "topMax": 47, "left": 0, "leftMax": 0, "bottom": 34, "bottomMax": 34, "right": 0, "rightMax": 0}});

@@ -1,5 +1,5 @@
-//! The console behind captive portals, in hidden tabs and after sleep: it names the problem and recovers without a
-//! reload.
+//! Tests the console behind captive portals, in hidden tabs and after sleep. It names the problem and recovers without
+//! a reload.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::link::{Flow, Link, within};
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
 
-/// Response of a network's sign-in page to every request.
+/// Page that a captive portal returns for every request.
 const PORTAL: &str = "<!doctype html><title>Welcome</title><h1>Sign in to the hotel's network</h1>";
 
 /// Script that answers every request of the page with [`PORTAL`] while `window.isPortal` is true.
@@ -28,7 +28,7 @@ async fn console_behind_a_captive_portal_names_the_problem_and_recovers() {
     let link = Link::before(site.nodes[0].address).await;
     let host = Host::sign_in(browser.open_page().await, &link.url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("one").await;
+    guest.send_text("one").await;
     host.choose_first().await;
     host.sees(&["they: one"]).await;
     link.set_portal(Some(PORTAL));
@@ -37,15 +37,15 @@ async fn console_behind_a_captive_portal_names_the_problem_and_recovers() {
     host.press("Settings").await;
     host.page.until("the problem is named", NAMES_NETWORK).await;
     keep_picture(&host.page, "console-portal").await;
-    guest.say("two").await;
+    guest.send_text("two").await;
     link.set_portal(None);
     within("the host is online", Duration::from_secs(35), host.is_online()).await;
     host.choose_first().await;
     host.sees(&["they: one", "they: two"]).await;
-    host.say("three").await;
+    host.send_text("three").await;
     guest.sees(&["me: one", "me: two", "they: three"]).await;
 
-    // A portal while the page loads: the login is kept, and no sign-in is shown.
+    // A portal intercepts requests while the page loads. The login is kept, and no sign-in page is shown.
     let page = browser.open_page().await;
     page.before_load(PORTAL_FETCH).await;
     page.visit(&link.url("/console/")).await;
@@ -54,7 +54,7 @@ async fn console_behind_a_captive_portal_names_the_problem_and_recovers() {
     let other = Host { page };
     within("the host is online", Duration::from_secs(35), other.is_online()).await;
 
-    // A portal during sign-in.
+    // A portal intercepts the sign-in request.
     other.page.run("window.isPortal = true", &json!([])).await;
     other.press("Sign out").await;
     other.page.until("it is named there as well", NAMES_NETWORK).await;
@@ -80,24 +80,25 @@ async fn hidden_tab_and_a_night_of_sleep_need_no_reload() {
     page.before_load(RECORD_FRAMES).await;
     let host = Host::sign_in(page, &link.url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("one").await;
+    guest.send_text("one").await;
     host.choose_first().await;
     host.sees(&["they: one"]).await;
 
-    // Hidden while the node restarts.
+    // The page is hidden while the node restarts.
     set_hidden(&host, true).await;
     site.nodes[0].kill();
     host.page.until("the host is offline", "!document.querySelector('.me .dot.on')").await;
     host.page.run(FORGET_FRAMES, &json!([])).await;
     site.nodes[0].start_again();
     site.nodes[0].ready(&reqwest::Client::new()).await;
-    guest.say("two").await;
+    guest.send_text("two").await;
     guest.sees(&["me: one", "me: two"]).await;
     set_hidden(&host, false).await;
     within("the host is online", Duration::from_secs(5), host.is_online()).await;
     within("the conversation is complete", Duration::from_secs(5), host.sees(&["they: one", "they: two"])).await;
 
-    // A night: the clock jumps, connections are lost without a reset, and the access token has expired.
+    // Simulates a device that slept overnight: the clock has advanced, connections are lost without a reset, and the
+    // access token has expired.
     let answers = format!("{} && ({})", has_answered("/ws/chat/"), has_answered("/status/"));
     host.page.until("both connections are known to answer", &answers).await;
     let expired = "const { fetch, WebSocket } = window; window.refused = 0; let isRenewed = false; \
@@ -109,7 +110,7 @@ async fn hidden_tab_and_a_night_of_sleep_need_no_reload() {
           if (!isRenewed && at.searchParams.has('token')) { window.refused++; at.searchParams.set('token', 'expired') } super(at) } }; \
         const { now } = Date; Date.now = () => now() + 12 * 3600 * 1000";
     link.set_open(Flow::Silent);
-    guest.say("three").await;
+    guest.send_text("three").await;
     guest.sees(&["me: one", "me: two", "me: three"]).await;
     host.page.run(expired, &json!([])).await;
     host.page.run("document.dispatchEvent(new Event('resume'))", &json!([])).await;

@@ -1,4 +1,4 @@
-//! Web server of another origin, with pages that embed the widget and libraries that such pages use.
+//! Web server on another origin. It serves pages that embed the widget, and libraries that such pages use.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -132,7 +132,7 @@ async fn serve(mut stream: TcpStream, routes: Arc<Mutex<Routes>>) {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        // Browsers open sockets before they have a request.
+        // Browsers open connections in advance, so a connection may end without a request.
         let Ok(len @ 1..) = stream.read(&mut buffer).await else { return };
         request.extend_from_slice(&buffer[..len]);
     }

@@ -1,4 +1,4 @@
-//! Connections that become silent without a reset.
+//! Tests connections that become silent without a reset.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,16 @@ use crate::people::{Guest, Host};
 use crate::shop::{ORIGINS, Reply, page};
 use crate::site::Site;
 
-/// Maximum time to detect a silent connection without an event, and after an event.
+/// Maximum time to detect a silent connection without an event of the browser.
 const WITHOUT_EVENT: Duration = Duration::from_secs(45);
 const AFTER_EVENT: Duration = Duration::from_secs(3);
 
-/// Removes `v=2` from the URL of every socket: the node then answers no ping, like nodes of earlier releases.
+/// Script that removes `v=2` from the URL of every socket. The node then does not answer pings, like nodes of earlier
+/// releases.
 const EARLIER_NODE: &str = "window.WebSocket = new Proxy(WebSocket, { construct: (target, [url, ...more], made) => { \
     const at = new URL(url); at.searchParams.delete('v'); return Reflect.construct(target, [at, ...more], made); } });";
 
-/// Returns the activity of an idle minute: the opened sockets and the frames of each socket.
+/// Expression: the number of opened sockets and the sent frames of an idle page.
 const IDLE: &str = "[openedSockets, sentFrames.map(([at, url, text]) => [Math.round(at), url, text])]";
 
 /// Opens a conversation at an origin of the shop whose page loads everything over a link.
@@ -30,7 +31,7 @@ async fn guest_at(site: &Site, page: Page, origin: &str, base: &str) -> Guest {
 
 /// Sends a text of the host to the guest who wrote last.
 async fn answer(host: &Host, text: &str) {
-    host.say(text).await;
+    host.send_text(text).await;
     let sent = "[...document.querySelectorAll('.talk li:not(.sending) .bubble')].at(-1)?.textContent === arguments[0]";
     host.page.until_with("the answer is sent", sent, &json!([text])).await;
 }
@@ -51,7 +52,7 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     let (of_guest, of_host) = (Link::before(site.nodes[0].address).await, Link::before(site.nodes[0].address).await);
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &format!("{node}/console/")).await;
-    // Under another host name, so that the login is separate.
+    // Opens the console under another host name, so that its login is separate.
     let cut_off = format!("http://localhost:{}/console/", of_host.address.port());
     let cut_off = Host::sign_in(browser.open_page().await, &cut_off).await;
 
@@ -59,18 +60,18 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     let idle = browser.open_page().await;
     idle.before_load(RECORD_FRAMES).await;
     let idle = guest_at(&site, idle, ORIGINS[1], &node).await;
-    idle.say("nothing else").await;
+    idle.send_text("nothing else").await;
     idle.sees(&["me: nothing else"]).await;
     let earlier = browser.open_page().await;
     earlier.before_load(RECORD_FRAMES).await;
     earlier.before_load(EARLIER_NODE).await;
     let earlier = guest_at(&site, earlier, ORIGINS[2], &node).await;
-    earlier.say("nothing either").await;
+    earlier.send_text("nothing either").await;
     earlier.sees(&["me: nothing either"]).await;
     let sockets = earlier.page.number("openedSockets").await;
 
     let guest = guest_at(&site, browser.first_page().await, ORIGINS[0], &of_guest.url("")).await;
-    guest.say("is there an answer?").await;
+    guest.send_text("is there an answer?").await;
     guest.sees(&["me: is there an answer?"]).await;
     let newest = "document.querySelector('.rooms .room')?.textContent.includes('is there an answer?')";
     host.page.until("the host has the question", newest).await;
@@ -109,9 +110,9 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     site.close().await;
 }
 
-/// The socket that was never replaced still delivers.
+/// Checks that messages of the host still arrive at once on a socket that was not replaced.
 async fn answer_is_immediate(host: &Host, guest: &Guest) {
-    guest.say("and here?").await;
+    guest.send_text("and here?").await;
     let newest = "document.querySelector('.rooms .room')?.textContent.includes('and here?')";
     host.page.until("the host has the question", newest).await;
     host.choose_first().await;
@@ -128,7 +129,7 @@ async fn events_reveal_a_silent_connection_within_three_seconds() {
     let link = Link::before(site.nodes[0].address).await;
     let guest = guest_at(&site, browser.first_page().await, ORIGINS[0], &link.url("")).await;
     guest.page.run(RECORD_FRAMES, &json!([])).await;
-    guest.say("hello").await;
+    guest.send_text("hello").await;
     guest.sees(&["me: hello"]).await;
     host.choose_first().await;
     let answers = &has_answered("/ws/chat/");
@@ -146,8 +147,8 @@ async fn events_reveal_a_silent_connection_within_three_seconds() {
         let text = format!("answer {at}");
         link.set_open([Flow::Silent, Flow::ToNode, Flow::ToBrowser, Flow::Silent][at]);
         if at == 2 {
-            // Data of the guest is lost, data of the node arrives.
-            guest.say("lost at first").await;
+            // The link drops data of the guest and forwards data of the node.
+            guest.send_text("lost at first").await;
         } else {
             answer(&host, &text).await;
             let seen = format!("{}.textContent.includes('{text}')", Guest::at(".talk"));
@@ -185,7 +186,7 @@ async fn console_recovers_from_a_silent_connection_after_an_event() {
     page.before_load(RECORD_FRAMES).await;
     let host = Host::sign_in(page, &link.url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("one").await;
+    guest.send_text("one").await;
     host.choose_first().await;
     host.sees(&["they: one"]).await;
     let answers = &format!("{} && ({})", has_answered("/ws/chat/"), has_answered("/status/"));
@@ -194,7 +195,7 @@ async fn console_recovers_from_a_silent_connection_after_an_event() {
         host.page.until("both connections are known to answer", answers).await;
         link.set_open(Flow::Silent);
         let text = format!("before {}", seen.len());
-        guest.say(&text).await;
+        guest.send_text(&text).await;
         seen.push(format!("they: {text}"));
         guest.page.until("it is sent", &format!("!{}", Guest::at(".sending"))).await;
         host.page.run(FORGET_FRAMES, &json!([])).await;
@@ -206,7 +207,7 @@ async fn console_recovers_from_a_silent_connection_after_an_event() {
     // The list recovers too: a new room appears although its notification was lost.
     host.page.until("both connections are known to answer", answers).await;
     link.set_open(Flow::Silent);
-    site.say(&site.open_room(&reqwest::Client::new()).await, &["from another guest"]).await;
+    site.send_text(&site.open_room(&reqwest::Client::new()).await, &["from another guest"]).await;
     host.page.run("dispatchEvent(new Event('online'))", &json!([])).await;
     let listed = "document.querySelector('.rooms').textContent.includes('from another guest')";
     within("the list is complete", AFTER_EVENT, host.page.until("it is listed", listed)).await;
@@ -224,7 +225,7 @@ async fn hanging_requests_time_out_and_are_retried() {
     let guest = Guest { page: browser.first_page().await };
     guest.page.before_load(&fast_clock()).await;
 
-    // The host's profile: requested until the server answers.
+    // The widget requests the host's profile until the server answers.
     link.set_all(Flow::Silent);
     guest.page.visit(&format!("{}hangs", site.shop.url())).await;
     let requested = "performance.getEntriesByType('resource').length >= 0 && customElements.get('pintalk-widget')";
@@ -235,13 +236,13 @@ async fn hanging_requests_time_out_and_are_retried() {
     let limit = Duration::from_secs(60) / FAST_CLOCK * 2;
     within("the launcher is shown", limit, guest.open()).await;
 
-    // The room: the response is lost, and the next request returns the same room.
+    // The response to the room's creation is lost. The next request returns the same room.
     link.set_open(Flow::ToNode);
-    guest.say("hello").await;
+    guest.send_text("hello").await;
     guest.sees(&["sending me: hello"]).await;
     let token = sign_in(&site).await;
     let opened = async || (rooms(&site, &token).await == 1).then_some(());
-    crate::eventually("the room is open", crate::PATIENCE, opened).await;
+    crate::eventually("the room is open", crate::TIMEOUT, opened).await;
     within("the message is sent", limit, guest.sees(&["me: hello"])).await;
     assert_eq!(rooms(&site, &token).await, 1, "a repeated request opens another room");
     site.close().await;

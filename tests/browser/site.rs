@@ -1,4 +1,4 @@
-//! Environment of a test: nodes and their stores, a host's account, and a shop on another origin.
+//! Setup of a test: nodes and their stores, a host's account, and a shop on another origin.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,17 +30,17 @@ pub struct Site {
 }
 
 impl Site {
-    /// One embedded node.
+    /// Starts one embedded node.
     pub async fn embedded() -> Self {
         Self::build(false, &[]).await
     }
 
-    /// One embedded node with further flags.
+    /// Starts one embedded node with further flags.
     pub async fn embedded_with(flags: &[&str]) -> Self {
         Self::build(false, flags).await
     }
 
-    /// Two nodes on MySQL and a Redis that persists its data.
+    /// Starts two nodes with MySQL and a Redis that persists its data.
     pub async fn cluster() -> Self {
         Self::build(true, &[]).await
     }
@@ -80,8 +80,8 @@ impl Site {
     }
 
     /// Opens a room in which a guest has sent `message 1`, `message 2` …, pinned by the host, and as many rooms without
-    /// messages. The first message is sent as usual; the others are inserted as equal rows.
-    pub async fn crowd(&mut self, rooms: usize, messages: usize) {
+    /// messages. The first message is sent over a socket; the others are inserted as copies of its row.
+    pub async fn add_rooms(&mut self, rooms: usize, messages: usize) {
         let room = self.open_room(&reqwest::Client::new()).await;
         self.write(&room, 1).await;
         self.nodes[0].kill();
@@ -113,7 +113,7 @@ impl Site {
         self.nodes[0].ready(&reqwest::Client::new()).await;
     }
 
-    /// Sends the requests of a second guest to a node.
+    /// Returns the node for a second guest.
     pub fn other(&self) -> &Node {
         self.nodes.last().expect("a node")
     }
@@ -130,11 +130,11 @@ impl Site {
     /// Sends `message 1`, `message 2` … in a room at full speed.
     pub async fn write(&self, room: &str, count: usize) {
         let texts: Vec<String> = (1..=count).map(|number| format!("message {number}")).collect();
-        self.say(room, &texts).await;
+        self.send_text(room, &texts).await;
     }
 
     /// Sends texts in a room at full speed.
-    pub async fn say<T: AsRef<str>>(&self, room: &str, texts: &[T]) {
+    pub async fn send_text<T: AsRef<str>>(&self, room: &str, texts: &[T]) {
         let mut request =
             format!("ws://{}/ws/chat/{room}/", self.nodes[0].address).into_client_request().expect("a request");
         request.headers_mut().insert("Origin", self.shop.url().trim_end_matches('/').parse().expect("a header"));
@@ -187,7 +187,7 @@ pub fn readme_tags(access_key: &str, secret_key: &str) -> [String; 2] {
     [next(), next()]
 }
 
-/// Runs an operator's command and returns its output.
+/// Runs an administrative command of the program and returns its output.
 fn operate(command: &[&str], flags: &[String]) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINTALK_")) {

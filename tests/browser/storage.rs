@@ -1,4 +1,5 @@
-//! Browser storage of guests: it can be cleared, rejected, full, damaged or written by an older tab at any time.
+//! Tests the browser storage of guests, which can be cleared, blocked, full, damaged or written by an older tab at any
+//! time.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::shop::{Reply, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// Blocks cookies, storage and all other site data.
+/// Returns browser preferences that block cookies, storage and all other site data.
 fn blocked() -> Value {
     json!({"profile.default_content_setting_values.cookies": 2})
 }
@@ -43,25 +44,25 @@ async fn page_may_clear_the_storage_at_any_time() {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let first = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     for at in 1..=3 {
-        first.say(&format!("before {at}")).await;
+        first.send_text(&format!("before {at}")).await;
     }
     choose_newest(&host, "before 3").await;
-    host.say("answer before").await;
+    host.send_text("answer before").await;
     first.sees(&["me: before 1", "me: before 2", "me: before 3", "they: answer before"]).await;
     first.page.run("localStorage.clear()", &json!([])).await;
     // Reading in one tab marks messages as read in all tabs.
     first.page.keys(&Guest::at("textarea"), ESCAPE).await;
 
-    // Another page: its messages and the replies appear, in whichever room they are.
+    // Opens another page. Its messages and the replies to them appear in one of the rooms.
     let second = Guest::visit(browser.open_page().await, &site.shop.url()).await;
-    second.say("after the storage was cleared").await;
+    second.send_text("after the storage was cleared").await;
     second.page.until("it is sent", &format!("{} && !{}", shows("after the storage"), Guest::at(".sending"))).await;
     choose_newest(&host, "after the storage was cleared").await;
-    host.say("answer after").await;
+    host.send_text("answer after").await;
     second.page.until("the answer is shown", &shows("answer after")).await;
     second.page.keys(&Guest::at("textarea"), ESCAPE).await;
     has_unread(&second, 0).await;
-    host.say("one that is unread").await;
+    host.send_text("one that is unread").await;
     has_unread(&second, 1).await;
     second.page.reload().await;
     has_unread(&second, 1).await;
@@ -69,20 +70,20 @@ async fn page_may_clear_the_storage_at_any_time() {
     has_unread(&second, 0).await;
     second.page.until("it is shown", &shows("one that is unread")).await;
 
-    // The tab whose storage was cleared: its messages arrive and remain after a reload.
+    // Messages of the tab whose storage was cleared arrive and remain after a reload.
     first.open().await;
-    first.say("from the first tab").await;
+    first.send_text("from the first tab").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("from the first tab"), Guest::at(".sending"))).await;
     choose_newest(&host, "from the first tab").await;
-    host.say("answer to the first tab").await;
+    host.send_text("answer to the first tab").await;
     first.page.until("the answer is shown", &shows("answer to the first tab")).await;
     first.page.reload().await;
     first.page.until("it is there", &shows("answer to the first tab")).await;
     first.page.until("with what was before it", &shows("from the first tab")).await;
 
-    // Each of the two storages, and both.
+    // Clears each of the two storages, and both.
     first.page.run("sessionStorage.clear(); localStorage.clear()", &json!([])).await;
-    first.say("once more").await;
+    first.send_text("once more").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("once more"), Guest::at(".sending"))).await;
     first.page.reload().await;
     first.show().await;
@@ -94,14 +95,14 @@ async fn page_may_clear_the_storage_at_any_time() {
 /// Exchanges messages and unread counts as a guest, in a browser without reliable storage.
 async fn talks(guest: &Guest, host: &Host, name: &str) {
     let (question, answer) = (format!("question {name}"), format!("answer {name}"));
-    guest.say(&question).await;
+    guest.send_text(&question).await;
     guest.page.until("it is sent", &format!("{} && !{}", shows(&question), Guest::at(".sending"))).await;
     choose_newest(host, &question).await;
-    host.say(&answer).await;
+    host.send_text(&answer).await;
     guest.page.until("the answer is shown", &shows(&answer)).await;
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     has_unread(guest, 0).await;
-    host.say("unread").await;
+    host.send_text("unread").await;
     has_unread(guest, 1).await;
     guest.open().await;
     has_unread(guest, 0).await;
@@ -118,7 +119,7 @@ async fn with_blocked_site_data_the_widget_works_and_the_console_explains_it() {
     assert_eq!(guest.page.value(blocked).await, true, "the site's data is not blocked");
     talks(&guest, &host, "without storage").await;
     // A second message arrives in the same room.
-    guest.say("in the same room").await;
+    guest.send_text("in the same room").await;
     host.page.until("it arrives", "document.querySelector('.talk').textContent.includes('in the same room')").await;
     assert_eq!(host.page.number("document.querySelectorAll('.rooms .room').length").await, 1.0);
 
@@ -157,7 +158,7 @@ async fn failing_storage_costs_only_what_must_survive_a_page() {
         let guest = Guest::visit(browser.first_page().await, &format!("{}{}", site.shop.url(), &path[1..])).await;
         talks(&guest, &host, name).await;
         // Two messages of one page are in one room.
-        guest.say("the second").await;
+        guest.send_text("the second").await;
         host.page.until(name, "document.querySelector('.talk').textContent.includes('the second')").await;
         guest.page.visit("about:blank").await;
         let clear = format!("{}clear", site.shop.url());
@@ -169,7 +170,7 @@ async fn failing_storage_costs_only_what_must_survive_a_page() {
     site.close().await;
 }
 
-/// Fills the storage completely.
+/// Script that fills the storage completely.
 const FILL: &str = "let size = 1 << 22; let at = 0; while (size) { \
     try { localStorage.setItem(`filler${at}`, 'x'.repeat(size)); at++; } catch { size >>= 1; } }";
 
@@ -179,7 +180,7 @@ async fn full_quota_loses_and_duplicates_nothing() {
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("before it is full").await;
+    guest.send_text("before it is full").await;
     guest.sees(&["me: before it is full"]).await;
     guest.page.run(FILL, &json!([])).await;
     choose_newest(&host, "before it is full").await;
@@ -192,7 +193,7 @@ async fn full_quota_loses_and_duplicates_nothing() {
     let seen = ["me: before it is full", &long, &also];
     guest.sees(&seen).await;
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
-    host.say("unread").await;
+    host.send_text("unread").await;
     has_unread(&guest, 1).await;
     // The copy in memory is lost with the page. The stored record is valid, or was removed completely.
     guest.page.reload().await;
@@ -214,7 +215,7 @@ async fn damaged_values_are_ignored_and_replaced() {
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("the first").await;
+    guest.send_text("the first").await;
     guest.sees(&["me: the first"]).await;
     let name = "JSON.stringify({ name: '../../api/users/client', messages: [] })";
     for (at, value) in [
@@ -236,7 +237,7 @@ async fn damaged_values_are_ignored_and_replaced() {
     .into_iter()
     .enumerate()
     {
-        // Every value of the widget, and an unknown one.
+        // Damages every value of the widget, and an unknown one.
         let damage = format!(
             "for (const key of Object.keys(localStorage)) if (key.startsWith('pintalk')) localStorage.setItem(key, {value}); \
              const prefix = Object.keys(localStorage).find((key) => /^pintalk:[^:]+:/.test(key)).split(':').slice(0, 2).join(':'); \
@@ -248,12 +249,12 @@ async fn damaged_values_are_ignored_and_replaced() {
         guest.page.reload().await;
         guest.show().await;
         let text = format!("after {at}");
-        guest.say(&text).await;
+        guest.send_text(&text).await;
         let shown = format!("{} && !{}", shows(&text), Guest::at(".sending"));
         guest.page.until(&format!("{value}: a message is sent"), &shown).await;
     }
     choose_newest(&host, "after 13").await;
-    host.say("an answer").await;
+    host.send_text("an answer").await;
     guest.page.until("the answer is shown", &shows("an answer")).await;
     let thrown: Vec<String> = browser.log().await.into_iter().filter(|line| line.contains("Uncaught")).collect();
     assert!(thrown.is_empty(), "{thrown:#?}");
@@ -272,19 +273,19 @@ async fn old_tab_that_writes_back_mixes_no_rooms() {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     for at in 1..=5 {
-        guest.say(&format!("old {at}")).await;
+        guest.send_text(&format!("old {at}")).await;
     }
     choose_newest(&host, "old 5").await;
-    host.say("old answer").await;
+    host.send_text("old answer").await;
     guest.page.until("the answer is shown", &shows("old answer")).await;
     let old = snapshot(&guest.page).await;
     host.press("Delete").await;
     host.confirm().await;
-    guest.is_told("This conversation was deleted").await;
-    guest.say("new 1").await;
+    guest.sees_notice("This conversation was deleted").await;
+    guest.send_text("new 1").await;
     guest.sees(&["me: new 1"]).await;
     choose_newest(&host, "new 1").await;
-    host.say("new answer").await;
+    host.send_text("new answer").await;
     guest.sees(&["me: new 1", "they: new answer"]).await;
 
     // The values of the deleted room are restored, all of them or one.
@@ -296,15 +297,15 @@ async fn old_tab_that_writes_back_mixes_no_rooms() {
         guest.page.run(restore, &json!([values])).await;
         let other = Guest::visit(browser.open_page().await, &site.shop.url()).await;
         let text = format!("from another page {at}");
-        other.say(&text).await;
+        other.send_text(&text).await;
         other.page.until("it is sent", &format!("{} && !{}", shows(&text), Guest::at(".sending"))).await;
         choose_newest(&host, &text).await;
         let answer = format!("answer {at}");
-        host.say(&answer).await;
+        host.send_text(&answer).await;
         other.page.until("the answer is shown", &shows(&answer)).await;
         other.page.keys(&Guest::at("textarea"), ESCAPE).await;
         let unread = format!("unread {at}");
-        host.say(&unread).await;
+        host.send_text(&unread).await;
         has_unread(&other, 1).await;
         other.show().await;
         other.page.until("it is shown", &shows(&unread)).await;
@@ -321,10 +322,10 @@ async fn conversation_of_an_earlier_release_continues() {
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let room = site.open_room(&reqwest::Client::new()).await;
-    site.say(&room, &["from an earlier release"]).await;
+    site.send_text(&room, &["from an earlier release"]).await;
     choose_newest(&host, "from an earlier release").await;
-    host.say("read").await;
-    host.say("not read").await;
+    host.send_text("read").await;
+    host.send_text("not read").await;
     host.sees(&["they: from an earlier release", "me: read", "me: not read"]).await;
     let http = reqwest::Client::new();
     let client = http.get(site.nodes[0].url("/api/users/client/"));
@@ -340,7 +341,7 @@ async fn conversation_of_an_earlier_release_continues() {
     let page = browser.first_page().await;
     site.shop.serve("/empty", Reply::html("<!doctype html><title>Empty</title>"));
     page.visit(&format!("{}empty", site.shop.url())).await;
-    // As stored by 0.1: one key per value.
+    // Stores the data in the format of release 0.1, which had one key per value.
     let store = "const [uuid, name] = arguments; const set = (key, value) => localStorage.setItem(`pintalk:${uuid}:${key}`, JSON.stringify(value)); \
         set('room', { name, guest: 'x' }); set('read', 2); set('hostRead', 1); \
         set('seen', [{ seq: 1, id: 'a', is_host: false, message: 'from an earlier release', datetime: '2023-03-23T08:15:07' }])";
@@ -350,7 +351,7 @@ async fn conversation_of_an_earlier_release_continues() {
     has_unread(&guest, 1).await;
     guest.open().await;
     guest.sees(&["me: from an earlier release", "they: read", "they: not read"]).await;
-    guest.say("and on").await;
+    guest.send_text("and on").await;
     host.page.until("it arrives", "document.querySelector('.talk').textContent.includes('and on')").await;
     site.close().await;
 }

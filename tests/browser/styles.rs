@@ -1,4 +1,4 @@
-//! Style sheets of pages: the widget's text stays legible, and its launcher visible and usable.
+//! Tests the widget on pages with aggressive style sheets: its text stays legible and its launcher visible and usable.
 
 use serde_json::json;
 
@@ -7,7 +7,8 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, page};
 use crate::site::Site;
 
-/// Returns the computed style of everything in the widget, which a page's style sheet must not change.
+/// Script that returns the computed styles of all elements of the widget. A style sheet of the page must not change
+/// them.
 const LOOK: &str = "const root = document.querySelector('pintalk-widget').shadowRoot; \
     const names = ['color', 'backgroundColor', 'fontSize', 'fontStyle', 'lineHeight', 'letterSpacing', 'wordSpacing', 'textTransform', 'textIndent', \
       'textAlign', 'textShadow', 'visibility', 'opacity', 'pointerEvents', 'userSelect', 'cursor', 'direction', 'writingMode', 'display', 'position', \
@@ -28,7 +29,7 @@ fn is_in_view(selector: &str) -> String {
     )
 }
 
-/// Style sheets of pages, with attributes of their bodies.
+/// Style sheets of pages, each with attributes of the body.
 const SHEETS: [(&str, &str); 37] = [
     ("white text", "* { color: #fff }"),
     ("white text, important", "* { color: #fff !important; background: #fff !important }"),
@@ -116,9 +117,9 @@ async fn style_sheets_of_the_page_change_nothing_in_the_widget() {
         format!("{}{}", site.shop.url(), &path[1..])
     };
     guest.page.visit(&show("/plain", "")).await;
-    // Without the pointer, which would hover over the launcher.
+    // Opens the panel without the pointer, which would hover over the launcher and change its style.
     guest.show().await;
-    guest.say("Hello https://shop.example/a").await;
+    guest.send_text("Hello https://shop.example/a").await;
     guest.sees(&["me: Hello https://shop.example/a"]).await;
     guest.page.until("the host is away", &format!("{}?.textContent", Guest::at(".presence"))).await;
     let plain = look(&guest.page).await;
@@ -156,7 +157,7 @@ async fn style_sheets_of_the_page_change_nothing_in_the_widget() {
     site.close().await;
 }
 
-/// Returns whether an expression becomes true soon.
+/// Returns whether an expression becomes true within 3 s.
 async fn becomes(page: &Page, expression: &str) -> bool {
     let script = format!("return Boolean({expression})");
     let seen = async || page.run(&script, &json!([])).await.as_bool().filter(|is| *is);
@@ -183,7 +184,7 @@ async fn widget_stays_usable_above_dialogs_and_scrolled_pages() {
     let guest = Guest::visit(browser.first_page().await, &format!("{}covered", site.shop.url())).await;
     guest.page.run("scrollTo(0, 3000)", &json!([])).await;
     guest.page.until("the launcher stays in view", &is_in_view(".launcher")).await;
-    guest.say("above the cover").await;
+    guest.send_text("above the cover").await;
     host.choose_first().await;
     host.sees(&["they: above the cover"]).await;
     site.close().await;

@@ -1,4 +1,4 @@
-//! Conversations between guests and hosts without faults.
+//! Tests conversations between guests and hosts without faults.
 
 use serde_json::json;
 
@@ -25,7 +25,7 @@ async fn guest_and_host_exchange_messages_across_two_nodes_and_markup_is_shown_a
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     guest.page.until("the host is shown online", &Guest::at(".presence .dot.on")).await;
 
-    guest.say("is anybody there?").await;
+    guest.send_text("is anybody there?").await;
     guest.sees(&["me: is anybody there?"]).await;
     host.page.until("the room is unread", "document.querySelector('.rooms .count')").await;
     host.choose_first().await;
@@ -39,11 +39,11 @@ async fn guest_and_host_exchange_messages_across_two_nodes_and_markup_is_shown_a
     host.page.remember("document.querySelector('.conversation .notice')").await;
     guest.page.remember(&Guest::at(".notice")).await;
     guest.page.keys(&Guest::at("textarea"), "no").await;
-    host.page.has_said("is typing").await;
+    host.page.has_shown("is typing").await;
     guest.page.keys(&Guest::at("textarea"), "\u{e003}\u{e003}").await;
     host.page.keys("document.querySelector('.writing textarea')", "yes").await;
-    guest.page.has_said("is typing").await;
-    host.say(", I am").await;
+    guest.page.has_shown("is typing").await;
+    host.send_text(", I am").await;
     guest.sees(&["me: is anybody there?", "they: yes, I am"]).await;
 
     let mut shown = (vec!["me: is anybody there?".to_owned(), "they: yes, I am".to_owned()], vec![]);
@@ -68,7 +68,7 @@ async fn guest_and_host_exchange_messages_across_two_nodes_and_markup_is_shown_a
         assert_eq!(is_wide, false, "a long word makes the page wider");
     }
     guest.page.paste(&Guest::at("textarea"), &"W".repeat(1_000_000)).await;
-    guest.is_told("This message is too long").await;
+    guest.sees_notice("This message is too long").await;
     let is_wide = guest.page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
     assert_eq!(is_wide, false, "a million of a letter makes the page wider");
     keep_picture(&guest.page, "widget-long-text").await;
@@ -84,7 +84,7 @@ async fn message_is_listed_on_notification_even_if_the_list_lags() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
-    // A list that lags: two responses contain the room without its message.
+    // Simulates a room list that lags: two responses contain the room without its new message.
     let late = "const { fetch } = window; window.late = 2; \
         window.fetch = async (path, sent) => { \
           const answer = await fetch(path, sent); \
@@ -98,7 +98,7 @@ async fn message_is_listed_on_notification_even_if_the_list_lags() {
           .observe(document.querySelector('.rooms'), { childList: true, subtree: true })";
     host.page.run(late, &json!([])).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("is anybody there?").await;
+    guest.send_text("is anybody there?").await;
     host.page.until("the list has been asked until it had it", "window.late < 0").await;
     let row = "document.querySelector('.rooms .room .count')";
     host.page.until("it is unread", row).await;
@@ -130,13 +130,13 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let one = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let other = Guest::visit(browser.open_page().await, &site.shop.url()).await;
-    // Both at the same time.
+    // Both guests send at the same time.
     tokio::join!(one.paste("from the first"), other.paste("from the second"));
     host.choose_first().await;
     host.page.until("both arrive in one room", "document.querySelectorAll('.talk .bubble').length === 2").await;
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 1);
     let said = one.messages().await;
-    host.say("to both").await;
+    host.send_text("to both").await;
     let mut texts: Vec<String> = said.iter().map(|(_, _, text)| format!("me: {text}")).collect();
     texts.push("they: to both".into());
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -144,15 +144,15 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     other.sees(&texts).await;
 
     // With the panel closed, unread messages are counted, also in any title. Reading them in one tab marks them as read
-    // in all.
+    // in all tabs.
     other.page.run("document.title = '(500) Days of Summer'", &json!([])).await;
     one.page.keys(&Guest::at("textarea"), ESCAPE).await;
     other.page.keys(&Guest::at("textarea"), ESCAPE).await;
-    host.say("are you there?").await;
+    host.send_text("are you there?").await;
     let titles = [(&one, "Shop"), (&other, "(500) Days of Summer")];
     for (tab, title) in titles {
         tab.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
-        tab.page.until("the title says so", &format!("document.title === '(1) {title}'")).await;
+        tab.page.until("the title shows the count", &format!("document.title === '(1) {title}'")).await;
     }
     other.open().await;
     for (tab, title) in titles {
@@ -163,7 +163,7 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     other.page.keys(&Guest::at("textarea"), "half a sent").await;
     other.page.reload().await;
     other.page.until("the draft is there", &format!("{}?.value === 'half a sent'", Guest::at("textarea"))).await;
-    other.say("ence").await;
+    other.send_text("ence").await;
     let texts = [&texts[..], &["they: are you there?", "me: half a sentence"]].concat();
     other.sees(&texts).await;
     one.open().await;
@@ -178,7 +178,7 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("one").await;
+    guest.send_text("one").await;
     host.choose_first().await;
     host.sees(&["they: one"]).await;
 
@@ -198,7 +198,7 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     host.choose_first().await;
     host.press("Close").await;
     host.confirm().await;
-    guest.is_told("This conversation is closed").await;
+    guest.sees_notice("This conversation is closed").await;
     host.page.until("it is out of the list", "!document.querySelector('.rooms .room')").await;
     keep_picture(&guest.page, "widget-closed").await;
     keep_picture(&host.page, "console-closed").await;
@@ -208,7 +208,7 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     guest.page.until("the widget has probed", "window.waits.length > 5").await;
     let waits: Vec<f64> =
         serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
-    // Each probe waits longer than the previous one.
+    // The delay before each probe is longer than the previous delay.
     let looks = waits.iter().zip(1..).map(|(wait, look)| wait / f64::from(look));
     assert!(looks.into_iter().all(|wait| (20e3..=60e3).contains(&wait)), "{waits:?}");
     assert_eq!(guest.page.run("return window.said", &json!([])).await, json!([]), "the line below flickers");
@@ -217,31 +217,31 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.press("Restore").await;
     host.page.until("the host can write", "!document.querySelector('.writing').hidden").await;
-    host.say("two").await;
+    host.send_text("two").await;
     guest.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
-    guest.page.until("the title says so", "document.title === '(1) Shop'").await;
+    guest.page.until("the title shows the count", "document.title === '(1) Shop'").await;
     guest.open().await;
     guest.sees(&["me: one", "they: two"]).await;
     guest.page.until("it is as it was", &format!("{}.textContent === ''", Guest::at(".notice"))).await;
 
     host.press("Close").await;
     host.confirm().await;
-    guest.is_told("This conversation is closed").await;
+    guest.sees_notice("This conversation is closed").await;
     // Opening a page does not reopen the room.
     guest.page.reload().await;
-    guest.is_told("This conversation is closed").await;
+    guest.sees_notice("This conversation is closed").await;
     guest.sees(&["me: one", "they: two"]).await;
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
-    // The browser has stored the end of a long conversation. The widget announces that earlier messages reappear when
-    // the room is open.
+    // The browser has stored only the newest messages of a long conversation. The widget states that earlier messages
+    // will be shown again when the room is open.
     let forget = "const key = Object.keys(localStorage).find((key) => key.endsWith(':room')); \
         const room = JSON.parse(localStorage.getItem(key)); room.messages.shift(); localStorage.setItem(key, JSON.stringify(room))";
     guest.page.run(forget, &json!([])).await;
     guest.page.reload().await;
-    guest.is_told("Earlier messages will reappear").await;
+    guest.sees_notice("Earlier messages will reappear").await;
     guest.sees(&["they: two"]).await;
     // A message of the guest reopens the room.
-    guest.say("three").await;
+    guest.send_text("three").await;
     guest.sees(&["me: one", "they: two", "me: three"]).await;
     host.page.until("it is in the list again", "document.querySelector('.rooms .room')").await;
     host.choose_first().await;
@@ -249,9 +249,9 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
 
     host.press("Delete").await;
     host.confirm().await;
-    guest.is_told("This conversation was deleted").await;
+    guest.sees_notice("This conversation was deleted").await;
     guest.sees(&[]).await;
-    guest.say("four").await;
+    guest.send_text("four").await;
     guest.sees(&["me: four"]).await;
     host.choose_first().await;
     host.sees(&["they: four"]).await;
@@ -278,11 +278,11 @@ async fn invalid_tag_logs_the_reason() {
     {
         site.shop.show_with("", &end);
         page.visit(&site.shop.url()).await;
-        let told = crate::eventually(wanted, crate::PATIENCE, async || {
+        let logged = crate::eventually(wanted, crate::TIMEOUT, async || {
             browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))
         });
-        let told = told.await.replace('\\', "");
-        assert!(told.contains(wanted), "{end}: {told}");
+        let logged = logged.await.replace('\\', "");
+        assert!(logged.contains(wanted), "{end}: {logged}");
     }
     site.close().await;
 }

@@ -1,5 +1,5 @@
-//! The clock of SQL steps and differs from that of Redis: no job runs, users are not affected, and jobs resume after
-//! the correction.
+//! Tests that no job runs while the clocks of SQL and Redis differ, that users are not affected, and that jobs resume
+//! after the clock is corrected.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 use crate::BUILT;
 use crate::eventually;
 use crate::figures::folder;
-use crate::socket::{Heard, SHOP, Socket};
-use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, sign_up};
+use crate::setup::{EMAIL, JWT_SECRET, PASSWORD, sign_up};
+use crate::socket::{Event, SHOP, Socket};
 
 const CASE: &str = "the_clock_of_sql_steps";
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Longer than the interval of every job that could delete data.
+/// Duration that exceeds the interval of every job that deletes data.
 const JOBS: Duration = Duration::from_secs(12);
 
-/// A MariaDB whose clock can be stepped.
+/// MariaDB server whose clock the test can step.
 struct Database {
     process: Child,
     clock: PathBuf,
@@ -76,13 +76,13 @@ fn mariadb(data: &Path, address: SocketAddr) -> Command {
     server
 }
 
-struct World {
+struct Cluster {
     nodes: Vec<Node>,
     http: reqwest::Client,
     keys: (String, String),
 }
 
-impl World {
+impl Cluster {
     async fn leaders(&self) -> usize {
         let mut leaders = 0;
         for node in &self.nodes {
@@ -92,7 +92,7 @@ impl World {
     }
 
     async fn leaders_are(&self, count: usize) {
-        eventually(&format!("{count} nodes lead"), PATIENCE, async || (self.leaders().await == count).then_some(()))
+        eventually(&format!("{count} nodes lead"), TIMEOUT, async || (self.leaders().await == count).then_some(()))
             .await;
     }
 
@@ -110,7 +110,7 @@ impl World {
         (answer.status(), answer.json().await.unwrap_or(Value::Null))
     }
 
-    /// Creates a room with a message of its guest, who stays connected. Also returns its name.
+    /// Creates a room in which its guest has sent a message. Returns the room's name and the guest's open socket.
     async fn room(&self) -> (String, Socket) {
         let request = self.http.post(self.nodes[0].url("/api/chat/")).header("Origin", SHOP);
         let request = request.header("X-PinTalk-Access-Key", &self.keys.0).header("X-PinTalk-Secret-Key", &self.keys.1);
@@ -118,17 +118,17 @@ impl World {
         let name = answer["name"].as_str().expect("a name").to_owned();
         let path = format!("/ws/chat/{name}/");
         let mut guest = Socket::open(self.nodes[0].address, &path, Some(SHOP)).await.expect("open");
-        say(&mut guest).await;
+        send_hello(&mut guest).await;
         (name, guest)
     }
 }
 
-async fn say(guest: &mut Socket) {
+async fn send_hello(guest: &mut Socket) {
     let hello =
         json!({"type": "chat_message", "is_host": false, "message": "hello", "datetime": "2026-11-30T12:00:00"});
     assert!(guest.send(&hello.to_string()).await);
-    let heard = guest.hear().await;
-    assert!(matches!(&heard, Heard::Frame(frame) if frame["message"] == "hello"), "{heard:?}");
+    let received = guest.receive().await;
+    assert!(matches!(&received, Event::Frame(frame) if frame["message"] == "hello"), "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,7 +137,7 @@ async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_
     let redis = tokio::task::spawn_blocking(|| Servers::start_durable(Kind::Redis7)).await.expect("redis starts");
     let sql = Database::start(data.path());
     let server = format!("mysql://root@{}", sql.address);
-    let store = eventually("the database answers", PATIENCE, async || {
+    let store = eventually("the database answers", TIMEOUT, async || {
         let made = Store::connect(&format!("{server}/mysql")).await.ok()?;
         let create = "CREATE DATABASE IF NOT EXISTS pintalk CHARACTER SET utf8mb4";
         sea_orm::ConnectionTrait::execute_unprepared(made.connection(), create).await.ok()?;
@@ -157,61 +157,62 @@ async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_
     let flags: Vec<String> = flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
     let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
     let nodes = (0..2).map(|_| Node::start(Path::new(BUILT), &flags, &folder().join(CASE), LEVEL)).collect();
-    let world = World { nodes, http, keys: (host.access_key.clone(), host.secret_key.clone()) };
-    for node in &world.nodes {
-        node.ready(&world.http).await;
+    let cluster = Cluster { nodes, http, keys: (host.access_key.clone(), host.secret_key.clone()) };
+    for node in &cluster.nodes {
+        node.ready(&cluster.http).await;
     }
-    world.leaders_are(1).await;
+    cluster.leaders_are(1).await;
     let user = format!("/api/users/{}/", host.id.0);
-    let first = world.log_in(0).await;
-    let ((closed, _gone), (open, mut guest)) = (world.room().await, world.room().await);
+    let first = cluster.log_in(0).await;
+    let ((closed, _gone), (open, mut guest)) = (cluster.room().await, cluster.room().await);
     let status = format!("/ws/chat/{}/status/?token={first}", host.uuid);
-    let mut watching = Socket::open(world.nodes[1].address, &status, None).await.expect("open");
+    let mut watching = Socket::open(cluster.nodes[1].address, &status, None).await.expect("open");
     let room = |name: &str| {
         let (store, name) = (store.clone(), name.parse().expect("a name"));
         async move { store.rooms().by_name(name).await.expect("SQL").expect("a room") }
     };
     let path = format!("/api/chat/chatrooms/{}/", room(&closed).await.id.0);
-    assert_eq!(world.call(0, &first, Method::PATCH, &path, json!({"isClosed": true})).await.0, StatusCode::OK);
+    assert_eq!(cluster.call(0, &first, Method::PATCH, &path, json!({"isClosed": true})).await.0, StatusCode::OK);
 
     for offset in ["+8d", "-8d"] {
         sql.step(offset);
-        world.leaders_are(0).await;
+        cluster.leaders_are(0).await;
         let stepped = Instant::now();
         while stepped.elapsed() < JOBS {
-            assert_eq!(world.leaders().await, 0, "{offset}");
-            say(&mut guest).await;
+            assert_eq!(cluster.leaders().await, 0, "{offset}");
+            send_hello(&mut guest).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        // A login under the current clock is valid on both nodes, now and later.
-        let token = world.log_in(1).await;
+        // A login that is created at the current offset must be valid on both nodes, at this and at later offsets.
+        let token = cluster.log_in(1).await;
         for node in [0, 1] {
-            assert_eq!(world.call(node, &token, Method::GET, &user, Value::Null).await.0, StatusCode::OK, "{offset}");
+            assert_eq!(cluster.call(node, &token, Method::GET, &user, Value::Null).await.0, StatusCode::OK, "{offset}");
         }
         sql.step("+0s");
-        world.leaders_are(1).await;
-        assert_eq!(world.call(0, &first, Method::GET, &user, Value::Null).await.0, StatusCode::OK, "{offset}");
+        cluster.leaders_are(1).await;
+        assert_eq!(cluster.call(0, &first, Method::GET, &user, Value::Null).await.0, StatusCode::OK, "{offset}");
         let (is_purged, is_closed) = (room(&closed).await.purged_through > 0, room(&open).await.is_closed);
         assert_eq!((is_purged, is_closed), (false, false), "{offset}");
     }
-    let heard = tokio::time::timeout(Duration::from_millis(100), watching.hear()).await;
-    assert!(!matches!(heard, Ok(Heard::Closed { .. } | Heard::Broken)), "{heard:?}");
+    let received = tokio::time::timeout(Duration::from_millis(100), watching.receive()).await;
+    assert!(!matches!(received, Ok(Event::Closed { .. } | Event::Broken)), "{received:?}");
 
-    // The guest's message is unread, although the host's read time is later: Redis timestamps messages, SQL the read.
+    // Redis timestamps messages, and SQL timestamps the host's read position. The guest's message counts as unread
+    // although its timestamp is earlier than that of the read position.
     sql.step("+5m");
-    world.leaders_are(0).await;
+    cluster.leaders_are(0).await;
     let path = format!("/ws/chat/{open}/?token={first}");
-    let mut host_socket = Socket::open(world.nodes[1].address, &path, None).await.expect("open");
-    assert!(matches!(host_socket.hear().await, Heard::Frame(_)), "the history");
+    let mut host_socket = Socket::open(cluster.nodes[1].address, &path, None).await.expect("open");
+    assert!(matches!(host_socket.receive().await, Event::Frame(_)), "the history");
     host_socket.drop_hard();
-    let unread = eventually("what comes after the look is unread", PATIENCE, async || {
-        let (_, list) = world.call(0, &first, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
+    let unread = eventually("what comes after the look is unread", TIMEOUT, async || {
+        let (_, list) = cluster.call(0, &first, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
         let row = list["results"].as_array()?.iter().find(|row| row["name"] == open.as_str())?.clone();
         (row["unread"] != 0).then_some(row)
     });
     let talking = async {
         loop {
-            say(&mut guest).await;
+            send_hello(&mut guest).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     };
@@ -221,7 +222,7 @@ async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_
     };
     assert!(row["latestMsgAt"].as_str() > row["lastCheckedAt"].as_str(), "{row}");
     sql.step("+0s");
-    world.leaders_are(1).await;
-    drop(world);
+    cluster.leaders_are(1).await;
+    drop(cluster);
     store.close().await;
 }

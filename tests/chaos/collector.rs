@@ -1,4 +1,4 @@
-//! A trace collector that accepts OTLP over HTTP.
+//! Trace collector that accepts OTLP over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A received span.
+/// Span that the collector has received.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub name: String,
@@ -70,7 +70,7 @@ impl Drop for Collector {
     }
 }
 
-/// Serves requests. An unexpected request ends the connection, and the test times out.
+/// Serves the requests of one connection. An unexpected request closes the connection, which makes the test time out.
 async fn serve(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {

@@ -1,5 +1,5 @@
-//! Rooms are closed, resumed and left during a conversation: without faults, while MySQL is unavailable, and while the
-//! acting node is killed.
+//! Closes, resumes and leaves rooms during a conversation: without faults, while MySQL is unavailable, and while the
+//! node that processes the request is killed.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,15 @@ use pintalk_kit::proxy::Wire;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::client::Manner;
 use crate::eventually;
-use crate::person::Manner;
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
 
-/// Time limit until all clients are notified after the acting node was killed.
-const TOLD: Duration = Duration::from_secs(20);
+/// Time limit until all clients are notified after the node that processes the request was killed.
+const NOTIFIED: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+enum Fault {
     None,
     /// MySQL is unavailable for a second during the action.
     Sql,
@@ -23,48 +23,55 @@ enum Trouble {
     Node,
 }
 
-const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Sql, Trouble::Node];
+const FAULTS: [Fault; 3] = [Fault::None, Fault::Sql, Fault::Node];
 
-/// Acts through one node during the fault, and then repeats the action through another node until it succeeds. Returns
-/// the number of failed responses.
-async fn insist(stage: &mut Stage, trouble: Trouble, method: Method, path: &str, body: Value, done: &[u16]) -> usize {
-    let moment = Duration::from_millis(stage.rng.below(25));
-    let first = stage.call(0, method.clone(), path, body.clone());
+/// Sends a request to one node during the fault, and repeats it on another node until it succeeds. Returns the number
+/// of failed responses.
+async fn repeat_until_done(
+    setup: &mut Setup,
+    fault: Fault,
+    method: Method,
+    path: &str,
+    body: Value,
+    done: &[u16],
+) -> usize {
+    let moment = Duration::from_millis(setup.rng.below(25));
+    let first = setup.call(0, method.clone(), path, body.clone());
     let (answer, ()) = tokio::join!(first, async {
         tokio::time::sleep(moment).await;
-        match trouble {
-            Trouble::None => {}
-            Trouble::Sql => stage.sql_wire().set(Wire::Cut),
-            Trouble::Node => stage.nodes[0].signal("-KILL"),
+        match fault {
+            Fault::None => {}
+            Fault::Sql => setup.sql_wire().set(Wire::Cut),
+            Fault::Node => setup.nodes[0].signal("-KILL"),
         }
     });
-    if trouble == Trouble::Sql {
+    if fault == Fault::Sql {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        stage.sql_wire().set(Wire::Whole);
+        setup.sql_wire().set(Wire::Whole);
     }
     let mut refused = 0;
-    let (mut status, until) = (answer.0, Instant::now() + TOLD);
+    let (mut status, until) = (answer.0, Instant::now() + NOTIFIED);
     while !done.contains(&status) {
         refused += 1;
         assert!(matches!(status, 0 | 503), "{method} {path} is answered with {status}: {}", answer.1);
         assert!(Instant::now() < until, "{method} {path} is still answered with {status}");
         tokio::time::sleep(Duration::from_millis(200)).await;
-        status = stage.call(1, method.clone(), path, body.clone()).await.0;
+        status = setup.call(1, method.clone(), path, body.clone()).await.0;
     }
-    if trouble == Trouble::Node {
-        stage.nodes[0].kill();
-        stage.nodes[0].start_again();
+    if fault == Fault::Node {
+        setup.nodes[0].kill();
+        setup.nodes[0].start_again();
     }
     refused
 }
 
-async fn all_over(stage: &Stage, room: usize, codes: &[u16]) {
-    eventually(&format!("all clients of room {room} are disconnected"), TOLD, async || {
-        let over = stage.ledger.each(|record| record.room != room || record.over.is_some());
+async fn all_over(setup: &Setup, room: usize, codes: &[u16]) {
+    eventually(&format!("all clients of room {room} are disconnected"), NOTIFIED, async || {
+        let over = setup.ledger.each(|record| record.room != room || record.over.is_some());
         over.into_iter().all(|over| over).then_some(())
     })
     .await;
-    let codes_of = stage.ledger.each(|record| record.over.filter(|code| record.room == room && !codes.contains(code)));
+    let codes_of = setup.ledger.each(|record| record.over.filter(|code| record.room == room && !codes.contains(code)));
     assert_eq!(codes_of.into_iter().flatten().collect::<Vec<_>>(), Vec::<u16>::new(), "room {room}");
 }
 
@@ -75,39 +82,40 @@ fn talkative() -> Manner {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rooms_are_closed_and_resumed_during_a_conversation() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
-    let mut stage = Stage::set("rooms_are_closed_and_resumed", plan).await;
+    let mut setup = Setup::set("rooms_are_closed_and_resumed", plan).await;
     let mut refused = 0;
     for room in 0..6 {
-        let trouble = TROUBLES[room % 3];
-        let path = stage.room_path(room);
-        refused += insist(&mut stage, trouble, Method::PATCH, &path, json!({"isClosed": true}), &[200]).await;
-        // A host who reconnects receives another close code.
-        all_over(&stage, room, &[1000, 4009]).await;
-        stage.nodes[0].ready(&stage.http).await;
+        let fault = FAULTS[room % 3];
+        let path = setup.room_path(room);
+        refused += repeat_until_done(&mut setup, fault, Method::PATCH, &path, json!({"isClosed": true}), &[200]).await;
+        // A host who reconnects is closed with 4009 instead of 1000.
+        all_over(&setup, room, &[1000, 4009]).await;
+        setup.nodes[0].ready(&setup.http).await;
         if room >= 3 {
             let restore = format!("{path}restore/");
-            refused += insist(&mut stage, trouble, Method::PATCH, &restore, Value::Null, &[200]).await;
+            refused += repeat_until_done(&mut setup, fault, Method::PATCH, &restore, Value::Null, &[200]).await;
             let again = Instant::now();
             for side in [false, true] {
-                stage.add_late(room, &format!("again{room}_{side}"), side, talkative());
+                setup.add_late(room, &format!("again{room}_{side}"), side, talkative());
             }
-            eventually("people talk again", TOLD, async || {
+            eventually("people talk again", NOTIFIED, async || {
                 let talks = |record: &crate::ledger::Record| {
                     record.room == room && record.acknowledged_at.last().is_some_and(|at| *at > again)
                 };
-                stage.ledger.each(talks).into_iter().any(|talks| talks).then_some(())
+                setup.ledger.each(talks).into_iter().any(|talks| talks).then_some(())
             })
             .await;
-            stage.nodes[0].ready(&stage.http).await;
+            setup.nodes[0].ready(&setup.http).await;
         }
     }
-    stage
-        .finish(|stage, figures| {
+    setup
+        .finish(|setup, figures| {
             figures.note("closed", 6);
             figures.note("resumed", 3);
             figures.note("answered with an error first", refused);
-            let told = stage.ledger.sum(|record| if record.over.is_some() { record.pending.len() } else { 0 });
-            figures.note("told and not stored, or not seen", told);
+            let unacknowledged =
+                setup.ledger.sum(|record| if record.over.is_some() { record.pending.len() } else { 0 });
+            figures.note("unacknowledged and not stored, or not seen", unacknowledged);
         })
         .await;
 }
@@ -115,40 +123,41 @@ async fn rooms_are_closed_and_resumed_during_a_conversation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_a_room_that_was_left_remains_or_returns() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
-    let mut stage = Stage::set("nothing_of_a_room_that_was_left_remains", plan).await;
+    let mut setup = Setup::set("nothing_of_a_room_that_was_left_remains", plan).await;
     let mut refused = 0;
     for room in 0..6 {
-        let path = stage.room_path(room);
-        // Done, or done by the call whose response was lost.
-        refused += insist(&mut stage, TROUBLES[room % 3], Method::DELETE, &path, Value::Null, &[204, 404]).await;
-        all_over(&stage, room, &[4004]).await;
-        stage.nodes[0].ready(&stage.http).await;
+        let path = setup.room_path(room);
+        // The status is 404 if an earlier request succeeded and its response was lost.
+        refused +=
+            repeat_until_done(&mut setup, FAULTS[room % 3], Method::DELETE, &path, Value::Null, &[204, 404]).await;
+        all_over(&setup, room, &[4004]).await;
+        setup.nodes[0].ready(&setup.http).await;
     }
-    eventually("nothing is left", TOLD, async || nothing_left(&stage).await).await;
-    // Connections are now rejected, and create nothing.
+    eventually("nothing is left", NOTIFIED, async || nothing_left(&setup).await).await;
+    // Connections to the deleted rooms are rejected and create no room.
     for room in 0..6 {
         let name = format!("knocks{room}");
-        stage.add_late(room, &name, false, talkative());
+        setup.add_late(room, &name, false, talkative());
     }
     for room in 0..6 {
-        all_over(&stage, room, &[4004]).await;
+        all_over(&setup, room, &[4004]).await;
     }
-    assert_eq!(nothing_left(&stage).await, Some(()), "something of a room came back");
-    stage.forget_rooms();
-    stage.finish(|_, figures| figures.note("answered with an error first", refused)).await;
+    assert_eq!(nothing_left(&setup).await, Some(()), "something of a room came back");
+    setup.forget_rooms();
+    setup.finish(|_, figures| figures.note("answered with an error first", refused)).await;
 }
 
-async fn nothing_left(stage: &Stage) -> Option<()> {
-    let redis = stage.redis.as_ref().expect("a Redis");
-    for room in 0..stage.rooms.len() {
+async fn nothing_left(setup: &Setup) -> Option<()> {
+    let redis = setup.redis.as_ref().expect("a Redis");
+    for room in 0..setup.rooms.len() {
         let kept = ["log", "ids", "seed"].map(|kind| {
-            let key = stage.key(&format!("{kind}:{}", stage.rooms[room].name));
+            let key = setup.key(&format!("{kind}:{}", setup.rooms[room].name));
             redis.ask_one(0, &format!("EXISTS {key}")).expect("redis answers")
         });
-        let row = stage.store.rooms().get(stage.rooms[room].id).await.expect("SQL");
-        if row.is_some() || !stage.stored(room).await.is_empty() || kept.iter().any(|kept| kept.trim() != ":0") {
+        let row = setup.store.rooms().get(setup.rooms[room].id).await.expect("SQL");
+        if row.is_some() || !setup.stored(room).await.is_empty() || kept.iter().any(|kept| kept.trim() != ":0") {
             return None;
         }
     }
-    (stage.queued() == 0).then_some(())
+    (setup.queued() == 0).then_some(())
 }

@@ -1,4 +1,4 @@
-//! A Redis master fails, and a replica is promoted.
+//! Failover of Redis: a master fails, and a replica is promoted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,19 +9,19 @@ use pintalk_kit::redis::Kind;
 use crate::eventually;
 use crate::figures::Figures;
 use crate::ledger::{Loss, Verdict};
+use crate::setup::{Plan, Setup};
 use crate::span;
-use crate::stage::{Plan, Stage};
 
-/// Time limit from the failover until the service is restored.
-const WHOLE: Duration = Duration::from_secs(5);
+/// Time limit from the promotion of a replica until messages are acknowledged in all rooms.
+const RECOVERY: Duration = Duration::from_secs(5);
 
-/// Time limit of the election on a busy machine, which PinTalk does not control.
+/// Time limit for Redis to elect a new master on a busy machine. PinTalk does not control the election.
 const ELECTION: Duration = Duration::from_secs(20);
 
-/// Upper bound of the lag of a replica or of the archive on one machine.
+/// Upper bound for the lag of a replica, and for the lag of the archive, when all processes run on one machine.
 const LAG: Duration = Duration::from_millis(500);
 
-/// Lag of replicas that are made to lag.
+/// Lag that the test imposes on the replicas.
 const REPLICAS_BEHIND: Duration = Duration::from_millis(1_500);
 
 fn plan(redis: Kind, wait: bool) -> Plan {
@@ -29,9 +29,9 @@ fn plan(redis: Kind, wait: bool) -> Plan {
     Plan { redis: Some(redis), flags, ..Plan::default() }
 }
 
-/// Waits until another server becomes master. Returns the time of that.
-pub async fn taken_over(stage: &Stage, before: &[usize]) -> Instant {
-    let redis = stage.redis.as_ref().expect("a Redis");
+/// Waits until another server becomes master. Returns the time at which the new master was observed.
+pub async fn taken_over(setup: &Setup, before: &[usize]) -> Instant {
+    let redis = setup.redis.as_ref().expect("a Redis");
     eventually("a replica takes over", ELECTION, async || {
         let is_master =
             |at: usize| redis.ask_one(at, "INFO replication").is_ok_and(|info| info.contains("role:master"));
@@ -41,16 +41,18 @@ pub async fn taken_over(stage: &Stage, before: &[usize]) -> Instant {
     Instant::now()
 }
 
-/// Messages that a failover may lose, by room: those acknowledged while the replicas lagged. All others must be stored.
+/// Messages that a failover may lose, per room: those acknowledged while the replicas lagged. All other messages must
+/// be stored.
 struct Window {
     after: Vec<u64>,
     through: Vec<u64>,
 }
 
 impl Window {
-    /// State of all clients when the replicas were last up to date, and when the master was killed.
-    fn since(stage: &Stage, after: Vec<u64>) -> Self {
-        Self { after, through: stage.ledger.heads(stage.rooms.len()) }
+    /// Starts the window after the numbers `after`, which the replicas have, and ends it at the newest message that any
+    /// client has received now.
+    fn since(setup: &Setup, after: Vec<u64>) -> Self {
+        Self { after, through: setup.ledger.heads(setup.rooms.len()) }
     }
 
     /// Removes permitted losses from a verdict. Returns their number.
@@ -64,49 +66,49 @@ impl Window {
     }
 }
 
-/// A failover.
+/// Measurements of one failover.
 struct Failover {
-    /// `None` if nothing may be lost.
+    /// Messages that may be lost; `None` if no message may be lost.
     window: Option<Window>,
-    /// Times from the master's failure until the promotion, and from then until messages are acknowledged.
+    /// Time from the failure of the master until a replica is promoted.
     elected: Duration,
     whole: Duration,
 }
 
 impl Failover {
     /// Waits for the failover, from the time at which the master failed.
-    async fn watch(stage: &Stage, before: &[usize], gone: Instant, window: Option<Window>) -> Self {
-        let failed_over = taken_over(stage, before).await;
-        let whole = stage.all_acknowledged_since(failed_over, Duration::from_secs(30)).await;
+    async fn watch(setup: &Setup, before: &[usize], gone: Instant, window: Option<Window>) -> Self {
+        let failed_over = taken_over(setup, before).await;
+        let whole = setup.all_acknowledged_since(failed_over, Duration::from_secs(30)).await;
         Self { window, elected: failed_over - gone, whole }
     }
 
     /// Continues the conversation for a while, then compares all data. Returns the number of permitted losses.
-    async fn finish(self, mut stage: Stage, note: impl FnOnce(&mut Figures)) -> usize {
+    async fn finish(self, mut setup: Setup, note: impl FnOnce(&mut Figures)) -> usize {
         tokio::time::sleep(span(3, 30)).await;
         let forgive = |verdict: &mut Verdict| self.window.as_ref().map_or(0, |window| window.forgive(verdict));
-        let (mut figures, verdict) = stage.settle_but_for(forgive).await;
+        let (mut figures, verdict) = setup.settle_but_for(forgive).await;
         figures.whole = Some(self.whole.as_secs_f64());
         figures.note("elected after s", format!("{:.1}", self.elected.as_secs_f64()));
-        figures.note("1013", stage.ledger.closes(1013));
+        figures.note("1013", setup.ledger.closes(1013));
         note(&mut figures);
-        figures.show(&stage.case);
-        stage.complain(&verdict);
-        assert!(self.whole <= WHOLE, "whole again only {:?} after the failover", self.whole);
-        stage.strike().await;
+        figures.show(&setup.case);
+        setup.complain(&verdict);
+        assert!(self.whole <= RECOVERY, "whole again only {:?} after the failover", self.whole);
+        setup.stop().await;
         figures.lost
     }
 }
 
 async fn killed(case: &str, redis: Kind, wait: bool) {
-    let mut stage = Stage::set(case, plan(redis, wait)).await;
-    let had = stage.ledger.heads(stage.rooms.len());
+    let mut setup = Setup::set(case, plan(redis, wait)).await;
+    let had = setup.ledger.heads(setup.rooms.len());
     tokio::time::sleep(LAG).await;
-    let masters = stage.redis().masters_now();
-    stage.redis().kill_one(0);
+    let masters = setup.redis().masters_now();
+    setup.redis().kill_one(0);
     let gone = Instant::now();
-    let window = (!wait).then(|| Window::since(&stage, had));
-    Failover::watch(&stage, &masters, gone, window).await.finish(stage, |_| {}).await;
+    let window = (!wait).then(|| Window::since(&setup, had));
+    Failover::watch(&setup, &masters, gone, window).await.finish(setup, |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,38 +128,40 @@ async fn a_master_of_a_cluster_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_frozen_master_returns_as_a_second_master() {
-    let mut stage = Stage::set("the_frozen_master_returns", plan(Kind::Sentinel, false)).await;
-    let had = stage.ledger.heads(stage.rooms.len());
+    let mut setup = Setup::set("the_frozen_master_returns", plan(Kind::Sentinel, false)).await;
+    let had = setup.ledger.heads(setup.rooms.len());
     tokio::time::sleep(LAG).await;
-    stage.redis().freeze_one(0);
+    setup.redis().freeze_one(0);
     let gone = Instant::now();
-    let window = Window::since(&stage, had);
-    let failover = Failover::watch(&stage, &[0], gone, Some(window)).await;
-    stage.redis().thaw_one(0);
-    // Until the sentinels have demoted it to a replica.
+    let window = Window::since(&setup, had);
+    let failover = Failover::watch(&setup, &[0], gone, Some(window)).await;
+    setup.redis().thaw_one(0);
+    // Waits until the Sentinels have demoted the previous master to a replica.
     let thawed = Instant::now();
-    let redis = stage.redis.as_ref().expect("a Redis");
+    let redis = setup.redis.as_ref().expect("a Redis");
     eventually("the old master follows the new one", Duration::from_secs(30), async || {
         redis.ask_one(0, "INFO replication").is_ok_and(|info| info.contains("role:slave")).then_some(())
     })
     .await;
-    let believed = thawed.elapsed();
-    failover.finish(stage, |figures| figures.note("two masters s", format!("{:.1}", believed.as_secs_f64()))).await;
+    let wait_for_statuses = thawed.elapsed();
+    failover
+        .finish(setup, |figures| figures.note("two masters s", format!("{:.1}", wait_for_statuses.as_secs_f64())))
+        .await;
 }
 
-/// The replicas lag by two seconds when the master is killed. Returns the number of lost messages.
+/// Kills the master while its replicas lag by two seconds. Returns the number of lost messages.
 async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
-    let mut stage = Stage::set(case, plan(Kind::Sentinel, wait)).await;
-    stage.sql_wire().set(sql);
-    let redis = stage.redis();
+    let mut setup = Setup::set(case, plan(Kind::Sentinel, wait)).await;
+    setup.sql_wire().set(sql);
+    let redis = setup.redis();
     let port = field(&redis.ask_one(0, "INFO server").expect("redis answers"), "tcp_port:");
     let wire = Proxy::before(format!("127.0.0.1:{port}").parse().expect("an address")).await;
     for replica in [1, 2] {
         let order = format!("REPLICAOF 127.0.0.1 {}", wire.address.port());
         assert!(redis.ask_one(replica, &order).expect("redis answers").starts_with("+OK"));
     }
-    // Sentinels would correct this after some seconds; the case ends earlier.
-    let redis = stage.redis.as_ref().expect("a Redis");
+    // Sentinels revert this change after some seconds, but the case ends before that.
+    let redis = setup.redis.as_ref().expect("a Redis");
     eventually("the replicas follow through the wire", Duration::from_secs(5), async || {
         let follows = |at| {
             let info = redis.ask_one(at, "INFO replication").unwrap_or_default();
@@ -166,24 +170,24 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
         (follows(1) && follows(2)).then_some(())
     })
     .await;
-    let rooms = stage.rooms.len();
-    let replicas_had = stage.ledger.heads(rooms);
-    // Data in flight reaches the replicas.
+    let rooms = setup.rooms.len();
+    let replicas_had = setup.ledger.heads(rooms);
+    // Waits until data in flight has reached the replicas.
     tokio::time::sleep(LAG).await;
     wire.set(Wire::Silent);
     let silent = Instant::now();
     tokio::time::sleep(REPLICAS_BEHIND).await;
-    let archived = stage.ledger.heads(rooms);
+    let archived = setup.ledger.heads(rooms);
     tokio::time::sleep(LAG).await;
-    stage.redis().kill_one(0);
+    setup.redis().kill_one(0);
     let gone = Instant::now();
-    // Messages in SQL are not lost, whichever clients miss them.
+    // Messages that are stored in SQL are not lost, even if the promoted replica lacks them.
     let had = if sql == Wire::Whole { archived } else { replicas_had };
-    let window = (!wait).then(|| Window::since(&stage, had));
-    stage.sql_wire().set(Wire::Whole);
-    let failover = Failover::watch(&stage, &[0], gone, window).await;
+    let window = (!wait).then(|| Window::since(&setup, had));
+    setup.sql_wire().set(Wire::Whole);
+    let failover = Failover::watch(&setup, &[0], gone, window).await;
     let behind = format!("{:.1}", (gone - silent).as_secs_f64());
-    failover.finish(stage, |figures| figures.note("replicas behind s", behind)).await
+    failover.finish(setup, |figures| figures.note("replicas behind s", behind)).await
 }
 
 fn field(info: &str, name: &str) -> String {
@@ -197,7 +201,8 @@ async fn messages_in_sql_survive_although_the_replicas_lack_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_messages_that_neither_the_replicas_nor_sql_have_are_lost() {
-    // On a slow machine the sentinels may have reconfigured the replicas before the master is killed.
+    // On a slow machine, the Sentinels may reconfigure the replicas before the master is killed. The case is then
+    // repeated.
     for _ in 0..3 {
         if lagging("what_neither_replicas_nor_sql_have", Wire::Cut, false).await > 0 {
             return;

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// Figures of a case.
+/// Figures of one case.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub sent: usize,
@@ -39,7 +39,7 @@ impl Figures {
         println!("{line}");
         let path = folder().join("figures.txt");
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file for the figures");
-        // One write, because cases run in parallel.
+        // Writes the whole line with one call, because cases that run in parallel append to the same file.
         file.write_all(format!("{line}\n").as_bytes()).expect("a line of figures");
     }
 }

@@ -1,4 +1,4 @@
-//! Health endpoints, as load balancers and orchestrators use them.
+//! Tests the health endpoints in the way load balancers and orchestrators use them.
 
 use std::time::{Duration, Instant};
 
@@ -7,72 +7,72 @@ use pintalk_kit::node::Node;
 use pintalk_kit::proxy::Wire;
 
 use crate::eventually;
+use crate::setup::{Plan, Setup};
 use crate::socket::SHOP;
-use crate::stage::{Plan, Stage};
 
 /// Time limit for a node to detect a fault.
 const NOTICED: Duration = Duration::from_secs(20);
 
-/// Waits for a status of `/health/ready` and a word in its body.
-async fn says(stage: &Stage, node: &Node, status: u16, word: &str) {
-    eventually(&format!("readiness says {status} and {word}"), NOTICED, async || {
-        let (said, body) = node.readiness(&stage.http).await?;
+/// Waits until `/health/ready` returns this status and a body that contains `word`.
+async fn readiness_is(setup: &Setup, node: &Node, status: u16, word: &str) {
+    eventually(&format!("readiness is {status} and {word}"), NOTICED, async || {
+        let (said, body) = node.readiness(&setup.http).await?;
         (said == status && body.contains(word)).then_some(())
     })
     .await;
 }
 
-async fn is_live(stage: &Stage, node: &Node) -> bool {
-    let asked = stage.http.get(node.url("/health/live")).send().await;
+async fn is_live(setup: &Setup, node: &Node) -> bool {
+    let asked = setup.http.get(node.url("/health/live")).send().await;
     asked.is_ok_and(|answer| answer.status() == 200)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_starts_only_with_sql_reports_it_and_later_works_without_it() {
     let plan = Plan { nodes: 1, rooms: 1, ..Plan::default() };
-    let mut stage = Stage::set("a_node_starts_without_sql", plan).await;
-    says(&stage, &stage.nodes[0], 200, "\"degraded\":false").await;
-    stage.sql_wire().set(Wire::Cut);
-    let late = stage.nodes[0].start_another(&[]);
-    says(&stage, &late, 503, "starting").await;
-    assert!(is_live(&stage, &late).await, "a node that waits for a store must not be restarted");
-    let metrics = stage.http.get(late.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
+    let mut setup = Setup::set("a_node_starts_without_sql", plan).await;
+    readiness_is(&setup, &setup.nodes[0], 200, "\"degraded\":false").await;
+    setup.sql_wire().set(Wire::Cut);
+    let late = setup.nodes[0].start_another(&[]);
+    readiness_is(&setup, &late, 503, "starting").await;
+    assert!(is_live(&setup, &late).await, "a node that waits for a store must not be restarted");
+    let metrics = setup.http.get(late.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("\npintalk_ready 0\n"), "a waiting node must be visible to the alerts: {metrics}");
-    // A load balancer without health checks uses the next node if this one rejects connections.
-    let open = stage.http.get(late.url(&stage.guest_path(0))).header("Origin", SHOP).header("Connection", "Upgrade");
+    // A load balancer without health checks forwards a connection to the next node if this node refuses it.
+    let open = setup.http.get(late.url(&setup.guest_path(0))).header("Origin", SHOP).header("Connection", "Upgrade");
     let open = open.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
     let refused = open.header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.expect("an answer");
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
-    // The other node continues to serve.
-    says(&stage, &stage.nodes[0], 200, "\"degraded\":true").await;
-    assert_eq!(late.readiness(&stage.http).await.map(|(status, _)| status), Some(503), "it has not begun meanwhile");
-    stage.sql_wire().set(Wire::Whole);
-    says(&stage, &late, 200, "\"degraded\":false").await;
-    says(&stage, &stage.nodes[0], 200, "\"degraded\":false").await;
-    stage.nodes.push(late);
-    stage.finish(|_, _| {}).await;
+    // The other node remains ready and reports that it is degraded.
+    readiness_is(&setup, &setup.nodes[0], 200, "\"degraded\":true").await;
+    assert_eq!(late.readiness(&setup.http).await.map(|(status, _)| status), Some(503), "it has not begun meanwhile");
+    setup.sql_wire().set(Wire::Whole);
+    readiness_is(&setup, &late, 200, "\"degraded\":false").await;
+    readiness_is(&setup, &setup.nodes[0], 200, "\"degraded\":false").await;
+    setup.nodes.push(late);
+    setup.finish(|_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn draining_node_is_not_ready_and_stays_live_until_it_ends() {
     let flags = ["--drain-delay", "3s", "--drain", "1s"].map(str::to_owned).to_vec();
-    let stage = Stage::set("draining_node", Plan { nodes: 2, rooms: 1, flags, ..Plan::default() }).await;
-    let going = &stage.nodes[1];
-    stage.open_nodes.lock().retain(|address| *address != going.address);
+    let setup = Setup::set("draining_node", Plan { nodes: 2, rooms: 1, flags, ..Plan::default() }).await;
+    let going = &setup.nodes[1];
+    setup.open_nodes.lock().retain(|address| *address != going.address);
     going.signal("-TERM");
-    says(&stage, going, 503, "going away").await;
-    assert!(is_live(&stage, going).await, "it still serves connected clients");
-    stage.finish(|_, _| {}).await;
+    readiness_is(&setup, going, 503, "going away").await;
+    assert!(is_live(&setup, going).await, "it still serves connected clients");
+    setup.finish(|_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_with_an_old_schema_is_never_ready_and_states_what_to_do() {
-    let stage = Stage::set("a_node_whose_schema_is_old", Plan { nodes: 1, rooms: 0, ..Plan::default() }).await;
+    let setup = Setup::set("a_node_whose_schema_is_old", Plan { nodes: 1, rooms: 0, ..Plan::default() }).await;
     let empty = TestDatabase::create(Database::MySql).await;
-    let mut old = stage.nodes[0].start_another(&[("--database-url", &empty.url)]);
-    eventually("it says why it ends", NOTICED, async || {
-        let ready = old.readiness(&stage.http).await;
+    let mut old = setup.nodes[0].start_another(&[("--database-url", &empty.url)]);
+    eventually("it reports why it ends", NOTICED, async || {
+        let ready = old.readiness(&setup.http).await;
         assert!(ready.is_none_or(|(status, _)| status == 503), "it is ready without a schema");
         old.logged().contains("run `pintalk migrate up`").then_some(())
     })
@@ -87,5 +87,5 @@ async fn node_with_an_old_schema_is_never_ready_and_states_what_to_do() {
     };
     assert_eq!(code, Some(1));
     empty.drop_it().await;
-    stage.finish(|_, _| {}).await;
+    setup.finish(|_, _| {}).await;
 }

@@ -1,7 +1,8 @@
-//! Faults of operators: stores of different installations, stores in an earlier state, and an upgrade from another
-//! layout of keys.
+//! Tests mistakes of operators, such as stores of different installations and stores restored from a backup, and the
+//! upgrade from another layout of keys.
 //!
-//! `PINTALK_CHAOS_FROM` names the program of an earlier release; without it, the upgrade starts from this build.
+//! `PINTALK_CHAOS_FROM` is the path of the executable of an earlier release. Without it, the upgrade starts from this
+//! build.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,79 +13,79 @@ use sea_orm::ConnectionTrait as _;
 
 use crate::BUILT;
 use crate::eventually;
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
 
-/// Copies every key within the server, or restores the copies.
+/// Lua script that copies every key within the server, or restores the copies.
 const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1]..'pt:*')) do \
      redis.call('COPY', key, ARGV[2]..string.sub(key, #ARGV[1] + 1), 'REPLACE') end return 1";
 const CLEAR: &str = "for _, key in ipairs(redis.call('KEYS', 'pt:*')) do redis.call('DEL', key) end return 1";
 
-fn eval(stage: &Stage, script: &str, args: [&str; 2]) {
+fn eval(setup: &Setup, script: &str, args: [&str; 2]) {
     let [from, to] = args;
-    let redis = stage.redis.as_ref().expect("a Redis");
+    let redis = setup.redis.as_ref().expect("a Redis");
     let answer = redis.ask_one(0, &format!("EVAL \"{script}\" 0 \"{from}\" \"{to}\"")).expect("redis answers");
     assert_eq!(answer.trim(), ":1");
 }
 
-async fn drained(stage: &Stage) {
-    eventually("everything is in SQL", Duration::from_secs(20), async || (stage.queued() == 0).then_some(())).await;
+async fn drained(setup: &Setup) {
+    eventually("everything is in SQL", Duration::from_secs(20), async || (setup.queued() == 0).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_returns_to_an_earlier_state() {
-    let mut stage = Stage::set("redis_returns_to_an_earlier_state", Plan::default()).await;
-    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    eval(&stage, COPY, ["", "snapshot:"]);
-    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // Messages that only Redis had are lost with it; all others must survive.
-    stage.pause().await;
-    drained(&stage).await;
-    eval(&stage, CLEAR, ["", ""]);
-    eval(&stage, COPY, ["snapshot:", ""]);
-    stage.resume();
-    let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    let mut setup = Setup::set("redis_returns_to_an_earlier_state", Plan::default()).await;
+    setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    eval(&setup, COPY, ["", "snapshot:"]);
+    setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    // Messages that are stored only in Redis are lost with its data. All other messages must survive.
+    setup.pause().await;
+    drained(&setup).await;
+    eval(&setup, CLEAR, ["", ""]);
+    eval(&setup, COPY, ["snapshot:", ""]);
+    setup.resume();
+    let whole = setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
     eventually("the leader has recovered", Duration::from_secs(20), async || {
         let mut recovered = 0.0;
-        for node in &stage.nodes {
-            recovered += node.metric(&stage.http, "pintalk_recoveries_total").await;
+        for node in &setup.nodes {
+            recovered += node.metric(&setup.http, "pintalk_recoveries_total").await;
         }
         (recovered > 0.0).then_some(())
     })
     .await;
     let mut dead = 0.0;
-    for node in &stage.nodes {
-        dead += node.metric(&stage.http, "pintalk_dead_letters_total").await;
+    for node in &setup.nodes {
+        dead += node.metric(&setup.http, "pintalk_dead_letters_total").await;
     }
     assert_eq!(dead, 0.0, "no number was assigned twice");
-    stage.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
+    setup.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sql_is_restored_to_an_earlier_state() {
-    let stage = Stage::set("sql_is_restored_to_an_earlier_state", Plan::default()).await;
-    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    let setup = Setup::set("sql_is_restored_to_an_earlier_state", Plan::default()).await;
+    setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
     let run = async |statement: &str| {
-        stage.store.connection().execute_unprepared(statement).await.expect("SQL does as told");
+        setup.store.connection().execute_unprepared(statement).await.expect("SQL succeeds");
     };
     run("CREATE TABLE backup_message AS SELECT chatroom_id, seq FROM chat_message").await;
     run("CREATE TABLE backup_room AS SELECT id, last_seq, message_count, unread_count, counted_through FROM chatroom")
         .await;
-    stage.all_acknowledged_since(Instant::now() + Duration::from_secs(1), Duration::from_secs(8)).await;
+    setup.all_acknowledged_since(Instant::now() + Duration::from_secs(1), Duration::from_secs(8)).await;
     run("DELETE m FROM chat_message m LEFT JOIN backup_message b ON b.chatroom_id = m.chatroom_id AND b.seq = m.seq \
          WHERE b.seq IS NULL")
     .await;
     run("UPDATE chatroom c JOIN backup_room b ON b.id = c.id SET c.last_seq = b.last_seq, \
          c.message_count = b.message_count, c.unread_count = b.unread_count, c.counted_through = b.counted_through")
     .await;
-    let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // All messages are still in the logs, so SQL receives all of them again.
-    stage.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
+    let whole = setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    // All messages are still in the logs in Redis, so the nodes store all of them in SQL again.
+    setup.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_index_serves_one_installation_and_a_database_one_mode() {
-    let stage = Stage::set("a_redis_serves_one_installation", Plan { nodes: 2, ..Plan::default() }).await;
-    let url = stage.redis.as_ref().expect("a Redis").url();
+    let setup = Setup::set("a_redis_serves_one_installation", Plan { nodes: 2, ..Plan::default() }).await;
+    let url = setup.redis.as_ref().expect("a Redis").url();
     let other = TestDatabase::create(Database::MySql).await;
     let store = pintalk::store::Store::connect(&other.url).await.expect("SQL answers");
     migration::SchemaState::up(store.connection(), None).await.expect("the schema is made");
@@ -92,7 +93,7 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
 
     let refused = |why: &'static str, code: i32, but_for: Vec<(&'static str, String)>| {
         let but_for: Vec<(&str, &str)> = but_for.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let mut node = stage.nodes[0].start_another(&but_for);
+        let mut node = setup.nodes[0].start_another(&but_for);
         async move {
             let began = Instant::now();
             let found = loop {
@@ -107,45 +108,47 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
         }
     };
     refused("pintalk installation adopt", 1, vec![("--database-url", other.url.clone())]).await;
-    // Another database index counts as another Redis: the second installation runs beside the first.
-    let beside = stage.nodes[0].start_another(&[("--database-url", &other.url), ("--redis-url", &format!("{url}/1"))]);
-    beside.ready(&stage.http).await;
+    // A different database index of the same Redis server is treated as a different Redis, so the second installation
+    // can run beside the first.
+    let beside = setup.nodes[0].start_another(&[("--database-url", &other.url), ("--redis-url", &format!("{url}/1"))]);
+    beside.ready(&setup.http).await;
     drop(beside);
-    stage.finish(|_, _| {}).await;
+    setup.finish(|_, _| {}).await;
     other.drop_it().await;
 }
 
-/// All nodes of one release stop, and nodes of the next start.
+/// Stops all nodes of one release and then starts the nodes of the next release.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_nodes_are_replaced_by_those_of_another_layout() {
     let earlier = std::env::var_os("PINTALK_CHAOS_FROM").map(PathBuf::from);
     let program = earlier.clone().unwrap_or_else(|| BUILT.into());
     let drain = ["--drain-delay", "0s", "--drain", "1s"].map(str::to_owned).to_vec();
     let plan = Plan { program, flags: drain, ..Plan::default() };
-    let mut stage = Stage::set("all_nodes_are_replaced", plan).await;
-    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // One node is killed: its messages are in the queue, and its lease must expire first.
-    stage.nodes[0].kill();
-    for node in &stage.nodes[1..] {
+    let mut setup = Setup::set("all_nodes_are_replaced", plan).await;
+    setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    // Kills one node. Its messages remain in the archive queue, and another node can archive them only after its lease
+    // has expired.
+    setup.nodes[0].kill();
+    for node in &setup.nodes[1..] {
         node.signal("-TERM");
     }
     let stopped = Instant::now();
-    for node in &mut stage.nodes[1..] {
+    for node in &mut setup.nodes[1..] {
         while node.has_ended().is_none() {
             assert!(stopped.elapsed() < Duration::from_secs(20), "a node does not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    for node in &mut stage.nodes {
+    for node in &mut setup.nodes {
         node.start_again_as(Path::new(BUILT));
     }
-    for node in &stage.nodes {
-        node.ready(&stage.http).await;
+    for node in &setup.nodes {
+        node.ready(&setup.http).await;
     }
     let waited = stopped.elapsed();
-    let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
+    let whole = setup.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
     if let Some(earlier) = &earlier {
-        let mut late: Node = stage.nodes[0].start_another_as(earlier);
+        let mut late: Node = setup.nodes[0].start_another_as(earlier);
         let began = Instant::now();
         let code = loop {
             if let Some(code) = late.has_ended() {
@@ -155,9 +158,9 @@ async fn all_nodes_are_replaced_by_those_of_another_layout() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         assert_ne!(code, Some(0), "{}", late.logged());
-        stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+        setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
     }
-    stage
+    setup
         .finish(|_, figures| {
             figures.whole = Some(whole.as_secs_f64());
             figures.note("stopped s", format!("{:.1}", waited.as_secs_f64()));

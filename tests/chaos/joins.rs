@@ -1,5 +1,5 @@
-//! Clients connect, reconnect and disconnect while others send, over every broker: each client receives each number
-//! once and in order.
+//! Tests on every broker that each client receives each sequence number once and in order, while clients connect,
+//! reconnect and disconnect and others send.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,39 +7,39 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pintalk_kit::redis::Kind;
 
-use crate::person::Manner;
-use crate::stage::{Plan, Stage};
+use crate::client::Manner;
+use crate::setup::{Plan, Setup};
 use crate::{eventually, span};
 
-/// Time limit to detect a connected node that receives nothing, and to deliver the missed messages.
-const DEAF: Duration = Duration::from_secs(15);
+/// Time limit to detect a connected node that receives no events, and to deliver the missed messages.
+const DETECTED: Duration = Duration::from_secs(15);
 
 async fn race(case: &str, redis: Option<Kind>) {
     let nodes = if redis.is_some() { 2 } else { 1 };
     let manner = Manner { every: Some(Duration::from_millis(80)), ..Manner::default() };
     let plan = Plan { redis, nodes, rooms: 3, manner, ..Plan::default() };
-    let mut stage = Stage::set(case, plan).await;
+    let mut setup = Setup::set(case, plan).await;
     let began = Instant::now();
     let mut came = 0;
     while began.elapsed() < span(12, 60) {
-        // Clients that keep their sockets, and clients that replace them.
-        let restless = (came % 2 == 0).then_some(Duration::from_millis(700));
+        // Every second client drops its socket repeatedly; the others keep theirs.
+        let drop_after = (came % 2 == 0).then_some(Duration::from_millis(700));
         if came < 45 {
-            stage.add_late(came % 3, &format!("late{came}"), false, Manner { every: None, restless, ..manner });
+            setup.add_late(came % 3, &format!("late{came}"), false, Manner { every: None, drop_after, ..manner });
             came += 1;
         }
-        if let Some(redis) = stage.redis.as_ref().filter(|_| came % 5 == 0) {
+        if let Some(redis) = setup.redis.as_ref().filter(|_| came % 5 == 0) {
             for at in redis.masters_now() {
                 redis.ask_one(at, "CLIENT KILL TYPE pubsub").expect("redis answers");
             }
         }
-        tokio::time::sleep(Duration::from_millis(50 + stage.rng.below(300))).await;
+        tokio::time::sleep(Duration::from_millis(50 + setup.rng.below(300))).await;
     }
-    stage
-        .finish(|stage, figures| {
+    setup
+        .finish(|setup, figures| {
             figures.note("came late", came);
-            figures.note("reconnections", stage.ledger.closes(1006));
-            figures.note("1013", stage.ledger.closes(1013));
+            figures.note("reconnections", setup.ledger.closes(1006));
+            figures.note("1013", setup.ledger.closes(1013));
         })
         .await;
 }
@@ -59,39 +59,40 @@ async fn joins_race_messages_over_a_cluster() {
     race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
 }
 
-/// Senders are on one node and receivers on the other, so that no message of their own reveals a gap to the receivers.
+/// Senders use one node and receivers the other. A receiver therefore sends no message whose acknowledgement would
+/// reveal a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connected_node_that_receives_nothing_is_detected() {
     let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };
-    let mut stage = Stage::set_empty("connected_node_that_receives_nothing_is_detected", &plan).await;
-    let (talkers, listeners) = (stage.nodes[0].address, stage.nodes[1].address);
-    *stage.open_nodes.lock() = vec![talkers];
-    stage.fill(3, &plan).await;
-    stage.open_nodes = Arc::new(Mutex::new(vec![listeners]));
-    stage.add_listeners("listener", false);
-    let said = stage.ledger.heads(3);
-    eventually("all clients receive messages", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
-    let clients = stage.redis().ask_one(0, "CLIENT LIST TYPE pubsub").expect("redis answers");
+    let mut setup = Setup::set_empty("connected_node_that_receives_nothing_is_detected", &plan).await;
+    let (talkers, listeners) = (setup.nodes[0].address, setup.nodes[1].address);
+    *setup.open_nodes.lock() = vec![talkers];
+    setup.fill(3, &plan).await;
+    setup.open_nodes = Arc::new(Mutex::new(vec![listeners]));
+    setup.add_listeners("listener", false);
+    let said = setup.ledger.heads(3);
+    eventually("all clients receive messages", DETECTED, async || setup.ledger.all_have(&said).then_some(())).await;
+    let clients = setup.redis().ask_one(0, "CLIENT LIST TYPE pubsub").expect("redis answers");
     let port = |client: &str| {
         client.split(' ').find_map(|field| field.strip_prefix("addr=")?.rsplit(':').next()?.parse().ok())
     };
-    let deaf: Vec<u16> = clients.lines().filter_map(port).collect();
-    assert_eq!(deaf.len(), 2, "{clients}");
-    stage.redis_wire().mute(deaf);
+    let muted: Vec<u16> = clients.lines().filter_map(port).collect();
+    assert_eq!(muted.len(), 2, "{clients}");
+    setup.redis_wire().mute(muted);
     let began = Instant::now();
-    // A sender misses its own message and reads the log.
+    // The sender's node does not receive the event of the sender's message, so it reads the message from the log.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let said = stage.ledger.heads(3);
-    assert!(!stage.ledger.everybody_has(&said), "the fault had no effect");
-    eventually("the balancer is told", DEAF, async || {
-        let (status, body) = stage.nodes[1].readiness(&stage.http).await?;
+    let said = setup.ledger.heads(3);
+    assert!(!setup.ledger.all_have(&said), "the fault had no effect");
+    eventually("the node is not ready", DETECTED, async || {
+        let (status, body) = setup.nodes[1].readiness(&setup.http).await?;
         (status == 503 && body.contains("not heard")).then_some(())
     })
     .await;
-    eventually("the receivers have all messages", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
+    eventually("the receivers have all messages", DETECTED, async || setup.ledger.all_have(&said).then_some(())).await;
     let healed = began.elapsed();
-    assert!(healed <= DEAF, "deaf for {healed:?}");
-    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "a client was disconnected");
-    stage.readiness_is(200, DEAF).await;
-    stage.finish(|_, figures| figures.note("healed after s", format!("{:.1}", healed.as_secs_f64()))).await;
+    assert!(healed <= DETECTED, "no events for {healed:?}");
+    assert_eq!(setup.ledger.closes(1013) + setup.ledger.closes(1006), 0, "a client was disconnected");
+    setup.readiness_is(200, DETECTED).await;
+    setup.finish(|_, figures| figures.note("healed after s", format!("{:.1}", healed.as_secs_f64()))).await;
 }

@@ -1,4 +1,5 @@
-//! The leader is killed, frozen or cut off from Redis: another node leads within 20 s, and never two.
+//! Tests that another node becomes leader within 20 s after the leader is killed, frozen or cut off from Redis, and
+//! that two nodes never lead at the same time.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,14 @@ use pintalk_kit::redis::{Kind, Servers};
 use crate::BUILT;
 use crate::eventually;
 use crate::figures::{Figures, folder};
-use crate::stage::{JWT_SECRET, address_of};
+use crate::setup::{JWT_SECRET, address_of};
 
 /// Maximum time without a leader.
 const SUCCESSION: Duration = Duration::from_secs(20);
 
 const CASE: &str = "the_leader_is_killed_frozen_and_cut_off";
 
-/// Nodes, each with a separate proxy to Redis.
+/// Nodes that each connect to Redis through a separate proxy.
 struct Cluster {
     nodes: Vec<Node>,
     wires: Vec<Proxy>,
@@ -30,7 +31,7 @@ impl Cluster {
         self.nodes[node].metric(&self.http, "pintalk_leader").await > 0.0
     }
 
-    /// Returns the leader. Queries the other nodes first, so that a handover meanwhile does not count as two leaders.
+    /// Returns the leader among the given nodes, and fails if two nodes report that they lead.
     async fn leader(&self, among: &[usize]) -> Option<usize> {
         let mut leaders = Vec::new();
         for node in among {
@@ -42,7 +43,8 @@ impl Cluster {
         leaders.pop()
     }
 
-    /// Waits until another node leads. `shows` states whether the old leader can be queried as well.
+    /// Waits until another node leads. Returns its index and the time since `began`. `shows` is whether the old leader
+    /// can be queried.
     async fn succession(&self, old: usize, shows: bool, began: Instant) -> (usize, Duration) {
         let mut among: Vec<usize> = (0..self.nodes.len()).filter(|node| *node != old).collect();
         if shows {
@@ -60,7 +62,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
     let database = TestDatabase::migrated(Database::MySql).await;
     let store = Store::connect(&database.url).await.expect("the database answers");
     let data = tempfile::tempdir().expect("a folder");
-    // A killed node leaves connections in the pool, and another node has its address.
+    // Disables connection reuse, because the pool would keep connections to a killed node.
     let http =
         reqwest::Client::builder().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0).build().expect("a client");
     let mut cluster = Cluster { nodes: Vec::new(), wires: Vec::new(), http };

@@ -1,4 +1,4 @@
-//! Records of all clients, compared with the stored messages after the case has settled.
+//! Records what all clients send and receive, and compares the records with the stored messages at the end of a case.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -23,23 +23,23 @@ pub struct Record {
     /// Number of messages that the client has sent.
     pub sent: usize,
     /// Received messages, in order.
-    pub heard: Vec<Entry>,
-    /// Own messages that were acknowledged, with their numbers.
+    pub received: Vec<Entry>,
+    /// Acknowledged messages of this client: sequence number by id.
     pub acknowledged: BTreeMap<String, u64>,
-    /// Time and latency of each acknowledgement.
+    /// Time of each acknowledgement.
     pub acknowledged_at: Vec<Instant>,
     pub waited: Vec<Duration>,
-    /// Own messages without an acknowledgement, in order.
+    /// Messages of this client without an acknowledgement, in the order of sending.
     pub pending: VecDeque<Pending>,
-    /// Whether the client joined when the room was created and must have received everything.
+    /// Whether the client joined when the room was created, and so must receive every message of the room.
     pub from_start: bool,
     /// Whether the client has a socket.
     pub is_connected: bool,
-    /// Whether the client has left, or was disconnected permanently.
+    /// Close code of the permanent disconnection; `None` while the client reconnects.
     pub over: Option<u16>,
-    /// Close codes of the client's sockets; 1006 without a close frame.
+    /// Number of closed sockets by close code; 1006 if no close frame was received.
     pub closes: BTreeMap<u16, usize>,
-    /// Requested reconnection delays, in ms.
+    /// Reconnection delays that the server has requested, in ms.
     pub hints: Vec<u64>,
     /// Violations.
     pub faults: Vec<String>,
@@ -63,22 +63,25 @@ impl Record {
 
     /// Number of the last received message.
     pub fn last(&self) -> u64 {
-        self.heard.last().map_or(0, |(seq, _)| *seq)
+        self.received.last().map_or(0, |(seq, _)| *seq)
     }
 
-    /// Records a received message. `alone`: in a separate frame, not within a history.
-    pub fn hear(&mut self, seq: u64, id: &str, alone: bool) {
+    /// Records a received message. `alone` is true if the message was a frame of its own, and false if it was part of a
+    /// history.
+    pub fn receive(&mut self, seq: u64, id: &str, alone: bool) {
         let own = self.pending.iter().position(|pending| pending.id == id);
         if seq <= self.last() {
-            // The acknowledgement of a resent message: only in a separate frame, and with its existing number.
-            let known = self.heard.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok_and(|at| self.heard[at].1 == id);
+            // A message may be received twice only as the acknowledgement of a resent message: in a frame of its own,
+            // and with the same number.
+            let known =
+                self.received.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok_and(|at| self.received[at].1 == id);
             let own_again = own.is_some_and(|at| self.pending[at].tries > 1)
                 || self.acknowledged.get(id).is_some_and(|number| *number == seq);
             if !(alone && own_again && (known || !self.from_start)) {
                 self.faults.push(format!("{} was sent {seq} ({id}) after {}", self.name, self.last()));
             }
         } else {
-            self.heard.push((seq, id.to_owned()));
+            self.received.push((seq, id.to_owned()));
             self.check_order(seq, id);
         }
         if let Some(at) = own {
@@ -88,7 +91,7 @@ impl Record {
         }
     }
 
-    /// Messages of one sender must arrive in the order of sending.
+    /// Records a violation if messages of one sender arrive in another order than they were sent.
     fn check_order(&mut self, seq: u64, id: &str) {
         let Some((writer, number)) = id.rsplit_once('-').and_then(|(who, n)| Some((who, n.parse::<u64>().ok()?)))
         else {
@@ -133,11 +136,11 @@ impl Ledger {
     }
 
     /// Returns whether all connected clients have received everything up to these numbers.
-    pub fn everybody_has(&self, heads: &[u64]) -> bool {
+    pub fn all_have(&self, heads: &[u64]) -> bool {
         self.each(|record| record.over.is_some() || record.last() >= heads[record.room]).into_iter().all(|has| has)
     }
 
-    /// Returns the number of sockets that were closed with a code.
+    /// Returns the number of sockets that were closed with this code.
     pub fn closes(&self, code: u16) -> usize {
         self.sum(|record| record.closes.get(&code).copied().unwrap_or_default())
     }
@@ -153,13 +156,14 @@ impl Ledger {
         all
     }
 
-    /// Returns the time from an instant until each of `rooms` had an acknowledgement; `None` if one had none.
+    /// Returns the time from `instant` until each of the `rooms` rooms had an acknowledgement; `None` if a room had
+    /// none.
     pub fn whole_after(&self, rooms: usize, instant: Instant) -> Option<Duration> {
         let mut first: Vec<Option<Instant>> = vec![None; rooms];
         self.each(|record| {
-            let his = record.acknowledged_at.iter().copied().filter(|at| *at >= instant).min();
+            let earliest = record.acknowledged_at.iter().copied().filter(|at| *at >= instant).min();
             let room = &mut first[record.room];
-            *room = [*room, his].into_iter().flatten().min();
+            *room = [*room, earliest].into_iter().flatten().min();
         });
         first
             .into_iter()
@@ -170,26 +174,26 @@ impl Ledger {
     }
 }
 
-/// An acknowledged message that is missing somewhere.
+/// Acknowledged message that is not stored, or that a client did not receive.
 #[derive(Debug)]
 pub struct Loss {
     pub room: usize,
     pub seq: u64,
-    /// Not stored if true; otherwise not delivered to a client.
+    /// True if the message is stored and was not delivered to a client.
     pub is_stored: bool,
-    pub told: String,
+    pub text: String,
 }
 
 /// Comparison of acknowledged, delivered and stored messages of a room.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Acknowledged, and not stored or not delivered to a client.
+    /// Messages that were acknowledged and are not stored or were not delivered to a client.
     pub lost: Vec<Loss>,
-    /// Stored twice, or with another number than acknowledged.
+    /// Messages that are stored twice, or with another number than acknowledged.
     pub doubled: Vec<String>,
     /// Other violations.
     pub faults: Vec<String>,
-    /// Messages that all clients received.
+    /// Number of messages that all clients received.
     pub delivered: usize,
 }
 
@@ -216,7 +220,7 @@ impl Verdict {
                         room: record.room,
                         seq: *seq,
                         is_stored: false,
-                        told: format!("{id}, acknowledged as {seq}, is not stored"),
+                        text: format!("{id}, acknowledged as {seq}, is not stored"),
                     }),
                     Some(stored) if stored != seq => {
                         verdict.doubled.push(format!("{id}, acknowledged as {seq}, is stored as {stored}"));
@@ -225,35 +229,35 @@ impl Verdict {
                 }
             }
             verdict.faults.extend(record.faults.iter().cloned());
-            // A client that was disconnected permanently received everything up to then.
+            // A client that was disconnected permanently must have received all messages before its last one.
             let through = if record.over.is_some() { record.last() } else { u64::MAX };
-            let first = if record.from_start { 0 } else { record.heard.first().map_or(0, |(seq, _)| *seq) };
-            let heard: HashMap<u64, &str> = record.heard.iter().map(|(seq, id)| (*seq, id.as_str())).collect();
+            let first = if record.from_start { 0 } else { record.received.first().map_or(0, |(seq, _)| *seq) };
+            let received: HashMap<u64, &str> = record.received.iter().map(|(seq, id)| (*seq, id.as_str())).collect();
             let mut missing = 0;
             for (seq, id) in stored.iter().filter(|(seq, _)| (first..=through).contains(seq)) {
-                match heard.get(seq) {
+                match received.get(seq) {
                     None => {
                         missing += 1;
                         verdict.lost.push(Loss {
                             room: record.room,
                             seq: *seq,
                             is_stored: true,
-                            told: format!("{id}, stored as {seq}, did not reach {}", record.name),
+                            text: format!("{id}, stored as {seq}, did not reach {}", record.name),
                         });
                     }
-                    Some(heard) if heard != id => {
-                        verdict.doubled.push(format!("{seq} is {heard} for {}, and stored as {id}", record.name));
+                    Some(received) if received != id => {
+                        verdict.doubled.push(format!("{seq} is {received} for {}, and stored as {id}", record.name));
                     }
                     Some(_) => {}
                 }
             }
             delivered = delivered.min(stored.len() - missing);
-            for (seq, id) in record.heard.iter().filter(|(seq, _)| !by_seq.contains_key(seq)) {
+            for (seq, id) in record.received.iter().filter(|(seq, _)| !by_seq.contains_key(seq)) {
                 verdict.lost.push(Loss {
                     room: record.room,
                     seq: *seq,
                     is_stored: false,
-                    told: format!("{id}, sent to {} as {seq}, is not stored", record.name),
+                    text: format!("{id}, sent to {} as {seq}, is not stored", record.name),
                 });
             }
         }
@@ -266,10 +270,10 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn person(name: &str, heard: &[(u64, &str)]) -> Record {
+    fn client(name: &str, received: &[(u64, &str)]) -> Record {
         let mut record = Record::of(name, 0, true);
-        for (seq, id) in heard {
-            record.hear(*seq, id, true);
+        for (seq, id) in received {
+            record.receive(*seq, id, true);
         }
         record
     }
@@ -281,45 +285,45 @@ mod tests {
     #[test]
     fn identical_sets_are_clean() {
         let all = [(1, "a-1"), (2, "b-1"), (10_002, "a-2")];
-        let verdict = Verdict::of(&[&person("a", &all), &person("b", &all)], &stored(&all));
+        let verdict = Verdict::of(&[&client("a", &all), &client("b", &all)], &stored(&all));
         assert!(verdict.is_clean() && verdict.delivered == 3, "{verdict:?}");
     }
 
     #[test]
     fn message_that_one_client_misses_is_lost() {
-        let verdict = Verdict::of(&[&person("a", &[(1, "a-1")])], &stored(&[(1, "a-1"), (2, "b-1")]));
+        let verdict = Verdict::of(&[&client("a", &[(1, "a-1")])], &stored(&[(1, "a-1"), (2, "b-1")]));
         assert_eq!((verdict.lost.len(), verdict.delivered), (1, 1));
-        let verdict = Verdict::of(&[&person("a", &[(1, "a-1"), (2, "b-1")])], &stored(&[(1, "a-1")]));
+        let verdict = Verdict::of(&[&client("a", &[(1, "a-1"), (2, "b-1")])], &stored(&[(1, "a-1")]));
         assert_eq!(verdict.lost.len(), 1);
     }
 
     #[test]
     fn acknowledged_message_that_is_not_stored_is_lost() {
-        let mut record = person("a", &[]);
+        let mut record = client("a", &[]);
         record.acknowledged.insert("a-1".into(), 1);
         assert_eq!(Verdict::of(&[&record], &[]).lost.len(), 1);
     }
 
     #[test]
     fn repeated_or_reordered_message_is_a_violation() {
-        for heard in
+        for received in
             [[(1, "a-1"), (1, "a-1")], [(2, "a-2"), (1, "a-1")], [(1, "a-2"), (2, "a-1")], [(1, "a-1"), (2, "a-1")]]
         {
-            assert_eq!(person("b", &heard).faults.len(), 1, "{heard:?}");
+            assert_eq!(client("b", &received).faults.len(), 1, "{received:?}");
         }
     }
 
     #[test]
     fn one_number_for_two_messages_is_a_duplicate() {
-        let verdict = Verdict::of(&[&person("a", &[(1, "a-1")])], &stored(&[(1, "b-1")]));
+        let verdict = Verdict::of(&[&client("a", &[(1, "a-1")])], &stored(&[(1, "b-1")]));
         assert_eq!(verdict.doubled.len(), 1);
     }
 
     #[test]
     fn acknowledgement_of_a_resent_message_is_not_a_duplicate() {
-        let mut record = person("a", &[(1, "a-1"), (2, "b-1")]);
+        let mut record = client("a", &[(1, "a-1"), (2, "b-1")]);
         record.pending.push_back(Pending { id: "a-1".into(), frame: String::new(), since: Instant::now(), tries: 2 });
-        record.hear(1, "a-1", true);
+        record.receive(1, "a-1", true);
         assert!(record.faults.is_empty() && record.pending.is_empty());
     }
 }

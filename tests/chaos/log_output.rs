@@ -1,4 +1,5 @@
-//! Standard error that accepts no lines: a reader that has stopped or ended, and a full disk.
+//! Tests that a node keeps serving when writes to standard error fail or block: the reader has stopped or ended, or the
+//! disk is full.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
@@ -11,60 +12,60 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::BUILT;
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
 use crate::{eventually, span};
 
 /// Maximum response time of a node, however long its log has been blocked.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// Maximum memory of the log: its buffer, and as much again while it is written.
+/// Maximum memory of the log: its buffer, and a second buffer of the same size that is being written.
 const LOG_KIB: u64 = 2 * 1024;
 
-/// A full pipe without a reader, as standard error of a process.
+/// Creates a full pipe whose reader does not read, for the standard error of a process.
 fn blocked_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&[b'\n'; 64 * 1024]).expect("as much as a pipe holds");
     (reader, writer.into())
 }
 
-/// Starts another node with such an output; all clients connect to it from then on.
-async fn join_through(stage: &mut Stage, plan: &Plan, stdout: Stdio, stderr: Stdio) {
-    let node = stage.nodes[0].start_another_onto(stdout, stderr);
-    node.ready(&stage.http).await;
-    *stage.open_nodes.lock() = vec![node.address];
-    stage.nodes.push(node);
-    stage.fill(2, plan).await;
+/// Starts another node with the given outputs. From then on, all clients connect to this node.
+async fn join_through(setup: &mut Setup, plan: &Plan, stdout: Stdio, stderr: Stdio) {
+    let node = setup.nodes[0].start_another_onto(stdout, stderr);
+    node.ready(&setup.http).await;
+    *setup.open_nodes.lock() = vec![node.address];
+    setup.nodes.push(node);
+    setup.fill(2, plan).await;
 }
 
-/// Opens connections that end within a request, each of which logs a line at debug.
+/// Opens connections that end before their request is complete. The node logs a line at level debug for each of them.
 async fn log_debug_lines(node: &Node, count: usize) {
     let broken = async |each: usize| {
         for _ in 0..each {
             let mut stream = TcpStream::connect(node.address).await.expect("a connection");
             stream.write_all(b"no request\r\n\r\n").await.expect("a request");
             let mut answer = Vec::new();
-            // A reset counts as a response.
+            // The node may reset the connection instead of closing it.
             let _end = stream.read_to_end(&mut answer).await;
         }
     };
     futures_util::future::join_all((0..8).map(|_| broken(count / 8))).await;
 }
 
-async fn dropped(stage: &Stage) -> f64 {
-    stage.nodes[1].metric(&stage.http, "pintalk_log_lines_dropped_total").await
+async fn dropped(setup: &Setup) -> f64 {
+    setup.nodes[1].metric(&setup.http, "pintalk_log_lines_dropped_total").await
 }
 
-async fn answers_promptly(stage: &Stage) {
-    let asked = stage.http.get(stage.nodes[1].url("/health/live")).timeout(PROMPT).send().await;
+async fn answers_promptly(setup: &Setup) {
+    let asked = setup.http.get(setup.nodes[1].url("/health/live")).timeout(PROMPT).send().await;
     assert_eq!(asked.expect("an answer in time").status(), 200);
 }
 
-/// Stops the node with a drain; the limit includes a moment for the log.
-async fn ends_in_order(stage: &mut Stage) {
-    stage.nodes[1].signal("-TERM");
+/// Stops the node with a drain and checks its exit. The time limit includes the time to flush the log.
+async fn ends_in_order(setup: &mut Setup) {
+    setup.nodes[1].signal("-TERM");
     let began = Instant::now();
     loop {
-        if let Some(code) = stage.nodes[1].has_ended() {
+        if let Some(code) = setup.nodes[1].has_ended() {
             assert_eq!(code, Some(0));
             return;
         }
@@ -81,23 +82,23 @@ fn plan() -> Plan {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_whose_log_is_not_read_continues_and_logs_again_when_it_is() {
     let plan = plan();
-    let mut stage = Stage::set_empty("node_whose_log_is_not_read", &plan).await;
+    let mut setup = Setup::set_empty("node_whose_log_is_not_read", &plan).await;
     let (reader, stderr) = blocked_pipe();
-    join_through(&mut stage, &plan, Stdio::null(), stderr).await;
+    join_through(&mut setup, &plan, Stdio::null(), stderr).await;
     let began = Instant::now();
-    while dropped(&stage).await == 0.0 {
-        log_debug_lines(&stage.nodes[1], 2_000).await;
-        answers_promptly(&stage).await;
+    while dropped(&setup).await == 0.0 {
+        log_debug_lines(&setup.nodes[1], 2_000).await;
+        answers_promptly(&setup).await;
         assert!(began.elapsed() < Duration::from_secs(60), "no line was dropped");
     }
-    let (held, before) = (stage.nodes[1].memory_kib(), dropped(&stage).await);
-    log_debug_lines(&stage.nodes[1], 4_000).await;
-    assert!(dropped(&stage).await >= before + 4_000.0);
-    let grown = stage.nodes[1].memory_kib().saturating_sub(held);
+    let (held, before) = (setup.nodes[1].memory_kib(), dropped(&setup).await);
+    log_debug_lines(&setup.nodes[1], 4_000).await;
+    assert!(dropped(&setup).await >= before + 4_000.0);
+    let grown = setup.nodes[1].memory_kib().saturating_sub(held);
     assert!(grown < LOG_KIB, "{grown} KiB more");
     tokio::time::sleep(span(3, 45)).await;
-    answers_promptly(&stage).await;
-    let acknowledged = stage.all_acknowledged_since(Instant::now(), PROMPT).await;
+    answers_promptly(&setup).await;
+    let acknowledged = setup.all_acknowledged_since(Instant::now(), PROMPT).await;
 
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
@@ -117,11 +118,11 @@ async fn node_whose_log_is_not_read_continues_and_logs_again_when_it_is() {
             Err(error) => panic!("no report: {error}"),
         };
     }
-    assert_eq!(reported, dropped(&stage).await, "one report of all dropped lines");
-    log_debug_lines(&stage.nodes[1], 8).await;
+    assert_eq!(reported, dropped(&setup).await, "one report of all dropped lines");
+    log_debug_lines(&setup.nodes[1], 8).await;
     let later = lines.recv_timeout(Duration::from_secs(20)).expect("a line");
     assert!(later.contains("pintalk"), "{later}");
-    stage
+    setup
         .finish(|_, figures| {
             figures.note("lines dropped", reported);
             figures.note("acknowledged after ms", acknowledged.as_millis());
@@ -132,26 +133,26 @@ async fn node_whose_log_is_not_read_continues_and_logs_again_when_it_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_whose_output_is_blocked_shuts_down_cleanly() {
     let plan = plan();
-    let mut stage = Stage::set_empty("node_whose_output_is_blocked_shuts_down_cleanly", &plan).await;
+    let mut setup = Setup::set_empty("node_whose_output_is_blocked_shuts_down_cleanly", &plan).await;
     let ((_stdout_reader, stdout), (_stderr_reader, stderr)) = (blocked_pipe(), blocked_pipe());
-    join_through(&mut stage, &plan, stdout, stderr).await;
-    *stage.open_nodes.lock() = vec![stage.nodes[0].address];
-    ends_in_order(&mut stage).await;
-    stage.finish(|_, _| {}).await;
+    join_through(&mut setup, &plan, stdout, stderr).await;
+    *setup.open_nodes.lock() = vec![setup.nodes[0].address];
+    ends_in_order(&mut setup).await;
+    setup.finish(|_, _| {}).await;
 }
 
 async fn rejected(case: &str, stdout: Stdio, stderr: Stdio) {
     let plan = plan();
-    let mut stage = Stage::set_empty(case, &plan).await;
-    join_through(&mut stage, &plan, stdout, stderr).await;
-    log_debug_lines(&stage.nodes[1], 80).await;
-    eventually("lines are counted", Duration::from_secs(10), async || (dropped(&stage).await >= 80.0).then_some(()))
+    let mut setup = Setup::set_empty(case, &plan).await;
+    join_through(&mut setup, &plan, stdout, stderr).await;
+    log_debug_lines(&setup.nodes[1], 80).await;
+    eventually("lines are counted", Duration::from_secs(10), async || (dropped(&setup).await >= 80.0).then_some(()))
         .await;
-    answers_promptly(&stage).await;
-    stage.all_acknowledged_since(Instant::now(), PROMPT).await;
-    *stage.open_nodes.lock() = vec![stage.nodes[0].address];
-    ends_in_order(&mut stage).await;
-    stage.finish(|_, _| {}).await;
+    answers_promptly(&setup).await;
+    setup.all_acknowledged_since(Instant::now(), PROMPT).await;
+    *setup.open_nodes.lock() = vec![setup.nodes[0].address];
+    ends_in_order(&mut setup).await;
+    setup.finish(|_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,15 @@
-//! No acknowledged message is lost or duplicated under any fault: real nodes, stores and load balancers, with faults
-//! injected during conversations.
+//! Tests that no acknowledged message is lost or duplicated. They inject faults into real nodes, stores and load
+//! balancers during conversations.
 //!
-//! A case is a [`stage::Stage`] with [`person::Person`]s, clients that follow the protocol. It injects a fault, repairs
-//! it, and [settles](stage::Stage::settle): acknowledged, delivered and stored messages must then be the same. Each
-//! case writes a line of [`figures`]. `PINTALK_CHAOS=long` uses the fault lengths of the specification instead of short
-//! ones.
+//! A case has a [`setup::Setup`] with [`client::Client`]s, which are clients that follow the protocol. The case injects
+//! a fault, repairs it, and [settles](setup::Setup::settle). Acknowledged, delivered and stored messages must then be
+//! the same. Each case writes a line of [`figures`]. With `PINTALK_CHAOS=long`, faults last as long as in the
+//! specification.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod client;
 mod clocks;
 mod clocks_of_stores;
 mod collector;
@@ -22,16 +23,15 @@ mod leader;
 mod ledger;
 mod log_output;
 mod nodes;
-mod person;
 mod presence;
 mod random;
 mod redis_away;
 mod rolling;
+mod setup;
 mod slow;
 mod socket;
 mod sql_away;
 mod sql_partly;
-mod stage;
 mod statuses;
 mod telemetry;
 mod traces;
@@ -45,7 +45,8 @@ use pintalk_kit::eventually;
 /// Path of the program of this build.
 const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
-/// The span of a fault: a short one that still crosses every time-out, or that of the specification.
+/// Returns the duration of a fault: `quick`, which exceeds every time-out, or with `PINTALK_CHAOS=long` that of the
+/// specification.
 fn span(quick: u64, long: u64) -> Duration {
     Duration::from_secs(if std::env::var_os("PINTALK_CHAOS").is_some_and(|kind| kind == "long") { long } else { quick })
 }

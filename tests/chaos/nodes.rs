@@ -1,39 +1,39 @@
-//! A node is killed, or frozen and resumed.
+//! Tests with nodes that are killed, or frozen and resumed.
 
 use std::time::{Duration, Instant};
 
-use crate::person::Manner;
+use crate::client::Manner;
+use crate::setup::{Plan, Setup};
 use crate::span;
-use crate::stage::{Plan, Stage};
 
-/// Maximum time that partitions of a dead node have no archiver.
+/// Maximum time for which the partitions of a dead node have no archiver.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 
-/// The newest message of each room in SQL, which must never decrease.
-async fn latest(stage: &Stage) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
+/// Returns the time of the newest message of each room in SQL. This time must never decrease.
+async fn latest(setup: &Setup) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     let mut all = Vec::new();
-    for room in &stage.rooms {
-        all.push(stage.store.rooms().get(room.id).await.expect("SQL").expect("a room").latest_msg_at);
+    for room in &setup.rooms {
+        all.push(setup.store.rooms().get(room.id).await.expect("SQL").expect("a room").latest_msg_at);
     }
     all
 }
 
-/// Waits until everything queued at this moment is in SQL. Returns the time that this took.
-async fn archived(stage: &Stage, since: Instant) -> Duration {
-    let mut before = latest(stage).await;
+/// Waits until all messages that are queued now are in SQL. Returns the time since `since`.
+async fn archived(setup: &Setup, since: Instant) -> Duration {
+    let mut before = latest(setup).await;
     let mut heads: Vec<u64> = Vec::new();
-    for room in 0..stage.rooms.len() {
-        let his = stage.ledger.each(|record| if record.room == room { record.last() } else { 0 });
-        heads.push(his.into_iter().max().unwrap_or_default());
+    for room in 0..setup.rooms.len() {
+        let numbers = setup.ledger.each(|record| if record.room == room { record.last() } else { 0 });
+        heads.push(numbers.into_iter().max().unwrap_or_default());
     }
     let until = Instant::now() + TAKEN_OVER;
     loop {
-        let now = latest(stage).await;
+        let now = latest(setup).await;
         assert!(before.iter().zip(&now).all(|(before, now)| before <= now), "latestMsg went back");
         before = now;
         let mut behind = 0;
         for (room, head) in heads.iter().enumerate() {
-            let stored = stage.store.messages().before(stage.rooms[room].id, None, 1).await.expect("SQL");
+            let stored = setup.store.messages().before(setup.rooms[room].id, None, 1).await.expect("SQL");
             behind += usize::from(stored.first().map_or(0, |message| message.seq) < *head);
         }
         if behind == 0 {
@@ -46,52 +46,52 @@ async fn archived(stage: &Stage, since: Instant) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_killed_in_traffic() {
-    let mut stage = Stage::set("a_node_is_killed_in_traffic", Plan::default()).await;
-    stage.nodes[0].kill();
+    let mut setup = Setup::set("a_node_is_killed_in_traffic", Plan::default()).await;
+    setup.nodes[0].kill();
     let killed = Instant::now();
-    stage.open_nodes.lock().remove(0);
-    let whole = stage.all_acknowledged_since(killed + Duration::from_millis(100), Duration::from_secs(10)).await;
-    let first_archived = archived(&stage, killed).await;
-    // It restarts, and another is killed.
-    stage.nodes[0].start_again();
-    let first = stage.nodes[0].address;
-    stage.nodes[0].ready(&stage.http).await;
-    stage.open_nodes.lock().push(first);
-    stage.nodes[1].kill();
+    setup.open_nodes.lock().remove(0);
+    let whole = setup.all_acknowledged_since(killed + Duration::from_millis(100), Duration::from_secs(10)).await;
+    let first_archived = archived(&setup, killed).await;
+    // The killed node restarts, and another node is killed.
+    setup.nodes[0].start_again();
+    let first = setup.nodes[0].address;
+    setup.nodes[0].ready(&setup.http).await;
+    setup.open_nodes.lock().push(first);
+    setup.nodes[1].kill();
     let killed = Instant::now();
-    let second = stage.nodes[1].address;
-    stage.open_nodes.lock().retain(|address| *address != second);
-    // At least one of them had archivers.
-    let archived = first_archived.max(archived(&stage, killed).await);
+    let second = setup.nodes[1].address;
+    setup.open_nodes.lock().retain(|address| *address != second);
+    // At least one of the two killed nodes had archivers.
+    let archived = first_archived.max(archived(&setup, killed).await);
     tokio::time::sleep(span(3, 30)).await;
-    stage
-        .finish(|stage, figures| {
+    setup
+        .finish(|setup, figures| {
             figures.whole = Some(whole.as_secs_f64());
             figures.note("archived by others after s", format!("{:.1}", archived.as_secs_f64()));
-            figures.note("broken sockets", stage.ledger.closes(1006));
+            figures.note("broken sockets", setup.ledger.closes(1006));
         })
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_frozen_and_resumed() {
-    let manner = Manner { patience: Some(Duration::from_secs(4)), ..Manner::default() };
-    let stage = Stage::set("a_node_is_frozen_and_resumed", Plan { manner, ..Plan::default() }).await;
-    stage.nodes[0].signal("-STOP");
+    let manner = Manner { ack_timeout: Some(Duration::from_secs(4)), ..Manner::default() };
+    let setup = Setup::set("a_node_is_frozen_and_resumed", Plan { manner, ..Plan::default() }).await;
+    setup.nodes[0].signal("-STOP");
     let frozen = Instant::now();
-    let address = stage.open_nodes.lock().remove(0);
-    let whole = stage.all_acknowledged_since(frozen + Duration::from_millis(100), Duration::from_secs(15)).await;
-    let archived = archived(&stage, frozen).await;
+    let address = setup.open_nodes.lock().remove(0);
+    let whole = setup.all_acknowledged_since(frozen + Duration::from_millis(100), Duration::from_secs(15)).await;
+    let archived = archived(&setup, frozen).await;
     tokio::time::sleep(span(20, 20).saturating_sub(frozen.elapsed())).await;
-    stage.nodes[0].signal("-CONT");
-    stage.open_nodes.lock().push(address);
-    stage.nodes[0].ready(&stage.http).await;
+    setup.nodes[0].signal("-CONT");
+    setup.open_nodes.lock().push(address);
+    setup.nodes[0].ready(&setup.http).await;
     tokio::time::sleep(span(3, 30)).await;
-    stage
-        .finish(|stage, figures| {
+    setup
+        .finish(|setup, figures| {
             figures.whole = Some(whole.as_secs_f64());
             figures.note("archived by others after s", format!("{:.1}", archived.as_secs_f64()));
-            figures.note("broken sockets", stage.ledger.closes(1006));
+            figures.note("broken sockets", setup.ledger.closes(1006));
         })
         .await;
 }
@@ -99,17 +99,17 @@ async fn a_node_is_frozen_and_resumed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_single_node_is_killed() {
     let plan = Plan { redis: None, nodes: 1, ..Plan::default() };
-    let mut stage = Stage::set("the_single_node_is_killed", plan).await;
+    let mut setup = Setup::set("the_single_node_is_killed", plan).await;
     let (mut whole, kills) = (Duration::ZERO, span(3, 20).as_secs());
     for _ in 0..kills {
-        stage.nodes[0].kill();
-        stage.nodes[0].start_again();
+        setup.nodes[0].kill();
+        setup.nodes[0].start_again();
         let started = Instant::now();
-        stage.nodes[0].ready(&stage.http).await;
-        whole = whole.max(stage.all_acknowledged_since(started, Duration::from_secs(10)).await);
-        tokio::time::sleep(Duration::from_millis(300 + stage.rng.below(1_500))).await;
+        setup.nodes[0].ready(&setup.http).await;
+        whole = whole.max(setup.all_acknowledged_since(started, Duration::from_secs(10)).await);
+        tokio::time::sleep(Duration::from_millis(300 + setup.rng.below(1_500))).await;
     }
-    stage
+    setup
         .finish(|_, figures| {
             figures.whole = Some(whole.as_secs_f64());
             figures.note("kills", kills);

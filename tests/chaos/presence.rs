@@ -1,46 +1,46 @@
-//! Host presence while nodes and Redis are killed, frozen and stopped.
+//! Tests host presence while nodes and Redis are killed, frozen and stopped.
 
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::socket::{Heard, SHOP, Socket};
-use crate::stage::Stage;
+use crate::setup::Setup;
+use crate::socket::{Event, SHOP, Socket};
 use crate::statuses::Statuses;
 use crate::{eventually, span};
 
-/// SPEC 5: hosts of a crashed node are reported offline within this time.
+/// Time within which hosts of a crashed node are reported offline (SPEC 5).
 const CRASHED: Duration = Duration::from_secs(20);
 
 /// Time limit until presence is correct after a frozen process resumes.
 const THAWED: Duration = Duration::from_secs(10);
 
 /// Minimum uptime of a node before it declares another one dead.
-const RIPE: Duration = Duration::from_secs(16);
+const MIN_UPTIME: Duration = Duration::from_secs(16);
 
 fn hosts() -> usize {
     span(300, 5_000).as_secs() as usize
 }
 
-/// Waits until a node's list reports this presence for the guest of the only room.
-async fn the_guest_is(stage: &Stage, node: usize, online: bool, within: Duration) -> Duration {
+/// Waits until the room list of a node reports this presence for the guest of the only room.
+async fn the_guest_is(setup: &Setup, node: usize, online: bool, within: Duration) -> Duration {
     let asked = Instant::now();
     eventually("the guest's status", within, async || {
-        let (_, list) = stage.call(node, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
+        let (_, list) = setup.call(node, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
         (list["results"][0]["guestOnline"] == online).then_some(())
     })
     .await;
     asked.elapsed()
 }
 
-/// A socket that stays open.
+/// Keeps a socket open in the background.
 fn keep(mut socket: Socket) {
-    tokio::spawn(async move { while let Heard::Frame(_) = socket.hear().await {} });
+    tokio::spawn(async move { while let Event::Frame(_) = socket.receive().await {} });
 }
 
 fn slowest(statuses: &Statuses, since: Instant) -> f64 {
-    let gone = statuses.desks.iter().filter_map(|desk| desk.gone_after(since)).max();
+    let gone = statuses.tabs.iter().filter_map(|tab| tab.gone_after(since)).max();
     gone.unwrap_or_default().as_secs_f64()
 }
 
@@ -48,17 +48,17 @@ fn slowest(statuses: &Statuses, since: Instant) -> f64 {
 async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never_do() {
     let began = Instant::now();
     let mut statuses = Statuses::set("a_killed_nodes_hosts", hosts(), &[0], 1, &[]).await;
-    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
-    // Every fifth host reconnects elsewhere at once, as browsers do.
-    let elsewhere = statuses.stage.nodes[2].address;
-    for (at, desk) in statuses.desks.iter().enumerate() {
-        *desk.home.lock() = (at % 5 == 0).then_some(elsewhere);
+    tokio::time::sleep(MIN_UPTIME.saturating_sub(began.elapsed())).await;
+    // Every fifth host reconnects to another node at once, as browsers do.
+    let elsewhere = statuses.setup.nodes[2].address;
+    for (at, tab) in statuses.tabs.iter().enumerate() {
+        *tab.home.lock() = (at % 5 == 0).then_some(elsewhere);
     }
-    statuses.stage.nodes[0].kill();
+    statuses.setup.nodes[0].kill();
     let killed = Instant::now();
-    statuses.believed(CRASHED, |at| at % 5 == 0).await;
-    for desk in statuses.desks.iter().step_by(5) {
-        assert_eq!(desk.gone_after(killed), None, "the host was online all the time");
+    statuses.wait_for_statuses(CRASHED, |at| at % 5 == 0).await;
+    for tab in statuses.tabs.iter().step_by(5) {
+        assert_eq!(tab.gone_after(killed), None, "the host was online all the time");
     }
     statuses
         .finish(|statuses, figures| {
@@ -72,37 +72,38 @@ async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never
 async fn node_that_was_frozen_for_sixteen_seconds_reports_correct_presence() {
     let began = Instant::now();
     let mut statuses = Statuses::set("a_node_that_was_frozen", hosts(), &[0, 2], 1, &[]).await;
-    let room = statuses.stage.open_room().await;
-    let (home, elsewhere) = (statuses.stage.nodes[0].address, statuses.stage.nodes[2].address);
-    keep(Socket::open(home, &statuses.stage.guest_path(room), Some(SHOP)).await.expect("a guest comes"));
-    the_guest_is(&statuses.stage, 1, true, THAWED).await;
-    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
-    let closes = async |stage: &Stage| stage.nodes[0].metric(&stage.http, "pintalk_closes_total").await;
-    let closed_before = closes(&statuses.stage).await;
-    statuses.stage.nodes[0].signal("-STOP");
+    let room = statuses.setup.open_room().await;
+    let (home, elsewhere) = (statuses.setup.nodes[0].address, statuses.setup.nodes[2].address);
+    keep(Socket::open(home, &statuses.setup.guest_path(room), Some(SHOP)).await.expect("a guest comes"));
+    the_guest_is(&statuses.setup, 1, true, THAWED).await;
+    tokio::time::sleep(MIN_UPTIME.saturating_sub(began.elapsed())).await;
+    let closes = async |setup: &Setup| setup.nodes[0].metric(&setup.http, "pintalk_closes_total").await;
+    let closed_before = closes(&statuses.setup).await;
+    statuses.setup.nodes[0].signal("-STOP");
     let frozen = Instant::now();
     tokio::time::sleep(Duration::from_secs(16)).await;
-    the_guest_is(&statuses.stage, 1, false, CRASHED).await;
-    // A join removes dead connections from the room.
-    keep(Socket::open(elsewhere, &statuses.stage.host_path(room), None).await.expect("the host comes"));
-    statuses.stage.nodes[0].signal("-CONT");
+    the_guest_is(&statuses.setup, 1, false, CRASHED).await;
+    // The host joins the room on another node. A join removes dead connections from the room.
+    keep(Socket::open(elsewhere, &statuses.setup.host_path(room), None).await.expect("the host comes"));
+    statuses.setup.nodes[0].signal("-CONT");
     let thawed = Instant::now();
-    // Hosts declared dead are online again, and stay so after all messages in flight have arrived.
-    statuses.believed(THAWED, |_| true).await;
+    // Hosts whose node was declared dead become online again, and remain online after all messages in flight have
+    // arrived.
+    statuses.wait_for_statuses(THAWED, |_| true).await;
     let back = thawed.elapsed();
-    let counted = the_guest_is(&statuses.stage, 1, true, THAWED).await;
+    let counted = the_guest_is(&statuses.setup, 1, true, THAWED).await;
     tokio::time::sleep(THAWED.saturating_sub(thawed.elapsed())).await;
-    statuses.believed(Duration::from_secs(1), |_| true).await;
-    assert_eq!(closes(&statuses.stage).await, closed_before, "its own pause must not count as silence of others");
+    statuses.wait_for_statuses(Duration::from_secs(1), |_| true).await;
+    assert_eq!(closes(&statuses.setup).await, closed_before, "its own pause must not count as silence of others");
     for node in 0..3 {
-        statuses.all_are_online_for_who_asks(node).await;
+        statuses.new_guests_see_all_online(node).await;
     }
-    for desk in statuses.desks.iter().skip(1).step_by(2) {
-        assert_eq!(desk.gone_after(frozen), None, "the host's node was never unavailable");
+    for tab in statuses.tabs.iter().skip(1).step_by(2) {
+        assert_eq!(tab.gone_after(frozen), None, "the host's node was never unavailable");
     }
     statuses
         .finish(|statuses, figures| {
-            figures.note("taken for gone", statuses.desks.iter().filter_map(|desk| desk.gone_after(frozen)).count());
+            figures.note("reported offline", statuses.tabs.iter().filter_map(|tab| tab.gone_after(frozen)).count());
             figures.note("all back after s", format!("{:.1}", back.as_secs_f64()));
             figures.note("guest counted after s", format!("{:.1}", (back + counted).as_secs_f64()));
         })
@@ -113,16 +114,16 @@ async fn node_that_was_frozen_for_sixteen_seconds_reports_correct_presence() {
 async fn no_host_goes_offline_because_redis_was_frozen_for_twenty_seconds() {
     let began = Instant::now();
     let mut statuses = Statuses::set("redis_stood_still", hosts(), &[0, 1, 2], 1, &[]).await;
-    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
+    tokio::time::sleep(MIN_UPTIME.saturating_sub(began.elapsed())).await;
     let frozen = Instant::now();
-    statuses.stage.redis().freeze();
+    statuses.setup.redis().freeze();
     tokio::time::sleep(Duration::from_secs(20)).await;
-    statuses.stage.redis().thaw();
-    statuses.stage.readiness_is(200, Duration::from_secs(15)).await;
-    // Until the nodes that may declare others dead have done so again.
-    tokio::time::sleep(RIPE).await;
+    statuses.setup.redis().thaw();
+    statuses.setup.readiness_is(200, Duration::from_secs(15)).await;
+    // Waits until every node could have declared another node dead again.
+    tokio::time::sleep(MIN_UPTIME).await;
     for node in 0..3 {
-        statuses.all_are_online_for_who_asks(node).await;
+        statuses.new_guests_see_all_online(node).await;
     }
     assert_eq!(slowest(&statuses, frozen), 0.0, "a guest was notified that a host is offline");
     statuses.finish(|_, figures| figures.note("hosts", hosts())).await;
@@ -133,29 +134,29 @@ async fn hosts_of_a_draining_node_stay_online_until_they_had_time_to_reconnect()
     let began = Instant::now();
     let flags = ["--drain-delay", "1s", "--drain", "8s"];
     let mut statuses = Statuses::set("hosts_of_a_node_that_drains", hosts(), &[0], 1, &flags).await;
-    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
-    let elsewhere = statuses.stage.nodes[2].address;
-    for (at, desk) in statuses.desks.iter().enumerate() {
-        *desk.home.lock() = (at % 5 > 0).then_some(elsewhere);
+    tokio::time::sleep(MIN_UPTIME.saturating_sub(began.elapsed())).await;
+    let elsewhere = statuses.setup.nodes[2].address;
+    for (at, tab) in statuses.tabs.iter().enumerate() {
+        *tab.home.lock() = (at % 5 > 0).then_some(elsewhere);
     }
-    statuses.stage.nodes[0].signal("-TERM");
-    let told = Instant::now();
-    let node = parking_lot::Mutex::new(&mut statuses.stage.nodes[0]);
+    statuses.setup.nodes[0].signal("-TERM");
+    let signalled = Instant::now();
+    let node = parking_lot::Mutex::new(&mut statuses.setup.nodes[0]);
     let ended = async || node.lock().has_ended();
     let code = eventually("the node ends", Duration::from_secs(20), ended).await;
-    let ended = told.elapsed();
+    let ended = signalled.elapsed();
     assert_eq!(code, Some(0));
-    // The host that was disconnected last and does not reconnect has had 20 s by then.
-    statuses.believed(CRASHED, |at| at % 5 > 0).await;
-    for (at, desk) in statuses.desks.iter().enumerate().filter(|(at, _)| at % 5 > 0) {
-        assert_eq!(desk.gone_after(told), None, "{at} was online all the time");
+    // By then, 20 s have passed since the last host that does not reconnect was disconnected.
+    statuses.wait_for_statuses(CRASHED, |at| at % 5 > 0).await;
+    for (at, tab) in statuses.tabs.iter().enumerate().filter(|(at, _)| at % 5 > 0) {
+        assert_eq!(tab.gone_after(signalled), None, "{at} was online all the time");
     }
-    let first = statuses.desks.iter().filter_map(|desk| desk.gone_after(told)).min().unwrap_or_default();
+    let first = statuses.tabs.iter().filter_map(|tab| tab.gone_after(signalled)).min().unwrap_or_default();
     assert!(first >= Duration::from_secs(8), "a host had only {first:?}");
     statuses
         .finish(|statuses, figures| {
             figures.note("ended after s", format!("{:.1}", ended.as_secs_f64()));
-            figures.note("gone after s", format!("{:.1}..{:.1}", first.as_secs_f64(), slowest(statuses, told)));
+            figures.note("gone after s", format!("{:.1}..{:.1}", first.as_secs_f64(), slowest(statuses, signalled)));
         })
         .await;
 }

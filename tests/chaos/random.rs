@@ -1,17 +1,17 @@
-//! Random faults, for a minute in this suite and for an hour by `tests/chaos-long`. Equal seeds inject the same faults
-//! in the same order.
+//! Injects random faults for a minute in this suite, and for an hour in `tests/chaos-long`. The seed determines the
+//! faults and their order.
 
 use std::time::{Duration, Instant};
 
 use pintalk_kit::proxy::Wire;
 use pintalk_kit::redis::Kind;
 
+use crate::client::Manner;
 use crate::failover::taken_over;
-use crate::person::Manner;
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
 
-/// Time limit from the end of a fault until messages are acknowledged and nodes are ready.
-const WHOLE: Duration = Duration::from_secs(30);
+/// Time limit from the end of a fault until messages are acknowledged in all rooms and all nodes are ready.
+const RECOVERY: Duration = Duration::from_secs(30);
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -36,38 +36,38 @@ async fn faults_in_any_order_lose_nothing() {
     let seed = Seed(setting("PINTALK_CHAOS_SEED", 11));
     let span = Duration::from_secs(60 * setting("PINTALK_CHAOS_MINUTES", 1));
     println!("seed {}, {span:?}", seed.0);
-    // With `redis-wait`, nothing at all may be lost.
+    // With `redis-wait`, no acknowledged message may be lost.
     let plan = Plan {
         redis: Some(Kind::Sentinel),
         flags: vec!["--redis-wait".into(), "1".into()],
-        manner: Manner { patience: Some(Duration::from_secs(15)), ..Manner::default() },
+        manner: Manner { ack_timeout: Some(Duration::from_secs(15)), ..Manner::default() },
         seed: seed.0,
         ..Plan::default()
     };
-    let mut stage = Stage::set("faults_in_any_order_lose_nothing", plan).await;
+    let mut setup = Setup::set("faults_in_any_order_lose_nothing", plan).await;
     let (began, mut faults, mut slowest) = (Instant::now(), 0, Duration::ZERO);
     while began.elapsed() < span {
-        let fault = stage.rng.below(8);
-        let told = break_something(&mut stage, fault).await;
+        let fault = setup.rng.below(8);
+        let injected = break_something(&mut setup, fault).await;
         let healed = Instant::now();
-        stage.readiness_is(200, WHOLE).await;
-        let whole = stage.all_acknowledged_since(healed, WHOLE).await;
+        setup.readiness_is(200, RECOVERY).await;
+        let whole = setup.all_acknowledged_since(healed, RECOVERY).await;
         slowest = slowest.max(whole);
         faults += 1;
         println!(
-            "{:>5} s  {told}: whole {:.1} s; sent {}, acknowledged {}",
+            "{:>5} s  {injected}: whole {:.1} s; sent {}, acknowledged {}",
             began.elapsed().as_secs(),
             whole.as_secs_f64(),
-            stage.ledger.sum(|record| record.sent),
-            stage.ledger.sum(|record| record.acknowledged.len())
+            setup.ledger.sum(|record| record.sent),
+            setup.ledger.sum(|record| record.acknowledged.len())
         );
-        let wrong: Vec<String> = stage.ledger.each(|record| record.faults.clone()).into_iter().flatten().collect();
+        let wrong: Vec<String> = setup.ledger.each(|record| record.faults.clone()).into_iter().flatten().collect();
         assert!(wrong.is_empty(), "{wrong:?}");
-        // An access token is valid for less time than this case takes.
-        stage.log_in_again().await;
-        tokio::time::sleep(Duration::from_millis(1_000 + stage.rng.below(4_000))).await;
+        // An access token expires before this case ends, so the host logs in again.
+        setup.log_in_again().await;
+        tokio::time::sleep(Duration::from_millis(1_000 + setup.rng.below(4_000))).await;
     }
-    stage
+    setup
         .finish(|_, figures| {
             figures.whole = Some(slowest.as_secs_f64());
             figures.note("seed", seed.0);
@@ -77,62 +77,62 @@ async fn faults_in_any_order_lose_nothing() {
 }
 
 /// Injects one fault for a while and repairs it. Returns its name.
-async fn break_something(stage: &mut Stage, fault: u64) -> String {
-    let pause = Duration::from_millis(500 + stage.rng.below(15_000));
-    let node = stage.rng.below(stage.nodes.len() as u64) as usize;
-    let master = || stage.redis.as_ref().expect("a Redis").masters_now().first().copied().expect("a master");
+async fn break_something(setup: &mut Setup, fault: u64) -> String {
+    let pause = Duration::from_millis(500 + setup.rng.below(15_000));
+    let node = setup.rng.below(setup.nodes.len() as u64) as usize;
+    let master = || setup.redis.as_ref().expect("a Redis").masters_now().first().copied().expect("a master");
     match fault {
         0 | 1 => {
-            stage.nodes[node].kill();
+            setup.nodes[node].kill();
             tokio::time::sleep(pause).await;
-            stage.nodes[node].start_again();
+            setup.nodes[node].start_again();
             format!("node {node} was killed and away for {pause:?}")
         }
         2 => {
-            stage.nodes[node].signal("-STOP");
+            setup.nodes[node].signal("-STOP");
             tokio::time::sleep(pause).await;
-            stage.nodes[node].signal("-CONT");
+            setup.nodes[node].signal("-CONT");
             format!("node {node} stood still for {pause:?}")
         }
         3 => {
-            stage.nodes[node].signal("-TERM");
+            setup.nodes[node].signal("-TERM");
             let until = Instant::now() + Duration::from_secs(70);
             let code = loop {
-                if let Some(code) = stage.nodes[node].has_ended() {
+                if let Some(code) = setup.nodes[node].has_ended() {
                     break code;
                 }
                 assert!(Instant::now() < until, "a node does not end");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             };
             assert_eq!(code, Some(0), "a node that drained ends in order");
-            stage.nodes[node].start_again();
-            format!("node {node} was told to end")
+            setup.nodes[node].start_again();
+            format!("node {node} was stopped")
         }
         4 => {
-            stage.sql_wire().set(Wire::Cut);
+            setup.sql_wire().set(Wire::Cut);
             tokio::time::sleep(pause).await;
-            stage.sql_wire().set(Wire::Whole);
+            setup.sql_wire().set(Wire::Whole);
             format!("MySQL refused connections for {pause:?}")
         }
         5 => {
-            stage.sql_wire().set(Wire::Silent);
+            setup.sql_wire().set(Wire::Silent);
             tokio::time::sleep(pause).await;
-            stage.sql_wire().set(Wire::Whole);
+            setup.sql_wire().set(Wire::Whole);
             format!("MySQL was silent for {pause:?}")
         }
         6 => {
             let master = master();
-            stage.redis().kill_one(master);
-            taken_over(stage, &[master]).await;
-            stage.redis().restart_one(master);
+            setup.redis().kill_one(master);
+            taken_over(setup, &[master]).await;
+            setup.redis().restart_one(master);
             format!("Redis {master} was killed, and another took over")
         }
         _ => {
             let master = master();
-            stage.redis().freeze_one(master);
-            taken_over(stage, &[master]).await;
+            setup.redis().freeze_one(master);
+            taken_over(setup, &[master]).await;
             tokio::time::sleep(pause).await;
-            stage.redis().thaw_one(master);
+            setup.redis().thaw_one(master);
             format!("Redis {master} stood still, another took over, and after {pause:?} it went on")
         }
     }

@@ -1,7 +1,8 @@
-//! Nodes are replaced one by one by the next release, behind a load balancer, during conversations.
+//! Replaces nodes one by one by those of the next release, behind a load balancer, during conversations.
 //!
-//! The next release is a copy of the program, and the schema changes of its migrations, which run first, under nodes of
-//! this release. `PINTALK_CHAOS_FROM` names the program of a real earlier release to start from.
+//! A copy of this build and additional schema changes act as the next release. The schema changes run first, while
+//! nodes of this release are in use. `PINTALK_CHAOS_FROM` is the path of the executable of an earlier release; the
+//! rollout then starts from that release.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,13 +17,14 @@ use tokio::task::JoinHandle;
 
 use crate::BUILT;
 use crate::ledger::p99;
+use crate::setup::{Plan, Setup};
 use crate::span;
-use crate::stage::{Plan, Stage};
 
-/// 99th percentile of acknowledgement times for clients on nodes that do not end.
+/// Maximum 99th percentile of acknowledgement times for clients on nodes that are not being replaced.
 const GOAL: Duration = Duration::from_millis(100);
 
-/// Maximum 99th percentile of wake-up delays at which the machine is fast enough for this test.
+/// Maximum 99th percentile of wake-up delays of the machine. Above it, the machine is too slow to measure
+/// acknowledgement times.
 const PUNCTUAL: Duration = Duration::from_millis(5);
 
 /// Measures wake-up delays of the machine until it is dropped.
@@ -58,15 +60,15 @@ impl Drop for Metronome {
     }
 }
 
-/// Adds a column to each table that a message passes, as a migration of the next release would, and records the
-/// migration as applied.
-async fn migrate_ahead(stage: &Stage) {
+/// Adds a column to each table that is used to process a message, as a migration of the next release would, and records
+/// the migration as applied.
+async fn migrate_ahead(setup: &Setup) {
     let tables = ["user", "user_config", "login", "chatroom", "room_event", "chat_message"];
     let columns = tables.map(|table| format!("ALTER TABLE `{table}` ADD COLUMN of_the_next_release VARCHAR(32)"));
     let applied =
         "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_of_the_next_release', 1)";
     for statement in columns.iter().map(String::as_str).chain([applied]) {
-        stage.store.connection().execute_unprepared(statement).await.expect("the schema is changed");
+        setup.store.connection().execute_unprepared(statement).await.expect("the schema is changed");
     }
 }
 
@@ -76,16 +78,16 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
     let flags = ["--trusted-proxies", "127.0.0.1", "--drain-delay", &seconds(delay), "--drain", &seconds(drain)];
     let program = std::env::var_os("PINTALK_CHAOS_FROM").map_or_else(|| BUILT.into(), PathBuf::from);
     let plan = Plan { flags: flags.map(str::to_owned).to_vec(), rooms: 0, guests: 3, program, ..Plan::default() };
-    let mut stage = Stage::set_empty(case, &plan).await;
-    let nodes: Vec<SocketAddr> = stage.nodes.iter().map(|node| node.address).collect();
-    *stage.open_nodes.lock() = vec![before(&nodes)];
-    stage.fill(10, &plan).await;
+    let mut setup = Setup::set_empty(case, &plan).await;
+    let nodes: Vec<SocketAddr> = setup.nodes.iter().map(|node| node.address).collect();
+    *setup.open_nodes.lock() = vec![before(&nodes)];
+    setup.fill(10, &plan).await;
 
     let (metronome, migrating) = (Metronome::start(), Instant::now());
-    migrate_ahead(&stage).await;
-    // A node of this release that starts only now, for example after a failure of its machine.
-    let late = stage.nodes[0].start_another(&[]);
-    late.ready(&stage.http).await;
+    migrate_ahead(&setup).await;
+    // A node of this release must still start after the migration, for example after its machine has failed.
+    let late = setup.nodes[0].start_another(&[]);
+    late.ready(&setup.http).await;
     drop(late);
     let next_release = tempfile::tempdir().expect("a folder");
     let next_release = (next_release.path().join("pintalk"), next_release);
@@ -93,53 +95,53 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
 
     let (mut slowest, mut spread): (Duration, Vec<f64>) = (Duration::ZERO, Vec::new());
     let rolling = Instant::now();
-    for at in 0..stage.nodes.len() {
-        let sent_away = stage.ledger.closes(1012);
-        stage.nodes[at].signal("-TERM");
-        let told = Instant::now();
-        // Times at which sockets are closed, in tenths of the window.
+    for at in 0..setup.nodes.len() {
+        let closed_before = setup.ledger.closes(1012);
+        setup.nodes[at].signal("-TERM");
+        let signalled = Instant::now();
+        // Time from the signal until each socket was closed.
         let mut gone: Vec<Duration> = Vec::new();
         let code = loop {
-            let now = stage.ledger.closes(1012) - sent_away;
-            gone.resize(now.max(gone.len()), told.elapsed());
-            if let Some(code) = stage.nodes[at].has_ended() {
+            let now = setup.ledger.closes(1012) - closed_before;
+            gone.resize(now.max(gone.len()), signalled.elapsed());
+            if let Some(code) = setup.nodes[at].has_ended() {
                 break code;
             }
-            assert!(told.elapsed() < delay + drain * 2 + Duration::from_secs(10), "a node does not end");
+            assert!(signalled.elapsed() < delay + drain * 2 + Duration::from_secs(10), "a node does not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         assert_eq!(code, Some(0), "a node that drained ends in order");
-        slowest = slowest.max(told.elapsed());
+        slowest = slowest.max(signalled.elapsed());
         if let (Some(first), Some(last), true) = (gone.first(), gone.last(), gone.len() > 4) {
             spread.push((*last - *first).as_secs_f64() / drain.as_secs_f64());
         }
-        stage.nodes[at].start_again_as(&next_release.0);
-        assert_eq!(stage.nodes[at].runs(), next_release.0);
-        stage.nodes[at].ready(&stage.http).await;
-        // The load balancer checks twice per second.
-        stage.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
+        setup.nodes[at].start_again_as(&next_release.0);
+        assert_eq!(setup.nodes[at].runs(), next_release.0);
+        setup.nodes[at].ready(&setup.http).await;
+        // The load balancer checks the nodes twice per second.
+        setup.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
     }
     let rolled = rolling.elapsed();
-    let waits = stage.ledger.waits(migrating..Instant::now());
+    let waits = setup.ledger.waits(migrating..Instant::now());
     assert!(waits.len() > 1_000, "only {} were acknowledged meanwhile", waits.len());
-    // A message passes about ten hand-overs between processes. If each of them waits for the machine, the delay is not
-    // caused by the rollout.
+    // A message is handed over between processes about ten times. If the scheduler of a slow machine delays each
+    // hand-over, the rollout is not the cause of the latency.
     let late = metronome.p99();
     let goal = if late < PUNCTUAL { GOAL } else { GOAL + late * 20 };
     assert!(p99(&waits) < goal, "99 of 100 were acknowledged within {:?}; the machine was {late:?} late", p99(&waits));
     let healed = Instant::now();
-    let whole = stage.all_acknowledged_since(healed, Duration::from_secs(5)).await;
-    let hints: Vec<u64> = stage.ledger.each(|record| record.hints.clone()).into_iter().flatten().collect();
+    let whole = setup.all_acknowledged_since(healed, Duration::from_secs(5)).await;
+    let hints: Vec<u64> = setup.ledger.each(|record| record.hints.clone()).into_iter().flatten().collect();
     let (least, most) =
         (hints.iter().min().copied().unwrap_or_default(), hints.iter().max().copied().unwrap_or_default());
     assert!(hints.len() >= 20, "only {} were sent away", hints.len());
     assert!(most - least > 2_000, "{least} to {most} ms is not random");
     assert!(spread.iter().all(|share| *share > 0.5), "sockets were closed within {spread:?} of the window");
-    stage
-        .finish(|stage, figures| {
+    setup
+        .finish(|setup, figures| {
             figures.whole = Some(whole.as_secs_f64());
-            figures.note("1012", stage.ledger.closes(1012));
-            figures.note("broken sockets", stage.ledger.closes(1006));
+            figures.note("1012", setup.ledger.closes(1012));
+            figures.note("broken sockets", setup.ledger.closes(1006));
             figures.note("hints ms", format!("{least}..{most}"));
             figures.note("machine late ms", format!("{:.1}", late.as_secs_f64() * 1_000.0));
             figures.note("p99 ms", format!("{:.1}", p99(&waits).as_secs_f64() * 1_000.0));

@@ -1,4 +1,4 @@
-//! Clients that do not read, and rooms with long histories.
+//! Tests with clients that do not read, and with rooms that have long histories.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::client::Manner;
 use crate::ledger::{self, Record};
-use crate::person::Manner;
-use crate::socket::{Heard, SHOP, Socket};
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
+use crate::socket::{Event, SHOP, Socket};
 use crate::{eventually, span};
 
 /// Maximum memory of a node per socket that does not read.
 const KIB_EACH: u64 = 300;
 
-/// The longest message.
+/// Maximum length of a message.
 const LETTERS: usize = 2_000;
 
-/// A socket that is admitted and never read.
-async fn sleeper(address: SocketAddr, path: &str) -> TcpStream {
+/// Opens a socket and waits until it is admitted. The caller never reads from it.
+async fn open_unread(address: SocketAddr, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
     let mut stream = socket.connect(address).await.expect("a connection");
@@ -34,8 +34,8 @@ async fn sleeper(address: SocketAddr, path: &str) -> TcpStream {
     stream
 }
 
-fn p99(stage: &Stage, from: Instant, to: Instant) -> Duration {
-    ledger::p99(&stage.ledger.waits(from..to))
+fn p99(setup: &Setup, from: Instant, to: Instant) -> Duration {
+    ledger::p99(&setup.ledger.waits(from..to))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,51 +43,51 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
     let sleepers = span(150, 300).as_secs() as usize;
     let flags = vec!["--limit-sockets-per-room".to_owned(), "200".to_owned()];
     let plan = Plan { nodes: 2, rooms: 3, flags, ..Plan::default() };
-    let mut stage = Stage::set("sockets_that_never_read", plan).await;
-    // The rooms have traffic with long messages from the start.
+    let mut setup = Setup::set("sockets_that_never_read", plan).await;
+    // Clients exchange long messages in the rooms from the start.
     for room in 0..3 {
         for writer in 0..3 {
             let every = Some(Duration::from_millis(100));
             let manner = Manner { every, letters: LETTERS, ..Manner::default() };
-            stage.add_late(room, &format!("long{room}_{writer}"), false, manner);
+            setup.add_late(room, &format!("long{room}_{writer}"), false, manner);
         }
     }
     let began = Instant::now();
     tokio::time::sleep(span(8, 30)).await;
-    let (quiet, before) = (p99(&stage, began, Instant::now()), memory(&stage));
+    let (quiet, before) = (p99(&setup, began, Instant::now()), memory(&setup));
     let mut asleep = Vec::new();
     for at in 0..sleepers {
-        asleep.push(sleeper(stage.nodes[at % 2].address, &stage.guest_path(at % 3)).await);
+        asleep.push(open_unread(setup.nodes[at % 2].address, &setup.guest_path(at % 3)).await);
     }
     let began = Instant::now();
     let (mut most, mut in_kernel) = (before, 0);
     let closed = async || {
         let mut closed = 0.0;
-        for node in &stage.nodes {
-            closed += node.metric(&stage.http, "pintalk_slow_closes_total").await;
+        for node in &setup.nodes {
+            closed += node.metric(&setup.http, "pintalk_slow_closes_total").await;
         }
         closed as usize
     };
     while closed().await < sleepers {
-        most = most.max(memory(&stage));
-        in_kernel = in_kernel.max(unsent_kib(&stage));
+        most = most.max(memory(&setup));
+        in_kernel = in_kernel.max(unsent_kib(&setup));
         assert!(began.elapsed() < Duration::from_secs(60), "only {} of {sleepers} were closed", closed().await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let (disturbed, each) = (p99(&stage, began, Instant::now()), most.saturating_sub(before) / sleepers as u64);
+    let (disturbed, each) = (p99(&setup, began, Instant::now()), most.saturating_sub(before) / sleepers as u64);
     println!("{sleepers} closed within {:?}; p99 {quiet:?} and {disturbed:?}; {each} KiB each", began.elapsed());
     let each = each + in_kernel / sleepers as u64;
     assert!(each <= KIB_EACH, "{each} KiB a socket that does not read");
-    // After they are closed, the node keeps nothing of them, although the clients hold their ends open.
+    // After the node has closed these sockets, it holds no memory for them, although the clients keep their ends open.
     eventually("the kernel has freed the unread data", Duration::from_secs(10), async || {
-        (unsent_kib(&stage) < 256).then_some(())
+        (unsent_kib(&setup) < 256).then_some(())
     })
     .await;
-    // Both are a few ms, so scheduling noise is not counted as a difference.
+    // Both values are a few ms, so the bound includes a margin for scheduling noise.
     assert!(disturbed <= quiet * 2 + Duration::from_millis(50), "p99 {quiet:?} became {disturbed:?}");
-    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "a client that reads was disconnected");
+    assert_eq!(setup.ledger.closes(1013) + setup.ledger.closes(1006), 0, "a client that reads was disconnected");
     drop(asleep);
-    stage
+    setup
         .finish(|_, figures| {
             figures.note("asleep", sleepers);
             figures.note("KiB each", each);
@@ -97,34 +97,35 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
         .await;
 }
 
-/// Returns the kernel's memory for peers of the nodes that have not read their data.
-fn unsent_kib(stage: &Stage) -> u64 {
-    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
+/// Returns the kernel memory for data that the nodes have sent and their clients have not read, in KiB.
+fn unsent_kib(setup: &Setup) -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
     let unsent = sockets.lines().skip(1).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let port = u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok()?;
         let queues = fields.nth(2)?;
-        let is_a_node = stage.nodes.iter().any(|node| node.address.port() == port);
+        let is_a_node = setup.nodes.iter().any(|node| node.address.port() == port);
         is_a_node.then(|| u64::from_str_radix(queues.split(':').next()?, 16).ok())?
     });
     unsent.sum::<u64>() / 1_024
 }
 
-fn memory(stage: &Stage) -> u64 {
-    stage.nodes.iter().map(pintalk_kit::node::Node::memory_kib).sum()
+fn memory(setup: &Setup) -> u64 {
+    setup.nodes.iter().map(pintalk_kit::node::Node::memory_kib).sum()
 }
 
-/// Clients send as much as they may in a room.
-async fn write(stage: &mut Stage, room: usize, writers: usize, each: usize, letters: usize) {
+/// Adds clients that send messages in a room as fast as the limits permit, and waits until all are acknowledged.
+async fn write(setup: &mut Setup, room: usize, writers: usize, each: usize, letters: usize) {
     let manner = Manner { every: Some(Duration::from_millis(1)), letters, most: each, ..Manner::default() };
     for writer in 0..writers {
-        // The second client receives only the newest messages of the first.
-        stage.add_late(room, &format!("writer{room}_{writer}"), false, manner);
+        // Each further client joins a room with messages, so it receives only the newest messages of the earlier
+        // clients.
+        setup.add_late(room, &format!("writer{room}_{writer}"), false, manner);
     }
-    let ledger = stage.ledger.clone();
+    let ledger = setup.ledger.clone();
     let written = async || {
-        let his = |record: &Record| if record.room == room { record.acknowledged.len() } else { 0 };
-        (ledger.sum(his) == writers * each).then_some(())
+        let acknowledged = |record: &Record| if record.room == room { record.acknowledged.len() } else { 0 };
+        (ledger.sum(acknowledged) == writers * each).then_some(())
     };
     eventually("all is written", Duration::from_secs(90), written).await;
 }
@@ -133,14 +134,14 @@ async fn write(stage: &mut Stage, room: usize, writers: usize, each: usize, lett
 async fn long_messages_and_long_histories_are_read_completely() {
     let flags = vec!["--limits".to_owned(), "off".to_owned()];
     let plan = Plan { nodes: 2, flags, ..Plan::default() };
-    let mut stage = Stage::set_empty("long_messages_and_histories", &plan).await;
-    let (long, much) = (stage.open_room().await, stage.open_room().await);
-    write(&mut stage, long, 1, 50, LETTERS).await;
-    let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(long), Some(SHOP)).await.expect("a socket");
-    // A page has at most 240 KiB; earlier pages contain the rest.
+    let mut setup = Setup::set_empty("long_messages_and_histories", &plan).await;
+    let (long, much) = (setup.open_room().await, setup.open_room().await);
+    write(&mut setup, long, 1, 50, LETTERS).await;
+    let mut guest = Socket::open(setup.nodes[1].address, &setup.guest_path(long), Some(SHOP)).await.expect("a socket");
+    // A page of the history has at most 240 KiB. The remaining messages are requested page by page.
     let mut read: Vec<u64> = Vec::new();
     while read.last() != Some(&1) {
-        let Heard::Frame(history) = guest.hear().await else { panic!("the guest was disconnected") };
+        let Event::Frame(history) = guest.receive().await else { panic!("the guest was disconnected") };
         assert!(history.to_string().len() <= 240 * 1024);
         let page = history["data"].as_array().expect("a history").iter();
         let mut page: Vec<u64> = page.map(|entry| entry["seq"].as_u64().expect("a number")).collect();
@@ -154,14 +155,14 @@ async fn long_messages_and_long_histories_are_read_completely() {
 
     let many = 20_000;
     let began = Instant::now();
-    write(&mut stage, much, 8, many / 8, 10).await;
+    write(&mut setup, much, 8, many / 8, 10).await;
     let wrote = began.elapsed();
     let began = Instant::now();
-    let path = format!("{}?after=0", stage.guest_path(much));
-    let mut guest = Socket::open(stage.nodes[1].address, &path, Some(SHOP)).await.expect("a socket");
+    let path = format!("{}?after=0", setup.guest_path(much));
+    let mut guest = Socket::open(setup.nodes[1].address, &path, Some(SHOP)).await.expect("a socket");
     let (mut last, mut frames) = (0, 0);
     while last < many as u64 {
-        let Heard::Frame(frame) = guest.hear().await else { panic!("the guest was sent away at {last}") };
+        let Event::Frame(frame) = guest.receive().await else { panic!("the guest was sent away at {last}") };
         frames += 1;
         for entry in frame["data"].as_array().expect("a history") {
             let seq = entry["seq"].as_u64().expect("a number");
@@ -171,8 +172,8 @@ async fn long_messages_and_long_histories_are_read_completely() {
         assert_eq!(frame["more"] == true, last < many as u64);
     }
     let read = began.elapsed();
-    eventually("all is in SQL", Duration::from_secs(60), async || (stage.queued() == 0).then_some(())).await;
-    stage
+    eventually("all is in SQL", Duration::from_secs(60), async || (setup.queued() == 0).then_some(())).await;
+    setup
         .finish(|_, figures| {
             figures.note("written s", format!("{:.1}", wrote.as_secs_f64()));
             figures.note("read again s", format!("{:.1}", read.as_secs_f64()));

@@ -1,4 +1,4 @@
-//! Socket of a client, as browsers implement it.
+//! WebSocket client that behaves like a browser.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Time limit of connecting.
+/// Time limit for connecting and for sending.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Site that hosts of tests register.
+/// Origin of the site that hosts of tests register.
 pub const SHOP: &str = "https://shop.example";
 
 pub struct Socket(WebSocketStream<TcpStream>);
 
 /// Event of a socket.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Event {
     Frame(Value),
     Closed {
         code: u16,
@@ -52,22 +52,22 @@ impl Socket {
     }
 
     /// Receives the next frame that is not a control frame. Cancel safe.
-    pub async fn hear(&mut self) -> Heard {
+    pub async fn receive(&mut self) -> Event {
         loop {
             match self.0.next().await {
-                Some(Ok(Message::Text(text))) => return Heard::Frame(serde_json::from_str(&text).expect("JSON")),
+                Some(Ok(Message::Text(text))) => return Event::Frame(serde_json::from_str(&text).expect("JSON")),
                 Some(Ok(Message::Close(Some(close)))) => {
-                    return Heard::Closed { code: close.code.into(), reason: close.reason.to_string() };
+                    return Event::Closed { code: close.code.into(), reason: close.reason.to_string() };
                 }
-                Some(Ok(Message::Close(None))) | None => return Heard::Broken,
+                Some(Ok(Message::Close(None))) | None => return Event::Broken,
                 Some(Ok(_)) => {}
                 Some(Err(
                     Error::ConnectionClosed
                     | Error::AlreadyClosed
                     | Error::Io(_)
                     | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
-                )) => return Heard::Broken,
-                Some(Err(error)) => panic!("the server does not speak WebSocket: {error}"),
+                )) => return Event::Broken,
+                Some(Err(error)) => panic!("the server violates the WebSocket protocol: {error}"),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Hosts with status sockets and a watching guest each: notifications of guests during outages of nodes and Redis.
+//! Hosts with status sockets, and one guest per host who is notified of the host's presence during outages of nodes and
+//! Redis.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,108 +17,106 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::eventually;
-use crate::socket::{Heard, SHOP, Socket};
-use crate::stage::{JWT_SECRET, Plan, Stage};
+use crate::setup::{JWT_SECRET, Plan, Setup};
+use crate::socket::{Event, SHOP, Socket};
 
-/// Header of guest handshakes.
+/// First frame of a guest on a status socket.
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
 
 /// Number of sockets that are opened concurrently.
 const AT_ONCE: usize = 16;
 
-/// Time limit until all sockets are on their nodes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit until all hosts are online.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A host and the state of its socket.
-pub struct Desk {
+pub struct HostTab {
     uuid: HostUuid,
     path: String,
-    /// Home node, to which a closed socket reconnects.
+    /// Node to which a closed socket reconnects; `None` stops reconnecting.
     pub home: Arc<Mutex<Option<SocketAddr>>>,
-    /// Notifications of the watching guest, with times.
-    told: Arc<Mutex<Vec<(Instant, bool)>>>,
+    /// Notifications that the guest of this host has received, with their times.
+    notifications: Arc<Mutex<Vec<(Instant, bool)>>>,
 }
 
-impl Desk {
-    pub fn is_believed_online(&self) -> bool {
-        self.told.lock().last().is_some_and(|(_, online)| *online)
+impl HostTab {
+    pub fn is_seen_online(&self) -> bool {
+        self.notifications.lock().last().is_some_and(|(_, online)| *online)
     }
 
-    /// Returns when the guest was first notified after an instant that the host is offline.
+    /// Returns the time from `since` until the guest was first notified that the host is offline.
     pub fn gone_after(&self, since: Instant) -> Option<Duration> {
-        let told = self.told.lock();
-        told.iter().find(|(at, online)| *at > since && !online).map(|(at, _)| *at - since)
+        let notifications = self.notifications.lock();
+        notifications.iter().find(|(at, online)| *at > since && !online).map(|(at, _)| *at - since)
     }
 }
 
-/// A stage with hosts.
+/// Test environment with hosts that hold status sockets, and one guest per host.
 pub struct Statuses {
-    pub stage: Stage,
-    pub desks: Vec<Arc<Desk>>,
+    pub setup: Setup,
+    pub tabs: Vec<Arc<HostTab>>,
     tasks: JoinSet<()>,
 }
 
 impl Statuses {
-    /// Starts hosts, each with a socket on one of the nodes in `homes` in rotation, and a guest on `watching`.
+    /// Starts `count` hosts with a guest each. The hosts connect to the nodes `homes` in rotation, the guests to the
+    /// node `watching`.
     pub async fn set(case: &str, count: usize, homes: &[usize], watching: usize, flags: &[&str]) -> Self {
         let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         flags.extend(["--limit-sockets-per-address".to_owned(), "off".to_owned()]);
         let plan = Plan { redis: Some(Kind::Redis7), rooms: 0, flags, ..Plan::default() };
-        let stage = Stage::set_empty(case, &plan).await;
-        let homes: Vec<SocketAddr> = homes.iter().map(|at| stage.nodes[*at].address).collect();
-        let watching = stage.nodes[watching].address;
+        let setup = Setup::set_empty(case, &plan).await;
+        let homes: Vec<SocketAddr> = homes.iter().map(|at| setup.nodes[*at].address).collect();
+        let watching = setup.nodes[watching].address;
         let rng = Rng::from_entropy();
         let accounts = futures_util::stream::iter(0..count)
-            .map(|number| sign_up(&stage, &rng, number, homes[number % homes.len()]))
+            .map(|number| sign_up(&setup, &rng, number, homes[number % homes.len()]))
             .buffered(AT_ONCE);
-        let desks: Vec<Arc<Desk>> = accounts.collect().await;
+        let tabs: Vec<Arc<HostTab>> = accounts.collect().await;
         let mut tasks = JoinSet::new();
-        for some in desks.chunks(AT_ONCE) {
-            some.iter().for_each(|desk| drop(tasks.spawn(stay(desk.clone()))));
-            some.iter().for_each(|desk| drop(tasks.spawn(watch(desk.clone(), watching))));
-            eventually("hosts have come", PATIENCE, async || {
-                some.iter().all(|desk| desk.is_believed_online()).then_some(())
-            })
-            .await;
+        for some in tabs.chunks(AT_ONCE) {
+            some.iter().for_each(|tab| drop(tasks.spawn(keep_connected(tab.clone()))));
+            some.iter().for_each(|tab| drop(tasks.spawn(watch(tab.clone(), watching))));
+            eventually("hosts are online", TIMEOUT, async || some.iter().all(|tab| tab.is_seen_online()).then_some(()))
+                .await;
         }
-        Self { stage, desks, tasks }
+        Self { setup, tabs, tasks }
     }
 
-    /// Waits until the guests have this status of each host.
-    pub async fn believed(&self, within: Duration, online: impl Fn(usize) -> bool) {
-        let is_right = |(at, desk): (usize, &Arc<Desk>)| desk.is_believed_online() == online(at);
-        let asked = async || self.desks.iter().enumerate().all(is_right).then_some(());
-        eventually("guests believe what is true", within, asked).await;
+    /// Waits until the last notification of each guest is the expected status of its host.
+    pub async fn wait_for_statuses(&self, within: Duration, online: impl Fn(usize) -> bool) {
+        let is_right = |(at, tab): (usize, &Arc<HostTab>)| tab.is_seen_online() == online(at);
+        let asked = async || self.tabs.iter().enumerate().all(is_right).then_some(());
+        eventually("guests have the expected statuses", within, asked).await;
     }
 
-    /// Returns the status that a new guest receives on each node.
-    pub async fn all_are_online_for_who_asks(&self, node: usize) {
-        let address = self.stage.nodes[node].address;
-        let asked =
-            futures_util::stream::iter(&self.desks).map(|desk| is_online(address, desk)).buffer_unordered(AT_ONCE);
+    /// Asserts that new guests on a node are notified that all hosts are online.
+    pub async fn new_guests_see_all_online(&self, node: usize) {
+        let address = self.setup.nodes[node].address;
+        let asked = futures_util::stream::iter(&self.tabs).map(|tab| is_online(address, tab)).buffer_unordered(AT_ONCE);
         let online = asked.filter(|online| std::future::ready(*online)).count().await;
-        assert_eq!(online, self.desks.len());
+        assert_eq!(online, self.tabs.len());
     }
 
-    /// Prints the figures and stops everything.
+    /// Prints the figures and stops the hosts, guests, nodes and stores.
     pub async fn finish(mut self, note: impl FnOnce(&Self, &mut crate::figures::Figures)) {
         let mut figures = crate::figures::Figures::default();
         note(&self, &mut figures);
-        figures.show(&self.stage.case);
+        figures.show(&self.setup.case);
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
-        self.stage.strike().await;
+        self.setup.stop().await;
     }
 }
 
-async fn is_online(address: SocketAddr, desk: &Desk) -> bool {
-    let path = format!("/ws/status/{}/", desk.uuid);
+async fn is_online(address: SocketAddr, tab: &HostTab) -> bool {
+    let path = format!("/ws/status/{}/", tab.uuid);
     let Some(mut socket) = Socket::open(address, &path, Some(SHOP)).await else { return false };
-    matches!(tokio::time::timeout(Duration::from_secs(5), socket.hear()).await, Ok(Heard::Frame(frame)) if frame["status"] == "online")
+    matches!(tokio::time::timeout(Duration::from_secs(5), socket.receive()).await, Ok(Event::Frame(frame)) if frame["status"] == "online")
 }
 
 /// Creates a host with a token and without a usable password.
-async fn sign_up(stage: &Stage, rng: &Rng, number: usize, home: SocketAddr) -> Arc<Desk> {
+async fn sign_up(setup: &Setup, rng: &Rng, number: usize, home: SocketAddr) -> Arc<HostTab> {
     let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let uuid = HostUuid::from_random(rng.bytes());
     let new = NewHost {
@@ -131,43 +130,43 @@ async fn sign_up(stage: &Stage, rng: &Rng, number: usize, home: SocketAddr) -> A
         service_domain: Some("shop.example".into()),
     };
     let (now, sid) = (SystemClock.now(), HostUuid::from_random(rng.bytes()).to_string());
-    let host = stage.store.hosts().create(new, now).await.expect("a host");
+    let host = setup.store.hosts().create(new, now).await.expect("a host");
     let until = now + Duration::from_secs(3_600);
-    stage.store.logins().create(&sid, host.id, "none", now, until).await.expect("a login");
+    setup.store.logins().create(&sid, host.id, "none", now, until).await.expect("a login");
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
     let token = keys.access(host.id, &sid, hex(rng.bytes()), now).expect("a token");
     let path = format!("/ws/status/{uuid}/?token={token}");
-    Arc::new(Desk { uuid, path, home: Arc::new(Mutex::new(Some(home))), told: Arc::default() })
+    Arc::new(HostTab { uuid, path, home: Arc::new(Mutex::new(Some(home))), notifications: Arc::default() })
 }
 
-/// A host's tab: connected to its home node, and reconnected when closed.
-async fn stay(desk: Arc<Desk>) {
+/// Keeps a host's status socket open on its home node: reconnects whenever the socket is closed.
+async fn keep_connected(tab: Arc<HostTab>) {
     loop {
-        let home = *desk.home.lock();
+        let home = *tab.home.lock();
         let Some(address) = home else { return };
-        if let Some(mut socket) = Socket::open(address, &desk.path, None).await {
-            while let Heard::Frame(_) = socket.hear().await {}
+        if let Some(mut socket) = Socket::open(address, &tab.path, None).await {
+            while let Event::Frame(_) = socket.receive().await {}
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 
-/// A guest that records its notifications.
-async fn watch(desk: Arc<Desk>, address: SocketAddr) {
-    let path = format!("/ws/status/{}/", desk.uuid);
+/// Keeps a guest's status socket open and records its notifications.
+async fn watch(tab: Arc<HostTab>, address: SocketAddr) {
+    let path = format!("/ws/status/{}/", tab.uuid);
     loop {
         if let Some(mut socket) = Socket::open(address, &path, Some(SHOP)).await {
             let asks = socket.send(HELLO).await;
-            while let (true, Heard::Frame(frame)) = (asks, socket.hear().await) {
-                note(&desk, &frame);
+            while let (true, Event::Frame(frame)) = (asks, socket.receive().await) {
+                note(&tab, &frame);
             }
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 
-fn note(desk: &Desk, frame: &Value) {
+fn note(tab: &HostTab, frame: &Value) {
     if let Some(status @ ("online" | "offline")) = frame["status"].as_str() {
-        desk.told.lock().push((Instant::now(), status == "online"));
+        tab.notifications.lock().push((Instant::now(), status == "online"));
     }
 }

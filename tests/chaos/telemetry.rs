@@ -1,4 +1,4 @@
-//! Metrics and log of a cluster in use, as operators see them.
+//! Tests the metrics and the log of a cluster in use.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
@@ -11,23 +11,23 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::eventually;
-use crate::socket::{Heard, SHOP, Socket};
-use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, Plan, Stage};
+use crate::setup::{EMAIL, JWT_SECRET, PASSWORD, Plan, Setup};
+use crate::socket::{Event, SHOP, Socket};
 
-/// Time limit until everything that is counted has happened; jobs and e-mails run within seconds.
+/// Time limit until all counted events have occurred. Jobs and e-mails take seconds.
 const SHOWN: Duration = Duration::from_secs(30);
 
 /// Returns the metrics of a node as Prometheus reads them.
-async fn scrape(stage: &Stage, node: usize) -> Option<String> {
-    let answer = stage.http.get(stage.nodes[node].url("/metrics")).send().await.ok()?;
+async fn scrape(setup: &Setup, node: usize) -> Option<String> {
+    let answer = setup.http.get(setup.nodes[node].url("/metrics")).send().await.ok()?;
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     answer.text().await.ok()
 }
 
-/// A row of the table in `grafana/README.md`.
+/// Row of the table of metrics in `grafana/README.md`.
 struct Documented<'a> {
     kind: &'a str,
-    /// Labels with their values; a label without listed values may have any.
+    /// Permitted values by label. A label without listed values may have any value.
     labels: BTreeMap<&'a str, Vec<&'a str>>,
     help: &'a str,
 }
@@ -58,7 +58,8 @@ fn documented(readme: &str) -> BTreeMap<&str, Documented<'_>> {
     rows.collect()
 }
 
-/// Splits a sample into its metric's name and its labels, without those of a histogram's parts.
+/// Splits a sample into the name of its metric and its labels. For a histogram, removes the suffix of the series and
+/// the label `le`.
 fn sample(line: &str) -> (&str, BTreeMap<&str, &str>) {
     let (series, _) = line.rsplit_once(' ').expect("a value");
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -67,7 +68,8 @@ fn sample(line: &str) -> (&str, BTreeMap<&str, &str>) {
     (name, labels.filter(|(name, _)| *name != "le").collect())
 }
 
-/// Checks that names, types, help texts, labels and label values are those of the table. Returns the names.
+/// Checks that the names, types, help texts, labels and label values of a node's metrics match the table. Returns the
+/// names.
 fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> HashSet<&'a str> {
     let mut found = HashSet::new();
     let mut current = "";
@@ -88,7 +90,7 @@ fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> Hash
     found
 }
 
-/// Returns the findings of promtool for a node's metrics.
+/// Returns the warnings of promtool about a node's metrics.
 fn promtool(text: &str) -> String {
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -110,24 +112,24 @@ fn value(text: &str, begins: &str) -> f64 {
 async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
     let flags = ["--webhook-private", "127.0.0.1"].map(str::to_owned).to_vec();
     let plan = Plan { nodes: 2, flags, ..Plan::default() };
-    let stage = Stage::set("cluster_in_use", plan).await;
+    let setup = Setup::set("cluster_in_use", plan).await;
     let receiver = Receiver::start().await;
-    let webhook = format!("/api/users/{}/webhook/", stage.host.id.0);
-    assert_eq!(stage.call(0, Method::PUT, &webhook, json!({"url": receiver.url()})).await.0, 201);
-    // A visitor of an unregistered site, an unknown path, and a method that is not allowed.
-    let path = stage.guest_path(0);
+    let webhook = format!("/api/users/{}/webhook/", setup.host.id.0);
+    assert_eq!(setup.call(0, Method::PUT, &webhook, json!({"url": receiver.url()})).await.0, 201);
+    // Requests of a visitor of an unregistered site, for an unknown path, and with a method that is not allowed.
+    let path = setup.guest_path(0);
     let mut stranger =
-        Socket::open(stage.nodes[0].address, &path, Some("https://elsewhere.example")).await.expect("open");
-    assert!(matches!(stranger.hear().await, Heard::Closed { .. }));
-    for path in ["/nothing/a", "/nothing/b", &stage.room_path(0)] {
-        stage.call(0, Method::GET, path, Value::Null).await;
+        Socket::open(setup.nodes[0].address, &path, Some("https://elsewhere.example")).await.expect("open");
+    assert!(matches!(stranger.receive().await, Event::Closed { .. }));
+    for path in ["/nothing/a", "/nothing/b", &setup.room_path(0)] {
+        setup.call(0, Method::GET, path, Value::Null).await;
     }
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/grafana/README.md");
     let readme = std::fs::read_to_string(readme).expect("the table of metrics");
     let documented = documented(&readme);
     let every: HashSet<&str> = documented.keys().copied().collect();
     let texts = eventually("every metric is shown", SHOWN, async || {
-        let texts = [scrape(&stage, 0).await?, scrape(&stage, 1).await?];
+        let texts = [scrape(&setup, 0).await?, scrape(&setup, 1).await?];
         let found: HashSet<&str> = texts.iter().flat_map(|text| check(text, &documented)).collect();
         let missing: Vec<_> = every.difference(&found).collect();
         if missing.is_empty() { Some(texts) } else { None }
@@ -156,7 +158,7 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
         assert!(both(happened) > 0.0, "{happened} is 0");
     }
     assert_eq!(both("pintalk_leader"), 1.0);
-    // With so few clients, the mean stays well below a second.
+    // With few clients, the mean is well below a second.
     let relayed = both("pintalk_relay_duration_seconds_sum") / both("pintalk_relay_duration_seconds_count");
     assert!(relayed < 1.0, "{relayed} s from acceptance to outbox");
     let routes: HashSet<&str> = first.split("route=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -164,18 +166,18 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
         routes.contains("/api/chat/chatrooms/{id}/") && !routes.iter().any(|route| route.contains("nothing")),
         "{routes:?}"
     );
-    stage.finish(|_, figures| figures.note("relayed ms", format!("{:.1}", relayed * 1_000.0))).await;
+    setup.finish(|_, figures| figures.note("relayed ms", format!("{:.1}", relayed * 1_000.0))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     let flags = ["--log-format", "json"].map(str::to_owned).to_vec();
     let plan = Plan { nodes: 2, rooms: 2, flags, level: "trace", wired_redis: true, ..Plan::default() };
-    let mut stage = Stage::set("no_log_level_shows_a_secret", plan).await;
+    let mut setup = Setup::set("no_log_level_shows_a_secret", plan).await;
     let mut secrets: Vec<String> = [JWT_SECRET, EMAIL, PASSWORD, "가가"].map(str::to_owned).to_vec();
-    secrets.extend([stage.host.secret_key.clone(), stage.token.clone()]);
+    secrets.extend([setup.host.secret_key.clone(), setup.token.clone()]);
 
-    // E-mails to known and unknown addresses, failed logins, codes, and invalid tokens.
+    // Requests that cause e-mails to known and unknown addresses, failed logins, wrong codes and invalid tokens.
     for (path, body) in [
         ("/api/auth/check-email/", json!({"email": "somebody@mail.example"})),
         ("/api/auth/login/", json!({"email": "other@mail.example", "password": "a-password-of-mine"})),
@@ -183,33 +185,33 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
         ("/api/auth/password-reset/", json!({"email": EMAIL})),
         ("/api/auth/email-confirmation/", json!({"verificationCode": "code-of-mine"})),
     ] {
-        let request = stage.http.post(stage.nodes[0].url(path)).json(&body);
+        let request = setup.http.post(setup.nodes[0].url(path)).json(&body);
         let answer = request.header("Cookie", "refreshToken=a-cookie-of-mine").send().await.expect("an answer");
         let cookies = answer.headers().get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
         let values = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('=')).map(|(_, value)| value);
         secrets.extend(values.filter(|value| value.len() > 8).map(str::to_owned));
     }
     secrets.extend(["mail.example", "a-password-of-mine", "code-of-mine", "a-cookie-of-mine"].map(str::to_owned));
-    let forged = format!("/ws/chat/{}/?token=a-token-of-mine", stage.rooms[0].name);
-    let mut forger = Socket::open(stage.nodes[0].address, &forged, None).await.expect("open");
-    assert!(matches!(forger.hear().await, Heard::Closed { .. }));
+    let forged = format!("/ws/chat/{}/?token=a-token-of-mine", setup.rooms[0].name);
+    let mut forger = Socket::open(setup.nodes[0].address, &forged, None).await.expect("open");
+    assert!(matches!(forger.receive().await, Event::Closed { .. }));
     secrets.push("a-token-of-mine".to_owned());
-    let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(0), Some(SHOP)).await.expect("open");
+    let mut guest = Socket::open(setup.nodes[1].address, &setup.guest_path(0), Some(SHOP)).await.expect("open");
     assert!(guest.send("{\"type\":\"chat_message\",\"message\":\"words-of-mine").await);
-    while let Heard::Frame(_) = guest.hear().await {}
+    while let Event::Frame(_) = guest.receive().await {}
     secrets.push("words-of-mine".to_owned());
 
-    // Errors log the most text.
-    stage.redis_wire().reset().await;
-    stage.sql_wire().set(Wire::Cut);
-    eventually("SQL is missed", SHOWN, async || stage.nodes[0].logged().contains("sql not writable").then_some(()))
+    // An outage of Redis makes the nodes log errors, which have the most fields.
+    setup.redis_wire().reset().await;
+    setup.sql_wire().set(Wire::Cut);
+    eventually("SQL is missed", SHOWN, async || setup.nodes[0].logged().contains("sql not writable").then_some(()))
         .await;
-    stage.sql_wire().set(Wire::Whole);
-    stage.log_in_again().await;
-    secrets.push(stage.token.clone());
-    stage.readiness_is(200, SHOWN).await;
+    setup.sql_wire().set(Wire::Whole);
+    setup.log_in_again().await;
+    secrets.push(setup.token.clone());
+    setup.readiness_is(200, SHOWN).await;
 
-    let logs: Vec<String> = stage.nodes.iter().map(pintalk_kit::node::Node::logged).collect();
+    let logs: Vec<String> = setup.nodes.iter().map(pintalk_kit::node::Node::logged).collect();
     let mut levels: HashSet<String> = HashSet::new();
     for line in logs.iter().flat_map(|log| log.lines()) {
         for secret in &secrets {
@@ -222,12 +224,12 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
         assert!(chrono::DateTime::parse_from_rfc3339(&time).is_ok_and(|_| time.ends_with('Z')), "{line}");
         let is_ours = target == "pintalk" || target.starts_with("pintalk::");
         assert!(is_ours || ["ERROR", "WARN", "INFO"].contains(&level.as_str()), "a library in detail: {line}");
-        // A fixed message: variable data is in fields.
+        // The message must be a fixed text; variable data is in fields.
         assert!(!is_ours || field("message").len() > 3, "{line}");
         levels.insert(level);
     }
     for level in ["DEBUG", "INFO", "WARN"] {
         assert!(levels.contains(level), "nothing was logged at {level}");
     }
-    stage.finish(|_, _| {}).await;
+    setup.finish(|_, _| {}).await;
 }

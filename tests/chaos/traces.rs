@@ -1,4 +1,4 @@
-//! One message produces one trace across all nodes that it passes.
+//! Tests that one message produces one trace across all nodes that process it.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::collector::{Collector, Span};
 use crate::eventually;
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
 
-/// Exporters collect spans for five seconds.
+/// Time limit until all spans of a message are exported. Exporters send spans every five seconds.
 const EXPORTED: Duration = Duration::from_secs(30);
 
 /// Returns the spans with a name in the trace of a message.
@@ -22,7 +22,7 @@ async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_t
     let endpoint = format!("http://{}", collector.address);
     let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
     let plan = Plan { nodes: 2, rooms: 2, guests: 2, flags, ..Plan::default() };
-    let stage = Stage::set("a_message_is_one_trace", plan).await;
+    let setup = Setup::set("a_message_is_one_trace", plan).await;
     let whole = eventually("a message's trace is whole", EXPORTED, async || {
         let spans = collector.spans();
         let mut first = spans.iter().filter(|span| span.name == "message.accept");
@@ -41,7 +41,7 @@ async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_t
     assert!(whole.parent.is_empty(), "it begins the trace");
     for name in ["broker.accept", "message.deliver", "archive.commit"] {
         for span in parts(&spans, &whole, name) {
-            // The clocks of one machine.
+            // All nodes run on one machine, so their clocks agree.
             assert!(span.began >= whole.began && span.ended >= span.began, "{span:?}");
         }
     }
@@ -49,25 +49,25 @@ async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_t
     for fact in ["pintalk.room", "pintalk.seq"] {
         assert!(whole.fact(fact).is_some() && whole.fact(fact) == deliver.fact(fact), "{fact}");
     }
-    assert!(stage.rooms.iter().any(|room| whole.fact("pintalk.room") == Some(&room.name)));
+    assert!(setup.rooms.iter().any(|room| whole.fact("pintalk.room") == Some(&room.name)));
     assert!(!format!("{spans:?}").contains("가가"), "what people write is in no span");
-    stage.finish(|_, figures| figures.note("spans", spans.len())).await;
+    setup.finish(|_, figures| figures.note("spans", spans.len())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_collector_is_logged_once_and_costs_no_message() {
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
-    let endpoint = format!("http://{nobody}");
+    let unused = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let endpoint = format!("http://{unused}");
     let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
-    let stage = Stage::set("unavailable_collector", Plan { nodes: 1, rooms: 2, flags, ..Plan::default() }).await;
-    let node = &stage.nodes[0];
+    let setup = Setup::set("unavailable_collector", Plan { nodes: 1, rooms: 2, flags, ..Plan::default() }).await;
+    let node = &setup.nodes[0];
     eventually("parcels are lost", EXPORTED, async || {
-        let text = stage.http.get(node.url("/metrics")).send().await.ok()?.text().await.ok()?;
+        let text = setup.http.get(node.url("/metrics")).send().await.ok()?.text().await.ok()?;
         let lost =
             text.lines().find_map(|line| line.strip_prefix("pintalk_trace_exports_total{outcome=\"failed\"} "))?;
         (lost.parse::<f64>().ok()? >= 2.0).then_some(())
     })
     .await;
     assert_eq!(node.logged().matches("trace collector unavailable").count(), 1);
-    stage.finish(|_, _| {}).await;
+    setup.finish(|_, _| {}).await;
 }

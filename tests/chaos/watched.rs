@@ -1,4 +1,5 @@
-//! Prometheus scrapes nodes in use: every panel of the dashboard has data, and alerts fire only for a reason.
+//! Runs Prometheus against nodes in use, and asserts that every dashboard panel has data and that alerts fire only for
+//! injected faults.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -10,13 +11,13 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::eventually;
-use crate::socket::{Heard, SHOP, Socket};
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
+use crate::socket::{Event, SHOP, Socket};
 
-/// Time limit for the last panel: rates need two scrapes, and jobs must have run.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit until the last panel has data. Rates need two scrapes, and some panels need a job to have run.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A Prometheus with the alerts, killed on drop.
+/// Prometheus server with the alerts. It is killed on drop.
 struct Prometheus {
     process: Child,
     address: SocketAddr,
@@ -56,7 +57,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// Returns a response of its API.
+    /// Calls the API of Prometheus and returns the response.
     async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let url = url::Url::parse_with_params(&format!("http://{}/api/v1/{path}", self.address), query);
         let answer = self.http.get(url.expect("a URL")).send().await.expect("an answer");
@@ -65,7 +66,7 @@ impl Prometheus {
         answer["data"].clone()
     }
 
-    /// Returns whether a query has a numeric result.
+    /// Returns whether a query returns a number.
     async fn shows(&self, query: &str) -> bool {
         let data = self.ask("query", &[("query", query)]).await;
         let series = data["result"].as_array().expect("a result");
@@ -121,24 +122,24 @@ fn queries() -> Vec<(String, String)> {
 }
 
 /// Connects to a room that does not exist, so that a close code is counted.
-async fn turned_away(node: SocketAddr) {
+async fn connect_to_missing_room(node: SocketAddr) {
     let mut guest = Socket::open(node, "/ws/chat/AAAAAAAAAAAAAAAAAAAAAA/", Some(SHOP)).await.expect("an answer");
-    let heard = guest.hear().await;
-    assert!(matches!(heard, Heard::Closed { code: 4004, .. }), "{heard:?}");
+    let received = guest.receive().await;
+    assert!(matches!(received, Event::Closed { code: 4004, .. }), "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_has_data_and_alerts_fire_for_faults() {
     let plan = Plan { nodes: 2, ..Plan::default() };
-    let mut stage = Stage::set("every_panel_has_data_and_alerts_fire_for_faults", plan).await;
-    let prometheus = Prometheus::watching(&stage.nodes).await;
+    let mut setup = Setup::set("every_panel_has_data_and_alerts_fire_for_faults", plan).await;
+    let prometheus = Prometheus::watching(&setup.nodes).await;
     let mut left = queries();
     let began = Instant::now();
     while !left.is_empty() {
-        assert!(began.elapsed() < PATIENCE, "these panels show nothing: {left:#?}");
-        let (status, rooms) = stage.call(0, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
+        assert!(began.elapsed() < TIMEOUT, "these panels show nothing: {left:#?}");
+        let (status, rooms) = setup.call(0, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
         assert_eq!(status, 200, "{rooms}");
-        turned_away(stage.nodes[0].address).await;
+        connect_to_missing_room(setup.nodes[0].address).await;
         let mut empty = Vec::new();
         for (title, query) in left {
             if !prometheus.shows(&query).await {
@@ -148,22 +149,22 @@ async fn every_panel_has_data_and_alerts_fire_for_faults() {
         left = empty;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // Rules that cannot be evaluated do not fire either.
+    // A rule that cannot be evaluated does not fire, so the test checks that all rules are healthy.
     let rules = prometheus.ask("rules", &[]).await;
     let rules =
         rules["groups"].as_array().expect("groups").iter().flat_map(|group| group["rules"].as_array().expect("rules"));
     let sick: Vec<&Value> = rules.filter(|rule| rule["health"] != "ok").collect();
     assert!(sick.is_empty(), "{sick:#?}");
-    // A machine that is busy with tests may be slow for a moment, which makes an alert pending only.
+    // Checks firing alerts only, because short delays on a busy test machine can make an alert pending.
     let early = prometheus.alerts(&["firing"]).await;
     assert!(early.is_empty(), "nothing is broken: {early:?}");
 
-    let away = stage.nodes[1].address;
-    stage.open_nodes.lock().retain(|address| *address != away);
-    stage.nodes[1].kill();
-    eventually("the node that is gone is noticed", PATIENCE, async || {
+    let away = setup.nodes[1].address;
+    setup.open_nodes.lock().retain(|address| *address != away);
+    setup.nodes[1].kill();
+    eventually("the node that is gone is noticed", TIMEOUT, async || {
         prometheus.alerts(&["pending", "firing"]).await.contains(&"PinTalkNodeDown".to_owned()).then_some(())
     })
     .await;
-    stage.finish(|_, _| {}).await;
+    setup.finish(|_, _| {}).await;
 }

@@ -1,4 +1,5 @@
-//! A node is killed while it sends events: other nodes send unmarked events with the same ids, and no event is lost.
+//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes resend the events that
+//! are not marked as delivered, with the same ids.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,9 +9,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::eventually;
-use crate::stage::{Plan, Stage};
+use crate::setup::{Plan, Setup};
 
-/// Time limits until another node sends, and until all events have arrived.
+/// Time limit until another node sends the events.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 const ALL: Duration = Duration::from_secs(60);
 
@@ -20,44 +21,45 @@ const CASE: &str = "node_is_killed_between_sending_and_marking";
 async fn node_is_killed_between_sending_and_marking() {
     let flags = vec!["--webhook-private".to_owned(), "127.0.0.1".to_owned()];
     let plan = Plan { flags, nodes: 2, rooms: 3, guests: 1, ..Plan::default() };
-    let mut stage = Stage::set_empty(CASE, &plan).await;
+    let mut setup = Setup::set_empty(CASE, &plan).await;
     let receiver = Receiver::start().await;
     receiver.reply(Reply::Silence);
-    let path = format!("/api/users/{}/webhook/", stage.host.id.0);
-    let (status, made) = stage.call(0, Method::PUT, &path, json!({"url": receiver.url()})).await;
+    let path = format!("/api/users/{}/webhook/", setup.host.id.0);
+    let (status, made) = setup.call(0, Method::PUT, &path, json!({"url": receiver.url()})).await;
     assert_eq!(status, 201, "{made}");
     let secret = made["secret"].as_str().expect("a secret").to_owned();
 
-    // The other node is frozen, so this one sends. It receives no response and is killed before it marks an event.
-    stage.nodes[1].signal("-STOP");
-    stage.open_room().await;
+    // The second node is frozen, so the first node sends the events. The first node receives no response and is killed
+    // before it marks an event as delivered.
+    setup.nodes[1].signal("-STOP");
+    setup.open_room().await;
     receiver.wait_for(1, TAKEN_OVER).await;
-    stage.nodes[0].kill();
+    setup.nodes[0].kill();
     let killed = Instant::now();
-    stage.nodes[1].signal("-CONT");
+    setup.nodes[1].signal("-CONT");
     receiver.reply(Reply::Status(200));
     receiver.wait_for(2, TAKEN_OVER).await;
     let taken_over = killed.elapsed();
     assert_eq!(receiver.different(), 1, "the same event, under the same id: {:?}", receiver.ids());
 
-    // The other node is killed in traffic.
-    stage.nodes[0].start_again();
-    for node in &stage.nodes {
-        node.ready(&stage.http).await;
+    // The second node is killed while clients send messages.
+    setup.nodes[0].start_again();
+    for node in &setup.nodes {
+        node.ready(&setup.http).await;
     }
-    stage.fill(plan.rooms, &plan).await;
+    setup.fill(plan.rooms, &plan).await;
     let before = receiver.received().len();
     receiver.wait_for(before + 20, TAKEN_OVER).await;
-    stage.nodes[1].kill();
-    let gone = stage.nodes[1].address;
-    stage.open_nodes.lock().retain(|address| *address != gone);
+    setup.nodes[1].kill();
+    let gone = setup.nodes[1].address;
+    setup.open_nodes.lock().retain(|address| *address != gone);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (mut figures, verdict) = stage.settle().await;
+    let (mut figures, verdict) = setup.settle().await;
 
     let mut expected = BTreeSet::new();
-    for (at, room) in stage.rooms.iter().enumerate() {
+    for (at, room) in setup.rooms.iter().enumerate() {
         expected.insert(format!("evt_{}_created", room.id.0));
-        expected.extend(stage.stored(at).await.into_iter().map(|(seq, _)| format!("evt_{}_message_{seq}", room.id.0)));
+        expected.extend(setup.stored(at).await.into_iter().map(|(seq, _)| format!("evt_{}_message_{seq}", room.id.0)));
     }
     eventually("every event has arrived", ALL, async || (receiver.different() >= expected.len()).then_some(())).await;
     let came: BTreeSet<String> = receiver.ids().into_iter().collect();
@@ -67,6 +69,6 @@ async fn node_is_killed_between_sending_and_marking() {
     figures.note("events", expected.len());
     figures.note("came more than once", receiver.received().len() - expected.len());
     figures.show(CASE);
-    stage.complain(&verdict);
-    stage.strike().await;
+    setup.complain(&verdict);
+    setup.stop().await;
 }

@@ -1,4 +1,4 @@
-//! `pintalk check`.
+//! Tests `pintalk check`.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ fn check_of_a_cluster_reports_settings_of_redis() {
 
 #[test]
 fn check_writes_reads_and_deletes_an_image() {
-    // An S3 bucket that tests/run serves on this machine.
+    // `tests/run` serves an S3 bucket on this machine.
     let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL, as tests/run sets it");
     assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `pintalk installation` and `pintalk migrate mode`.
+//! Tests `pintalk installation` and `pintalk migrate mode`.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use pintalk_kit::redis::{Kind, Servers};
 
 use crate::{data_dir, pintalk, printed, stderr, stdout};
 
-/// The program on the stores of a cluster.
+/// Returns a command of the program with these stores.
 fn on_stores(args: &[&str], database: &str, redis: Option<&str>) -> Command {
     let mut command = pintalk(args);
     command.env("PINTALK_DATABASE_URL", database).env("PINTALK_REDIS_URL", redis.unwrap_or_default());
@@ -62,7 +62,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     ask("DEL pt:installation");
     assert_rejected(&mut on_stores(&["installation", "show"], &url, Some(&redis_url)), 1, "no node has started");
 
-    // As recorded at the first start of a cluster.
+    // Records the installation as the first start of a cluster does.
     let store = Store::connect(&url).await.unwrap();
     let id = "an-installation-of-own".parse().unwrap();
     let cluster = pintalk::store::InstallationMode::Cluster;
@@ -92,7 +92,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     assert!(adopted.contains("redis belongs to installation an-installation-of-own"), "{adopted}");
     assert_eq!(ask("GET pt:installation-of-others:kept").trim(), "1");
 
-    // From a cluster to a single node, and back.
+    // Changes the mode from a cluster to a single node, and back.
     let mode = |to: &'static str, redis: Option<&str>| on_stores(&["migrate", "mode", to], &url, redis);
     assert_rejected(&mut mode("single", None), 1, "--redis-url is required");
     ask(&format!("ZADD pt:an-installation-of-own:nodes {} own.1", (now + 60) * 1_000));
@@ -103,7 +103,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     ask("DEL pt:an-installation-of-own:{0}:queue");
     ask("HSET pt:an-installation-of-own:{0}:life mark 5f");
     printed(&mut mode("single", Some(&redis_url)));
-    // A node of the cluster that was suspended and resumes cannot accept messages there.
+    // A node of the cluster that was suspended cannot accept messages in this Redis after it resumes.
     assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
     assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
     assert_rejected(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");

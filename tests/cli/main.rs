@@ -1,4 +1,4 @@
-//! The program as operators use it: output, exit codes, shutdown.
+//! Tests the program as operators use it: output, exit codes and shutdown.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // this crate is a test
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
@@ -17,7 +17,7 @@ use pintalk::domain::{HostId, RoomChange, RoomName, Side};
 use pintalk::store::{Append, NewRoom, Store};
 use pintalk_kit::database::{Database, TestDatabase};
 
-/// The program, without environment variables of the test run that it would read.
+/// Returns a command of the program, without the environment variables of the test run that the program would read.
 fn pintalk(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(args).stdin(Stdio::null());
@@ -191,7 +191,7 @@ fn invalid_host_is_rejected_with_the_names_of_the_flags() {
     assert!(!sentence.contains("s3cret"), "{sentence}");
 }
 
-/// `pintalk user …` on a separate database.
+/// Returns the command `pintalk user …` with a separate database.
 fn user(dir: &Path, args: &[&str]) -> Command {
     pintalk(&[&["user"], args, &["--data-dir", &data_dir(dir)]].concat())
 }
@@ -299,7 +299,7 @@ fn files_of_a_node_are_accessible_to_their_owner_only_whatever_the_umask() {
     };
     for umask in ["000", "022", "777"] {
         let _ = std::fs::remove_dir_all(&data);
-        // First with new files, then with the file modes of an earlier release.
+        // Checks first new files, then files with the modes of an earlier release.
         for is_old in [false, true] {
             if is_old {
                 for (name, mode) in modes(&data).into_iter().filter(|(name, _)| !name.ends_with('.')) {
@@ -389,7 +389,7 @@ fn cleanup_counts_due_rows_and_processes_them_once() {
         let words = shown.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
         words.filter(|words| !words.ends_with(" 0")).collect::<Vec<_>>()
     };
-    // The empty room counts as idle, too, but is deleted before it can be closed.
+    // The empty room is idle as well, but it is deleted before it can be closed.
     let due = ["delete_empty_rooms 1", "close_idle_rooms 1", "purge_rooms 1", "delete_messages 3"];
     for _ in 0..2 {
         let counted = ["delete_empty_rooms 1", "close_idle_rooms 2", "purge_rooms 1", "delete_messages 3"];
@@ -419,7 +419,8 @@ fn demo_prints_its_address_and_deletes_its_files() {
     assert!(shown.iter().any(|line| line.contains("http://127.0.0.1:") && line.ends_with("/demo")), "{shown:?}");
     assert!(shown.iter().any(|line| line.contains("demo@pintalk.local")), "{shown:?}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
-    // The first signal drains, the second forces the exit. Without connections the first may suffice.
+    // The first signal starts a drain, the second forces the exit. Without connections, the drain may end before the
+    // second signal.
     let deadline = Instant::now() + Duration::from_secs(20);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "still running after two signals");

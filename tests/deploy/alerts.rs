@@ -1,4 +1,4 @@
-//! Alerts and dashboard: Prometheus accepts them, and they use existing metrics only.
+//! Tests that Prometheus accepts the alerts and the queries of the dashboard, and that they use existing metrics only.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::tools::{path, printed, text, yaml};
 const ALERTS: &str = "grafana/alerts.yaml";
 const CASES: &str = "grafana/alerts.test.yaml";
 const DASHBOARD: &str = "grafana/dashboard.json";
-/// Base of the alerts' links, unless the chart's `runbookUrl` replaces it.
+/// Base of the runbook links in the alerts. The value `runbookUrl` of the chart replaces it.
 const RUNBOOKS: &str = "https://pintalk.example/grafana/README.md";
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -44,7 +44,7 @@ fn each_alert_fires_in_its_case_and_in_no_other() {
     let cases = yaml(&text(CASES));
     let (mut fires, mut quiet, mut explained) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for case in list(&cases["tests"]) {
-        // Healthy installations are part of each case and must not appear in its expectations.
+        // The series of each case include a healthy installation. The expected alerts must not include it.
         let has = |what: &str| list(&case["input_series"]).any(|series| word(&series["series"]).contains(what));
         let beside = has(r#"namespace="good""#);
         let away = has(r#"pintalk_degraded{job="pintalk", namespace="away""#);
@@ -164,11 +164,11 @@ fn dashboard_rows_range_from_users_to_capacity() {
             below = y;
             continue;
         }
-        assert!(word(&panel["description"]).len() > 10, "{title} says what it means");
+        assert!(word(&panel["description"]).len() > 10, "{title} explains its meaning");
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         assert!(list(&panel["targets"]).next().is_some(), "{title} shows nothing");
         for target in list(&panel["targets"]) {
-            // Variables of the dashboard: installation and nodes.
+            // Queries must select by the variables of the dashboard, which are installation and nodes.
             let query = word(&target["expr"]);
             assert_eq!(
                 query.matches("{job=~\"$job\", instance=~\"$instance\"").count(),

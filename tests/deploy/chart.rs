@@ -1,4 +1,4 @@
-//! The chart as Helm and Kubernetes see it, and its configuration as the program reads it.
+//! Tests that Helm and Kubernetes accept the chart, and that the program accepts its configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -24,14 +24,14 @@ const OWNED: [&str; 10] = [
     "PINTALK_REDIS_URL",
 ];
 
-/// Helm without configuration from this machine.
+/// Returns a Helm command without the configuration of this machine.
 pub fn helm(program: &str) -> Command {
     let mut helm = Command::new(installed("bin").join(program));
     helm.current_dir(path("")).env_clear().env("HOME", std::env::temp_dir());
     helm
 }
 
-/// Sets of values with which the chart is tested.
+/// Returns the names of the sets of values with which the chart is tested.
 pub fn sets() -> Vec<String> {
     let folder = std::fs::read_dir(path(CHART).join("ci")).expect("sets of values");
     let mut sets: Vec<String> = folder
@@ -52,14 +52,14 @@ fn stream(program: &str, chart: &str, set: &str) -> String {
     printed(helm(program).args(["template", "release", chart, "--namespace", "chat", "--values", set]))
 }
 
-/// Renders values of the command line.
+/// Renders the chart with values of the command line.
 pub fn given(program: &str, values: &[&str]) -> Vec<Value> {
     let mut helm = helm(program);
     helm.args(["template", "release", CHART, "--namespace", "chat"]);
     documents(&printed(helm.args(values.iter().flat_map(|value| ["--set", *value]))))
 }
 
-/// Returns Helm's response to values of the command line.
+/// Returns the error of Helm for values of the command line.
 pub fn refused(values: &[&str]) -> String {
     let mut helm = helm("helm4");
     helm.args(["template", "release", CHART]);
@@ -100,8 +100,8 @@ fn both_helm_versions_accept_the_chart_and_render_the_same() {
     assert!(!inside.contains("/ci/"), "{inside}");
 }
 
-/// Validates a stream of documents against the schemas of a Kubernetes version; prints errors and kinds without a
-/// schema.
+/// Python script that validates a stream of documents against the schemas of a Kubernetes version. It prints errors,
+/// and kinds without a schema.
 const KUBERNETES: &str = "
 import sys, yaml, kubernetes_validate as k
 for document in filter(None, yaml.safe_load_all(sys.stdin)):
@@ -128,7 +128,7 @@ fn kubernetes_from_1_28_to_1_37_accepts_all_objects() {
     assert!(!said_of(&misspelt).status.success(), "schemas that take anything");
 }
 
-/// Fails if a model of the Prometheus operator lacks a field of a document.
+/// Python script that fails if a document has a field that the model of the Prometheus operator does not have.
 const OPERATOR: &str = "
 import sys, yaml
 from cloudcoil.models.prometheus_operator import v1
@@ -242,11 +242,11 @@ fn each_option_of_the_program_is_accepted_by_the_chart_and_the_program() {
     let schema: Value = serde_json::from_str(&schema).expect("JSON");
     let config = properties(&schema["properties"]["config"]).expect("all options");
     let variable = |option: &String| format!("PINTALK_{}", option.to_uppercase().replace('-', "_"));
-    let mut told: BTreeSet<String> = config.keys().map(variable).collect();
-    assert!(OWNED.iter().all(|owned| !told.contains(*owned)), "{told:?}");
-    told.extend(OWNED.map(str::to_owned));
-    told.insert("PINTALK_SMTP_URL".to_owned());
-    assert_eq!(told, known.iter().cloned().collect(), "what the chart knows, and what the program does");
+    let mut given: BTreeSet<String> = config.keys().map(variable).collect();
+    assert!(OWNED.iter().all(|owned| !given.contains(*owned)), "{given:?}");
+    given.extend(OWNED.map(str::to_owned));
+    given.insert("PINTALK_SMTP_URL".to_owned());
+    assert_eq!(given, known.iter().cloned().collect(), "what the chart knows, and what the program does");
     let document = text("src/node/config/README.md");
     assert!(config.keys().all(|option| document.contains(&format!("| `{option}` |"))));
 
@@ -302,7 +302,7 @@ fn grace_period_of_a_pod_covers_its_drain() {
             environment[name].strip_suffix('s').and_then(|span| span.parse().ok()).expect("seconds")
         };
         let grace = node["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().expect("seconds");
-        // The program exits by itself after this time; Kubernetes must not kill it earlier.
+        // The program exits within this time. Kubernetes must not kill it earlier.
         let longest = seconds("PINTALK_DRAIN_DELAY") + 2 * seconds("PINTALK_DRAIN");
         assert!(grace > longest, "{set}: {grace} s, and a drain may take {longest} s");
         let strategy = &node["spec"]["strategy"];

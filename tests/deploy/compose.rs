@@ -1,4 +1,4 @@
-//! `compose.yaml`: the programs accept the configuration that it passes to them.
+//! Tests that the programs accept the configuration in `compose.yaml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::tools::{blocks, fed, options, path, pintalk, printed, python, said, text, yaml};
 
-/// Strict reader of a Compose file, which rejects unknown keys.
+/// Python script that reads a Compose file and rejects unknown keys.
 const READ: &str = "
 import sys, compose_spec as c
 c.PyCompose(c._PyOptions(apply_merge=True).from_yaml(sys.stdin.read())).validate()
@@ -72,7 +72,7 @@ fn compose_file_has_valid_keys_and_existing_files() {
             let healthy = condition["condition"] == "service_healthy";
             assert!(
                 !healthy || compose["services"][other]["healthcheck"].is_object(),
-                "{name}: {other} tells no health"
+                "{name}: {other} has no health check"
             );
             other.as_str()
         });
@@ -103,7 +103,7 @@ fn nodes_accept_their_configuration() {
     assert_eq!(compose["services"]["node-1"], compose["services"]["node-2"]);
     let data = tempfile::tempdir().expect("a folder");
     let mut check = pintalk(&["check"]);
-    // The host names of the stores do not resolve here.
+    // The host names of the stores do not resolve on this machine.
     check.envs(environment.iter().map(|(name, value)| (name, value.replace("@mysql:3306", "@127.0.0.1:1"))));
     check.env("PINTALK_REDIS_URL", environment["PINTALK_REDIS_URL"].replace("@redis:6379", "@127.0.0.1:1"));
     check.env("PINTALK_DATA_DIR", data.path());
@@ -138,7 +138,7 @@ fn nginx_accepts_its_configuration_which_is_that_of_the_document() {
     let local = content.replace(" resolve ", " ");
     let local = local.replace("node-1:", "127.0.0.1:").replace("node-2:", "127.0.0.1:");
     let local = local.replace("http {\n", &format!("pid {0}/pid;\nhttp {{\n", folder.path().display()));
-    // Without root, the terminal's log may not be writable.
+    // Without root, the terminal's log might not be writable.
     let local = local.replace("/dev/std", &format!("{}/std", folder.path().display()));
     let file = folder.path().join("nginx.conf");
     std::fs::write(&file, local).expect("a file");

@@ -1,4 +1,4 @@
-//! Documents of the repository: links resolve, code blocks are run by tests, and the README stays short.
+//! Tests that the links of the documents resolve, that tests run their code blocks, and that the README stays short.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -29,7 +29,7 @@ const BLOCKS: &[(&str, &str, usize)] = &[
     ("tests/README.md", "bash", 1),
 ];
 
-/// Returns all Markdown files below a folder of the repository, except installed or generated ones.
+/// Collects the Markdown files below a folder of the repository, except installed or generated ones.
 fn collect(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(path("").join(folder)).expect("a folder") {
         let entry = entry.expect("an entry");
@@ -231,7 +231,7 @@ fn every_command_of_the_program_in_a_document_exists() {
                     let wanted = if word.starts_with("--") { format!("--{name}") } else { (*name).to_owned() };
                     assert!(lists(&help, &wanted), "{document}: `pintalk {code}`: there is no {wanted}");
                 }
-                // Help of the subcommand, if it is one.
+                // Reads the help of the subcommand, if the word is a subcommand.
                 let (Some(first), false) = (choices.first(), word.starts_with("--")) else { continue };
                 let arguments = [&chosen[..], &[*first, "--help"]].concat();
                 if let Ok(output) = pintalk(&arguments).output()

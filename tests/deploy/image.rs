@@ -1,4 +1,5 @@
-//! The image, built without a registry: from a base of this Debian, around the program of this build.
+//! Tests the image. It is built without a registry, from a base image of this machine's Debian release and with the
+//! program of this build.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,14 +11,14 @@ use serde_json::Value;
 use crate::tools::{installed, path, printed, text, yaml};
 
 /// Time limit for a container.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Images and containers of one test.
 struct Storage {
     folder: tempfile::TempDir,
 }
 
-/// A command that requires root, with sudo if necessary.
+/// Returns a command that runs as root, with sudo if necessary.
 fn as_root(program: &str) -> Command {
     let how = std::env::var("PINTALK_TEST_AS_ROOT").expect("PINTALK_TEST_AS_ROOT: see tests/run");
     let mut words = how.split_whitespace().chain([program]);
@@ -33,7 +34,7 @@ impl Storage {
 
     fn buildah(&self, arguments: &[&str]) -> Command {
         let mut buildah = as_root("buildah");
-        // No overlay and no namespaces, which are not available everywhere.
+        // Avoids overlay file systems and namespaces, which are not available on every machine.
         buildah.env("STORAGE_DRIVER", "vfs").env("BUILDAH_ISOLATION", "chroot");
         buildah.arg("--root").arg(self.folder.path().join("images"));
         buildah.arg("--runroot").arg(self.folder.path().join("containers"));
@@ -45,7 +46,7 @@ impl Storage {
         printed(&mut self.buildah(arguments)).trim().to_owned()
     }
 
-    /// Replacement of the builder image with Rust.
+    /// Creates the base image, which also replaces the builder image with Rust.
     fn base(&self) {
         let container = self.run(&["from", "scratch"]);
         let base = installed("image-base").display().to_string();
@@ -62,7 +63,7 @@ impl Storage {
         for file in ["Dockerfile", ".dockerignore"] {
             std::fs::copy(path(file), context.join(file)).expect("a copy");
         }
-        // Most of the size is debug information.
+        // Strips the debug information, which is most of the size.
         let program = release.join("pintalk").display().to_string();
         printed(Command::new("strip").args(["-o", &program, env!("CARGO_BIN_EXE_pintalk")]));
         let context = context.display().to_string();
@@ -79,12 +80,12 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        // Files owned by root, which the owner of the folder could not delete.
+        // Deletes the files as root, because root owns them.
         let _gone = as_root("rm").arg("-rf").arg(self.folder.path()).status();
     }
 }
 
-/// A program in a container.
+/// Program that runs in a container.
 struct Node(Child);
 
 impl Node {
@@ -153,7 +154,7 @@ fn image_contains_only_the_program_and_runs_without_root() {
         "serve",
     ];
     let mut node = Node(storage.buildah(&serve).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("buildah"));
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while get(&address, "/health/ready").is_none() {
         assert!(
             Instant::now() < until && node.0.try_wait().expect("a process").is_none(),
@@ -165,7 +166,7 @@ fn image_contains_only_the_program_and_runs_without_root() {
     let status = std::fs::read_to_string(Path::new("/proc").join(&pid).join("status")).expect("a process");
     assert!(status.contains("Uid:\t10001\t10001") && status.contains("Gid:\t10001\t10001"), "{status}");
     printed(as_root("kill").args(["-TERM", &pid]));
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     let ended = loop {
         if let Some(ended) = node.0.try_wait().expect("a process") {
             break ended;
@@ -182,7 +183,7 @@ fn dockerfile_copies_each_crate_and_existing_paths() {
     let manifest = text("Cargo.toml");
     let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("members").0;
     for member in members.split(',').map(|member| member.trim().trim_matches('"')) {
-        // Without it, the layer of dependencies would not belong to this workspace.
+        // Without the manifests of all members, the layer of dependencies could not be built for this workspace.
         assert!(dockerfile.contains(&format!("COPY {member}/Cargo.toml {member}/Cargo.toml\n")), "{member}");
         let let_in = [format!("!{member}\n"), format!("!{member}/Cargo.toml\n")];
         assert!(let_in.iter().any(|line| ignored.contains(line)), "{member}");

@@ -1,5 +1,5 @@
-//! Deployment: the chart, the alerts and the dashboard, the Compose file, and the image, each checked with the tools of
-//! operators.
+//! Tests the deployment files with the tools of operators: the chart, the alerts, the dashboard, the Compose file and
+//! the image.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]

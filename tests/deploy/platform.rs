@@ -1,4 +1,4 @@
-//! Requirements of platforms on the chart: assigned users of pods, and network policies.
+//! Tests that the chart meets the requirements of platforms: user ids that the platform assigns, and network policies.
 
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ fn platform_may_assign_the_users_of_pods() {
             }
         }
     }
-    // Such platforms assign large numbers, which must stay numbers in a values file.
+    // Such platforms assign large user ids. Helm must not convert them to floating-point numbers.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("values.yaml").display().to_string();
     std::fs::write(&file, "secrets: {existingSecret: mine}\npodSecurityContext: {runAsUser: 1000660000}\n")
@@ -80,7 +80,7 @@ fn port_that_the_network_policy_blocks_is_reported_in_the_notes() {
         (vec![], vec![secret, database, redis]),
         (vec![], vec![secret, database, redis, "secrets.smtpUrl=smtps://mail.example"]),
         (vec![], vec![secret, database, redis, "config.otlp-endpoint=http://collector:4318"]),
-        // Webhooks may call any host.
+        // The policy permits HTTPS to every host for webhooks, so an HTTPS collector needs no further rule.
         (vec![], vec![secret, database, redis, "config.otlp-endpoint=https://collector"]),
         (vec![], vec![secret, redis, "mysql.enabled=true", "mysql.password=x"]),
         (vec![], vec!["secrets.existingSecret=mine"]),
@@ -109,10 +109,10 @@ fn port_that_the_network_policy_blocks_is_reported_in_the_notes() {
         ),
     ] {
         let notes = notes(&values);
-        let told: Vec<&str> =
+        let printed: Vec<&str> =
             notes.lines().filter(|line| line.starts_with("WARNING") && line.contains("uses port")).collect();
-        assert_eq!(told.len(), lines.len(), "{values:?}: {told:?}");
-        assert!(told.iter().zip(&lines).all(|(told, line)| told.contains(line)), "{values:?}: {told:?}");
+        assert_eq!(printed.len(), lines.len(), "{values:?}: {printed:?}");
+        assert!(printed.iter().zip(&lines).all(|(printed, line)| printed.contains(line)), "{values:?}: {printed:?}");
         assert!(!notes.contains("hunter2"), "{notes}");
     }
 }

@@ -1,4 +1,4 @@
-//! The commands of the chart's README, run as written: Helm renders the objects, and nothing is installed.
+//! Runs the commands of the chart's README as written. Helm renders the objects and installs nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::chart::HELMS;
 use crate::tools::{blocks, documents, installed, path, said, text, yaml};
 
-/// Shell functions that replace a cluster. `helm template` has no `--timeout` and nothing to wait for.
+/// Shell functions that replace the commands of a cluster. `helm template` has no `--timeout` and does not wait.
 const NO_CLUSTER: &str = r#"
 helm() {
     local arguments=() wait=5m
@@ -80,7 +80,7 @@ fn evaluation_commands_install_stores_and_keep_their_passwords() {
 }
 
 /// Returns how long Helm waits for a hook, in seconds.
-fn patience(output: &Output) -> u64 {
+fn hook_timeout(output: &Output) -> u64 {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let minutes = said.lines().find_map(|line| line.strip_prefix("waits: ")?.strip_suffix('m')?.parse::<u64>().ok());
     60 * minutes.unwrap_or_else(|| panic!("no minutes: {said}"))
@@ -125,7 +125,7 @@ fn upgrade_changes_only_the_image_and_waits_as_long_as_a_migration_may_take() {
         let [(first, before), (second, after)] =
             [&install, &upgrade].map(|commands| run(program, place.path(), commands));
         assert!(
-            Some(patience(&first)) > deadline && Some(patience(&second)) > deadline,
+            Some(hook_timeout(&first)) > deadline && Some(hook_timeout(&second)) > deadline,
             "{program}: Helm gives up first"
         );
         assert_eq!(*image(&after), "registry.example/pintalk:0.2.0", "{program}");

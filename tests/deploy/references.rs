@@ -1,4 +1,5 @@
-//! References between the chart's objects: Kubernetes accepts selectors without a match and ports that do not exist.
+//! Tests the references between the objects of the chart, because Kubernetes accepts selectors without a match and
+//! ports that do not exist.
 
 use std::collections::BTreeSet;
 
@@ -73,7 +74,7 @@ impl Release {
         self.documents.iter().filter_map(|document| pod(document).map(|(labels, spec)| (document, labels, spec)))
     }
 
-    /// Returns the pods of a selector; none is an error.
+    /// Returns the pods that a selector matches. Fails if there is none.
     fn selected(&self, by: &Value, selector: &Value) -> Vec<&Value> {
         let found: Vec<_> =
             self.pods().filter(|(_, labels, _)| selects(selector, labels)).map(|(.., spec)| spec).collect();
@@ -176,7 +177,10 @@ fn every_referenced_object_exists() {
         for scaler in release.all("HorizontalPodAutoscaler") {
             let target = &scaler["spec"]["scaleTargetRef"];
             let nodes = release.named("Deployment", &target["name"]).expect("what is scaled");
-            assert!(nodes["spec"]["replicas"].is_null(), "two would say how many nodes there are");
+            assert!(
+                nodes["spec"]["replicas"].is_null(),
+                "the autoscaler must be the only source of the number of nodes"
+            );
         }
     }
 }
@@ -206,7 +210,8 @@ fn every_pod_has_a_network_policy_that_names_its_ports() {
             let inner = ["ingress", "egress"].map(|way| list(&policy["spec"][way]));
             let peers = inner.into_iter().flatten().flat_map(|rule| list(&rule["from"]).chain(list(&rule["to"])));
             for peer in peers.filter(|peer| !peer["podSelector"].is_null()) {
-                // A store may admit pods that do not exist in each set; one of each kind is sufficient.
+                // The policy of a store may list pods that do not exist in this set. One matching pod of each kind is
+                // sufficient.
                 let selector = &peer["podSelector"]["matchLabels"];
                 assert!(release.pods().any(|(_, labels, _)| selects(selector, labels)), "{set}: {selector}");
             }
@@ -235,7 +240,7 @@ fn prometheus_finds_every_node_and_nothing_else() {
             (named("http"), named("metrics")),
             (Some(port("PINTALK_LISTEN")), Some(port("PINTALK_METRICS_LISTEN")))
         );
-        // External clients cannot reach the metrics.
+        // External clients must not reach the port of the metrics.
         let open =
             release.all("Service").find(|service| service["metadata"]["name"] == "release-chat").expect("a service");
         assert!(list(&open["spec"]["ports"]).all(|port| port["targetPort"] == "http"));

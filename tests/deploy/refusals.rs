@@ -1,4 +1,4 @@
-//! Invalid values: the chart rejects them with a message, before anything is installed, and without printing a
+//! Tests that the chart rejects invalid values with a message, before it installs anything, and without printing a
 //! password.
 
 use serde_json::Value;

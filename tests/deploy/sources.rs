@@ -1,4 +1,4 @@
-//! The sources of the program, parsed: modules with their imports, functions and types.
+//! Parses the sources of the program into modules with their imports, functions and types.
 //!
 //! Modules are followed from `src/lib.rs`, without those that exist only in tests. An import is a `use` declaration or a
 //! path in code; re-exports are resolved to the module that defines the item. Doc links are not imports.
@@ -14,10 +14,10 @@ use syn::{Attribute, Block, Item, ItemUse, Signature, UseTree, Visibility};
 /// Path of a module below the crate root; the root itself is empty.
 pub type ModulePath = Vec<String>;
 
-/// What a module contains.
+/// Content of a module.
 #[derive(Default)]
 pub struct Module {
-    /// Number of lines of its file, or zero for a module within another's file. Without the tests at its end.
+    /// Number of lines of the module's file without the tests at its end, or zero for an inline module.
     pub lines: usize,
     /// Number of lines of each function, by name.
     pub functions: Vec<(String, usize)>,

@@ -1,5 +1,5 @@
-//! The structure of the sources: a layer imports only layers below it, sibling modules form no cycle, and functions and
-//! files stay small.
+//! Tests the structure of the sources: a layer imports only layers below it, sibling modules form no cycle, and
+//! functions and files stay small.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Types that a macro expects by these names, one per table or parser.
+/// Names of types that a macro requires. Each table or parser has a type with such a name.
 const NAMES_OF_MACROS: [&str; 2] = ["Model", "Relation"];
 
 #[test]

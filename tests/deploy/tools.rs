@@ -1,4 +1,4 @@
-//! Files of the repository, and the programs that read them, which `tests/run` installs.
+//! Reads files of the repository and runs the tools that `tests/run` installs.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub fn installed(name: &str) -> PathBuf {
     Path::new(&cache).join(name)
 }
 
-/// The program of this build, without the environment of the tests.
+/// Returns a command of the program of this build, without the environment of the tests.
 pub fn pintalk(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(arguments).env_clear().stdin(Stdio::null());
@@ -68,8 +68,8 @@ pub fn printed(command: &mut Command) -> String {
 pub fn fed(command: &mut Command, input: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}: see tests/run"));
-    // It may stop reading before the end.
-    let _heard = child.stdin.take().expect("its input").write_all(input.as_bytes());
+    // The result is ignored, because the command may stop reading before the end of the input.
+    let _written = child.stdin.take().expect("its input").write_all(input.as_bytes());
     child.wait_with_output().expect("it ends")
 }
 

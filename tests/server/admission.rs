@@ -1,4 +1,4 @@
-//! Admission of sockets, and the close codes of refused ones (SPEC 4 and 5).
+//! Tests the admission of sockets and the close codes of rejected sockets (SPEC 4 and 5).
 
 use crate::support::{Client, Room, SHOP, TestApp, eventually};
 use crate::{on_both, with_topology};
@@ -16,7 +16,7 @@ on_both! {
         for origin in [Some("https://evil.example"), Some("null"), Some("file://"), Some("https://shop.example:8443"), None] {
             assert_eq!(Client::open(a, &path, origin).await.close_code().await, 4003, "{origin:?}");
         }
-        // With and without the trailing slash.
+        // The trailing slash of the path is optional.
         assert!(Client::open(a, path.trim_end_matches('/'), Some(SHOP)).await.is_admitted().await);
     }
 
@@ -26,7 +26,7 @@ on_both! {
         let other = app.host("other@shop.example").await;
         let room = Room::open(app, a, &host).await;
         let path = |token: &str| format!("/ws/chat/{}/?token={token}", room.name);
-        Client::open(b, &path(&host.token), None).await.say("here").await;
+        Client::open(b, &path(&host.token), None).await.send_text("here").await;
         Client::open(b, &path(&host.token.replace('.', "/")), Some("https://admin.example")).await.frame().await;
         for bad in ["", "nonsense", "a.b.c", "undefined", &format!("{}x", host.token)] {
             assert_eq!(Client::open(a, &path(bad), Some(SHOP)).await.close_code().await, 4001, "{bad}");
@@ -62,14 +62,14 @@ on_both! {
         let other_login = host.again(app).await;
         let room = Room::open(app, a, &host).await;
         let (mut on_a, mut on_b, mut kept) =
-            (host.join(a, &room).await, host.appear(b).await, other_login.join(b, &room).await);
+            (host.join(a, &room).await, host.open_status(b).await, other_login.join(b, &room).await);
         kept.nothing().await;
         let (status, _) = host.call(a, reqwest::Method::POST, "/api/auth/logout/", json!(null)).await;
         assert_eq!(status, 204);
         assert_eq!(on_a.close_code().await, 4001);
         assert_eq!(on_b.close_code().await, 4001);
         assert_eq!(host.join(b, &room).await.close_code().await, 4001);
-        kept.say("still here").await;
+        kept.send_text("still here").await;
     }
 }
 
@@ -89,7 +89,7 @@ with_topology! {
             inside.push(client);
         }
         assert_eq!(room.join(b).await.close_code().await, 4029);
-        // Guests do not use up the host's limit.
+        // Sockets of guests do not count towards the host's limit.
         assert!(host.join(b, &room).await.is_admitted().await);
         inside.pop().expect("a client").leave().await;
         let mut welcome = eventually("there is room again", async || {
@@ -97,14 +97,14 @@ with_topology! {
             client.is_admitted().await.then_some(client)
         })
         .await;
-        welcome.say("in again").await;
-        let mut crowd = Vec::new();
+        welcome.send_text("in again").await;
+        let mut clients = Vec::new();
         for _ in 0..4 {
-            crowd.push(other.join(a).await);
+            clients.push(other.join(a).await);
         }
-        // The last one is the sixth socket of this address on this node.
-        assert_eq!(crowd.last_mut().expect("a client").close_code().await, 4029);
-        drop((inside, welcome, crowd));
+        // The last socket is the sixth socket of this address on this node.
+        assert_eq!(clients.last_mut().expect("a client").close_code().await, 4029);
+        drop((inside, welcome, clients));
         app.stop().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Invalid input: the sender receives a close code, and other clients are not affected (SPEC 4).
+//! Tests that the sender of invalid input receives a close code and that other clients are not affected (SPEC 4).
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
@@ -11,7 +11,7 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut good, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut good, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
         let nested = format!(r#"{{"type":"chat_message","message":{}"#, "[".repeat(8_000));
         let frames: Vec<(Message, u16)> = [
             "", "hi", "null", "[]", "{}", "{\"type\":\"chat_message\"}", "{\"type\":\"nonsense\"}", &nested,
@@ -33,8 +33,8 @@ on_both! {
             bad.try_send(frame).await;
             assert_eq!(bad.close_code().await, code, "{shown}");
         }
-        assert_eq!(good.say("all fine here").await["seq"], 1);
-        assert_eq!(desk.frame().await["seq"], 1);
+        assert_eq!(good.send_text("all fine here").await["seq"], 1);
+        assert_eq!(host_socket.frame().await["seq"], 1);
     }
 
     async fn lone_surrogate_is_replaced(app) {
@@ -76,7 +76,7 @@ on_both! {
         // An incomplete upgrade does not delay others.
         let mut half = tokio::net::TcpStream::connect(a.address).await.expect("a connection");
         half.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n").as_bytes()).await.expect("written");
-        room.join(a).await.say("hi").await;
+        room.join(a).await.send_text("hi").await;
     }
 
     async fn vanished_peer_does_not_affect_others(app) {
@@ -87,7 +87,7 @@ on_both! {
         for _ in 0..5 {
             let vanishing = room.join(a).await;
             drop(vanishing);
-            good.say("still here").await;
+            good.send_text("still here").await;
         }
         let path = format!("/ws/chat/{}/", room.name);
         // Disconnects before the handshake is answered.
@@ -96,7 +96,7 @@ on_both! {
             hasty.write_all(handshake(&path).as_bytes()).await.expect("written");
             drop(hasty);
         }
-        good.say("and here").await;
+        good.send_text("and here").await;
         Client::open(a, &path, Some(SHOP)).await.frame().await;
     }
 }

@@ -11,16 +11,16 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
 
         guest.send(&message("hello?")).await;
-        let (echo, received) = (guest.frame().await, desk.frame().await);
+        let (echo, received) = (guest.frame().await, host_socket.frame().await);
         assert_eq!(echo, received);
         assert_eq!((&echo["type"], &echo["is_host"], &echo["seq"]), (&json!("chat_message"), &json!(false), &json!(1)));
         assert_eq!(echo["datetime"], "2023-03-23T08:15:07.123");
         assert!(echo["id"].as_str().is_some_and(|id| !id.is_empty()));
 
-        desk.say("what can I do for you?").await;
+        host_socket.send_text("what can I do for you?").await;
         let answer = guest.frame().await;
         assert_eq!((&answer["is_host"], &answer["seq"]), (&json!(true), &json!(2)));
     }
@@ -29,16 +29,16 @@ on_both! {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(a, &room).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(a, &room).await);
         let mut lie = message("I am the host");
         lie["is_host"] = json!(true);
         guest.send(&lie).await;
         assert_eq!(guest.frame().await["is_host"], false);
-        assert_eq!(desk.frame().await["is_host"], false);
+        assert_eq!(host_socket.frame().await["is_host"], false);
         let mut odd = message("hm");
         odd["is_host"] = json!("perhaps");
-        desk.send(&odd).await;
-        assert_eq!(desk.frame().await["is_host"], true);
+        host_socket.send(&odd).await;
+        assert_eq!(host_socket.frame().await["is_host"], true);
     }
 
     async fn join_returns_the_newest_fifty_messages_and_nothing_in_an_empty_room(app) {
@@ -48,7 +48,7 @@ on_both! {
         let mut guest = room.join(a).await;
         guest.nothing().await;
         for number in 1..=60 {
-            guest.say(&format!("message {number}")).await;
+            guest.send_text(&format!("message {number}")).await;
         }
         let history = host.join(b, &room).await.frame().await;
         let data = history["data"].as_array().expect("history").clone();
@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(history.get("more"), None);
         assert_eq!(texts(&data), (11..=60).map(|number| format!("message {number}")).collect::<Vec<_>>());
         assert_eq!(data[0]["seq"], 11);
-        // Identical to the frame that was sent live.
+        // The history contains the message exactly as it was sent in the live frame.
         assert_eq!(data[49], room.join(a).await.frame().await["data"][49]);
     }
 
@@ -66,20 +66,20 @@ on_both! {
         let room = Room::open(app, a, &host).await;
         let mut guest = room.join(a).await;
         for number in 1..=5 {
-            guest.say(&format!("message {number}")).await;
+            guest.send_text(&format!("message {number}")).await;
         }
         let mut back = room.join_after(b, 2).await;
         let missed = back.frame().await;
         assert_eq!(texts(missed["data"].as_array().expect("history")), ["message 3", "message 4", "message 5"]);
-        guest.say("and one more").await;
+        guest.send_text("and one more").await;
         assert_eq!(back.frame().await["seq"], 6);
-        // All from the start; nothing from the end or beyond.
+        // `after=0` returns all messages; the newest number or a higher one returns none.
         assert_eq!(room.join_after(b, 0).await.frame().await["data"].as_array().expect("history").len(), 6);
         for seq in [6, 1_000_000] {
             let mut level = room.join_after(b, seq).await;
-            let said = guest.say("still there?").await;
-            let heard = level.frame().await;
-            assert!(heard == said || heard["data"][0] == said, "{heard}");
+            let said = guest.send_text("still there?").await;
+            let received = level.frame().await;
+            assert!(received == said || received["data"][0] == said, "{received}");
         }
     }
 
@@ -116,24 +116,24 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
         let mut first = message("once");
         first["id"] = json!("client-1");
         guest.send(&first).await;
         let original = guest.frame().await;
         assert_eq!(original["id"], "client-1");
-        assert_eq!(desk.frame().await, original);
+        assert_eq!(host_socket.frame().await, original);
         // The same id from another socket of the guest, with another text: only that socket receives the original.
         let mut second_tab = room.join(b).await;
         second_tab.frame().await;
         first["message"] = json!("twice");
         second_tab.send(&first).await;
         assert_eq!(second_tab.frame().await, original);
-        // The other side may use the same id.
+        // The host may use an id that the guest has used.
         let mut reply = message("my own");
         reply["id"] = json!("client-1");
-        desk.send(&reply).await;
-        assert_eq!(desk.frame().await["seq"], 2);
+        host_socket.send(&reply).await;
+        assert_eq!(host_socket.frame().await["seq"], 2);
         assert_eq!(guest.frame().await["seq"], 2);
     }
 
@@ -165,13 +165,13 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join_v2(a).await, host.join_v2(b, &room).await);
-        guest.say("hi").await;
-        desk.frame().await;
+        let (mut guest, mut host_socket) = (room.join_v2(a).await, host.join_v2(b, &room).await);
+        guest.send_text("hi").await;
+        host_socket.frame().await;
         let typing = json!({"type": "notice", "is_host": false, "message": "typing", "datetime": "2023-03-23T08:15:07"});
         guest.send(&typing).await;
-        assert_eq!(desk.frame().await, typing);
-        desk.send(&json!({"type": "notice", "message": "read", "seq": 1, "datetime": "2023-03-23T08:15:08"})).await;
+        assert_eq!(host_socket.frame().await, typing);
+        host_socket.send(&json!({"type": "notice", "message": "read", "seq": 1, "datetime": "2023-03-23T08:15:08"})).await;
         guest.frame().await; // the guest's own typing
         let read = guest.frame().await;
         assert_eq!((&read["message"], &read["is_host"], &read["seq"]), (&json!("read"), &json!(true), &json!(1)));
@@ -186,8 +186,8 @@ on_both! {
         let mut guest = room.join(a).await;
         let path = host.path_of(b, &room).await;
         for number in 1..=30 {
-            guest.say(&format!("message {number}")).await;
-            // A page always includes every acknowledged message.
+            guest.send_text(&format!("message {number}")).await;
+            // A page includes every message that was acknowledged before the request.
             let page = host.get(b, &format!("{path}chat-messages/?limit=2")).await;
             assert_eq!((&page["count"], &page["results"][0]["message"]), (&json!(number), &json!(format!("message {number}"))));
         }
@@ -214,7 +214,7 @@ with_topology! {
         let host = app.host("host@shop.example").await;
         let room = Room::open(&app, a, &host).await;
         let mut guest = room.join(a).await;
-        guest.say("kept").await;
+        guest.send_text("kept").await;
         let keys = app.redis.as_ref().expect("redis").keys_of(&room.name).await;
         assert!(keys.iter().any(|key| key.contains(":log:")), "{keys:?}");
         app.stop().await;
@@ -239,9 +239,9 @@ with_topology! {
             }
             person.frames(300).await
         });
-        let heard: Vec<Vec<Value>> = futures_util::future::join_all(talks).await;
-        for frames in &heard {
-            assert_eq!(frames, &heard[0]);
+        let received: Vec<Vec<Value>> = futures_util::future::join_all(talks).await;
+        for frames in &received {
+            assert_eq!(frames, &received[0]);
             let seqs: Vec<u64> = frames.iter().filter_map(|frame| frame["seq"].as_u64()).collect();
             assert_eq!(seqs, (1..=300).collect::<Vec<_>>());
             for who in 0..6 {

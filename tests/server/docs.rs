@@ -1,12 +1,12 @@
-//! The OpenAPI document, checked against the running server by a generic tool.
+//! Checks the OpenAPI document against the running server with Schemathesis.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Host, Node, TestApp, Topology};
 
-/// Sends requests that the document allows, and others. Fails at a response that the document does not describe
-/// (status, type, header or body), at a 5xx, and at an invalid request that is accepted.
+/// Sends valid and invalid requests that a tool generates from the document. Fails if the document does not describe a
+/// response (status, type, headers or body), if the status is 5xx, or if the server accepts an invalid request.
 fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
     let tools = std::env::var("PINTALK_TEST_SCHEMATHESIS").expect("schemathesis, as tests/run sees to");
     let folder = tempfile::tempdir().expect("a folder");
@@ -15,20 +15,20 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
         .args(["--header", &format!("Authorization: Bearer {}", host.token)])
         .args(["--header", &format!("X-PinTalk-Access-Key: {}", host.account.access_key)])
         .args(["--header", &format!("X-PinTalk-Secret-Key: {}", host.account.secret_key)])
-        // A schema cannot express what a host name is, or which step of the sign-up comes first.
+        // Excluded, because a schema cannot express which host names are valid or the order of the sign-up steps.
         .args(["--exclude-checks", "positive_data_acceptance", "--max-examples", "25", "--generation-deterministic"])
         .args(which)
         .env("PYTHONPATH", Path::new(&tools))
         .current_dir(folder.path())
         .output()
         .expect("python3, as tests/run sees to");
-    let told = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{told}\n{}", String::from_utf8_lossy(&done.stderr));
-    assert!(told.contains(" generated, "), "it found nothing to do: {told}");
+    let output = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{output}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(output.contains(" generated, "), "it found nothing to do: {output}");
 }
 
-/// Run last: these operations end logins that others need, and a webhook would send the events of other operations to a
-/// generated host name.
+/// Operations that run last: some end the login that other operations need, and a webhook would send the events of
+/// other operations to a generated host name.
 const LAST: [&str; 3] = ["setWebhook", "rotateKeys", "logOut"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

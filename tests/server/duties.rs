@@ -1,4 +1,4 @@
-//! Effects of periodic jobs on users (SPEC 6).
+//! Tests the effects of periodic jobs on users (SPEC 6).
 
 use serde_json::json;
 
@@ -14,10 +14,10 @@ with_topology! {
         let host = app.host("host@shop.example").await;
         let room = Room::open(&app, a, &host).await;
         let mut guest = room.join(a).await;
-        let said = guest.say("anybody there?").await;
-        let mut desk = host.join(b, &room).await;
-        assert_eq!(desk.frame().await["data"], json!([said]));
-        for client in [&mut guest, &mut desk] {
+        let said = guest.send_text("anybody there?").await;
+        let mut host_socket = host.join(b, &room).await;
+        assert_eq!(host_socket.frame().await["data"], json!([said]));
+        for client in [&mut guest, &mut host_socket] {
             let notice = client.frame().await;
             assert_eq!((&notice["type"], &notice["message"]), (&json!("notice"), &json!("closed")), "{notice}");
             assert_eq!(client.close_code().await, 1000);
@@ -32,7 +32,7 @@ with_topology! {
         .await;
         let mut guest = room.join(b).await;
         guest.nothing().await;
-        assert_eq!(guest.say("again").await["seq"], 2);
+        assert_eq!(guest.send_text("again").await["seq"], 2);
         guest.leave().await;
         app.stop().await;
     }

@@ -1,4 +1,4 @@
-//! Closed, resumed and deleted rooms; nodes that stop (SPEC 4 and 6).
+//! Tests closed, resumed and deleted rooms, and nodes that stop (SPEC 4 and 6).
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
-        guest.say("bye").await;
-        desk.frame().await;
-        desk.send(&serde_json::from_str(CLOSE).expect("JSON")).await;
-        for client in [&mut guest, &mut desk] {
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
+        guest.send_text("bye").await;
+        host_socket.frame().await;
+        host_socket.send(&serde_json::from_str(CLOSE).expect("JSON")).await;
+        for client in [&mut guest, &mut host_socket] {
             let notice = client.frame().await;
             assert_eq!((&notice["type"], &notice["is_host"], &notice["message"]), (&json!("notice"), &json!(true), &json!("closed")));
             assert_eq!(notice["datetime"].as_str().map(str::len), Some(19));
@@ -46,7 +46,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
         let mut guest = room.join(a).await;
-        guest.say("one").await;
+        guest.send_text("one").await;
         let path = host.path_of(b, &room).await;
         let (status, closed) = host.call(b, Method::PATCH, &path, json!({"isClosed": true})).await;
         assert_eq!((status, &closed["isClosed"]), (200, &json!(true)));
@@ -62,7 +62,7 @@ on_both! {
 
         let mut again = room.join(b).await;
         assert_eq!(texts(again.frame().await["data"].as_array().expect("history")), ["one"]);
-        assert_eq!(again.say("two").await["seq"], 2);
+        assert_eq!(again.send_text("two").await["seq"], 2);
         assert_eq!(host.listed(a, &room).await.expect("a room")["isClosed"], false);
     }
 
@@ -71,7 +71,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
         let mut guest = room.join(a).await;
-        guest.say("one").await;
+        guest.send_text("one").await;
         let path = host.path_of(a, &room).await;
         host.call(a, Method::PATCH, &path, json!({"isClosed": true})).await;
         guest.frame().await;
@@ -80,25 +80,25 @@ on_both! {
             let (status, restored) = host.call(b, Method::PATCH, &format!("{path}restore/"), Value::Null).await;
             assert_eq!((status, &restored["isClosed"], &restored["closedAt"]), (200, &json!(false), &Value::Null));
         }
-        let mut desk = host.join(b, &room).await;
-        assert_eq!(texts(desk.frame().await["data"].as_array().expect("history")), ["one"]);
-        desk.say("two").await;
+        let mut host_socket = host.join(b, &room).await;
+        assert_eq!(texts(host_socket.frame().await["data"].as_array().expect("history")), ["one"]);
+        host_socket.send_text("two").await;
     }
 
     async fn room_that_its_host_leaves_is_deleted_completely(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
         for number in 0..20 {
-            guest.say(&format!("message {number}")).await;
+            guest.send_text(&format!("message {number}")).await;
         }
-        desk.frames(20).await;
+        host_socket.frames(20).await;
         let path = host.path_of(b, &room).await;
         let id = ChatroomId(path.trim_matches('/').rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id"));
         assert_eq!(host.call(b, Method::DELETE, &path, Value::Null).await.0, 204);
         assert_eq!(guest.close_code().await, 4004);
-        assert_eq!(desk.close_code().await, 4004);
+        assert_eq!(host_socket.close_code().await, 4004);
         assert_eq!(host.call(a, Method::GET, &path, Value::Null).await.0, 404);
         assert_eq!(host.call(a, Method::DELETE, &path, Value::Null).await.0, 404);
         assert_eq!(room.join(a).await.close_code().await, 4004);
@@ -119,7 +119,7 @@ with_topology! {
         let host = app.host("host@shop.example").await;
         let room = Room::open(&app, &app.nodes[0], &host).await;
         let (mut on_a, mut on_b) = (room.join(&app.nodes[0]).await, room.join(&app.nodes[1]).await);
-        on_a.say("before").await;
+        on_a.send_text("before").await;
         on_b.frame().await;
         app.stop_node(0).await;
         let (code, reason) = on_a.closed().await;
@@ -127,10 +127,10 @@ with_topology! {
         let ms: u64 =
             reason.strip_prefix("retry in ").and_then(|rest| rest.strip_suffix(" ms")).expect(&reason).parse().expect("ms");
         assert!((1_000..5_000).contains(&ms));
-        on_b.say("after").await;
+        on_b.send_text("after").await;
         let mut back = room.join_after(&app.nodes[0], 1).await;
         assert_eq!(texts(back.frame().await["data"].as_array().expect("history")), ["after"]);
-        assert!(!back.is_quiet_for(Duration::ZERO).await || back.say("on").await["seq"] == 3);
+        assert!(!back.is_quiet_for(Duration::ZERO).await || back.send_text("on").await["seq"] == 3);
         app.stop().await;
     }
 }
@@ -141,13 +141,13 @@ async fn restarted_embedded_node_has_all_data() {
     let host = app.host("host@shop.example").await;
     let room = Room::open(&app, &app.nodes[0], &host).await;
     let mut guest = room.join(&app.nodes[0]).await;
-    guest.say("kept").await;
+    guest.send_text("kept").await;
     app.stop_node(0).await;
     assert_eq!(guest.close_code().await, 1012);
     app.add_node().await;
     let mut guest = room.join(&app.nodes[0]).await;
     assert_eq!(texts(guest.frame().await["data"].as_array().expect("history")), ["kept"]);
-    assert_eq!(guest.say("and on").await["seq"], 2);
+    assert_eq!(guest.send_text("and on").await["seq"], 2);
     // The host's login survives the restart.
     host.join(&app.nodes[0], &room).await.frame().await;
     app.stop().await;

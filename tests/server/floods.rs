@@ -1,4 +1,4 @@
-//! Clients that send much and read little (DESIGN "Bounds" and "Limits").
+//! Tests with clients that send more than they read or than the limits permit (DESIGN "Bounds" and "Limits").
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Client, Node, PATIENCE, Room, SHOP, TestApp, message};
+use crate::support::{Client, Node, Room, SHOP, TIMEOUT, TestApp, message};
 use crate::with_topology;
 
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
@@ -19,10 +19,10 @@ fn long() -> Value {
     message(&"가".repeat(TEXT / 3))
 }
 
-/// Upper bound in bytes for both kernel buffers of a stream that is not read.
+/// Upper bound in bytes for the send and receive buffers of a stream that is not read.
 const KERNEL: usize = 16 * 1024 * 1024;
 
-/// Bytes that would fill the memory of a server that answers all of them.
+/// Number of bytes to send. A server that buffers a response to each frame would exceed its memory limit.
 const FLOOD: usize = 16 * 1024 * 1024;
 
 /// Opens a guest's socket that is not read.
@@ -74,7 +74,7 @@ async fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     written
 }
 
-/// Resident memory of this process, which includes the server, in KiB.
+/// Returns the resident memory of this process in KiB. The server runs in this process.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
@@ -93,14 +93,15 @@ with_topology! {
         for payload in [&b""[..], &[b'a'; 125]] {
             let mut guest = raw(node, &format!("/ws/chat/{}/", room.name)).await;
             let pings = masked(0x9, payload).repeat(10_000);
-            // One pong per read of 16 KiB, so the pongs for a few MB fit into the kernel's buffers.
+            // The server sends one pong per 16 KiB that it reads, so the pongs for several MB fit into the kernel
+            // buffers.
             let written = write_until_stuck(&mut guest, &pings).await;
             assert!(written > 1_000_000, "{written}");
             guests.push(guest);
         }
         let grown = resident_kib().saturating_sub(before);
         assert!(grown < 16 * 1_024, "{grown} KiB");
-        room.join(node).await.say("others are served").await;
+        room.join(node).await.send_text("others are served").await;
         app.stop().await;
     }
 }
@@ -115,7 +116,7 @@ with_topology! {
         for number in 0..1_000 {
             guest.send_raw(Message::Ping(number.to_string().into_bytes().into())).await;
         }
-        guest.say("still here").await;
+        guest.send_text("still here").await;
         app.stop().await;
     }
 }
@@ -130,7 +131,7 @@ with_topology! {
         let room = Room::open(&app, node, &host).await;
         let mut writer = room.join(node).await;
         for _ in 0..60 {
-            writer.say(&"가".repeat(1_000)).await;
+            writer.send_text(&"가".repeat(1_000)).await;
         }
         let mut guest = raw(node, &format!("/ws/chat/{}/", room.name)).await;
         let request = masked(0x1, br#"{"type":"request","before":60}"#);
@@ -140,11 +141,11 @@ with_topology! {
         assert!(written < KERNEL, "{written} bytes of requests were read");
         while metric(&app, node, "pintalk_closes_total{code=\"1013\"}").await < 1.0 {
             most = most.max(metric(&app, node, "pintalk_outbox_bytes").await);
-            assert!(began.elapsed() < PATIENCE * 2, "the socket is open");
+            assert!(began.elapsed() < TIMEOUT * 2, "the socket is open");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(most > 0.0 && most <= 256.0 * 1_024.0, "{most} bytes waited");
-        writer.say("still here").await;
+        writer.send_text("still here").await;
         app.stop().await;
     }
 }
@@ -174,10 +175,10 @@ with_topology! {
         let began = Instant::now();
         tokio::join!(send_all(&mut fast, 60), async {
             // Other clients are served meanwhile.
-            other.say("hello").await;
+            other.send_text("hello").await;
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         });
-        // 340 KiB: one burst, and more than four seconds.
+        // The messages have 340 KiB in total: one burst, and the rest takes more than three seconds at the limit.
         assert!((3..10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
         app.stop().await;
     }
@@ -235,17 +236,17 @@ with_topology! {
             }
             assert!(bytes < 2 * 1_048_576, "nothing is refused");
         };
-        // Each node may count a sixty-fourth of it late.
+        // Each node may count up to 1/64 of the limit late.
         assert!((900_000..1_300_000).contains(&bytes), "{bytes}");
         // The guests' limit does not affect the host, and reading continues.
-        host.join(refusing, &room).await.say("from the host").await;
+        host.join(refusing, &room).await.send_text("from the host").await;
         let mut guest = room.join(refusing).await;
         guest.frame().await;
         guest.send(&message("from a guest")).await;
         assert_eq!(guest.close_code().await, 1013);
         let refused = async |node| metric(&app, node, "pintalk_messages_total{result=\"over_budget\"}").await;
         assert!(refused(a).await + refused(b).await >= 1.0);
-        elsewhere.join(b).await.say("another host's").await;
+        elsewhere.join(b).await.send_text("another host's").await;
         assert!(room.join(a).await.is_admitted().await);
         app.stop().await;
     }
@@ -259,10 +260,10 @@ with_topology! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut unread = raw(a, &format!("/ws/chat/{}/status/?token={}", host.account.uuid, host.token)).await;
-        let mut reading = host.appear(a).await;
+        let mut reading = host.open_status(a).await;
         let mut guests = Vec::new();
         for at in 0..60 {
-            guests.push(host.watched(if at % 2 == 0 { a } else { b }).await);
+            guests.push(host.open_guest_status(if at % 2 == 0 { a } else { b }).await);
         }
         let began = Instant::now();
         for guest in &mut guests {
@@ -271,7 +272,7 @@ with_topology! {
             }
         }
         let mut guest = Room::open(&app, b, &host).await.join(b).await;
-        guest.say("after the flood").await;
+        guest.send_text("after the flood").await;
         let mut online = 0;
         loop {
             let frame: Value = reading.frame().await;
@@ -281,15 +282,15 @@ with_topology! {
             }
             online += 1;
         }
-        // One at once from each node, then one per second.
+        // Each node sends one notification at once and then one per second.
         let most = 2 * (2 + began.elapsed().as_secs());
         assert!((1..=most).contains(&online), "{online} notices in {:?}", began.elapsed());
         assert!(reading.is_admitted().await);
-        // The socket that was not read has received everything, too.
+        // The client that did not read before now receives all messages.
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("after the flood") {
             let mut more = [0; 4_096];
-            let read = tokio::time::timeout(PATIENCE, unread.read(&mut more)).await.expect("a frame").expect("bytes");
+            let read = tokio::time::timeout(TIMEOUT, unread.read(&mut more)).await.expect("a frame").expect("bytes");
             assert!(read > 0, "the socket was closed");
             seen.extend_from_slice(&more[..read]);
         }

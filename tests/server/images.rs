@@ -1,4 +1,4 @@
-//! Profile images on whole servers: uploaded to one node, served by another (SPEC 2).
+//! Tests profile images that are uploaded to one node and served by another (SPEC 2).
 
 use std::io::Cursor;
 
@@ -18,7 +18,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         assert_eq!(Room::open(app, b, &host).await.body["host"]["profileImage"], Value::Null);
         let path = host.upload(a, &png(64)).await.expect("an image");
-        // Through the published change, not through an expired cache.
+        // The other node must apply the published change. It must not wait for the expiry of its cache.
         let shown = eventually("the other node knows", async || {
             let shown = Room::open(app, b, &host).await.body["host"]["profileImage"].as_str()?.to_owned();
             Some(shown)

@@ -1,4 +1,4 @@
-//! Service keys and accounts that change while nodes are running (SPEC 2).
+//! Tests changes of service keys and accounts while nodes are running (SPEC 2).
 
 use std::process::Command;
 use std::time::Duration;
@@ -32,13 +32,14 @@ async fn rotate(host: &Host, node: &Node, body: Value) -> Value {
     user
 }
 
-/// Shorter than the lifetime of cached hosts: a change visible within it was published.
-const TOLD: Duration = Duration::from_secs(3);
+/// Time limit for a published change. It is shorter than the lifetime of cached hosts, so a cache expiry cannot be the
+/// cause.
+const PUBLISHED: Duration = Duration::from_secs(3);
 
 /// Waits until a node rejects these keys because the change was published.
 async fn refused(app: &TestApp, node: &Node, keys: &Value) {
     let refusal = eventually("the keys are refused", async || (status_of(app, node, keys).await == 401).then_some(()));
-    tokio::time::timeout(TOLD, refusal).await.expect("the node is told, and does not find out");
+    tokio::time::timeout(PUBLISHED, refusal).await.expect("the change is published");
 }
 
 on_both! {
@@ -58,7 +59,7 @@ on_both! {
         }
         // Rooms that were created with old keys remain valid.
         let room = Room::open(app, b, &host).await;
-        room.join(a).await.say("hi").await;
+        room.join(a).await.send_text("hi").await;
 
         let fourth = rotate(&host, a, json!({"revokeOld": true})).await;
         for keys in [&first, &second, &third] {
@@ -123,9 +124,9 @@ with_topology! {
         let (a, b) = app.two();
         let (host, other) = (app.host("host@shop.example").await, app.host("other@shop.example").await);
         let room = Room::open(&app, a, &host).await;
-        let (mut on_a, mut on_b) = (host.join(a, &room).await, host.appear(b).await);
-        let mut kept = other.appear(b).await;
-        on_a.say("here").await;
+        let (mut on_a, mut on_b) = (host.join(a, &room).await, host.open_status(b).await);
+        let mut kept = other.open_status(b).await;
+        on_a.send_text("here").await;
         assert_eq!(operate(&app, &["disable", "Host@Shop.example"]).await, "host@shop.example is disabled\n");
         assert_eq!((on_a.close_code_at_last().await, on_b.close_code_at_last().await), (4001, 4001));
         for node in [a, b] {
@@ -152,7 +153,7 @@ with_topology! {
         let app = TestApp::start(topology).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut socket = host.appear(b).await;
+        let mut socket = host.open_status(b).await;
         assert_eq!((status_of(&app, a, &keys_of(&host)).await, status_of(&app, b, &keys_of(&host)).await), (200, 200));
 
         let rotated = operate(&app, &["rotate-keys", "host@shop.example", "--revoke-old", "--json"]).await;

@@ -1,4 +1,4 @@
-//! The two legacy front ends, unmodified, together with version 2 clients (SPEC 4 to 7).
+//! Tests the protocol of the two unmodified legacy front ends together with version 2 clients (SPEC 4 to 7).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::on_both;
-use crate::support::{Client, Host, Node, PATIENCE, Room, eventually, message, texts};
+use crate::support::{Client, Host, Node, Room, TIMEOUT, eventually, message, texts};
 
 /// Values of the right form that are not valid calendar times.
 const IMPOSSIBLE: [&str; 8] = [
@@ -30,7 +30,7 @@ fn is_in_calendar(datetime: &Value) -> bool {
     datetime.as_str().is_some_and(|text| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").is_ok())
 }
 
-/// Returns the host's room list without waiting.
+/// Returns the current room list of the host.
 async fn list(host: &Host, node: &Node) -> Vec<Value> {
     host.get(node, "/api/chat/chatrooms/").await["results"].as_array().expect("a list").clone()
 }
@@ -40,7 +40,7 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
         let mut sent = Vec::new();
         for impossible in IMPOSSIBLE {
             let mut odd = message("when?");
@@ -48,10 +48,10 @@ on_both! {
             guest.send(&odd).await;
             let echo = guest.frame().await;
             assert!(is_in_calendar(&echo["datetime"]), "{echo}");
-            assert_eq!(desk.frame().await, echo);
+            assert_eq!(host_socket.frame().await, echo);
             sent.push(echo);
         }
-        // A valid time is kept, however wrong the clock.
+        // The server keeps every valid time, even if the clock of the sender is wrong.
         let mut early = message("early");
         early["datetime"] = json!("0001-02-28T23:59:59.000001");
         guest.send(&early).await;
@@ -63,14 +63,14 @@ on_both! {
         let stored = host.get(a, &format!("{path}chat-messages/?limit=50")).await;
         let stored: Vec<&Value> = stored["results"].as_array().expect("messages").iter().rev().map(|one| &one["datetime"]).collect();
         assert_eq!(stored, sent.iter().map(|one| &one["datetime"]).collect::<Vec<_>>());
-        // The widget requests with the time that it received, in whole seconds.
+        // The widget requests older messages with the time of a received message, truncated to whole seconds.
         let mut back = room.join(a).await;
         let oldest = back.frame().await["data"][0]["datetime"].as_str().expect("a time")[..19].to_owned();
         back.send(&json!({"type": "request", "message": oldest})).await;
         assert_eq!(back.frame().await["data"], json!([]));
         let wrong = json!({"type": "chat_message", "message": "hi", "datetime": "2023-3-23T08:15:07"});
         guest.send(&wrong).await;
-        desk.frame().await; // "early"
+        host_socket.frame().await; // "early"
         assert_eq!(guest.close_code().await, 4000);
     }
 
@@ -78,20 +78,20 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut old_guest, mut old_desk) = (room.join(a).await, host.join(b, &room).await);
-        let (mut guest, mut desk) = (room.join_v2(b).await, host.join_v2(a, &room).await);
+        let (mut old_guest, mut old_host_socket) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut host_socket) = (room.join_v2(b).await, host.join_v2(a, &room).await);
         let mut junk = Client::open(a, &format!("/ws/chat/{}/?v=two", room.name), Some(crate::support::SHOP)).await;
-        // Sending them does not require version 2.
+        // A version 1 client may send `typing` notices.
         let mut typing = notice("typing");
         typing["datetime"] = json!("2023-99-23T08:15:07");
         old_guest.send(&typing).await;
-        for client in [&mut guest, &mut desk] {
+        for client in [&mut guest, &mut host_socket] {
             let typing = client.frame().await;
             assert_eq!((&typing["message"], &typing["is_host"]), (&json!("typing"), &json!(false)));
             assert!(is_in_calendar(&typing["datetime"]), "{typing}");
         }
-        old_desk.send(&json!({"type": "notice", "message": "read", "seq": 1, "datetime": "2023-03-23T08:15:08"})).await;
-        for client in [&mut guest, &mut desk] {
+        old_host_socket.send(&json!({"type": "notice", "message": "read", "seq": 1, "datetime": "2023-03-23T08:15:08"})).await;
+        for client in [&mut guest, &mut host_socket] {
             assert_eq!(client.frame().await["message"], "read");
         }
         old_guest.send(&notice("ping")).await;
@@ -99,10 +99,10 @@ on_both! {
         let pong = guest.frame().await;
         assert_eq!((&pong["type"], &pong["message"]), (&json!("notice"), &json!("pong")));
         assert!(is_in_calendar(&pong["datetime"]), "{pong}");
-        desk.nothing().await;
-        // The next frame that the others receive is the message.
-        let said = guest.say("hi").await;
-        for client in [&mut old_guest, &mut old_desk, &mut junk, &mut desk] {
+        host_socket.nothing().await;
+        // Version 1 clients do not receive the notices: their next frame is the message.
+        let said = guest.send_text("hi").await;
+        for client in [&mut old_guest, &mut old_host_socket, &mut junk, &mut host_socket] {
             assert_eq!(client.frame().await, said);
         }
     }
@@ -111,28 +111,28 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join_v2(b, &room).await);
-        let (mut status, mut watched) = (host.appear(b).await, host.watched(a).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join_v2(b, &room).await);
+        let (mut status, mut watched) = (host.open_status(b).await, host.open_guest_status(a).await);
         status.nothing().await;
-        assert!(watched.hears("online", PATIENCE).await);
+        assert!(watched.receives_status("online", TIMEOUT).await);
         let unread = async |node| host.listed(node, &room).await.expect("a room")["unread"].clone();
-        guest.say("1").await;
-        desk.frame().await;
+        guest.send_text("1").await;
+        host_socket.frame().await;
         assert_eq!(unread(a).await, 0);
-        desk.send(&notice("away")).await;
-        // Frames are processed in order: when this message is answered, the notice has taken effect.
-        desk.say("automatic answer").await;
+        host_socket.send(&notice("away")).await;
+        // Frames are processed in order, so the notice has taken effect when this message is acknowledged.
+        host_socket.send_text("automatic answer").await;
         guest.frame().await;
-        guest.say("2").await;
-        guest.say("3").await;
+        guest.send_text("2").await;
+        guest.send_text("3").await;
         eventually("two are unread", async || (unread(a).await == 2).then_some(())).await;
         assert_eq!(unread(b).await, 2);
-        assert!(!watched.hears("offline", Duration::from_millis(1_500)).await);
+        assert!(!watched.receives_status("offline", Duration::from_millis(1_500)).await);
         // A `read` notice that is sent while away counts.
-        desk.frames(2).await;
-        desk.send(&json!({"type": "notice", "message": "read", "seq": 3, "datetime": "2023-03-23T08:15:08"})).await;
+        host_socket.frames(2).await;
+        host_socket.send(&json!({"type": "notice", "message": "read", "seq": 3, "datetime": "2023-03-23T08:15:08"})).await;
         eventually("one is read", async || (unread(a).await == 1).then_some(())).await;
-        desk.send(&notice("back")).await;
+        host_socket.send(&notice("back")).await;
         eventually("all is read", async || (unread(b).await == 0).then_some(())).await;
         // `away` has no effect from a version 1 socket or from a guest.
         let mut old = host.join(a, &room).await;
@@ -140,9 +140,9 @@ on_both! {
         for client in [&mut old, &mut guest] {
             client.send(&notice("away")).await;
         }
-        desk.leave().await;
+        host_socket.leave().await;
         guest.nothing().await;
-        guest.say("4").await;
+        guest.send_text("4").await;
         assert_eq!(unread(a).await, 0);
     }
 
@@ -178,7 +178,7 @@ on_both! {
         }
         let mut guest = rooms[2].join(a).await;
         guest.frame().await;
-        guest.say("and now?").await;
+        guest.send_text("and now?").await;
         let path = host.path_of(b, &rooms[2]).await;
         let (status, pinned) = host.call(b, Method::PATCH, &path, json!({"is_fixed": true})).await;
         assert_eq!((status, &pinned["latestMsg"], &pinned["unread"]), (200, &json!("and now?"), &json!(3)));
@@ -188,10 +188,10 @@ on_both! {
     async fn null_counts_as_absent_and_a_hidden_status_is_reported(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        desk.nothing().await;
-        let mut guest = host.watched(b).await;
-        assert!(guest.hears("online", PATIENCE).await);
+        let mut host_socket = host.open_status(a).await;
+        host_socket.nothing().await;
+        let mut guest = host.open_guest_status(b).await;
+        assert!(guest.receives_status("online", TIMEOUT).await);
         let path = format!("/api/users/{}/", host.account.id.0);
         let configs = format!("{path}configs/");
         for body in [json!({"use_online_status": null}), json!({"useOnlineStatus": null, "emailNotifications": null})] {
@@ -202,27 +202,27 @@ on_both! {
         assert_eq!((status, &user["serviceName"]), (200, &json!("Shop")));
         let (status, user) = host.call(b, Method::PATCH, &path, json!({"serviceDomain": null})).await;
         assert_eq!((status, &user["serviceDomain"]), (200, &Value::Null));
-        // The other spelling has a value.
+        // The other spelling of the field has a valid value.
         let (status, answer) =
             host.call(a, Method::PATCH, &configs, json!({"useOnlineStatus": null, "use_online_status": false})).await;
         assert_eq!((status, &answer["useOnlineStatus"]), (200, &json!(false)));
         let last = guest.frame().await;
         assert_eq!((&last["message"], &last["status"]), (&json!("offline"), &json!("offline")));
         assert_eq!(guest.close_code().await, 4009);
-        assert_eq!(desk.close_code().await, 4009);
+        assert_eq!(host_socket.close_code().await, 4009);
     }
 
     async fn long_pasted_text_fits_into_a_message(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
         let all = ["x".repeat(2_001), "한".repeat(10_000), "😀".repeat(8_000), "\u{1}".repeat(5_000), "\"\\\n".repeat(5_000)];
         for text in &all {
-            assert_eq!(guest.say(text).await, desk.frame().await);
+            assert_eq!(guest.send_text(text).await, host_socket.frame().await);
             assert_eq!(list(&host, a).await[0]["latestMsg"], *text);
         }
-        // Escaped, the same characters take three times as many bytes.
+        // JSON escapes of the same characters take three times as many bytes.
         let escaped = format!(r#"{{"type":"chat_message","message":"{}","datetime":"2023-03-23T08:15:07"}}"#, "\\ud83d\\ude00".repeat(2_700));
         guest.send_raw(Message::text(escaped)).await;
         assert_eq!(guest.frame().await["message"], "😀".repeat(2_700));
@@ -245,20 +245,20 @@ on_both! {
         let mut page = Client::open(a, &path, None).await;
         page.send(&json!({"type": "notice", "is_host": true, "status": "online", "datetime": "2023-03-23T12:22:12"})).await;
         page.nothing().await;
-        let mut guest = host.watched(b).await;
-        assert!(guest.hears("online", PATIENCE).await);
+        let mut guest = host.open_guest_status(b).await;
+        assert!(guest.receives_status("online", TIMEOUT).await);
         for node in [b, a, b, a] {
             page.leave().await;
             page = Client::open(node, &path, None).await;
         }
-        assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
+        assert!(!guest.receives_status("offline", Duration::from_millis(1_500)).await);
         let room = Room::open(app, a, &host).await;
         let chat = format!("/ws/chat/{}/?token={}", room.name, host.token.replace('.', "/"));
-        let mut desk = Client::open(b, &chat, None).await;
+        let mut host_socket = Client::open(b, &chat, None).await;
         let mut said = message("from the page");
         said["is_host"] = json!(true);
-        desk.send(&said).await;
-        desk.frame().await;
+        host_socket.send(&said).await;
+        host_socket.frame().await;
         let path = host.path_of(a, &room).await;
         let stored = host.get(b, &format!("{path}chat-messages/?limit=10&offset=0")).await["results"][0].clone();
         assert_eq!((&stored["is_host"], &stored["isHost"], &stored["id"]), (&json!(true), &json!(true), &json!(1)));

@@ -1,4 +1,4 @@
-//! Limits: excess requests are refused with a correct `Retry-After` (SPEC 1, DESIGN "Limits").
+//! Tests that requests over a limit are rejected with a correct `Retry-After` (SPEC 1, DESIGN "Limits").
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +16,8 @@ const PROXY: [&str; 2] = ["--trusted-proxies", "127.0.0.1"];
 
 const FORWARDED: &str = "X-Forwarded-For";
 
-/// Refill interval of a limit of two per minute. A test that expects the third to be refused finishes before.
+/// Refill interval of a limit of two per minute. A test that expects the rejection of a third request must end within
+/// this time.
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 async fn send(request: RequestBuilder) -> Response {
@@ -36,7 +37,7 @@ async fn open_room(app: &TestApp, node: &Node, host: &Host, from: &str, page: Op
     send(page.into_iter().fold(request, |request, page| request.header("Origin", page))).await
 }
 
-/// Sends a handshake and returns the response: 101 unless it is refused.
+/// Sends a handshake and returns the response, which is 101 if the handshake is accepted.
 async fn handshake(app: &TestApp, node: &Node, room: &Room, from: &str) -> Response {
     let request = format!("ws://{}/", node.address).into_client_request().expect("a request");
     let request = app.http.get(node.url(&format!("/ws/chat/{}/", room.name))).headers(request.headers().clone());
@@ -170,7 +171,7 @@ with_topology! {
             refused(open_room(&app, node, &host, "192.0.2.1", None).await).await;
         }
         assert_eq!(open_room(&app, a, &host, "2001:db8:0:1::1", Some(SHOP)).await.status(), 201);
-        // The limit per host is ten times as high; two of it are used.
+        // The limit per host is ten times the limit per address. Two tokens of it are used.
         let mut made = 2;
         for at in 2..20 {
             let from = format!("192.0.2.{at}");
@@ -200,7 +201,7 @@ with_topology! {
             made += 1;
         };
         assert!(made >= 20 && wait <= Duration::from_secs(3), "{made} rooms, {wait:?}");
-        // A real wait: the clocks of the test and of Redis must agree.
+        // Waits in real time, because Redis uses its own clock.
         tokio::time::sleep(wait).await;
         assert_eq!(open_room(&app, b, &host, "", Some(SHOP)).await.status(), 201);
         app.stop().await;
@@ -230,9 +231,9 @@ with_topology! {
         assert!(wait <= HALF_A_MINUTE, "{wait:?}");
         let metrics = send(app.http.get(a.url("/metrics"))).await.text().await.expect("text");
         assert!(metrics.contains("pintalk_limited_total{kind=\"handshake\"} 1\n"), "{metrics}");
-        // The limit of this machine's address is used up, too; open sockets are not affected.
+        // The limit for the address of this machine is used up as well. Open sockets are not affected.
         refused(handshake(&app, a, &room, "127.0.0.1").await).await;
-        sockets[0].say("still here").await;
+        sockets[0].send_text("still here").await;
         assert_eq!(handshake(&app, a, &room, "192.0.2.2").await.status(), 101);
         if app.nodes.len() > 1 {
             assert_eq!(handshake(&app, b, &room, "192.0.2.1").await.status(), 101);

@@ -1,4 +1,5 @@
-//! E-mail over a real mail server, sent by two nodes that run as processes: each step of a flow may use another node.
+//! Tests account e-mails over a real mail server. The nodes are two processes, and the steps of a flow use different
+//! nodes.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::servers::{Database, RedisServer, TestDatabase};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{TIMEOUT, eventually};
 
 /// Token secret of the nodes.
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
@@ -42,7 +43,7 @@ impl Sink {
             .expect("python3, as tests/run sees to");
         let lines = process.stdout.take().expect("its output");
         let mails = lines_of(lines);
-        let first = mails.recv_timeout(PATIENCE).expect("the mail server starts");
+        let first = mails.recv_timeout(TIMEOUT).expect("the mail server starts");
         let port = first["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
         Self { process, port, mails }
     }
@@ -58,16 +59,16 @@ impl Sink {
 }
 
 fn lines_of(output: ChildStdout) -> Receiver<Value> {
-    let (say, said) = channel();
+    let (sender, lines) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             let line = serde_json::from_str(&line).expect("a line of JSON");
-            if say.send(line).is_err() {
+            if sender.send(line).is_err() {
                 return;
             }
         }
     });
-    said
+    lines
 }
 
 impl Drop for Sink {
@@ -126,7 +127,7 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().expect("a client");
         let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
         Self { redis, database, sink: Sink::start(folder.path()), http, folder }
     }
@@ -178,7 +179,7 @@ async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_
         (status, cookie, answer.json::<Value>().await.unwrap_or_default())
     };
 
-    // The mail server is busy at first for this address, and the e-mail is retried.
+    // The mail server first rejects this address as busy, and the node retries the e-mail.
     let email = json!({"email": "busy@shop.example"});
     let (_, cookie, _) = post(0, "/api/auth/check-email/", email.clone(), "", "ko").await;
     let (status, cookie, _) = post(1, "/api/auth/email-verification/", email.clone(), &cookie, "ko").await;
@@ -194,7 +195,7 @@ async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_
     let (status, _, user) = post(1, "/api/auth/signup/", account, &cookie, "").await;
     assert_eq!((status, &user["email"]), (StatusCode::CREATED, &json!("busy@shop.example")));
 
-    // A forgotten password, in English. A request for an unknown address has no effect.
+    // Resets a forgotten password, in English. A request for an unknown address has no effect.
     post(0, "/api/auth/password-reset/", json!({"email": "nobody@shop.example"}), "", "en").await;
     let (status, ..) = post(0, "/api/auth/password-reset/", email.clone(), "", "en-GB").await;
     assert_eq!(status, StatusCode::OK);
@@ -205,7 +206,7 @@ async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_
     let (status, _, user) = post(1, "/api/auth/login/", login, "", "").await;
     assert_eq!(status, StatusCode::OK);
 
-    // The host leaves on one node, is logged out on the other, and restores the account.
+    // The host deactivates the account on one node, is logged out on the other, and restores the account.
     let token = user["accessToken"].as_str().expect("a token");
     let request = http.post(nodes[0].url("/api/auth/leave/")).bearer_auth(token).json(&json!({"password": password}));
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);

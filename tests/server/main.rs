@@ -1,5 +1,5 @@
-//! Tests of whole servers through their clients' protocols: one embedded node, and two nodes on a real Redis and a real
-//! MySQL or MariaDB.
+//! Tests whole servers through the protocols of their clients. A server is one embedded node, or two nodes with a real
+//! Redis and a real MySQL or MariaDB.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]

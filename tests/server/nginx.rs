@@ -1,4 +1,4 @@
-//! Two nodes behind a real nginx, with the configuration of helm/README.md.
+//! Tests two nodes behind a real nginx with the configuration of helm/README.md.
 
 use pintalk_kit::nginx::Nginx;
 use reqwest::Method;
@@ -38,12 +38,13 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     // The operator's endpoints are not public.
     assert_eq!(app.http.get(nginx.url("/metrics")).send().await.expect("an answer").status(), 404);
 
-    // Least connections: the second socket is opened on the other node.
-    let (mut guest, mut desk) = (guest_behind(&nginx, &room, "").await, host_behind(&nginx, &room, &host, "").await);
+    // nginx selects the node with the fewest connections, so the second socket is opened on the other node.
+    let (mut guest, mut host_socket) =
+        (guest_behind(&nginx, &room, "").await, host_behind(&nginx, &room, &host, "").await);
     for number in 1..=10 {
-        guest.say(&format!("question {number}")).await;
-        assert_eq!(desk.frame().await["seq"], number * 2 - 1);
-        desk.say(&format!("answer {number}")).await;
+        guest.send_text(&format!("question {number}")).await;
+        assert_eq!(host_socket.frame().await["seq"], number * 2 - 1);
+        host_socket.send_text(&format!("answer {number}")).await;
         assert_eq!(guest.frame().await["seq"], number * 2);
     }
 
@@ -56,14 +57,14 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
         guest = guest_behind(&nginx, &room, "?after=20").await;
         sent_away += 1;
     }
-    if !desk.is_admitted().await {
-        desk = host_behind(&nginx, &room, &host, "&after=20").await;
+    if !host_socket.is_admitted().await {
+        host_socket = host_behind(&nginx, &room, &host, "&after=20").await;
         sent_away += 1;
     }
     assert_eq!(sent_away, 1, "each node had one of them");
-    guest.say("still there?").await;
-    assert_eq!(desk.frame().await["seq"], 21);
-    desk.say("yes").await;
+    guest.send_text("still there?").await;
+    assert_eq!(host_socket.frame().await["seq"], 21);
+    host_socket.send_text("yes").await;
     assert_eq!(guest.frame().await["seq"], 22);
     let path = format!("{}chat-messages/?limit=1", host.path_of(&app.nodes[0], &room).await);
     let (_, page) = host.call(&app.nodes[0], Method::GET, &path, Value::Null).await;
@@ -75,7 +76,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     app.stop().await;
 }
 
-/// A proxy publishes the node under `/chat`, and either keeps or strips the prefix.
+/// Tests a proxy that publishes the node under `/chat` and either keeps or strips the prefix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--public-url", "http://shop.example/chat"];
@@ -90,12 +91,12 @@ async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
         assert_eq!(status.frame().await["message"], "pong");
         let path = format!("/chat/ws/chat/{}/", room.name);
         let mut guest = Client::open_at(nginx.address, &path, Some(SHOP)).await;
-        let mut desk = Client::open_at(nginx.address, &format!("{path}?token={}", host.token), None).await;
-        guest.say("question").await;
-        assert_eq!(desk.frame().await["message"], "question");
-        drop((guest, desk, status));
+        let mut host_socket = Client::open_at(nginx.address, &format!("{path}?token={}", host.token), None).await;
+        guest.send_text("question").await;
+        assert_eq!(host_socket.frame().await["message"], "question");
+        drop((guest, host_socket, status));
 
-        // Metrics and paths outside the prefix stay closed.
+        // Metrics and paths outside the prefix are not public.
         for path in ["/chat/metrics", "/api/users/client/", "/chatx/widget.js", "/chat/none.js"] {
             assert_eq!(app.http.get(nginx.url(path)).send().await.expect("an answer").status(), 404, "{path}");
         }

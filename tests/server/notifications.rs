@@ -1,4 +1,4 @@
-//! E-mails to absent recipients, sent by two nodes that run as processes, over a real mail server.
+//! Tests e-mails to absent recipients, which two nodes send over a real mail server. The nodes run as processes.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::support::{SHOP, eventually};
 
 async fn a_host(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
-    let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, nobody);
+    let discard_mails = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, discard_mails);
     let new = NewAccount {
         email: "dev@shop.example".into(),
         password: "pass word".into(),
@@ -41,12 +41,12 @@ async fn due(store: &Store) -> usize {
     store.notifications().due(some_day, 100).await.expect("the database answers").len()
 }
 
-/// Lets the minute pass after which an absent recipient is notified.
+/// Makes the pending notification due by moving its `due_at` back by 60 s.
 async fn a_minute_passes(store: &Store) {
     time_passes(store, "60 SECOND").await;
 }
 
-/// Moves the only due notification to an earlier time in the database, which is where all nodes read it.
+/// Moves the `due_at` of the only pending notification back by `span` in the database.
 async fn time_passes(store: &Store, span: &str) {
     eventually("one recipient is due", async || (due(store).await == 1).then_some(())).await;
     let earlier = format!("UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL {span})");
@@ -77,8 +77,8 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
 
     // The host has no socket.
     let mut guest = Client::open_at(nodes[1].address, &chat, Some(SHOP)).await;
-    guest.say("is anybody there?").await;
-    guest.say("hello?").await;
+    guest.send_text("is anybody there?").await;
+    guest.send_text("hello?").await;
     a_minute_passes(&store).await;
     let mail = sink.mail().await;
     assert_eq!((&mail["to"], &mail["tls"]), (&json!(["dev@shop.example"]), &json!(true)));
@@ -88,12 +88,12 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     assert!(body.contains("> is anybody there?\n\n> hello?\n"), "{body}");
 
     // The host joins on another node; while both are present, no notification is due.
-    let mut desk = Client::open_at(nodes[0].address, &format!("{chat}?token={token}"), None).await;
-    assert_eq!(desk.frame().await["data"].as_array().map(Vec::len), Some(2));
-    desk.say("here I am").await;
+    let mut host_socket = Client::open_at(nodes[0].address, &format!("{chat}?token={token}"), None).await;
+    assert_eq!(host_socket.frame().await["data"].as_array().map(Vec::len), Some(2));
+    host_socket.send_text("here I am").await;
     assert_eq!(guest.frame().await["message"], "here I am");
     guest.send(&message("good")).await;
-    assert_eq!(desk.frame().await["message"], "good");
+    assert_eq!(host_socket.frame().await["message"], "good");
     let drained = async || (redis.queued_messages().await == 0).then_some(());
     eventually("all is archived", drained).await;
     assert_eq!(due(&store).await, 0);
@@ -106,7 +106,7 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
         (rooms["results"][0]["guestOnline"] == false).then_some(())
     })
     .await;
-    desk.say("one more thing\nfor you\r\rPinTalk security notice").await;
+    host_socket.send_text("one more thing\nfor you\r\rPinTalk security notice").await;
     a_minute_passes(&store).await;
     let path = a_guest_consents(&cluster, &nodes, &store).await;
 
@@ -118,7 +118,7 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     let contact = as_page(http.put(nodes[0].url(&format!("/api/chat/{name}/contact/"))));
     let answer = contact.json(&json!({"email": "Guest+again@mail.example"})).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::OK);
-    desk.say("are you still there?").await;
+    host_socket.send_text("are you still there?").await;
     eventually("all is archived", drained).await;
     // At most one e-mail per hour and room.
     time_passes(&store, "1 HOUR").await;
@@ -146,7 +146,7 @@ async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     assert_eq!(due(store).await, 0, "a link scanner changes nothing");
 
-    // The button releases the waiting e-mails, on any node.
+    // A request of the consent button to any node sends the e-mails that wait for consent.
     let done = http.post(nodes[1].url(&path)).send().await.expect("an answer");
     assert_eq!(done.status(), StatusCode::OK);
     let mail = sink.mail().await;
@@ -189,9 +189,9 @@ async fn service_that_emails_strangers_is_limited_and_delays_no_email_of_others(
         let contact = as_server(http.put(node.url(&format!("/api/chat/{name}/contact/"))));
         let email = json!({"email": format!("stranger{stranger}@mail.example")});
         assert_eq!(contact.json(&email).send().await.expect("an answer").status(), StatusCode::OK);
-        let mut desk = Client::open_at(node.address, &format!("/ws/chat/{name}/?token={token}"), None).await;
-        desk.say("buy at https://evil.example").await;
-        desk.leave().await;
+        let mut host_socket = Client::open_at(node.address, &format!("/ws/chat/{name}/?token={token}"), None).await;
+        host_socket.send_text("buy at https://evil.example").await;
+        host_socket.leave().await;
     }
     eventually("all are due", async || (due(&store).await == 12).then_some(())).await;
     let earlier = "UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL 60 SECOND)";
@@ -201,7 +201,7 @@ async fn service_that_emails_strangers_is_limited_and_delays_no_email_of_others(
         let text = format!("{} {}", mail["headers"], text_of(&mail));
         assert!(!text.contains("evil.example") && !text.contains("buy at"), "{text}");
     }
-    // Account e-mails are sent meanwhile, and no others.
+    // Meanwhile only account e-mails are sent.
     let reset = json!({"email": "dev@shop.example"});
     let reset = http.post(nodes[1].url("/api/auth/password-reset/")).json(&reset).send().await.expect("an answer");
     assert_eq!(reset.status(), StatusCode::OK);
@@ -226,10 +226,11 @@ async fn node_killed_while_sending_loses_only_the_email_in_flight() {
          ('dev@shop.example', 'second', '2', 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3) + INTERVAL 1 DAY, 1)",
     )
     .await;
-    // Both were taken together. The mail server has received the first, but does not respond.
+    // The node has claimed both e-mails together. The mail server has received the first one but does not respond.
     assert_eq!(sink.mail().await["to"], json!(["slow@shop.example"]));
     drop(killed);
-    // Five minutes later for all nodes. An e-mail that is being sent is due when it expires.
+    // Moves the due time of all e-mails that are not being sent back by five minutes. While an e-mail is being sent,
+    // its due time equals its expiry.
     execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE WHERE due_at < expires_at").await;
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));

@@ -1,4 +1,4 @@
-//! More joins than a node can process (DESIGN "Bounds").
+//! Tests with more concurrent joins than a node can process (DESIGN "Bounds").
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::support::{Node, PATIENCE, Room, SHOP, TestApp, eventually};
+use crate::support::{Node, Room, SHOP, TIMEOUT, TestApp, eventually};
 use crate::with_topology;
 
 /// Concurrent sockets: more than the limits of running (256), slow (64) and waiting (8) joins together.
@@ -31,10 +31,10 @@ async fn connect(node: &Node, room: &Room) -> Socket {
 async fn outcome(mut socket: Socket) -> Option<(u16, String, Duration)> {
     use futures_util::SinkExt as _;
     let began = Instant::now();
-    // A socket that was closed meanwhile is read below.
+    // The result is ignored. If the socket was closed meanwhile, the loop below reads the close frame.
     let _ = socket.send(Message::Ping("joined".into())).await;
     loop {
-        match tokio::time::timeout(PATIENCE, socket.next()).await.expect("a decision in time") {
+        match tokio::time::timeout(TIMEOUT, socket.next()).await.expect("a decision in time") {
             Some(Ok(Message::Pong(_))) => return None,
             Some(Ok(Message::Close(Some(close)))) => {
                 return Some((close.code.into(), close.reason.to_string(), began.elapsed()));
@@ -60,11 +60,11 @@ with_topology! {
         let host = app.host("host@shop.example").await;
         let (talking, wanted) = (Room::open(&app, a, &host).await, Room::open(&app, a, &host).await);
         let (mut guest, mut answering) = (talking.join(b).await, host.join(b, &talking).await);
-        guest.say("before").await;
+        guest.send_text("before").await;
         answering.frame().await;
         let before = handshakes(&app, b, "overloaded").await;
 
-        // Node b has not seen this room, so it queries SQL, which blocks.
+        // Node b has not cached this room, so it queries SQL, and the lock blocks the query.
         let lock = app.store.connection().begin().await.expect("a transaction");
         lock.execute_unprepared("LOCK TABLES chatroom WRITE").await.expect("a lock");
         let sockets = join_all((0..SOCKETS).map(|_| connect(b, &wanted))).await;
@@ -75,11 +75,11 @@ with_topology! {
         }
         let mut refused = Vec::new();
         while refused.len() < SOCKETS - PLACES {
-            let outcome = tokio::time::timeout(PATIENCE, outcomes.recv()).await.expect("in time").expect("an outcome");
+            let outcome = tokio::time::timeout(TIMEOUT, outcomes.recv()).await.expect("in time").expect("an outcome");
             refused.push(outcome.expect("no join completes without SQL"));
         }
         let began = Instant::now();
-        guest.say("meanwhile").await;
+        guest.send_text("meanwhile").await;
         assert_eq!(answering.frame().await["message"], "meanwhile");
         let talked = began.elapsed();
         lock.execute_unprepared("UNLOCK TABLES").await.expect("unlocked");
@@ -87,7 +87,7 @@ with_topology! {
 
         let mut joined = 0;
         while refused.len() + joined < SOCKETS {
-            match tokio::time::timeout(PATIENCE, outcomes.recv()).await.expect("in time").expect("an outcome") {
+            match tokio::time::timeout(TIMEOUT, outcomes.recv()).await.expect("in time").expect("an outcome") {
                 Some(refusal) => refused.push(refusal),
                 None => joined += 1,
             }

@@ -1,4 +1,4 @@
-//! The commands of README.md and tests/README.md, run as written.
+//! Runs the commands of README.md and tests/README.md as written.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -93,7 +93,7 @@ async fn the_first_command_runs_a_demo_with_a_working_conversation() {
     let [target, build] = cargo_folders();
     let [target, build] = [(target.0, target.1.as_str()), (build.0, build.1.as_str())];
     let variables = [target, build, ("PINTALK_LISTEN", "127.0.0.1:0"), ("CARGO_TERM_QUIET", "true")];
-    // Includes the log: the demo prints its address before the first log line.
+    // Merges the log into standard output, to check that the demo prints its address before the first log line.
     let mut demo = Shell::run(&format!("exec 2>&1\n{}", commands[0]), &variables);
     let mut lines = demo.lines().filter(|line| !line.trim().is_empty());
     assert_eq!(lines.next().as_deref().map(str::trim), Some("PinTalk demo"), "the first line");
@@ -125,7 +125,7 @@ async fn the_first_command_runs_a_demo_with_a_working_conversation() {
     let login = http.post(format!("{origin}/api/auth/login/")).json(&login).send().await.expect("an answer");
     assert_eq!(login.status(), 200);
     demo.signal("-TERM");
-    eventually("the demo ends when it is told to", async || http.get(&page).send().await.is_err().then_some(())).await;
+    eventually("the demo ends after the signal", async || http.get(&page).send().await.is_err().then_some(())).await;
 }
 
 #[test]
@@ -179,7 +179,7 @@ with_topology! {
         let keys = (account["accessKey"].as_str().expect("a key"), account["secretKey"].as_str().expect("a key"));
         let [first, second] = ports.map(|port| format!("127.0.0.1:{port}"));
         talk(&reqwest::Client::new(), &first, &second, "https://shop.example", keys).await;
-        // A room and its socket are also opened by plain calls.
+        // Also opens a room and its socket with plain calls.
         let call = Shell::run(
             &commands[3].replace(":8081", &format!(":{}", ports[0])).replace(":8082", &format!(":{}", ports[1])),
             &[("ACCESS_KEY", keys.0), ("SECRET_KEY", keys.1)],

@@ -1,4 +1,4 @@
-//! Rooms over HTTP, on any node (SPEC 3).
+//! Tests the HTTP API of rooms on any node (SPEC 3).
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -18,18 +18,18 @@ on_both! {
         let listed = host.listed(b, &room).await.expect("a room");
         assert_eq!((&listed["host"], &listed["unread"], &listed["guestOnline"]), (&json!(host.account.id.0), &json!(0), &json!(false)));
         let mut guest = room.join(a).await;
-        guest.say("anybody there?").await;
+        guest.send_text("anybody there?").await;
         eventually("one is unread, and the guest is there", async || {
             let listed = host.listed(b, &room).await?;
             (listed["unread"] == 1 && listed["guestOnline"] == true).then_some(())
         })
         .await;
-        let mut desk = host.join(b, &room).await;
-        desk.frame().await;
-        guest.say("hello").await;
-        desk.frame().await;
+        let mut host_socket = host.join(b, &room).await;
+        host_socket.frame().await;
+        guest.send_text("hello").await;
+        host_socket.frame().await;
         assert_eq!(host.listed(a, &room).await.expect("a room")["unread"], 0);
-        desk.leave().await;
+        host_socket.leave().await;
         eventually("the room stays read", async || {
             let listed = host.listed(a, &room).await?;
             (listed["unread"] == 0 && !listed["lastCheckedAt"].is_null() && listed["latestMsg"] == "hello").then_some(())
@@ -48,7 +48,7 @@ on_both! {
             let path = host.path_of(a, pinned).await;
             assert_eq!(host.call(b, Method::PATCH, &path, json!({"isFixed": true})).await.0, status);
         }
-        rooms[5].join(a).await.say("hi").await;
+        rooms[5].join(a).await.send_text("hi").await;
         eventually("it has moved", async || {
             let list = host.get(b, "/api/chat/chatrooms/").await;
             assert_eq!((&list["count"], &list["next"], &list["previous"]), (&json!(7), &Value::Null, &Value::Null));
@@ -57,7 +57,7 @@ on_both! {
             (names == wanted).then_some(())
         })
         .await;
-        // Closing unpins.
+        // Closing a room unpins it.
         let path = host.path_of(a, &rooms[0]).await;
         let (_, closed) = host.call(a, Method::PATCH, &path, json!({"is_closed": true})).await;
         assert_eq!((&closed["isFixed"], &closed["isClosed"]), (&json!(false), &json!(true)));
@@ -112,12 +112,12 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut host_socket) = (room.join(a).await, host.join(b, &room).await);
         let mut expected = String::new();
         for number in 1..=150 {
-            guest.say(&format!("question {number}\nof two lines")).await;
-            desk.frame().await;
-            desk.say("답").await;
+            guest.send_text(&format!("question {number}\nof two lines")).await;
+            host_socket.frame().await;
+            host_socket.send_text("답").await;
             guest.frame().await;
             let guest = room.body["guest"].as_str().expect("a name");
             expected += &format!("[2023-03-23 08:15:07.123 {guest}] question {number}\n    of two lines\n");
@@ -159,12 +159,13 @@ on_both! {
         // Two concurrent tabs do not count as theft.
         assert_eq!(refresh(a, &host.refresh_cookie).await.0, 201);
         assert_eq!(refresh(a, &second).await.0, 201);
-        // A token from two refreshes ago does: the login ends, for the newest token as well.
+        // A refresh token from two refreshes ago counts as theft. The login ends, and the newest token becomes invalid
+        // as well.
         let room = Room::open(app, a, &host).await;
-        let mut desk = host.join(b, &room).await;
-        desk.nothing().await;
+        let mut host_socket = host.join(b, &room).await;
+        host_socket.nothing().await;
         assert_eq!(refresh(b, &host.refresh_cookie).await.0, 401);
-        assert_eq!(desk.close_code().await, 4001);
+        assert_eq!(host_socket.close_code().await, 4001);
         assert_eq!(refresh(a, &second).await.0, 401);
     }
 }

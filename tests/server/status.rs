@@ -1,4 +1,4 @@
-//! Online status of hosts (SPEC 5).
+//! Tests the online status of hosts (SPEC 5).
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ on_both! {
     async fn guest_receives_the_presence_of_the_host_on_connect_and_on_request(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        desk.nothing().await;
+        let mut host_socket = host.open_status(a).await;
+        host_socket.nothing().await;
         // Both paths are equivalent.
         for path in [format!("/ws/chat/{}/status/", host.account.uuid), format!("/ws/status/{}", host.account.uuid)] {
             let mut guest = Client::open(b, &path, Some(SHOP)).await;
@@ -35,7 +35,7 @@ on_both! {
             guest.send(&hello()).await;
             assert!(is(&guest.frame().await, "online"));
             // The host is notified that a guest is present.
-            let seen = desk.frame().await;
+            let seen = host_socket.frame().await;
             assert_eq!((&seen["is_host"], &seen["message"]), (&json!(false), &json!("online")));
         }
     }
@@ -43,23 +43,23 @@ on_both! {
     async fn ping_is_answered_on_version_2_status_sockets_and_not_relayed(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let (mut desk, mut old_desk) = (host.appear_v2(a).await, host.appear(b).await);
-        let (mut guest, mut old_guest) = (host.watched_v2(b).await, host.watched(a).await);
+        let (mut host_socket, mut old_host_socket) = (host.open_status_v2(a).await, host.open_status(b).await);
+        let (mut guest, mut old_guest) = (host.open_guest_status_v2(b).await, host.open_guest_status(a).await);
         for guest in [&mut guest, &mut old_guest] {
             assert!(is(&guest.frame().await, "online"));
         }
         let ping = json!({"type": "notice", "message": "ping", "datetime": NOW});
-        for client in [&mut desk, &mut guest] {
+        for client in [&mut host_socket, &mut guest] {
             client.send(&ping).await;
             let pong = client.frame().await;
             assert_eq!((&pong["type"], &pong["message"], &pong["is_host"]), (&json!("notice"), &json!("pong"), &json!(true)));
             assert_eq!(pong["datetime"].as_str().map(str::len), Some(19));
             assert_eq!(pong.as_object().map(serde_json::Map::len), Some(4), "as on the chat socket: {pong}");
         }
-        for client in [&mut old_desk, &mut old_guest] {
+        for client in [&mut old_host_socket, &mut old_guest] {
             client.send(&ping).await;
         }
-        for client in [&mut desk, &mut guest, &mut old_desk, &mut old_guest] {
+        for client in [&mut host_socket, &mut guest, &mut old_host_socket, &mut old_guest] {
             client.nothing().await;
         }
     }
@@ -67,9 +67,9 @@ on_both! {
     async fn pings_of_a_status_socket_do_not_request_the_status(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        desk.nothing().await;
-        let mut guest = host.watched_v2(a).await;
+        let mut host_socket = host.open_status(a).await;
+        host_socket.nothing().await;
+        let mut guest = host.open_guest_status_v2(a).await;
         assert!(is(&guest.frame().await, "online"));
         // Each `online` costs 20 of a burst of 100; the same number of pings costs one each.
         let mut repeated = 0;
@@ -82,9 +82,10 @@ on_both! {
             }
             assert_eq!(frame["message"], "pong");
         }
-        // The event of the host's arrival may reach the node after the guest.
+        // The event that the host is online may arrive at the node after the guest has connected, so one more `online`
+        // is permitted.
         assert!(repeated <= 1, "{repeated}");
-        desk.nothing().await;
+        host_socket.nothing().await;
         guest.send(&hello()).await;
         assert!(is(&guest.frame().await, "online"));
     }
@@ -92,129 +93,129 @@ on_both! {
     async fn guest_of_an_offline_host_receives_nothing_until_the_host_is_online(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut guest = host.watched(a).await;
+        let mut guest = host.open_guest_status(a).await;
         guest.send(&hello()).await;
         assert!(guest.is_quiet_for(Duration::from_millis(300)).await);
-        let _desk = host.appear(b).await;
+        let _desk = host.open_status(b).await;
         assert!(is(&guest.frame().await, "online"));
     }
 
     async fn guest_receives_offline_when_the_last_tab_of_the_host_on_any_node_is_closed(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let tabs = [host.appear(a).await, host.appear(b).await, host.appear(a).await];
-        let mut guest = host.watched(b).await;
+        let tabs = [host.open_status(a).await, host.open_status(b).await, host.open_status(a).await];
+        let mut guest = host.open_guest_status(b).await;
         assert!(is(&guest.frame().await, "online"));
         let [first, second, third] = tabs;
         first.leave().await;
         third.leave().await;
-        assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
+        assert!(!guest.receives_status("offline", Duration::from_millis(1_500)).await);
         let left = std::time::Instant::now();
         second.leave().await;
-        assert!(guest.hears("offline", Duration::from_secs(20)).await);
+        assert!(guest.receives_status("offline", Duration::from_secs(20)).await);
         assert!(left.elapsed() < Duration::from_millis(1_500), "{:?}", left.elapsed());
-        let _back = host.appear(a).await;
+        let _back = host.open_status(a).await;
         assert!(is(&guest.frame().await, "online"));
     }
 
     async fn reconnection_within_a_second_is_not_reported(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        desk.nothing().await;
-        let mut guest = host.watched(b).await;
+        let mut host_socket = host.open_status(a).await;
+        host_socket.nothing().await;
+        let mut guest = host.open_guest_status(b).await;
         assert!(is(&guest.frame().await, "online"));
-        desk.leave().await;
-        let _again = host.appear(a).await;
-        assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
+        host_socket.leave().await;
+        let _again = host.open_status(a).await;
+        assert!(!guest.receives_status("offline", Duration::from_millis(1_500)).await);
     }
 
     async fn reconnecting_host_stays_online_if_no_pause_lasts_a_second(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        let mut guest = host.watched(b).await;
+        let mut host_socket = host.open_status(a).await;
+        let mut guest = host.open_guest_status(b).await;
         assert!(is(&guest.frame().await, "online"));
-        // Each pause is well below a second; together they are well above.
+        // Each pause is well below a second, and their sum is well above a second.
         for _ in 0..3 {
-            desk.leave().await;
-            assert!(!guest.hears("offline", Duration::from_millis(600)).await);
-            desk = host.appear(a).await;
+            host_socket.leave().await;
+            assert!(!guest.receives_status("offline", Duration::from_millis(600)).await);
+            host_socket = host.open_status(a).await;
         }
         for _ in 0..10 {
-            desk.leave().await;
-            desk = host.appear(a).await;
+            host_socket.leave().await;
+            host_socket = host.open_status(a).await;
         }
-        assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
+        assert!(!guest.receives_status("offline", Duration::from_millis(1_500)).await);
     }
 
     async fn host_that_logs_out_is_offline_at_once(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        desk.nothing().await;
-        let mut guest = host.watched(b).await;
+        let mut host_socket = host.open_status(a).await;
+        host_socket.nothing().await;
+        let mut guest = host.open_guest_status(b).await;
         assert!(is(&guest.frame().await, "online"));
         let out = std::time::Instant::now();
         host.call(b, Method::POST, "/api/auth/logout/", Value::Null).await;
-        assert!(guest.hears("offline", Duration::from_secs(20)).await);
+        assert!(guest.receives_status("offline", Duration::from_secs(20)).await);
         assert!(out.elapsed() < Duration::from_millis(900), "no grace: {:?}", out.elapsed());
-        assert_eq!(desk.close_code().await, 4001);
+        assert_eq!(host_socket.close_code().await, 4001);
     }
 
     async fn status_socket_notifies_the_host_of_messages_in_all_rooms(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let other = app.host_of("other@other.example", "other.example").await;
-        let (mut desk, mut elsewhere) = (host.appear(a).await, other.appear(a).await);
-        desk.nothing().await;
+        let (mut host_socket, mut elsewhere) = (host.open_status(a).await, other.open_status(a).await);
+        host_socket.nothing().await;
         let (one, two) = (Room::open(app, a, &host).await, Room::open(app, b, &host).await);
         let mut guest = one.join(b).await;
-        guest.say("anybody there?").await;
+        guest.send_text("anybody there?").await;
         assert_eq!(
-            desk.frame().await,
+            host_socket.frame().await,
             json!({
                 "type": "notice", "is_host": false, "message": "chat_message", "chatroom": one.name,
                 "preview": "anybody there?", "seq": 1, "datetime": NOW,
             })
         );
-        two.join(a).await.say("another").await;
-        assert_eq!(desk.frame().await["chatroom"], two.name.as_str());
-        // A room with many messages is announced at most once per second, with the newest.
+        two.join(a).await.send_text("another").await;
+        assert_eq!(host_socket.frame().await["chatroom"], two.name.as_str());
+        // The host is notified of a room with many messages at most once per second, with the newest message.
         for number in 2..=10 {
-            guest.say(&format!("message {number}")).await;
+            guest.send_text(&format!("message {number}")).await;
         }
-        let mut told = Vec::new();
-        while told.last() != Some(&10) {
-            told.extend(desk.frame().await["seq"].as_u64());
+        let mut notified = Vec::new();
+        while notified.last() != Some(&10) {
+            notified.extend(host_socket.frame().await["seq"].as_u64());
         }
-        assert!(told.len() <= 3, "{told:?}");
-        // The host's own messages are not announced, and other hosts receive nothing.
+        assert!(notified.len() <= 3, "{notified:?}");
+        // The host's own messages cause no notification, and other hosts are not notified.
         host.join(a, &two).await.frame().await;
         host.join(b, &two).await.send(&message("my own")).await;
-        assert!(desk.is_quiet_for(Duration::from_millis(1_500)).await);
+        assert!(host_socket.is_quiet_for(Duration::from_millis(1_500)).await);
         elsewhere.nothing().await;
     }
 
     async fn host_may_hide_the_status(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        desk.nothing().await;
-        let mut guest = host.watched(b).await;
+        let mut host_socket = host.open_status(a).await;
+        host_socket.nothing().await;
+        let mut guest = host.open_guest_status(b).await;
         assert!(is(&guest.frame().await, "online"));
         let path = format!("/api/users/{}/configs/", host.account.id.0);
         let (status, config) = host.call(a, Method::PATCH, &path, json!({"use_online_status": false})).await;
         assert_eq!((status, &config["useOnlineStatus"]), (200, &json!(false)));
         // `online` may be received twice: as the response, and from the event.
         assert_eq!(guest.close_code_at_last().await, 4009);
-        assert_eq!(desk.close_code().await, 4009);
-        assert_eq!(host.watched(a).await.close_code().await, 4009);
-        assert_eq!(host.appear(b).await.close_code().await, 4009);
+        assert_eq!(host_socket.close_code().await, 4009);
+        assert_eq!(host.open_guest_status(a).await.close_code().await, 4009);
+        assert_eq!(host.open_status(b).await.close_code().await, 4009);
         host.call(b, Method::PATCH, &path, json!({"useOnlineStatus": true})).await;
         crate::support::eventually("the status is shown again", async || {
-            let mut desk = host.appear(a).await;
-            desk.is_admitted().await.then_some(())
+            let mut host_socket = host.open_status(a).await;
+            host_socket.is_admitted().await.then_some(())
         })
         .await;
     }
@@ -224,8 +225,8 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let other = app.host_of("other@other.example", "other.example").await;
         let path = format!("/ws/status/{}/", host.account.uuid);
-        let his = Client::open(a, &format!("{path}?token={}", other.token), None).await.close_code().await;
-        assert_eq!(his, 4004);
+        let code = Client::open(a, &format!("{path}?token={}", other.token), None).await.close_code().await;
+        assert_eq!(code, 4004);
         assert_eq!(Client::open(a, &path, Some("https://other.example")).await.close_code().await, 4003);
         assert_eq!(Client::open(a, &path, None).await.close_code().await, 4003);
         assert_eq!(Client::open(a, &format!("{path}?token=x"), None).await.close_code().await, 4001);
@@ -234,13 +235,13 @@ on_both! {
     async fn notices_of_a_host_are_ignored_and_other_types_are_4000(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(a).await;
-        desk.send(&json!({"type": "notice", "is_host": true, "status": "online", "datetime": "2023-03-23T12:22:12"})).await;
-        desk.send(&json!({"type": "notice", "message": {"deep": [1]}})).await;
-        desk.nothing().await;
-        desk.send(&json!({"type": "chat_message", "message": "hi"})).await;
-        assert_eq!(desk.close_code().await, 4000);
-        let mut guest = host.watched(a).await;
+        let mut host_socket = host.open_status(a).await;
+        host_socket.send(&json!({"type": "notice", "is_host": true, "status": "online", "datetime": "2023-03-23T12:22:12"})).await;
+        host_socket.send(&json!({"type": "notice", "message": {"deep": [1]}})).await;
+        host_socket.nothing().await;
+        host_socket.send(&json!({"type": "chat_message", "message": "hi"})).await;
+        assert_eq!(host_socket.close_code().await, 4000);
+        let mut guest = host.open_guest_status(a).await;
         guest.frame().await;
         guest.send(&json!({"type": "notice"})).await;
         assert_eq!(guest.close_code_at_last().await, 4000);
@@ -252,16 +253,16 @@ with_topology! {
     async fn host_of_a_draining_node_stays_online_until_it_had_time_to_reconnect(topology) {
         let mut app = TestApp::start(topology).await;
         let (host, absent) = (app.host("host@shop.example").await, app.host("absent@shop.example").await);
-        let (mut desk, mut other) = (host.appear(&app.nodes[0]).await, absent.appear(&app.nodes[0]).await);
-        desk.nothing().await;
+        let (mut host_socket, mut other) = (host.open_status(&app.nodes[0]).await, absent.open_status(&app.nodes[0]).await);
+        host_socket.nothing().await;
         other.nothing().await;
-        let (mut guest, mut waiting) = (host.watched(&app.nodes[1]).await, absent.watched(&app.nodes[1]).await);
+        let (mut guest, mut waiting) = (host.open_guest_status(&app.nodes[1]).await, absent.open_guest_status(&app.nodes[1]).await);
         for guest in [&mut guest, &mut waiting] {
             assert!(is(&guest.frame().await, "online"));
         }
         let node = app.nodes.remove(0);
         node.shutdown.begin();
-        let (code, reason) = desk.closed().await;
+        let (code, reason) = host_socket.closed().await;
         let sent_away = std::time::Instant::now();
         assert_eq!((code, other.closed().await.0), (1012, 1012));
         let ms: u64 = reason.trim_start_matches("retry in ").trim_end_matches(" ms").parse().expect("a time");
@@ -269,14 +270,14 @@ with_topology! {
         node.ended().await;
         assert!(sent_away.elapsed() < Duration::from_secs(4), "{:?}", sent_away.elapsed());
         let pause = Duration::from_millis(ms).saturating_sub(sent_away.elapsed());
-        assert!(!guest.hears("offline", pause).await);
-        let mut back = host.appear(&app.nodes[0]).await;
+        assert!(!guest.receives_status("offline", pause).await);
+        let mut back = host.open_status(&app.nodes[0]).await;
         back.nothing().await;
-        // A host who does not reconnect goes offline in time. Another node may expire it only if its own lease has
-        // lasted 15 s.
-        assert!(waiting.hears("offline", Duration::from_secs(20).saturating_sub(sent_away.elapsed())).await);
+        // A host who does not reconnect goes offline within the limit. A node may expire presence entries of another
+        // node only after its own lease has lasted 15 s.
+        assert!(waiting.receives_status("offline", Duration::from_secs(20).saturating_sub(sent_away.elapsed())).await);
         assert!(sent_away.elapsed() > Duration::from_secs(5), "{:?}", sent_away.elapsed());
-        assert!(!guest.hears("offline", Duration::from_millis(500)).await);
+        assert!(!guest.receives_status("offline", Duration::from_millis(500)).await);
         app.stop().await;
     }
 }
@@ -292,16 +293,16 @@ with_topology! {
             app.host("gone@shop.example").await,
             app.host("stays@shop.example").await,
         ];
-        let (mut desks, mut guests) = (Vec::new(), Vec::new());
+        let (mut host_sockets, mut guests) = (Vec::new(), Vec::new());
         for host in &hosts {
-            desks.push(host.appear(a).await);
-            desks.push(host.appear(b).await);
-            guests.push(host.watched(b).await);
+            host_sockets.push(host.open_status(a).await);
+            host_sockets.push(host.open_status(b).await);
+            guests.push(host.open_guest_status(b).await);
         }
-        for desk in &mut desks {
-            assert!(desk.is_admitted().await);
+        for host_socket in &mut host_sockets {
+            assert!(host_socket.is_admitted().await);
         }
-        // Changes in SQL only, which are not announced to other nodes.
+        // Changes the setting only in SQL, without publishing the change to the nodes.
         let hide = HostConfig { use_online_status: false, email_notifications: true };
         app.store.hosts().set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);
@@ -309,14 +310,14 @@ with_topology! {
         app.store.hosts().deactivate(hosts[2].account.id, DeactivatedBy::Operator, SystemClock.now()).await.expect("SQL");
         app.redis.as_ref().expect("a cluster").kill_listeners().await;
         for (at, code) in [4009, 4009, 4001, 4001, 4001, 4001].into_iter().enumerate() {
-            assert_eq!(desks[at].close_code_at_last().await, code, "{at}");
+            assert_eq!(host_sockets[at].close_code_at_last().await, code, "{at}");
         }
         assert_eq!(guests[0].close_code_at_last().await, 4009);
-        assert!(guests[1].hears("offline", Duration::from_secs(2)).await);
-        for desk in &mut desks[6..] {
-            assert!(desk.is_admitted().await);
+        assert!(guests[1].receives_status("offline", Duration::from_secs(2)).await);
+        for host_socket in &mut host_sockets[6..] {
+            assert!(host_socket.is_admitted().await);
         }
-        assert!(!guests[3].hears("offline", Duration::from_millis(500)).await);
+        assert!(!guests[3].receives_status("offline", Duration::from_millis(500)).await);
         app.stop().await;
     }
 }

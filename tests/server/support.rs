@@ -1,4 +1,4 @@
-//! A running server under test, and its users: each action takes one line.
+//! Runs the server under test and provides its users.
 
 pub mod people;
 pub mod servers;
@@ -27,8 +27,8 @@ use servers::{Database, RedisServer, TestDatabase};
 /// Site that the hosts of tests register.
 pub const SHOP: &str = "https://shop.example";
 
-/// Time limit for everything that must happen, sufficient on the slowest machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit for every expected event. It is sufficient on a slow machine.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
@@ -72,7 +72,7 @@ impl Node {
 
     /// Waits until the node has ended, and asserts a clean shutdown.
     pub async fn ended(self) {
-        let ended = tokio::time::timeout(PATIENCE, self.run).await.expect("a node ends in time");
+        let ended = tokio::time::timeout(TIMEOUT, self.run).await.expect("a node ends in time");
         ended.expect("a node does not panic").expect("a node ends in order");
         assert_eq!(self.shutdown.exit_code(), 0, "a task died by itself");
         assert_eq!(self.shutdown.tasks().len(), 0, "a task is left behind");
@@ -118,7 +118,7 @@ impl TestApp {
             Migrator::up(store.connection(), None).await.expect("the schema is created");
         }
         let count = if topology == Topology::Embedded { 1 } else { 2 };
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().expect("a client");
         let mut app = Self { nodes: Vec::new(), store, http, redis, database, flags, _data: data };
         for _ in 0..count {
             app.add_node().await;
@@ -163,9 +163,9 @@ impl TestApp {
 
     async fn sign_up(&self, email: &str, domains: &str) -> Account {
         let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
-        let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+        let discard_mails = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
         let clock = Arc::new(SystemClock);
-        let accounts = Accounts::new(self.store.clone(), clock, Rng::from_entropy(), keys, nobody);
+        let accounts = Accounts::new(self.store.clone(), clock, Rng::from_entropy(), keys, discard_mails);
         let new = NewAccount {
             email: email.into(),
             password: people::PASSWORD.into(),
@@ -195,7 +195,7 @@ impl TestApp {
         node.ended().await;
     }
 
-    /// Stops all nodes. Asserts that no task is left, and in a cluster no message that is not in SQL.
+    /// Stops all nodes. Asserts that no task is left and, in a cluster, that all messages are in SQL.
     pub async fn stop(mut self) {
         while !self.nodes.is_empty() {
             if self.nodes.len() == 1
@@ -225,10 +225,10 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+    tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
-/// Generates each test on every topology.
+/// Generates a copy of each test for every topology.
 #[macro_export]
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)*) => {

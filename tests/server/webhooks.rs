@@ -1,4 +1,4 @@
-//! Webhooks from real nodes over real HTTP.
+//! Tests webhooks of real nodes over HTTP.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::readme::blocks;
 use crate::support::{Host, Room, TestApp, Topology, eventually};
 use crate::with_topology;
 
-/// Allows the receivers of these tests.
+/// Flags that permit webhooks to receivers on this machine.
 const FLAGS: [&str; 2] = ["--webhook-private", "127.0.0.1"];
 
 async fn hook(app: &TestApp, host: &Host, url: &str) -> String {
@@ -59,15 +59,15 @@ with_topology! {
 
         let room = Room::open(&app, a, &host).await;
         let mut guest = room.join(a).await;
-        guest.say("anybody there?").await;
-        let mut desk = host.join(b, &room).await;
-        desk.frame().await;
-        desk.say("here I am 🙂").await;
+        guest.send_text("anybody there?").await;
+        let mut host_socket = host.join(b, &room).await;
+        host_socket.frame().await;
+        host_socket.send_text("here I am 🙂").await;
         // The first response is an error, so the event is sent again.
         receiver.reply(Reply::Status(500));
         guest.frame().await;
-        guest.say("good").await;
-        desk.frame().await;
+        guest.send_text("good").await;
+        host_socket.frame().await;
         eventually("a try fails", async || {
             let deliveries = host.get(a, &format!("{path}deliveries/")).await;
             let failed = deliveries["results"].as_array()?.iter().any(|event| event["status"] == 500);
@@ -78,13 +78,13 @@ with_topology! {
         let room_path = host.path_of(a, &room).await;
         assert_eq!(host.call(b, Method::PATCH, &room_path, json!({"isClosed": true})).await.0, 200);
 
-        let told = eventually("all has arrived", async || {
+        let events = eventually("all has arrived", async || {
             let deliveries = host.get(b, &format!("{path}deliveries/")).await;
             let all = deliveries["results"].as_array()?.clone();
             (all.len() == 5 && all.iter().all(|event| event["state"] == "delivered")).then_some(all)
         })
         .await;
-        let kinds: Vec<&str> = told.iter().rev().filter_map(|event| event["type"].as_str()).collect();
+        let kinds: Vec<&str> = events.iter().rev().filter_map(|event| event["type"].as_str()).collect();
         assert_eq!(kinds, ["room.created", "message.created", "message.created", "message.created", "room.closed"]);
 
         let came = receiver.received();
@@ -99,7 +99,7 @@ with_topology! {
         assert_eq!(event["data"]["message"]["message"], "here I am 🙂");
         assert_eq!(event["data"]["room"]["name"], room.name.as_str());
         assert_eq!(event["data"]["message"]["seq"], 2);
-        drop((guest, desk));
+        drop((guest, host_socket));
         app.stop().await;
     }
 }
@@ -115,7 +115,7 @@ async fn private_addresses_are_not_called_unless_the_operator_allows_it() {
         let (status, answer) = host.call(node, Method::PUT, &path, json!({"url": refused})).await;
         assert!(status == 400 && answer["fields"]["url"].is_string(), "{refused}: {answer}");
     }
-    // Names are checked at each call.
+    // The node resolves and checks host names at each delivery.
     let url = format!("https://localhost:{port}/");
     assert_eq!(host.call(node, Method::PUT, &path, json!({"url": url})).await.0, 201);
     let (status, test) = host.call(node, Method::POST, &format!("{path}test/"), Value::Null).await;

@@ -8,15 +8,15 @@ import { ShapeError, loginFrom, noContent, tokenFrom, userFrom, userIdFrom, type
 import { pathOf } from "./page";
 
 const CALL_TIMEOUT_MS = 15_000;
-const FIRST_REFRESH_TIMEOUT_MS = 7000; // if the response is lost, the retry runs while the server still accepts the used cookie (10 s)
-const SUSPECT_TIMEOUT_MS = 1000; // of the first attempt of a GET while connections are suspect
+const FIRST_REFRESH_TIMEOUT_MS = 7000; // If the response is lost, the retry runs while the server still accepts the used cookie (10 s).
+const SUSPECT_TIMEOUT_MS = 1000; // timeout of the first attempt of a GET while connections are suspect
 const SUSPECT_MS = 5000;
 const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
 const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
 const MAX_RETRY_AFTER_S = 3600;
-const UNAVAILABLE = [502, 503, 504]; // a node that restarts, or a proxy without a node
+const UNAVAILABLE = [502, 503, 504]; // sent by a node that restarts, or by a proxy that reaches no node
 const PROXY_STATUSES = [413, 429, 500]; // statuses that a proxy returns with its own page
-const WRONG_PASSWORD = "Wrong password."; // a 401 that does not concern the token
+const WRONG_PASSWORD = "Wrong password."; // `detail` of a 401 that does not mean an invalid token
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
@@ -26,7 +26,10 @@ type Parse<T> = (value: unknown) => T;
 /** Makes a call, with a timeout other than the default if given. */
 type Call<T> = (timeoutMs?: number) => Promise<T>;
 
-/** Failed call. `status` is 0 if the server did not answer; `problem` is the reason for that. */
+/**
+ * Failed call. `status` is the HTTP status, or 0 without a valid response. `problem` is set if the server is unreachable, unavailable or
+ * intercepted.
+ */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -69,14 +72,14 @@ async function errorOf(response: Response): Promise<ApiError> {
   if (body && body.code === status && typeof body.detail === "string") {
     return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
   }
-  // A 500 of the server itself is JSON.
+  // The server returns a 500 as JSON, so this response is from a proxy.
   if (isUnavailable || status === 500) return new ApiError(0, "unavailable", "", {}, retryAfter);
   return PROXY_STATUSES.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
 }
 
 function initOf(method: Method, { token, body }: Sent): RequestInit {
   const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
-  // The API has no redirects: a redirect leads to the sign-in page of a network.
+  // The API has no redirects, so a redirect leads to the sign-in page of a captive portal.
   const init: RequestInit = { method, headers, redirect: "manual" };
   if (body instanceof FormData) init.body = body;
   else if (body !== undefined) {
@@ -128,7 +131,7 @@ async function readDownload(response: Response): Promise<Download> {
 export class Api {
   token = "";
   readonly connection = new Connection(() => this.#probe());
-  /** Called when the login has ended. `elsewhere`: not by the host in this tab. */
+  /** Called when the login has ended. `elsewhere` is false if the host has logged out in this tab. */
   onEnded: (elsewhere: boolean) => void = () => {};
   #user: User | null = null;
   /** Milliseconds since the epoch. */
@@ -205,7 +208,7 @@ export class Api {
     return this.#observed(() => call());
   }
 
-  /** Makes a call and reports to the connection whether the server answered. */
+  /** Makes a call and reports to `connection` whether the server answered. */
   async #observed<T>(call: () => Promise<T>): Promise<T> {
     try {
       const answer = await call();
@@ -227,7 +230,7 @@ export class Api {
       await this.#observed(() => fetchOnce("GET", `api/users/${id}/`, { token: this.token }, reader(userFrom)));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      // Already reported to the connection.
+      // `#observed` has already reported the failure to `connection`.
     }
   }
 
@@ -283,7 +286,7 @@ export class Api {
     this.end();
   }
 
-  /** Drops the login. `elsewhere`: it was not ended in this tab. */
+  /** Drops the login. `elsewhere` is false if it was ended in this tab. */
   end(elsewhere = false): void {
     const wasLoggedIn = this.isLoggedIn;
     this.token = "";

@@ -9,7 +9,7 @@ const MAX_RETRY_AFTER_MS = 30_000;
 
 const pauses = new Set<() => void>();
 
-/** Ends every pause, because the server has answered. */
+/** Ends all pauses. Called when the server has answered. */
 export function endPauses(): void {
   for (const end of [...pauses]) end();
 }

@@ -1,5 +1,5 @@
-// Explains an empty page: the browser is too old for the console, or the console's files cannot be loaded. Written in ES5, so that older
-// browsers can parse it.
+// Shows the reason for an empty page: the browser is too old for the console, or the files of the console cannot be loaded. Written in ES5,
+// so that older browsers can parse it.
 (function () {
   "use strict";
   var isKorean = /^ko/.test(navigator.language || "");
@@ -42,7 +42,7 @@
     document.documentElement.setAttribute("data-unsupported", "");
     whenParsed(tooOld);
   }
-  // Errors of elements do not bubble.
+  // Captures the events, because error events of elements do not bubble.
   window.addEventListener(
     "error",
     function (event) {

@@ -2,7 +2,7 @@
 import { backOff, endPauses } from "./backoff";
 
 /**
- * Reason for which a call was not answered by the server: there was no response, a captive portal or a proxy sent it, or a proxy reported that the
+ * Reason why the server did not answer a call: there was no response, a captive portal or a proxy sent the response, or a proxy reported that the
  * server is unavailable.
  */
 export type Problem = "unreachable" | "intercepted" | "unavailable";

@@ -14,10 +14,10 @@ import type { Rooms } from "./rooms";
 import { Thread } from "./thread";
 import { lang, words } from "./words";
 
-const IDLE_MS = 300_000; // without keyboard or pointer input; then the host counts as away
+const IDLE_MS = 300_000; // time without keyboard or pointer input after which the host counts as away
 const IDLE_CHECK_MS = 10_000;
 const OUTBOX_CHECK_MS = 1000;
-const MAX_TEXT_PX = 160; // as in the style sheet
+const MAX_TEXT_PX = 160; // equals the maximum height in the style sheet
 const TYPING_SHOWN_MS = 4000;
 const ACTIVITIES = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart"];
 
@@ -144,7 +144,7 @@ export class ConversationView implements View {
       if (this.room.isClosed && !known.isClosed) conversation.rejoin();
       this.room = { ...known };
     } else if (conversation.state === "closed") {
-      // Deleted elsewhere; a closed room has no socket that reports it.
+      // The room was deleted elsewhere. A closed room has no socket that reports the deletion.
       conversation.state = "deleted";
     }
     this.#thread.show();
@@ -223,7 +223,7 @@ export class ConversationView implements View {
     later(TYPING_SHOWN_MS, () => this.#showNotice());
   }
 
-  /** The text in the input has changed. */
+  /** Called when the text in the input has changed. */
   #changed(): void {
     const { value } = this.#text;
     if (value) session.set(this.#draftKey, value);

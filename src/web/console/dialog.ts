@@ -22,7 +22,7 @@ export function ask(title: string, explanation: string, label: string, ...fields
     h("h2", { text: title }),
     h("p", { class: "faint", text: explanation }),
     ...fields,
-    // The harmless button has the focus.
+    // The cancel button has the focus, because it changes nothing.
     h("div", { class: "buttons" }, h("button", { class: "button main danger", value: "yes", text: label }), cancel),
   );
   const dialog = h("dialog", { "aria-label": title }, form);
@@ -58,7 +58,7 @@ function showModal(dialog: HTMLDialogElement): () => void {
   };
 }
 
-/** The same for Firefox before 98, which has no `showModal`. */
+/** Shows a modal dialog in Firefox before 98, which has no `showModal`. */
 function showLegacyModal(dialog: HTMLElement, first: HTMLElement, cancelled: () => void): () => void {
   const before = document.activeElement;
   dialog.setAttribute("role", "dialog");

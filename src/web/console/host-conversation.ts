@@ -9,7 +9,7 @@ import { base } from "./page";
 import { reportFailure } from "./parts";
 
 const PAGE = 100;
-const STABLE_MS = 60_000; // a socket that was open for this long was accepted
+const STABLE_MS = 60_000; // A socket that was open for this long had been accepted.
 const NO_MESSAGES: ListPage<StoredMessage> = { results: [], count: 0, hasNext: false };
 
 const NO_HANDLERS: ConversationHandlers = { changed() {}, event() {}, received() {}, typing() {} };
@@ -19,14 +19,14 @@ type RoomReference = Pick<Room, "name"> & Partial<Room>;
 
 export class HostConversation extends Conversation {
   #isAway = false;
-  /** The view is closed; the socket stays open until the outbox is empty. */
+  /** Whether the view is closed. The socket stays open until the outbox is empty. */
   #isClosing = false;
   #isClosed = false;
-  /** Messages of the closed room are being fetched. */
+  /** Whether messages of the closed room are being fetched. */
   #isFetching = false;
-  /** All messages of the closed room have been fetched. */
+  /** Whether all messages of the closed room have been fetched. */
   #isComplete = false;
-  /** The access token is being renewed. */
+  /** Whether the access token is being renewed. */
   #isRenewing = false;
   #refusals = 0;
   #joinedAt = 0;
@@ -73,7 +73,7 @@ export class HostConversation extends Conversation {
     } else this.error = `${code}`;
   }
 
-  /** Reconnects with a new access token, with backoff if that one is rejected too. */
+  /** Reconnects with a new access token, with backoff if the server rejects the new token too. */
   async #reconnectWithNewToken(): Promise<void> {
     this.state = "waiting";
     this.#isRenewing = true;
@@ -106,7 +106,7 @@ export class HostConversation extends Conversation {
     if (this.state === "closed") this.connect();
   }
 
-  /** Continues after the server was unreachable. */
+  /** Called when the server is reachable again: resends or fetches what failed meanwhile. */
   recovered(): void {
     if (this.state === "closed" && !this.messages.length) this.loadOlder();
     else this.socket?.retryNow();

@@ -11,7 +11,7 @@ import { followViewport } from "./viewport";
 import { lang, words } from "./words";
 import { Workspace } from "./workspace";
 
-const SLOW_MS = 3000; // without a response; then the page reports the server as unreachable
+const SLOW_MS = 3000; // time without a response after which the page reports the server as unreachable
 const BANNER_DELAY_MS = 1500; // shorter interruptions are not shown
 
 class Console {

@@ -2,7 +2,7 @@
 
 import { isRecord } from "../shared/json";
 
-/** A response does not have the expected shape. */
+/** Error: a response does not have the expected shape. */
 export class ShapeError extends Error {}
 
 type Fields = Record<string, unknown>;

@@ -116,7 +116,7 @@ export function reportFailure(error: unknown): void {
   if (!isExplained) toast(reason(error));
 }
 
-/** Loads a card into `container`. If that fails, the card shows the reason and a button to retry. */
+/** Loads a card into `container`. If loading fails, the card shows the reason and a button to retry. */
 export async function loadCard(container: HTMLElement, title: string, load: () => Promise<void>): Promise<void> {
   try {
     await load();

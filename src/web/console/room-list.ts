@@ -8,7 +8,7 @@ import { words } from "./words";
 
 const ROW_PX = 68;
 const MARGIN = 6; // rows above and below the visible part
-const PRELOAD = 20; // rows before the end at which the next page is loaded
+const PRELOAD = 20; // The next page is loaded when fewer than this number of rows follow the visible part.
 const MAX_COUNT = 99;
 
 interface Row {

@@ -1,4 +1,4 @@
-// The host's rooms in the order of the server: pinned rooms first, then by the time of the last message. The status socket notifies of
+// The host's rooms in the order of the server: pinned rooms first, then by the time of the last message. The status socket reports
 // new messages. After each notification the first page of the list is fetched again, because only the server has the unread counts. The
 // list may lag behind the socket; until it catches up, the notifications apply. Changes on other devices cause no notification, so all
 // loaded pages are fetched again periodically, and at once when another tab of this browser reports a change.
@@ -8,11 +8,11 @@ import { roomsFrom, type ListPage, type Room } from "./model";
 import { reportFailure } from "./parts";
 
 const PAGE = 100;
-const FIRST = 20; // rooms; a room that has just moved is among them
+const FIRST = 20; // number of rooms; a room with a new message is one of them
 const AFTER_MESSAGE_MS = 1000;
 const AFTER_CHANGE_MS = 300; // after a change in another tab
-const MAX_PAGES = 5; // of all rooms, in which loaded rooms outside the shown part are looked up
-const MAX_READS = 15; // reads after a notification until the list contains it; the room may not belong to the shown part
+const MAX_PAGES = 5; // maximum number of pages of all rooms that are read to update loaded rooms outside the shown part
+const MAX_READS = 15; // maximum number of reads after a notification; the room might not belong to the shown part
 
 /** Filter by state: open, closed or all rooms. */
 export type Part = "false" | "true" | "";
@@ -61,7 +61,7 @@ export class Rooms {
   current = "";
   /** All loaded rooms by name. */
   readonly all = new Map<string, Room>();
-  /** The listed rooms, in order. */
+  /** The listed rooms, in the order of the list. */
   list: Room[] = [];
   isEnded = false;
   /** Names of the rooms that the server has returned for the shown part. */
@@ -70,9 +70,9 @@ export class Rooms {
   readonly #tabs = openChannel("pintalk-console");
   #hasNext = false;
   #pages = 1;
-  /** Increases when the filter changes; responses for an earlier filter are dropped. */
+  /** Incremented when the filter changes; responses for an earlier filter are dropped. */
   #generation = 0;
-  /** Number of changes made in this tab; responses to earlier reads may not contain them. */
+  /** Number of changes made in this tab; responses to earlier reads might lack them. */
   #changes = 0;
   /** Number of messages in the shown room that arrived while the page was hidden. */
   #unseen = 0;
@@ -114,7 +114,7 @@ export class Rooms {
     }
   }
 
-  /** Searches all rooms for a name, and loads the room if it exists. Returns whether it does. */
+  /** Searches all rooms for a name, and loads the room if it exists. Returns whether the room exists. */
   async find(name: string): Promise<boolean> {
     for (let page = 1, hasNext = true; hasNext && !this.all.has(name); page++) {
       const answer = await this.#fetch(page, PAGE, {});
@@ -283,7 +283,7 @@ export class Rooms {
   reread(ms = 0): void {
     if (this.isEnded) return;
     this.#rereadTimer ||= later(ms, () => void this.#rereadNow());
-    // A read in progress may miss the change for which this one is requested.
+    // The response of a read in progress might lack the change that caused this request, so another read follows.
     this.#isStale = this.#isReading;
   }
 
@@ -323,7 +323,7 @@ export class Rooms {
     this.sort();
   }
 
-  /** Fetches loaded rooms that are not listed and are shown or unread. */
+  /** Fetches loaded rooms that are not in the list but are shown or have unread messages. */
   async #readUnlisted(listed: Set<string>): Promise<Map<string, Room>> {
     const matters = (room: Room): boolean => !listed.has(room.name) && (room.name === this.current || room.unread > 0);
     const missing = new Set([...this.all.values()].filter(matters).map(({ name }) => name));
@@ -334,7 +334,7 @@ export class Rooms {
       for (const room of answer.results) if (missing.delete(room.name)) unlisted.set(room.name, room);
       ({ hasNext } = answer);
     }
-    // Rooms beyond these pages keep their last state.
+    // Rooms on further pages keep their last known state.
     for (const name of hasNext ? missing : []) {
       const room = this.all.get(name);
       if (room) unlisted.set(name, room);

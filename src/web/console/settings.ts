@@ -12,9 +12,9 @@ import { chooseLanguage, lang, words } from "./words";
 const PICTURES = "image/png,image/jpeg,image/webp,image/gif";
 
 interface SettingsEvents {
-  /** The profile has changed. */
+  /** Called when the profile has changed. */
   changed(): void;
-  /** The setting of the online status has changed. */
+  /** Called when the setting of the online status has changed. */
   presence(): void;
   left(): void;
 }
@@ -55,7 +55,7 @@ export class Settings implements View {
 
   close(): void {}
 
-  /** Loads the cards that failed to load. */
+  /** Called when the server is reachable again: loads the cards that failed to load. */
   recovered(): void {
     if (!this.#hasConfigs) this.#loadConfigCard();
     this.#webhook.recovered();
@@ -127,7 +127,7 @@ export class Settings implements View {
     ];
     const service = form(fields, words.save, async ({ serviceDomain = "", ...values }: Values) => {
       await this.#patch({ ...values, serviceDomain: serviceDomain.trim() || null });
-      // The server normalises domains.
+      // Shows the domains as the server has normalised them.
       for (const input of service.querySelectorAll("input")) {
         const saved = this.api.user[input.name as "serviceName" | "serviceExpl" | "serviceDomain"];
         if (saved !== undefined) input.value = saved ?? "";

@@ -6,7 +6,7 @@ import type { HostConversation } from "./host-conversation";
 import { words } from "./words";
 
 const CHUNK = 50; // messages
-const MARGIN_PX = 1500; // around the visible part
+const MARGIN_PX = 1500; // Chunks within this distance of the visible part are rendered.
 const END_PX = 60; // distance from the end that counts as the end
 const OLDER_PX = 1500; // distance from the beginning at which older messages are loaded
 
@@ -40,7 +40,7 @@ export class Thread {
     this.element = h("div", log, this.#body, this.#newer);
     const options = { root: this.element, rootMargin: `${MARGIN_PX}px 0px` };
     this.#observer = new IntersectionObserver((entries) => this.#intersected(entries), options);
-    // Keeps the end visible when an on-screen keyboard reduces the height.
+    // Keeps the end of the list visible when an on-screen keyboard reduces the height.
     this.#resizes = new ResizeObserver(() => this.#wasAtEnd && this.scrollToEnd());
     this.#resizes.observe(this.element);
   }

@@ -2,7 +2,7 @@
 
 const KEYBOARD_PX = 1; // smaller differences are rounding errors
 
-/** Fits the page above an on-screen keyboard, which browsers show over it. Does nothing while the page is zoomed. */
+/** Reduces the height of the page to the part above an on-screen keyboard. Does nothing while the page is zoomed. */
 export function followViewport(): void {
   const viewport = window.visualViewport;
   if (!viewport) return;

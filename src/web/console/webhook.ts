@@ -42,7 +42,7 @@ export class WebhookCard {
     this.#loadCard();
   }
 
-  /** Loads the card if it failed to load. */
+  /** Called when the server is reachable again: loads the card if it failed to load. */
   recovered(): void {
     if (!this.#isLoaded) this.#loadCard();
   }

@@ -17,9 +17,9 @@ import { Settings } from "./settings";
 import { words } from "./words";
 
 const TITLE = "PinTalk console";
-const SEARCH_DELAY_MS = 250; // after the last key
+const SEARCH_DELAY_MS = 250; // time after the last key press
 const REREAD_MS = 60_000; // mean time between reads of all loaded pages while the page is visible
-const POLL_MS = 30_000; // between reads of the list while no status socket is open
+const POLL_MS = 30_000; // interval between reads of the list while no status socket is open
 const PRESENCE_CHECK_MS = 1000;
 const STABLE_MS = 60_000; // a status socket that was open for this long was accepted
 /** Events after which the list may be out of date: the page becomes visible, or the device wakes up or changes its network. */
@@ -138,7 +138,7 @@ export class Workspace implements View {
     document.title = TITLE;
   }
 
-  /** Continues after the server was unreachable. */
+  /** Called when the server is reachable again. */
   recovered(): void {
     this.#rooms.reread();
     this.#status?.retryNow();
@@ -146,7 +146,7 @@ export class Workspace implements View {
     if (!this.#view) this.#followFragment();
   }
 
-  /** Opens the status socket: it shows guests that the host is online, and notifies the host of new messages. */
+  /** Opens the status socket. While it is open, guests see the host as online, and the server notifies the host of new messages. */
   #connect(): void {
     clearTimeout(this.#retryTimer);
     this.#status?.close();
@@ -177,7 +177,7 @@ export class Workspace implements View {
   #statusEnded(code: number): void {
     this.#status = null;
     this.#showPresence();
-    // 4009: the host does not show the online status.
+    // Code 4009 means that the host hides the online status, so the socket stays closed.
     if (code === 4009) return;
     void this.#reconnect(code);
   }

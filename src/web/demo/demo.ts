@@ -86,7 +86,7 @@ widget.addEventListener("pintalk", (event) => {
 query(".shop").append(widget);
 query<HTMLElement>("#ask").onclick = () => widget.toggle(true);
 
-// The console finds the login in the cookie of this response.
+// The console resumes the login with the cookie of this response.
 const login = { method: "POST", headers: { "Content-Type": "application/json" }, body: encode({ email: config.email, password: config.password }) };
 await fetchWithTimeout("/api/auth/login/", login, TIMEOUT_MS, (response) => response.text());
 frame.onload = () => frame.contentWindow?.addEventListener("pintalk", (event) => handle("host", detailOf(event)));

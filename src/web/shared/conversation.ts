@@ -1,7 +1,7 @@
 // One side of one conversation: its messages, the outbox of unsent ones, and the socket. It does not access the page.
 //
-// A message gets an id before it is sent and stays in the outbox until the server acknowledges it, by returning it with its number. Until then it is
-// resent with the same id, which the server accepts once. Messages are compared by number, so none is shown twice.
+// A message gets an id before it is sent. It stays in the outbox until the server acknowledges it by returning it with its number. Until then, the
+// message is resent with the same id, which the server accepts once. Messages are compared by number, so none is shown twice.
 import { encode } from "./json";
 import { type Frame, isMessage, isSeq, type Message } from "./message";
 import { ReconnectingSocket } from "./socket";
@@ -28,11 +28,11 @@ export type ConversationEvent =
   | { type: "received"; seq: number };
 
 export interface ConversationHandlers {
-  /** Shown data has changed. */
+  /** Called when shown data has changed. */
   changed(): void;
-  /** The other side is typing. */
+  /** Called when the other side is typing. */
   typing(): void;
-  /** Messages of the other side arrived while this side was in the room. */
+  /** Called when messages of the other side have arrived while this side was in the room. */
   received(messages: Message[]): void;
   event(detail: ConversationEvent): void;
 }
@@ -69,7 +69,7 @@ export abstract class Conversation {
 
   /** Connects to the room, and opens one if there is none. */
   abstract connect(): void;
-  /** The server has closed the socket permanently, with a code of SPEC 4. */
+  /** Called when the server has closed the socket permanently, with a close code (SPEC 4). */
   protected abstract ended(code: number): void;
 
   protected reset(): void {
@@ -90,7 +90,7 @@ export abstract class Conversation {
     this.flush();
   }
 
-  /** Sends the outbox. `resend`: also messages that were sent on an earlier connection. */
+  /** Sends the messages of the outbox. `resend` includes messages that were sent on an earlier connection. */
   flush(resend = false): void {
     clearTimeout(this.timer);
     const pending = this.outbox.list();
@@ -174,7 +174,7 @@ export abstract class Conversation {
       this.#loading = false;
       this.#atStart = frames.length < PAGE;
     } else if (isPage && this.isFresh) {
-      // Newest messages after a long absence: earlier ones are loaded on demand.
+      // The page contains the newest messages after a long absence. Earlier messages are loaded on demand.
       this.isFresh = false;
       if ((frames[0]?.seq ?? 0) > this.last + 1) this.reset();
     }

@@ -5,8 +5,8 @@ const SVG = "http://www.w3.org/2000/svg";
 export type Child = Node | string | null | undefined | false;
 
 /**
- * Creates an element. Properties that begin with `on` become handlers, `text` becomes the text, all others become attributes: `true` an empty one, and
- * `false`, `null` and `undefined` none.
+ * Creates an element. Properties that begin with `on` become handlers, `text` becomes the text, all others become attributes: `true` sets an empty
+ * attribute, and `false`, `null` and `undefined` set none.
  */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,

@@ -1,7 +1,7 @@
 // HTTP requests with a timeout.
 import { isRecord } from "./json";
 
-/** The response is not JSON: a captive portal or a proxy sent it. */
+/** Error: the response is not JSON, because a captive portal or a proxy sent it. */
 export class NotJsonError extends Error {
   constructor(readonly status: number) {
     super("the response is not JSON");
@@ -21,14 +21,14 @@ export async function fetchWithTimeout<T>(
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), timeoutMs);
   try {
-    // A string: scripts of the page that wrap `fetch` expect one.
+    // Passes the URL as a string, because scripts of the page that wrap `fetch` expect a string.
     return await read(await fetch(`${url}`, { ...init, signal: controller.signal }));
   } finally {
     clearTimeout(timer);
   }
 }
 
-/** The JSON object of a response; `null` for 204. Rejects with [`NotJsonError`] if the body is anything else. */
+/** Returns the JSON object of a response; `null` for 204. Rejects with [`NotJsonError`] if the body is anything else. */
 export async function readJson(response: Response): Promise<Record<string, unknown> | null> {
   if (response.status === 204) return null;
   const text = await response.text();
@@ -36,7 +36,7 @@ export async function readJson(response: Response): Promise<Record<string, unkno
     const value: unknown = JSON.parse(text);
     if (isRecord(value)) return value;
   } catch {
-    // Reported below.
+    // The error is thrown below.
   }
   throw new NotJsonError(response.status);
 }

@@ -1,4 +1,4 @@
-// JSON encoding that is independent of the page: old libraries add `toJSON` to the prototype of arrays.
+// Encodes and decodes JSON independently of the page. Old libraries add `toJSON` to the prototype of arrays.
 
 /** Serialises a plain value. Ignores `toJSON` methods and omits properties that are `undefined`. */
 export function encode(value: unknown): string {

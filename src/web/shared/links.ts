@@ -32,7 +32,7 @@ function addressOf(text: string): string {
   const all = CHARACTERS.exec(text)?.[0] ?? "";
   const authority = AUTHORITY.exec(all)?.[0] ?? "";
   const rest = all.slice(authority.length);
-  // With a user name before the host, the shown host would differ from the target of the link.
+  // Rejects addresses with a user name, because it looks like the host and is not the target of the link.
   if (all.length === MAX_ADDRESS || !authority || /^[^/?#]*@/.test(rest)) return "";
   if (/^[/?#]/.test(rest)) return authority + trim(rest);
   return authority.replace(PUNCTUATION, "").replace(PARTICLE, "$1");

@@ -1,7 +1,7 @@
 // Delay before another attempt.
 import { later } from "./time";
 
-/** Whether an event is the `pageshow` of a page that was just loaded, and not of a page that was restored. */
+/** Whether an event is the `pageshow` of a page that was just loaded, not of a page that was restored from the back/forward cache. */
 export const isFirstShow = (event: Event): boolean => event.isTrusted && (event as PageTransitionEvent).persisted === false;
 
 /** Resolves after `ms`, or earlier when the network becomes available or the page becomes visible. */

@@ -84,7 +84,7 @@ const areGrouped = (one: ShownMessage | undefined, other: ShownMessage | undefin
 };
 
 interface Row {
-  /** Compared to detect changes. */
+  /** Serialised content, compared to detect changes. */
   state: string;
   element: HTMLLIElement;
 }
@@ -119,7 +119,7 @@ export class Rows {
       const classes = [isMine && "mine", !areGrouped(before, message) && "first", isLast && "last", message.pending].filter(Boolean).join(" ");
       const mark = message.seq === undefined || message.seq !== newest ? null : newest <= conversation.theirRead ? "read" : "sent";
       let key = `${message.is_host} ${message.id}`;
-      // The server accepts an id again long after its first use.
+      // Ids are not unique: the server accepts an id again long after its first use.
       if (rows.has(key)) key += ` ${message.seq}`;
       this.#use(rows, key, `${classes} ${mark}`, () => this.#make(message, isMine, classes, isLast, mark));
     }

@@ -7,7 +7,7 @@ import { later, wallClock } from "./time";
 const MAX_BACKOFF_MS = 30_000;
 const RATE_LIMITED_BACKOFF_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A connection that is open for this long was admitted: rejected connections are closed at once. */
+/** A connection that is open for this long has been admitted, because the server closes rejected connections at once. */
 const ADMITTED_MS = 5000;
 
 /** Interval at which silence and sleep are detected. */
@@ -34,9 +34,9 @@ export interface SocketHandlers {
   url(resuming: boolean): URL;
   opened?(): void;
   frame(frame: Frame): void;
-  /** The connection is lost; the socket reconnects after `ms`. */
+  /** Called when the connection is lost. The socket reconnects after `ms`. */
   waiting?(ms: number): void;
-  /** The server has closed the socket permanently. */
+  /** Called when the server has closed the socket permanently. */
   ended?(code: number): void;
   /** Whether a silent connection is checked with pings. */
   pings?(): boolean;
@@ -75,7 +75,7 @@ export class ReconnectingSocket {
     return this.#socket?.readyState === 1;
   }
 
-  /** Replaces the connection by a new one. */
+  /** Opens a new connection, which replaces the current one. */
   connect(): void {
     this.#drop();
     this.#openedAt = this.#pingedAt = 0;
@@ -115,7 +115,8 @@ export class ReconnectingSocket {
       this.#hasPonged = true;
       return;
     }
-    // The server rejects a socket by closing it after the handshake: a frame, or time without a close, means that it is admitted.
+    // The server rejects a socket by closing it after the handshake. The socket is admitted if a frame is received, or if it is still open
+    // after `ADMITTED_MS`.
     this.#admitted();
     this.on.frame(frame);
   }

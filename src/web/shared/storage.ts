@@ -1,4 +1,4 @@
-// Storage of the browser. It may reject data (blocked site data, full quota) or lose it at any time; in that case the page keeps a copy in memory until
+// Storage of the browser. It may reject data (blocked site data, full quota) or lose it at any time; the page then keeps a copy in memory until
 // it is closed.
 import { decode, encode, isRecord } from "./json";
 
@@ -47,7 +47,7 @@ export class SafeStorage {
   }
 }
 
-/** Shared by all tabs of an origin. */
+/** Storage that all tabs of an origin share. */
 export const local = new SafeStorage(() => localStorage);
 /** Storage of this tab, kept across reloads. */
 export const session = new SafeStorage(() => sessionStorage);

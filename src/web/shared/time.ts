@@ -2,10 +2,10 @@
 
 const MINUTE_MS = 60_000;
 
-/** Offset of the wire's wall clock from UTC: Korean time, unless the server sets another `wire-offset`. */
+/** Offset of wall clocks in wire format from UTC. The default is Korean time; the server can set another `wire-offset`. */
 let wireOffsetMs = 9 * 60 * MINUTE_MS;
 
-/** Sets the offset of the wire's wall clock from UTC, in minutes. */
+/** Sets the offset of wall clocks in wire format from UTC, in minutes. */
 export function setWireOffset(minutes: number): void {
   if (Number.isFinite(minutes)) wireOffsetMs = minutes * MINUTE_MS;
 }

@@ -1,5 +1,5 @@
-// Native built-ins for the widget, even if a script of the page has replaced globals such as `Map` or `URL`. The bundler replaces the global names in every
-// module of the widget by these exports.
+// Exports native built-ins for the widget, because a script of the page may have replaced globals such as `Map` or `URL`. The bundler replaces the
+// global names in every module of the widget by these exports.
 
 type Names = Record<string, unknown>;
 
@@ -21,7 +21,7 @@ function clean(): Names {
   document.documentElement.appendChild(frame);
   const inside = frame.contentWindow as unknown as Names | null;
   const found: Names = {};
-  // Reads all of them now: browsers create them on first access, and not after the frame is removed.
+  // Reads all built-ins before the frame is removed, because browsers create them on first access.
   for (const [name = ""] of NAMES.map((name) => name.split("."))) found[name] = inside?.[name] ?? page[name];
   document.documentElement.removeChild(frame);
   return found;

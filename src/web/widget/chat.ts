@@ -1,5 +1,5 @@
-// The chat of one service on one page. It outlives its element: pages move, replace or duplicate their content without interrupting the conversation and
-// its sockets.
+// The chat of one service on one page. It exists independently of its element, so that pages can move, replace or duplicate their content without
+// interrupting the conversation and its sockets.
 import type { ConversationHandlers } from "../shared/conversation";
 import { h } from "../shared/dom";
 import { pause } from "../shared/pause";
@@ -133,7 +133,7 @@ export class Chat {
     return this.isOpen && (!this.#elements[0]?.hidden || this.root.classList.contains("requested"));
   }
 
-  /** The page has set or removed the `hidden` attribute of the element. */
+  /** Called when the page has set or removed the `hidden` attribute of the element. */
   hiddenChanged(): void {
     this.root.classList.remove("requested");
     this.changed();
@@ -163,7 +163,7 @@ export class Chat {
     if (this.client) void this.#showOpen(true);
   }
 
-  /** Applies `isOpen`. `isRequested`: a user or the page requested it, so the focus moves. */
+  /** Applies `isOpen`. `isRequested` is whether a user or the page requested the change, in which case the focus moves. */
   async #showOpen(isRequested: boolean): Promise<void> {
     const { isOpen } = this;
     session.set(OPEN_KEY, isOpen ? "1" : "");

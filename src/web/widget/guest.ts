@@ -1,5 +1,5 @@
 // The guest's conversation. The first message opens its room, whose name is kept in the browser's storage. All tabs share this storage, and it can be
-// cleared at any time. The data of a room is stored as one record with the room's name, so that it is never applied to another room.
+// cleared at any time. The data of a room is stored as one record with the room's name, so that the data is never applied to another room.
 import { Conversation, type ConversationEvent, type ConversationHandlers } from "../shared/conversation";
 import { decode, encode } from "../shared/json";
 import type { Frame, Message } from "../shared/message";
@@ -32,7 +32,7 @@ export class GuestConversation extends Conversation {
     private readonly service: Service,
     uuid: string,
     on: ConversationHandlers,
-    /** Called when the guest has ended the conversation in any tab; the draft belongs to that conversation. */
+    /** Called when the guest has ended the conversation in any tab. The draft is then deleted. */
     private readonly onReset: () => void,
   ) {
     const prefix = `pintalk:${uuid}:`;
@@ -134,7 +134,7 @@ export class GuestConversation extends Conversation {
     if (resetAt === this.#resetAt) return;
     this.#resetAt = resetAt;
     if (resetAt) session.set(`${this.#prefix}reset`, resetAt);
-    // A cleared storage is not a reset.
+    // A cleared storage does not mean that the guest has ended the conversation.
     if (resetAt) this.onReset();
   }
 
@@ -154,7 +154,7 @@ export class GuestConversation extends Conversation {
     this.#restore();
   }
 
-  /** Another tab has added a message. Sends it from this tab if the other tab does not send it in time. */
+  /** Called when another tab has added a message. Sends the message from this tab if the other tab does not send it within `OTHER_TAB_MS`. */
   #scheduleOtherTabs(): void {
     clearTimeout(this.timer);
     this.timer = later(OTHER_TAB_MS, () => {
@@ -204,7 +204,7 @@ export class GuestConversation extends Conversation {
     else if (!this.socket) this.#joinRoom();
   }
 
-  /** Joins the room. `resume`: reopens it if it is closed, which only a new message may do. */
+  /** Joins the room. `resume` reopens a closed room and must be set only to send a new message. */
   #joinRoom(resume = false): ReconnectingSocket | null {
     const { room } = this;
     if (!room || this.#isDisposed) return null;
@@ -239,7 +239,7 @@ export class GuestConversation extends Conversation {
   /** Drops the room: the next message opens another, unless another tab has done so. */
   #forget(): void {
     if (this.#hasOtherRoom()) return this.#adoptStored();
-    // Removed first: with a full quota, the mark fits only afterwards.
+    // Removes the record before it stores the mark, because the mark might not fit into a full quota otherwise.
     local.remove(`${this.#prefix}room`);
     local.remove(`${this.#prefix}attempt`);
     if (this.room) local.set(`${this.#prefix}ended`, this.room);
@@ -310,7 +310,7 @@ export function forgetStored(): void {
   }
 }
 
-/** Runs a task under a lock that all tabs share. Without locks (blocked site data, pages without TLS) it runs unlocked. */
+/** Runs a task under a lock that all tabs share. If locks are not available (blocked site data, pages without TLS), the task runs without a lock. */
 async function exclusively(name: string, task: () => Promise<void>): Promise<void> {
   let hasRun = false;
   const once = () => {

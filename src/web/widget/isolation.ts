@@ -15,7 +15,7 @@ const PASSIVE = /^touch|^wheel/;
 /** Adds listeners that run before those that the page adds later. `isWidget` returns whether a target is the element. */
 export function isolate(isWidget: (target: EventTarget | null) => boolean): void {
   const capture = (event: Event) => {
-    // Most events have another target. If the widget is inside a shadow root of the page, the target is that root's host.
+    // If the widget is inside a shadow root of the page, the target of its events is the host of that root.
     const { target } = event;
     if (isWidget(target) || (target instanceof Element && target.shadowRoot)) keepInside(event, isWidget);
   };
@@ -30,7 +30,7 @@ export function contain(root: ShadowRoot): void {
 function keepInside(event: Event, isWidget: (target: EventTarget | null) => boolean): void {
   const path = event.composedPath();
   const end = path.findIndex(isWidget);
-  // Without a target inside the element, the event is the page's own.
+  // An event without a target inside the element belongs to the page.
   if (end < 1) return;
   event.stopImmediatePropagation();
   const wasPrevented = event.defaultPrevented;

@@ -30,7 +30,7 @@ export class Launcher {
     element.setAttribute("aria-label", isOpen ? words.close : unread ? `${words.open}, ${words.unread(unread)}` : words.open);
   }
 
-  /** Shows whether the host is online; `null`: the host hides this. */
+  /** Shows whether the host is online; `null` if the host hides the online status. */
   showPresence(online: boolean | null): void {
     this.#dot.hidden = online === null;
     this.#dot.className = online ? "dot on" : "dot";

@@ -1,5 +1,5 @@
-// The script of the tag: checks that the browser is supported and loads the widget. It is written in ES5, so that unsupported browsers can parse it; they
-// show no widget and no error.
+// The script of the tag: checks that the browser is supported and loads the widget. It is written in ES5, so that unsupported browsers can parse it;
+// such browsers show no widget and no error.
 import type { Loading } from "./loading";
 
 (function () {

@@ -6,7 +6,7 @@ import { loading } from "./loading";
 
 const NAME = "pintalk-widget";
 
-/** Element added for a tag; added again when the page replaces its content. */
+/** Element that was added for a tag. It is added again when the page replaces its content. */
 let added: HTMLElement | null = null;
 
 /** Adds the element for a tag, unless the page has one. */
@@ -17,7 +17,7 @@ function mount(tag: HTMLScriptElement): void {
   if (!settings.has("access-key") && !settings.has("secret-key")) return;
   const add = () => {
     if (document.getElementsByTagName(NAME).length) return;
-    // The page has removed the element and now runs the tag again.
+    // The page has removed the element and has now run the tag again.
     if (added) return place();
     added = document.createElement(NAME);
     for (const [name, value] of settings) added.setAttribute(name, value);

@@ -71,7 +71,7 @@ export class Panel {
     this.#rows = new Rows(this.#list, { words, lang, name: client.profileName, retry: () => conversation.retry() });
     this.#viewport = new Viewport(this.element, () => this.#isAtEnd && this.#scrollToEnd());
     this.#text.value = chat.storage.get(DRAFT_KEY) ?? "";
-    // The state of unsent messages depends on the time.
+    // Updates unsent messages periodically, because their state depends on the time.
     this.#clock = setInterval(() => conversation.outbox.list().length && this.show(), 1000);
     this.#showSound();
   }
@@ -112,7 +112,7 @@ export class Panel {
     this.#viewport.close();
   }
 
-  /** The panel was moved to another element, which resets its scroll position. */
+  /** Called when the panel was moved to another element, which resets the scroll position. */
   moved(): void {
     const root = this.element.getRootNode();
     if (root instanceof ShadowRoot && !styled.has(root)) {

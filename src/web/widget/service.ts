@@ -52,7 +52,7 @@ export class Service {
     });
     if (response.ok && body) return body;
     const { status } = response;
-    // Only errors of the server have a code; a proxy or a captive portal may return anything.
+    // Only error responses of the server have a code. A proxy or a captive portal may return any body.
     if (body?.code !== status) throw new ServiceError(`${status}`, retryMs);
     if (status === 403) this.logRejectedOrigin();
     else if (status < 429) this.#logError(`${status} ${String(body.detail)} ${body.fields ? JSON.stringify(body.fields) : ""}`);
@@ -71,7 +71,7 @@ export class Service {
     return null;
   }
 
-  /** Returns the host's profile; retries while `isWanted()` until the server answers. `null` if the server rejects this page. */
+  /** Returns the host's profile; retries while `isWanted()` until the server answers. Returns `null` if the server rejects this page. */
   async client(isWanted: () => boolean): Promise<Client | null> {
     if (this.#settingsError) this.#logError(this.#settingsError);
     else {
@@ -88,7 +88,7 @@ export class Service {
     return null;
   }
 
-  /** Calls `changed` when the host comes online or goes offline; with `null` if the host hides this. */
+  /** Calls `changed` when the host comes online or goes offline; with `null` if the host hides the online status. */
   watch(uuid: string, changed: (online: boolean | null) => void, pings: () => boolean): { close(): void } {
     let timer = 0;
     const start = (): ReconnectingSocket =>

@@ -1,4 +1,4 @@
-// If a page transforms its root, as off-canvas menus do, fixed elements move with it. In that case the widget is shown in the top layer.
+// If a page transforms its root, as off-canvas menus do, fixed elements move with it. The widget is then shown in the top layer.
 
 const CONTAINING = /paint|layout|strict|content|transform|perspective|filter/;
 
@@ -6,7 +6,7 @@ const CONTAINING = /paint|layout|strict|content|transform|perspective|filter/;
 function containsFixed(element: Element): boolean {
   const { transform, perspective, filter, clipPath, opacity, contain, willChange, contentVisibility } = getComputedStyle(element);
   const effects = [transform, perspective];
-  // On the root, these affect the whole window.
+  // On the root element, these properties affect the whole window and do not create a containing block.
   if (element !== document.documentElement) effects.push(filter, clipPath, opacity === "1" ? "none" : opacity);
   return effects.some((value) => value !== "none") || CONTAINING.test(`${contain} ${willChange}`) || contentVisibility === "auto";
 }

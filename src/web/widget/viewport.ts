@@ -1,7 +1,7 @@
 // Fits the panel into the part of the window that an on-screen keyboard leaves visible, and prevents the page behind it from scrolling.
 import { preventPageScroll } from "../shared/swipe";
 
-/** Smaller differences are scroll bars. */
+/** Smaller differences are caused by scroll bars, not by a keyboard. */
 const MIN_KEYBOARD_PX = 60;
 
 export class Viewport {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomS
 use migration::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
 
-/// Database system of a cluster.
+/// Database server that a cluster uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Database {
     MySql,
@@ -24,7 +24,7 @@ impl Database {
     }
 }
 
-/// A database of one test.
+/// Database that belongs to one test.
 pub struct TestDatabase {
     server: String,
     name: String,
@@ -76,20 +76,20 @@ async fn connect(server: &str) -> MySqlConnection {
 }
 
 async fn run(connection: &mut MySqlConnection, statements: &str) {
-    // Names consist of hexadecimal digits; the rest is written in tests.
+    // The statements are safe: names in them consist of hexadecimal digits, and tests contain the remaining text.
     let statements = AssertSqlSafe(statements.to_owned());
     sqlx::raw_sql(statements).execute(connection).await.expect("the database server executes statements");
 }
 
-/// The statements that create the current schema with its initial rows. Migrations take five times as long, so each test
-/// program migrates one database per server, the template, and the other databases are copies.
+/// Returns the statements that create the current schema with its initial rows. Migrations take five times as long, so
+/// each test program migrates one database per server, the template, and the other databases are copies.
 async fn schema_of(server: &str) -> String {
     let template = format!("pintalk_template_{:016x}", program());
     let mut connection = connect(server).await;
     if let Some(schema) = stored(&mut connection, &template).await {
         return schema;
     }
-    // The tests of a run are processes of the same program.
+    // The tests of a run are concurrent processes of the same program, so a lock is required.
     run(&mut connection, &format!("SELECT GET_LOCK('{template}', 60)")).await;
     let schema = match stored(&mut connection, &template).await {
         Some(schema) => schema,
@@ -100,7 +100,7 @@ async fn schema_of(server: &str) -> String {
     schema
 }
 
-/// Identifies the test program: after a build, its migrations may be others.
+/// Returns an identifier of the test program. Another build may contain other migrations.
 fn program() -> u64 {
     let path = std::env::current_exe().expect("the path of the program");
     let file = path.metadata().expect("the file of the program");
@@ -117,7 +117,7 @@ async fn stored(connection: &mut MySqlConnection, template: &str) -> Option<Stri
 }
 
 async fn create_template(connection: &mut MySqlConnection, server: &str, template: &str) -> String {
-    // A process that was killed leaves an incomplete template.
+    // Replaces an incomplete template of a process that was killed.
     run(connection, &format!("DROP DATABASE IF EXISTS {template}; CREATE DATABASE {template}; USE {template}")).await;
     let migrated = sea_orm::Database::connect(format!("{server}/{template}")).await.expect("the template answers");
     Migrator::up(&migrated, None).await.expect("the schema is created");
@@ -129,7 +129,7 @@ async fn create_template(connection: &mut MySqlConnection, server: &str, templat
         let created = sqlx::query(show).fetch_one(&mut *connection).await.expect("a table");
         let created: String = created.get_unchecked(1);
         schema += &format!("{created};\n");
-        // An empty table may have generated columns, into which MySQL rejects inserts.
+        // Empty tables are skipped, because they may have generated columns, into which MySQL rejects inserts.
         let filled = AssertSqlSafe(format!("SELECT 1 FROM `{table}` LIMIT 1"));
         if sqlx::query(filled).fetch_optional(&mut *connection).await.expect("a table").is_some() {
             schema += &format!("INSERT INTO `{table}` SELECT * FROM {template}.`{table}`;\n");

@@ -1,7 +1,7 @@
-//! What the unit tests of `pintalk` and the test binaries share: servers, databases, nodes, proxies and balancers.
+//! Servers, databases, nodes, proxies and load balancers for the unit tests of `pintalk` and for the test binaries.
 //!
-//! Each server belongs to one test and is stopped on drop. The servers of `tests/run` are shared: each test has its own
-//! database there.
+//! Each server belongs to one test and is stopped on drop. Tests share the database servers that `tests/run` starts,
+//! and each test has a separate database.
 
 #![allow(missing_docs, reason = "only tests use it")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue has failed")]

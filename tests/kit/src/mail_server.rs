@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 
 use crate::eventually;
 
-/// Time limit for an e-mail on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for an e-mail to arrive on a slow machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct MailServer {
     pub address: SocketAddr,
@@ -37,7 +37,7 @@ impl MailServer {
 
     /// Waits for an e-mail with a line that starts with a number of `digits` digits, and returns the number.
     pub async fn code(&self, digits: usize) -> String {
-        eventually("an e-mail with a code", PATIENCE, async || {
+        eventually("an e-mail with a code", TIMEOUT, async || {
             let mails = self.mails.lock();
             let mut words = mails.iter().flat_map(|mail| mail.lines()).filter_map(|line| line.split(' ').next());
             words.find(|word| word.len() == digits && word.bytes().all(|byte| byte.is_ascii_digit())).map(str::to_owned)
@@ -52,7 +52,7 @@ impl Drop for MailServer {
     }
 }
 
-/// Speaks as much SMTP as a client needs to deliver e-mails.
+/// Serves one SMTP connection. Supports only the commands that a client needs to deliver e-mails.
 async fn converse(stream: TcpStream, mails: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 test\r\n").await?;

@@ -24,7 +24,8 @@ impl Nginx {
         Self::with_location(nodes, AT_THE_ROOT)
     }
 
-    /// Publishes the nodes under a path, such as `/chat`, that is forwarded or stripped.
+    /// Starts an nginx that publishes the nodes under a path such as `/chat`. `strips` is whether nginx removes the
+    /// path before it forwards a request.
     pub fn under(path: &str, strips: bool, nodes: &[SocketAddr]) -> Self {
         let slash = if strips { "/" } else { "" };
         Self::with_location(nodes, &format!("    location {path}/ {{\n        proxy_pass http://pintalk{slash};\n"))
@@ -45,7 +46,7 @@ impl Nginx {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
             .concat();
-        // The distribution's nginx.conf has these directives.
+        // The nginx.conf of the distribution contains these directives.
         let whole = format!(
             "daemon off;\npid {path}/pid;\nerror_log {path}/error.log;\nworker_processes 1;\n\
              events {{ worker_connections 512; }}\nhttp {{\n{temporary}{server}\n}}\n"
@@ -86,7 +87,7 @@ impl Drop for Nginx {
             let from = log.len().saturating_sub(4_000);
             println!("log of nginx:\n{}", log.get(from..).unwrap_or(&log));
         }
-        // A killed master would leave its workers behind.
+        // Stops nginx with a signal, because a killed master process does not stop its workers.
         let sent = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
         let _ended = sent.and_then(|_| self.master.wait());
     }

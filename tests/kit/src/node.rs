@@ -1,4 +1,4 @@
-//! A node: a process of the program.
+//! Node that runs as a process of the program.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::eventually;
 
 /// Time limit for a node to become ready.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Node {
     pub address: SocketAddr,
@@ -20,7 +20,7 @@ pub struct Node {
     log: PathBuf,
     level: &'static str,
     program: PathBuf,
-    /// File with the offset of the node's wall clock, if it has one.
+    /// File that contains the offset of the node's wall clock; `None` for a correct clock.
     clock: Option<PathBuf>,
 }
 
@@ -46,7 +46,8 @@ impl Node {
         Self { address, process, flags, folder, log, level: self.level, program: self.program.clone(), clock: None }
     }
 
-    /// Starts another node with the same flags whose wall clock has an offset, such as `+8d`. Its monotonic clock is right.
+    /// Starts another node with the same flags, whose wall clock has an offset, such as `+8d`. Its monotonic clock is
+    /// correct.
     pub fn start_another_at(&self, offset: &str) -> Self {
         let mut node = self.start_another(&[]);
         node.kill();
@@ -115,7 +116,7 @@ impl Node {
     }
 
     pub async fn ready(&self, http: &reqwest::Client) {
-        eventually("the node is ready", PATIENCE, async || self.is_ready(http).await.then_some(())).await;
+        eventually("the node is ready", TIMEOUT, async || self.is_ready(http).await.then_some(())).await;
     }
 
     pub fn signal(&self, signal: &str) {
@@ -150,7 +151,8 @@ impl Node {
 }
 
 impl Node {
-    /// Returns one sample of `/metrics`, by name and labels as written there; 0 without one.
+    /// Returns the value of one sample of `/metrics`, or 0 if the sample is absent. `sample` is the name with labels as
+    /// in the response.
     pub async fn sample(&self, http: &reqwest::Client, sample: &str) -> f64 {
         let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
         let values = text.lines().filter_map(|line| line.strip_prefix(sample)?.trim().parse::<f64>().ok());
@@ -160,19 +162,20 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ended = self.process.kill().and_then(|()| self.process.wait());
     }
 }
 
-/// Library of the package `faketime`.
+/// Returns the path of the library of the package `faketime`.
 fn faketime() -> PathBuf {
     let folders = std::fs::read_dir("/usr/lib").expect("a folder").filter_map(|entry| Some(entry.ok()?.path()));
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
     libraries.find(|library| library.exists()).expect("faketime is installed: see tests/run")
 }
 
-/// Shifts the wall clock of a command by the offset in a file, which is read every second. Its monotonic clock is right.
+/// Shifts the wall clock of a command by the offset in a file. The command reads this file every second. Its monotonic
+/// clock is correct.
 pub fn fake_clock(command: &mut Command, clock: &Path) {
     command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
     command.envs([("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_CACHE_DURATION", "1"), ("NO_FAKE_STAT", "1")]);

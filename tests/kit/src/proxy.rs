@@ -15,14 +15,14 @@ pub enum Wire {
     Whole,
     /// Existing and new connections are reset.
     Cut,
-    /// Connections stay open and transmit nothing: a lost route.
+    /// Connections stay open and transmit nothing, as after the loss of a network route.
     Silent,
 }
 
 pub struct Proxy {
     pub address: SocketAddr,
     wire: watch::Sender<Wire>,
-    /// Connections whose answers are dropped, by their port on the target's side.
+    /// Local ports of the connections to the target whose responses are dropped.
     muted: watch::Sender<Vec<u16>>,
     accepting: JoinHandle<()>,
 }
@@ -45,7 +45,7 @@ impl Proxy {
         self.wire.send_replace(wire);
     }
 
-    /// Drops the answers on connections, named by their port on the target's side.
+    /// Drops the responses of the target on connections with these local ports.
     pub fn mute(&self, ports: Vec<u16>) {
         self.muted.send_replace(ports);
     }
@@ -102,7 +102,7 @@ async fn copy(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() || *wire.borrow() == Wire::Cut {
-            // A reset: data in flight is lost.
+            // Resets the connection, which discards data in flight.
             let _reset = to.as_ref().set_zero_linger();
             return;
         }

@@ -1,5 +1,5 @@
-//! Real Redis servers for one test: a standalone Redis, a Cluster, one behind Sentinels, one behind TLS. Channels, leases
-//! and lists of nodes belong to a whole deployment, so each test has its own.
+//! Real Redis servers for one test: a standalone Redis, a Cluster, one behind Sentinels, one behind TLS. Channels,
+//! leases and lists of nodes belong to a whole deployment, so each test starts a separate deployment.
 
 mod failover;
 mod layout;
@@ -21,10 +21,10 @@ const SERVICE: &str = "pintalk";
 /// Password of the server behind TLS.
 const PASSWORD: &str = "a-password-of-tests";
 
-/// Failover timeout of deployments in which no replica takes over by itself.
+/// Failover timeout in ms of deployments in which no replica is promoted automatically.
 const NEVER_MS: u32 = 120_000;
 
-/// Failover timeout of deployments in which a replica takes over, in ms.
+/// Failover timeout in ms of deployments in which a replica is promoted automatically.
 const TAKEOVER_MS: u32 = 2_000;
 
 /// Number of masters of a Cluster; each has one replica.
@@ -61,7 +61,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct Servers {
     kind: Kind,
-    /// Whether the servers write an append-only file and replace a failed master by themselves.
+    /// Whether the servers write an append-only file and promote a replica automatically when a master fails.
     durable: bool,
     /// Data servers, masters first.
     servers: Vec<Server>,
@@ -79,14 +79,15 @@ impl Servers {
         Self::begin(kind, false)
     }
 
-    /// Starts a deployment with the setup of an operator: the servers write an append-only file, and a replica takes
-    /// over two seconds after a master fails.
+    /// Starts a deployment as in production: the servers write an append-only file, and a replica is promoted two
+    /// seconds after a master fails.
     pub fn start_durable(kind: Kind) -> Self {
         Self::begin(kind, true)
     }
 
     fn begin(kind: Kind, durable: bool) -> Self {
-        // Another process may take a free port before the server binds it. The server then exits, and all start again.
+        // Another process may bind a free port before the server does. The server then exits, and all servers are
+        // started again.
         (0..10)
             .find_map(|_| Self::try_start(kind, durable))
             .expect("the servers of a test answer on ports of their own")
@@ -133,9 +134,10 @@ impl Servers {
         let process = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", if self.durable { "yes" } else { "no" }])
-            // A master that was replaced without noticing accepts no more writes.
+            // A master without replicas rejects writes, so that a replaced master that was frozen does not accept
+            // writes when it resumes.
             .args(["--min-replicas-to-write", if self.durable && self.kind == Kind::Sentinel { "1" } else { "0" }])
-            // A replica does not wait for others to connect.
+            // The master starts replication immediately and does not wait for further replicas.
             .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
             .args([Path::new("--dir"), &folder, Path::new("--unixsocket"), &socket])
             .args(more)
@@ -208,7 +210,7 @@ impl Servers {
         self.folder.path().join("ca.pem")
     }
 
-    /// Pauses all masters at once. No replica takes over.
+    /// Pauses all masters at the same time. In a deployment that is not durable, no replica is promoted.
     pub fn freeze(&self) {
         self.masters().iter().for_each(|server| server.signal("-STOP"));
     }
@@ -302,7 +304,7 @@ impl Drop for Servers {
             server.end();
         }
         for keeper in &mut self.keepers {
-            // The servers are already dead; a line lets the shell exit without killing.
+            // The servers have already been killed. A line makes the shell exit without killing other processes.
             let _ = keeper.write_all(b"\n");
         }
     }

@@ -1,4 +1,4 @@
-//! A TCP proxy that leads new connections to another server.
+//! TCP proxy that can direct new connections to another server.
 
 use std::net::SocketAddr;
 
@@ -7,11 +7,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A TCP proxy whose target can be replaced. A connection keeps the target that was set when it was opened.
+/// TCP proxy whose target can be replaced. A connection keeps the target that was set when it was opened.
 pub struct SwitchProxy {
     pub address: SocketAddr,
     target: watch::Sender<SocketAddr>,
-    /// Connections up to this number no longer forward data.
+    /// Connections with a number up to this one no longer forward data.
     frozen: watch::Sender<usize>,
     accepted: watch::Receiver<usize>,
     accepting: JoinHandle<()>,
@@ -57,7 +57,7 @@ impl SwitchProxy {
 
 async fn until_frozen(freezing: &mut watch::Receiver<usize>, number: usize) {
     if freezing.wait_for(|frozen| *frozen >= number).await.is_err() {
-        // The proxy was dropped, but the connection stays open.
+        // The sender was dropped with the proxy. The connection stays open.
         std::future::pending::<()>().await;
     }
 }

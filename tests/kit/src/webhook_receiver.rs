@@ -133,12 +133,12 @@ impl Receiver {
         self.received.lock().clone()
     }
 
-    /// Ids of the received requests, in order.
+    /// Returns the ids of the received requests, in order.
     pub fn ids(&self) -> Vec<String> {
         self.received.lock().iter().map(|received| received.id().to_owned()).collect()
     }
 
-    /// Number of distinct events received.
+    /// Returns the number of distinct events received.
     pub fn different(&self) -> usize {
         self.ids().into_iter().collect::<HashSet<_>>().len()
     }
@@ -186,6 +186,6 @@ async fn serve(
             Ok::<_, Infallible>(answer.expect("an answer"))
         }
     });
-    // Any result is fine: the client may have disconnected.
+    // The result is ignored, because the client may have disconnected.
     let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

@@ -40,7 +40,7 @@ pub(crate) enum Task {
     Table(TableArgs),
 }
 
-/// Nodes under load, and the account to use.
+/// Nodes under load, and the account of the host.
 #[derive(Args)]
 pub(crate) struct TargetArgs {
     /// URLs of the nodes, separated by commas; guest and host of a room use different ones.

@@ -6,53 +6,53 @@ use crate::Failure;
 use crate::args::{ChatArgs, FanoutArgs, MeasureArgs, SpanArgs, Writers};
 use crate::progress::Bar;
 use crate::report::{Measured, Meter, Report, Scenario};
+use crate::setup::{self, Setup};
 use crate::socket::Target;
-use crate::stage::{self, Stage};
 use crate::talk::{Pace, Talk};
 
 const GUEST: u8 = 0;
 const HOST: u8 = 1;
 
-/// Runs rooms with a guest and a host each, on different nodes if there are two.
+/// Runs rooms with a guest and a host each. If there are two or more nodes, guest and host use different nodes.
 pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
-    let stage = Stage::set(&args.target, args.rooms * 2)?;
-    let rooms = stage.open_rooms(args.rooms)?;
+    let setup = Setup::new(&args.target, args.rooms * 2)?;
+    let rooms = setup.open_rooms(args.rooms)?;
     let mut talk = Talk::new()?;
     let size = |writes| if writes { Some(args.span.size as usize) } else { None };
     let bar = Bar::of("open sockets", rooms.len() * 2);
     for (room, name) in (0..).zip(&rooms) {
         for (side, credential, writes) in [
-            (GUEST, &stage.guest, args.writers != Writers::Hosts),
-            (HOST, &stage.host, args.writers != Writers::Guests),
+            (GUEST, &setup.guest, args.writers != Writers::Hosts),
+            (HOST, &setup.host, args.writers != Writers::Guests),
         ] {
             let index = (room * 2 + u32::from(side)) as usize;
-            let target = Target { node: stage.node(room + u32::from(side)), room: name, credential, index };
-            talk.seat(room, side, stage.open(&target)?, size(writes)).map_err(Failure::new)?;
+            let target = Target { node: setup.node(room + u32::from(side)), room: name, credential, index };
+            talk.add_participant(room, side, setup.open(&target)?, size(writes)).map_err(Failure::new)?;
             bar.tick();
         }
-        talk.glance()?;
+        talk.process_events()?;
     }
     drop(bar);
     let pace = args.rate.map_or(Pace::Window(args.window), Pace::Rate);
     let scenario = if args.rate.is_some() { Scenario::Paced } else { Scenario::Saturated };
     let mut settings = settings(&args.span, pace);
     settings.insert("rooms".into(), f64::from(args.rooms));
-    Ok(Report { nodes: stage.nodes.len(), settings, ..measure(talk, scenario, pace, &args.span, &args.measure)? })
+    Ok(Report { nodes: setup.nodes.len(), settings, ..measure(talk, scenario, pace, &args.span, &args.measure)? })
 }
 
 /// Runs one room: its host sends, all guests receive.
 pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report, Failure> {
-    let stage = Stage::set(&args.target, args.listeners + 1)?;
-    let rooms = stage.open_rooms(1)?;
+    let setup = Setup::new(&args.target, args.listeners + 1)?;
+    let rooms = setup.open_rooms(1)?;
     let room = rooms.first().map(String::as_str).unwrap_or_default();
     let mut talk = Talk::new()?;
-    let host = Target { node: stage.node(0), room, credential: &stage.host, index: 0 };
-    talk.seat(0, HOST, stage.open(&host)?, Some(args.span.size as usize)).map_err(Failure::new)?;
+    let host = Target { node: setup.node(0), room, credential: &setup.host, index: 0 };
+    talk.add_participant(0, HOST, setup.open(&host)?, Some(args.span.size as usize)).map_err(Failure::new)?;
     let bar = Bar::of("open sockets", args.listeners as usize);
     for listener in 1..=args.listeners {
-        let target = Target { node: stage.node(listener), room, credential: &stage.guest, index: listener as usize };
-        talk.seat(0, GUEST, stage.open(&target)?, None).map_err(Failure::new)?;
-        talk.glance()?;
+        let target = Target { node: setup.node(listener), room, credential: &setup.guest, index: listener as usize };
+        talk.add_participant(0, GUEST, setup.open(&target)?, None).map_err(Failure::new)?;
+        talk.process_events()?;
         bar.tick();
     }
     drop(bar);
@@ -60,7 +60,7 @@ pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report, Failure> {
     let mut settings = settings(&args.span, pace);
     settings.insert("listeners".into(), f64::from(args.listeners));
     Ok(Report {
-        nodes: stage.nodes.len(),
+        nodes: setup.nodes.len(),
         settings,
         ..measure(talk, Scenario::Fanout, pace, &args.span, &args.measure)?
     })
@@ -75,8 +75,8 @@ fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Warms up and measures. Waits for the archive before and after, so that the measured cost includes the archiving of
-/// exactly these messages.
+/// Warms up and measures. Waits for the archive before and after the measurement, so that the measured cost includes
+/// archiving of exactly the measured messages.
 fn measure(
     mut talk: Talk,
     scenario: Scenario,
@@ -84,7 +84,7 @@ fn measure(
     span: &SpanArgs,
     measure: &MeasureArgs,
 ) -> Result<Report, Failure> {
-    let mut queues = stage::queues(measure)?;
+    let mut queues = setup::queues(measure)?;
     talk.talk(pace, span.warm_up, &Bar::span("warm up", span.warm_up))?;
     talk.await_archive(queues.as_mut())?;
     let meter = Meter::start(&measure.process)?;

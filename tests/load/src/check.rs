@@ -19,11 +19,11 @@ pub(crate) struct Verdict {
     pub(crate) lost: u64,
     /// Messages that one receiver received twice.
     pub(crate) doubled: u64,
-    /// Messages received after a later one of the same writer.
+    /// Messages received after a later message of the same writer.
     pub(crate) reordered: u64,
     /// Messages received in another room than they were sent in.
     pub(crate) misrouted: u64,
-    /// Messages whose `seq` is not above that of the one before.
+    /// Messages whose `seq` is not above that of the previous message.
     pub(crate) unsequenced: u64,
 }
 
@@ -72,7 +72,7 @@ impl Stream {
     }
 }
 
-/// A receiving socket and what it has received.
+/// Messages that one socket has received.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     run: Run,
@@ -94,7 +94,7 @@ impl Receiver {
             return None;
         };
         let new = stream.receive(id.number, verdict);
-        // A duplicate correctly has its previous `seq`.
+        // A duplicate has the `seq` of the original message, so only new messages are checked.
         if new && seq <= self.seq {
             verdict.unsequenced += 1;
         }

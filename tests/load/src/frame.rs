@@ -3,8 +3,8 @@
 //! **Invariant**: a frame that arrives in one read is passed on without a copy; only parts of split frames are
 //! buffered.
 
-/// Mask of all frames. Masking protects intermediaries with faulty parsers; there are none here, so a constant is
-/// sufficient.
+/// Mask of all frames. A constant is sufficient: masking protects only intermediaries with faulty parsers, and these
+/// connections have no intermediary.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 /// Maximum payload of a server's frame in bytes; a larger one is a protocol violation.
 const MAX_PAYLOAD: u64 = 16 * 1024 * 1024;

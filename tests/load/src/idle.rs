@@ -6,32 +6,32 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::args::IdleArgs;
 use crate::check::Verdict;
-use crate::crowd::{Crowd, Heard};
 use crate::progress::Bar;
 use crate::report::{Measured, Meter, Report, Scenario};
+use crate::setup::Setup;
 use crate::socket::Target;
-use crate::stage::Stage;
+use crate::sockets::{SocketEvent, Sockets};
 
-/// Number of opened sockets after which the open ones are polled.
-const BETWEEN_GLANCES: u32 = 64;
+/// Number of newly opened sockets after which the events of all open sockets are processed.
+const SOCKETS_PER_POLL: u32 = 64;
 
 /// Opens all sockets, holds them, and measures the growth of the servers' memory.
 pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
-    let stage = Stage::set(&args.target, args.sockets)?;
-    let rooms = stage.open_rooms(args.rooms.min(args.sockets))?;
-    let mut crowd = Crowd::new().map_err(Failure::new)?;
+    let setup = Setup::new(&args.target, args.sockets)?;
+    let rooms = setup.open_rooms(args.rooms.min(args.sockets))?;
+    let mut sockets = Sockets::new().map_err(Failure::new)?;
     let mut closed = BTreeMap::new();
     let meter = Meter::start(&args.measure.process)?;
     let bar = Bar::of("open sockets", args.sockets as usize);
     for socket in 0..args.sockets {
         let count = rooms.len() as u32;
-        // The sockets of one room are spread over the nodes, too.
-        let node = stage.node(socket + socket / count);
+        // Also spreads the sockets of one room over the nodes.
+        let node = setup.node(socket + socket / count);
         let room = &rooms[(socket % count) as usize];
-        let target = Target { node, room, credential: &stage.guest, index: socket as usize };
-        crowd.add(stage.open(&target)?).map_err(Failure::new)?;
-        if socket % BETWEEN_GLANCES == 0 {
-            listen(&mut crowd, Instant::now(), &mut closed)?;
+        let target = Target { node, room, credential: &setup.guest, index: socket as usize };
+        sockets.add(setup.open(&target)?).map_err(Failure::new)?;
+        if socket % SOCKETS_PER_POLL == 0 {
+            listen(&mut sockets, Instant::now(), &mut closed)?;
         }
         bar.tick();
     }
@@ -39,13 +39,13 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let bar = Bar::span("hold", args.hold);
     let end = Instant::now() + args.hold;
     while Instant::now() < end {
-        listen(&mut crowd, end.min(Instant::now() + Duration::from_millis(100)), &mut closed)?;
+        listen(&mut sockets, end.min(Instant::now() + Duration::from_millis(100)), &mut closed)?;
         bar.tick();
     }
     let Measured { processes, generator, others_cores, faults } = meter.stop();
     Ok(Report {
         scenario: Scenario::Idle,
-        nodes: stage.nodes.len(),
+        nodes: setup.nodes.len(),
         settings: [("rooms".to_owned(), f64::from(args.rooms)), ("sockets".to_owned(), f64::from(args.sockets))].into(),
         span_s: args.hold.as_secs_f64(),
         messages: 0,
@@ -62,14 +62,14 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     })
 }
 
-fn listen(crowd: &mut Crowd, until: Instant, closed: &mut BTreeMap<u16, u64>) -> Result<(), Failure> {
-    let heard = crowd.turn(
+fn listen(sockets: &mut Sockets, until: Instant, closed: &mut BTreeMap<u16, u64>) -> Result<(), Failure> {
+    let received = sockets.turn(
         until,
         || 0,
-        |_, heard, _| match heard {
-            Heard::Closed(code) => *closed.entry(code).or_default() += 1,
-            Heard::Text(_) => {}
+        |_, received, _| match received {
+            SocketEvent::Closed(code) => *closed.entry(code).or_default() += 1,
+            SocketEvent::Text(_) => {}
         },
     );
-    heard.map_err(Failure::new)
+    received.map_err(Failure::new)
 }

@@ -14,18 +14,18 @@ use crate::latency::Latencies;
 use crate::message::{self, Run, Scanner};
 use crate::progress::Bar;
 use crate::report::{Measured, Meter, Report, Scenario};
+use crate::setup::{self, Setup};
 use crate::socket::{OpenError, Target, read_some};
-use crate::stage::{self, Stage};
 use crate::talk::Talk;
 
-/// Results of one thread's guests.
+/// Results of the guests of one thread.
 struct Finding {
     joins: u64,
     latency: Latencies,
     verdict: Verdict,
-    /// Closed sockets by code; 0 for guests who were not admitted or did not receive the history.
+    /// Number of closed sockets by code. Code 0 counts guests who were not admitted or did not receive the history.
     closed: BTreeMap<u16, u64>,
-    /// Error of the first such guest.
+    /// Error of the first guest who was not admitted or did not receive the history.
     reason: Option<String>,
 }
 
@@ -48,10 +48,10 @@ impl Finding {
 
 /// Fills the rooms, then runs the guests.
 pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
-    let stage = Stage::set(&args.target, args.rooms.max(args.concurrency))?;
-    let rooms = stage.open_rooms(args.rooms)?;
-    let run = fill(&stage, &rooms, args)?;
-    let storm = Storm { stage: &stage, rooms: &rooms, run, args, next: AtomicU32::new(0) };
+    let setup = Setup::new(&args.target, args.rooms.max(args.concurrency))?;
+    let rooms = setup.open_rooms(args.rooms)?;
+    let run = fill(&setup, &rooms, args)?;
+    let storm = Storm { setup: &setup, rooms: &rooms, run, args, next: AtomicU32::new(0) };
     let bar = Bar::of("join", args.joins as usize);
     let meter = Meter::start(&args.measure.process)?;
     let start = Instant::now();
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     let settings = [("rooms", args.rooms), ("concurrency", args.concurrency), ("history", args.history)];
     Ok(Report {
         scenario: Scenario::Join,
-        nodes: stage.nodes.len(),
+        nodes: setup.nodes.len(),
         settings: settings.into_iter().map(|(name, value)| (name.to_owned(), f64::from(value))).collect(),
         span_s,
         messages: 0,
@@ -90,15 +90,15 @@ fn joined(thread: ScopedJoinHandle<'_, Finding>) -> Finding {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The guest of each room sends the history. With `--await-archive` this includes its archiving.
-fn fill(stage: &Stage, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
+/// Lets the guest of each room send the messages of the history. With `--await-archive`, waits until they are archived.
+fn fill(setup: &Setup, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
     let mut talk = Talk::new()?;
     for (at, room) in (0..).zip(rooms) {
-        let target = Target { node: stage.node(at), room, credential: &stage.guest, index: at as usize };
-        talk.seat(at, 0, stage.open(&target)?, Some(args.size as usize)).map_err(Failure::new)?;
+        let target = Target { node: setup.node(at), room, credential: &setup.guest, index: at as usize };
+        talk.add_participant(at, 0, setup.open(&target)?, Some(args.size as usize)).map_err(Failure::new)?;
     }
-    talk.say_each(args.history)?;
-    talk.await_archive(stage::queues(&args.measure)?.as_mut())?;
+    talk.send_each(args.history)?;
+    talk.await_archive(setup::queues(&args.measure)?.as_mut())?;
     let (verdict, closed) = talk.verdict();
     if !verdict.is_clean() || !closed.is_empty() {
         return Err(Failure::new(format!("failed to fill the rooms: {verdict:?}, sockets closed: {closed:?}")));
@@ -107,7 +107,7 @@ fn fill(stage: &Stage, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure
 }
 
 struct Storm<'a> {
-    stage: &'a Stage,
+    setup: &'a Setup,
     rooms: &'a [String],
     run: Run,
     args: &'a JoinArgs,
@@ -140,7 +140,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Connects, reads the whole history, closes, and waits until the server has closed.
+    /// Connects, reads the whole history, sends a close frame, and waits until the server has closed the connection.
     fn guest(
         &self,
         join: u32,
@@ -149,10 +149,10 @@ impl Storm<'_> {
         verdict: &mut Verdict,
     ) -> Result<Duration, OpenError> {
         let room = join % self.rooms.len() as u32;
-        let node = self.stage.node(join / self.rooms.len() as u32 + room);
+        let node = self.setup.node(join / self.rooms.len() as u32 + room);
         let name = &self.rooms[room as usize];
         let start = Instant::now();
-        let target = Target { node, room: name, credential: &self.stage.guest, index: join as usize };
+        let target = Target { node, room: name, credential: &self.setup.guest, index: join as usize };
         let (mut stream, rest) = target.upgrade()?;
         let mut history =
             History { receiver: Receiver::new(self.run, room), decoder: Decoder::default(), scanner, verdict };

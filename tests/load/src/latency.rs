@@ -38,7 +38,7 @@ impl Latencies {
 
     pub(crate) fn add(&mut self, other: &Self) {
         if let (Some(histogram), Some(other)) = (&mut self.0, &other.0) {
-            // Both have the same bounds, so adding cannot fail.
+            // Adding cannot fail, because both histograms have the same bounds.
             let _ = histogram.add(other);
         }
     }
@@ -49,7 +49,7 @@ impl Latencies {
 
     pub(crate) fn distribution(&self, name: &str) -> Distribution {
         let count = self.0.as_ref().map_or(0, Histogram::len);
-        // Eight points per nine, none beyond the last sample.
+        // Adds eight points for each further nine of the percentile, and no point beyond the last sample.
         let curve = (0..).map(|step| 100.0 * (1.0 - 10_f64.powf(-f64::from(step) / 8.0)));
         let curve = curve.take_while(|percentile| (1.0 - percentile / 100.0) * count as f64 >= 1.0 - 1e-6);
         Distribution {

@@ -4,8 +4,8 @@
 //! | layer | modules | uses |
 //! |---|---|---|
 //! | vocabulary | [`frame`], [`message`], [`check`], [`schedule`], [`clock`], [`latency`] | no I/O |
-//! | I/O | [`node`], [`socket`], [`crowd`], [`process`], [`queues`], [`progress`] | HTTP, sockets, `/proc`, Redis |
-//! | scenarios | [`stage`], [`talk`], [`chat`], [`idle`], [`join`] | the layers above |
+//! | I/O | [`node`], [`socket`], [`sockets`], [`process`], [`queues`], [`progress`] | HTTP, sockets, `/proc`, Redis |
+//! | scenarios | [`setup`], [`talk`], [`chat`], [`idle`], [`join`] | the layers above |
 //! | results | [`report`], [`print`], [`picture`], [`table`] | reports of runs |
 //!
 //! All sockets of a run are handled by one thread, so that one core is enough for the generator.
@@ -14,7 +14,6 @@ mod args;
 mod chat;
 mod check;
 mod clock;
-mod crowd;
 mod frame;
 mod idle;
 mod join;
@@ -28,8 +27,9 @@ mod progress;
 mod queues;
 mod report;
 mod schedule;
+mod setup;
 mod socket;
-mod stage;
+mod sockets;
 mod table;
 mod talk;
 
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(&cli.task),
         Err(error) if !error.use_stderr() => {
-            // Help and version. A closed pipe is not an error.
+            // Prints help or version. A closed pipe is not an error.
             let _ = error.print();
             Ok(true)
         }
@@ -104,7 +104,7 @@ fn measured(args: &MeasureArgs, scenario: impl FnOnce() -> Result<Report, Failur
     let mut json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
     let mut svg = args.svg.as_deref().map(|path| Output::open("--svg", path)).transpose()?;
     let report = scenario()?;
-    say(&report)?;
+    write_line(&report)?;
     if let Some(json) = &mut json {
         json.write(&serde_json::to_vec(&report).map_err(Failure::new)?)?;
     }
@@ -135,7 +135,7 @@ impl<'a> Output<'a> {
 }
 
 /// Writes to standard output. A closed pipe is not an error.
-fn say(text: impl Display) -> Result<(), Failure> {
+fn write_line(text: impl Display) -> Result<(), Failure> {
     match write!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(format!("standard output: {error}")))

@@ -5,7 +5,7 @@ use memchr::memmem;
 
 use crate::frame;
 
-/// Id of a group of messages, so that messages of other runs are recognised.
+/// Id of a run, which distinguishes its messages from those of other runs.
 pub(crate) type Run = u32;
 
 /// Id of a message: `run-room-side-number-due`, all hexadecimal with fixed width.
@@ -35,7 +35,7 @@ impl MessageId {
         text
     }
 
-    /// Parses an id; `None` if it is not one of this program.
+    /// Parses an id. Returns `None` if the text is not an id of this program.
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let text: &[u8; Self::LEN] = text.try_into().ok()?;
         if [8, 15, 17, 26].iter().any(|&at| text[at] != b'-') {

@@ -23,7 +23,7 @@ const STYLE: &str = "
   }
 ";
 
-/// Draws the latencies of a report; without any, a picture that states this.
+/// Draws the latencies of a report. Without latencies, the picture contains a text that states this.
 pub(crate) fn draw(report: &Report) -> String {
     let mut svg = String::new();
     // Writing to a String cannot fail.
@@ -68,7 +68,7 @@ impl Scales {
         let nines = points().map(|(percentile, _)| nines(*percentile)).fold(f64::NAN, f64::max).max(1.0);
         let low = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::min);
         let high = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::max);
-        // Extended to the next 1, 2 or 5, so that the plot is never flat.
+        // Extends the range to the next multiple 1, 2 or 5 of a power of ten, so that the plot is never flat.
         let low = steps().map(|(_, log)| log).take_while(|log| *log <= low).last()?;
         let high = steps().map(|(_, log)| log).find(|log| *log >= high && *log > low + 0.5)?;
         Some(Self { nines, low, high })

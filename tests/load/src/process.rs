@@ -33,7 +33,8 @@ pub(crate) struct Usage {
     pub(crate) system_us: u64,
     /// Resident memory in KiB.
     pub(crate) rss_kib: u64,
-    /// Proportional resident memory in KiB: shared pages are divided by their users. `None` if it may not be read.
+    /// Proportional resident memory in KiB: the size of shared pages is divided by the number of their users. `None`
+    /// without permission to read it.
     pub(crate) pss_kib: Option<u64>,
 }
 

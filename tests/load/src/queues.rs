@@ -1,10 +1,10 @@
-//! Number of messages that are not in SQL yet: lengths of the archive queues in Redis.
+//! Reads the number of messages that are not in SQL yet from the lengths of the archive queues in Redis.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
 use crate::Failure;
-use crate::socket::PATIENCE;
+use crate::socket::TIME_LIMIT;
 
 /// Connection to Redis that reads the queue lengths.
 pub(crate) struct Queues {
@@ -19,7 +19,7 @@ impl Queues {
     pub(crate) fn connect(address: &str) -> Result<Self, Failure> {
         let failed = |error| Failure::new(format!("--await-archive: {address}: {error}"));
         let stream = TcpStream::connect(address).map_err(failed)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        stream.set_read_timeout(Some(TIME_LIMIT)).map_err(failed)?;
         let mut queues = Self { address: address.to_owned(), redis: BufReader::new(stream), commands: Vec::new() };
         queues.commands =
             queues.find().map_err(|error| Failure::new(format!("--await-archive: {address}: {error}")))?;

@@ -72,10 +72,10 @@ pub(crate) struct Report {
     pub(crate) latency: Vec<Distribution>,
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
-    /// CPU use of all other processes on this machine, in cores; `None` if it may not be read.
+    /// CPU use of all other processes on this machine, in cores; `None` if it cannot be read.
     pub(crate) others_cores: Option<f64>,
     pub(crate) verdict: Verdict,
-    /// Closed sockets by code; 0 for those that did not open.
+    /// Number of closed sockets by code. Code 0 counts sockets that did not open.
     pub(crate) closed: BTreeMap<u16, u64>,
     /// Further errors and their effects on the figures, as sentences.
     pub(crate) faults: Vec<String>,
@@ -98,7 +98,7 @@ pub(crate) struct Generator {
     pub(crate) system_us: u64,
     /// CPU use in cores.
     pub(crate) cores: f64,
-    /// Delay of sending, against the schedule.
+    /// Delay between the scheduled and the actual time of sending.
     pub(crate) late_p99_ms: f64,
     pub(crate) late_max_ms: f64,
 }

@@ -10,7 +10,7 @@ use crate::frame::{self, Decoder, Frame, Violation};
 use crate::node::Node;
 
 /// Time limit for opening a socket.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Key and response of the example in RFC 6455, 1.3; any key is valid.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -130,11 +130,11 @@ fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
     {
         socket.bind(&SocketAddr::from((source(index), 0)).into())?;
     }
-    socket.connect_timeout(&address.into(), PATIENCE)?;
+    socket.connect_timeout(&address.into(), TIME_LIMIT)?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIME_LIMIT))?;
+    stream.set_write_timeout(Some(TIME_LIMIT))?;
     Ok(stream)
 }
 

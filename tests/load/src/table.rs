@@ -88,7 +88,7 @@ pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
         let json = fs::read(file).map_err(|error| wrong(&error))?;
         reports.push(serde_json::from_slice(&json).map_err(|error| wrong(&error))?);
     }
-    crate::say(table(&reports))?;
+    crate::write_line(table(&reports))?;
     Ok(reports.iter().all(Report::is_clean))
 }
 

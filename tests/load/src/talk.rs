@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::check::{Receiver, SIDES, Verdict};
 use crate::clock::Clock;
-use crate::crowd::{Crowd, Heard};
 use crate::latency::Latencies;
 use crate::message::{Run, Scanner, Template};
 use crate::progress::Bar;
 use crate::queues::Queues;
 use crate::schedule::Schedule;
 use crate::socket::Opened;
+use crate::sockets::{SocketEvent, Sockets};
 
-/// Time after the last message in which all must arrive; then they count as lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit after the last message until all messages have arrived. Later messages count as lost.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum time for the archiver to catch up on a busy machine.
-const ARCHIVE_PATIENCE: Duration = Duration::from_secs(180);
-/// Interval at which loops interrupt waiting for events.
-const GLANCE: Duration = Duration::from_millis(100);
+const ARCHIVE_TIME_LIMIT: Duration = Duration::from_secs(180);
+/// Maximum time that a loop waits for events before it checks its other conditions.
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// When the next message is sent.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ pub(crate) struct Phase {
     pub(crate) acknowledge: Latencies,
     /// Latency of deliveries to all others.
     pub(crate) deliver: Latencies,
-    /// Delay of sending, against the schedule.
+    /// Delay between the scheduled and the actual time of sending.
     pub(crate) late: Latencies,
 }
 
@@ -65,18 +65,18 @@ impl Phase {
 pub(crate) struct Talk {
     clock: Clock,
     run: Run,
-    crowd: Crowd,
+    sockets: Sockets,
     scanner: Scanner,
     rooms: Vec<Room>,
-    /// Seats, with the same indexes as the sockets in `crowd`.
-    seats: Vec<Seat>,
-    /// Indexes of seats that send.
+    /// Participants, with the same indexes as their sockets in `sockets`.
+    participants: Vec<Participant>,
+    /// Indexes of participants that send.
     writers: Vec<usize>,
     /// Writers with an acknowledgement since the last round of sending, one entry per message.
     acknowledged: Vec<usize>,
     tally: Tally,
     /// Maximum time for the last messages to arrive.
-    patience: Duration,
+    time_limit: Duration,
 }
 
 #[derive(Default)]
@@ -87,12 +87,12 @@ struct Room {
     open: u32,
 }
 
-struct Seat {
+struct Participant {
     receiver: Receiver,
     room: u32,
     side: u8,
     open: bool,
-    /// Frame of a writer; `None` for a seat that only receives.
+    /// Template of the frames that this participant sends; `None` if the participant only receives.
     template: Option<Template>,
 }
 
@@ -112,10 +112,10 @@ impl Talk {
         Ok(Self {
             run: clock.run(),
             clock,
-            crowd: Crowd::new().map_err(Failure::new)?,
+            sockets: Sockets::new().map_err(Failure::new)?,
             scanner: Scanner::new(),
             rooms: Vec::new(),
-            seats: Vec::new(),
+            participants: Vec::new(),
             writers: Vec::new(),
             acknowledged: Vec::new(),
             tally: Tally {
@@ -125,7 +125,7 @@ impl Talk {
                 verdict: Verdict::default(),
                 closed: BTreeMap::new(),
             },
-            patience: PATIENCE,
+            time_limit: TIME_LIMIT,
         })
     }
 
@@ -133,11 +133,17 @@ impl Talk {
         self.run
     }
 
-    /// Adds a socket to a room. With `size` it sends messages of that many bytes. Each side of a room has at most one
-    /// writer.
-    pub(crate) fn seat(&mut self, room: u32, side: u8, opened: Opened, size: Option<usize>) -> io::Result<()> {
-        let index = self.seats.len();
-        self.crowd.add(opened)?;
+    /// Adds a participant with an open socket to a room. With `size`, the participant sends messages of that many
+    /// bytes. Each side of a room has at most one writer.
+    pub(crate) fn add_participant(
+        &mut self,
+        room: u32,
+        side: u8,
+        opened: Opened,
+        size: Option<usize>,
+    ) -> io::Result<()> {
+        let index = self.participants.len();
+        self.sockets.add(opened)?;
         let at = room as usize;
         if self.rooms.len() <= at {
             self.rooms.resize_with(at + 1, Room::default);
@@ -148,13 +154,19 @@ impl Talk {
             self.rooms[at].writers[usize::from(side)] = Some(index);
         }
         let template = size.map(|size| Template::new(self.run, room, side, size));
-        self.seats.push(Seat { receiver: Receiver::new(self.run, room), room, side, open: true, template });
+        self.participants.push(Participant {
+            receiver: Receiver::new(self.run, room),
+            room,
+            side,
+            open: true,
+            template,
+        });
         Ok(())
     }
 
-    /// Processes pending events, so that the server's pings are answered during other work.
-    pub(crate) fn glance(&mut self) -> Result<(), Failure> {
-        self.hear(Instant::now())
+    /// Processes pending events without waiting, so that the pings of the server are answered during other work.
+    pub(crate) fn process_events(&mut self) -> Result<(), Failure> {
+        self.receive(Instant::now())
     }
 
     /// Lets all writers send for a span. Returns when all messages have arrived, or after the time limit.
@@ -164,7 +176,7 @@ impl Talk {
         let end = self.clock.instant(self.tally.end);
         match pace {
             Pace::Window(window) => {
-                self.everybody_says(window);
+                self.send_from_all(window);
                 self.go_on_while_acknowledged(end, bar)?;
             }
             Pace::Rate(rate) => self.follow(Schedule::new(start, rate, span), bar)?,
@@ -173,15 +185,15 @@ impl Talk {
     }
 
     /// Lets each writer send `count` messages. Returns when all have arrived, or after the time limit.
-    pub(crate) fn say_each(&mut self, count: u32) -> Result<Phase, Failure> {
-        self.everybody_says(count);
+    pub(crate) fn send_each(&mut self, count: u32) -> Result<Phase, Failure> {
+        self.send_from_all(count);
         self.settle()
     }
 
-    fn everybody_says(&mut self, count: u32) {
+    fn send_from_all(&mut self, count: u32) {
         for _ in 0..count {
             for writer in 0..self.writers.len() {
-                self.say(self.writers[writer], None);
+                self.send(self.writers[writer], None);
             }
         }
     }
@@ -189,27 +201,27 @@ impl Talk {
     fn go_on_while_acknowledged(&mut self, end: Instant, bar: &Bar) -> Result<(), Failure> {
         loop {
             let now = Instant::now();
-            if now >= end || self.is_deserted() {
+            if now >= end || self.has_no_writer() {
                 return Ok(());
             }
-            self.hear(end.min(now + GLANCE))?;
+            self.receive(end.min(now + MAX_WAIT))?;
             bar.tick();
             let mut acknowledged = std::mem::take(&mut self.acknowledged);
-            for seat in acknowledged.drain(..) {
-                self.say(seat, None);
+            for participant in acknowledged.drain(..) {
+                self.send(participant, None);
             }
             self.acknowledged = acknowledged;
         }
     }
 
     fn follow(&mut self, mut schedule: Schedule, bar: &Bar) -> Result<(), Failure> {
-        while !self.is_deserted() {
+        while !self.has_no_writer() {
             while let Some((count, due)) = schedule.take_due(self.clock.now()) {
-                let seat = self.writers[(count % self.writers.len() as u64) as usize];
-                self.say(seat, Some(due));
+                let participant = self.writers[(count % self.writers.len() as u64) as usize];
+                self.send(participant, Some(due));
             }
             let Some(due) = schedule.next_due() else { return Ok(()) };
-            self.hear(self.clock.instant(due).min(Instant::now() + GLANCE))?;
+            self.receive(self.clock.instant(due).min(Instant::now() + MAX_WAIT))?;
             self.acknowledged.clear();
             bar.tick();
         }
@@ -217,11 +229,14 @@ impl Talk {
     }
 
     /// Sends a message that was scheduled for `due`, or now if `None`.
-    fn say(&mut self, seat: usize, due: Option<u64>) {
-        let Seat { room, side, open: true, template: Some(template), .. } = &mut self.seats[seat] else { return };
+    fn send(&mut self, participant: usize, due: Option<u64>) {
+        let Participant { room, side, open: true, template: Some(template), .. } = &mut self.participants[participant]
+        else {
+            return;
+        };
         let now = self.clock.now();
         let due = due.unwrap_or(now);
-        self.crowd.send(seat, template.next(due, self.clock.wall(now)));
+        self.sockets.send(participant, template.next(due, self.clock.wall(now)));
         let room = &mut self.rooms[*room as usize];
         room.sent[usize::from(*side)] += 1;
         self.tally.awaited += u64::from(room.open);
@@ -229,20 +244,20 @@ impl Talk {
         self.tally.phase.late.record(now.saturating_sub(due));
     }
 
-    fn hear(&mut self, until: Instant) -> Result<(), Failure> {
-        let Self { clock, crowd, scanner, rooms, seats, acknowledged, tally, .. } = self;
-        let heard = crowd.turn(
+    fn receive(&mut self, until: Instant) -> Result<(), Failure> {
+        let Self { clock, sockets, scanner, rooms, participants, acknowledged, tally, .. } = self;
+        let received = sockets.turn(
             until,
             || clock.now(),
-            |index, heard, at| match heard {
-                Heard::Text(json) => {
-                    let seat = &mut seats[index];
+            |index, received, at| match received {
+                SocketEvent::Text(json) => {
+                    let participant = &mut participants[index];
                     for (id, seq) in scanner.messages(json) {
-                        let Some(id) = seat.receiver.receive(id, seq, &mut tally.verdict) else { continue };
+                        let Some(id) = participant.receiver.receive(id, seq, &mut tally.verdict) else { continue };
                         let latency = at.saturating_sub(id.due);
                         tally.awaited = tally.awaited.saturating_sub(1);
                         tally.phase.deliveries += 1;
-                        if id.side == seat.side && seat.template.is_some() {
+                        if id.side == participant.side && participant.template.is_some() {
                             tally.phase.acknowledge.record(latency);
                             tally.phase.acknowledged += u64::from(at < tally.end);
                             acknowledged.push(index);
@@ -251,28 +266,28 @@ impl Talk {
                         }
                     }
                 }
-                Heard::Closed(code) => {
-                    let seat = &mut seats[index];
-                    let room = &mut rooms[seat.room as usize];
-                    seat.open = false;
+                SocketEvent::Closed(code) => {
+                    let participant = &mut participants[index];
+                    let room = &mut rooms[participant.room as usize];
+                    participant.open = false;
                     room.open -= 1;
-                    tally.awaited = tally.awaited.saturating_sub(seat.receiver.lost(room.sent));
+                    tally.awaited = tally.awaited.saturating_sub(participant.receiver.lost(room.sent));
                     *tally.closed.entry(code).or_default() += 1;
                 }
             },
         );
-        heard.map_err(Failure::new)
+        received.map_err(Failure::new)
     }
 
     /// Returns whether no writer is connected.
-    fn is_deserted(&self) -> bool {
-        !self.writers.iter().any(|&writer| self.seats[writer].open)
+    fn has_no_writer(&self) -> bool {
+        !self.writers.iter().any(|&writer| self.participants[writer].open)
     }
 
     fn settle(&mut self) -> Result<Phase, Failure> {
-        let end = Instant::now() + self.patience;
+        let end = Instant::now() + self.time_limit;
         while self.tally.awaited > 0 && Instant::now() < end {
-            self.hear(Instant::now() + GLANCE)?;
+            self.receive(Instant::now() + MAX_WAIT)?;
         }
         self.acknowledged.clear();
         Ok(std::mem::replace(&mut self.tally.phase, Phase::new()))
@@ -281,7 +296,7 @@ impl Talk {
     /// Waits until the archiver has processed all messages.
     pub(crate) fn await_archive(&mut self, queues: Option<&mut Queues>) -> Result<(), Failure> {
         let Some(queues) = queues else { return Ok(()) };
-        let end = Instant::now() + ARCHIVE_PATIENCE;
+        let end = Instant::now() + ARCHIVE_TIME_LIMIT;
         loop {
             let waiting = queues.waiting()?;
             if waiting == 0 {
@@ -290,7 +305,7 @@ impl Talk {
             if Instant::now() > end {
                 return Err(Failure::new(format!("--await-archive: {waiting} messages still wait for the archive")));
             }
-            self.hear(Instant::now() + GLANCE)?;
+            self.receive(Instant::now() + MAX_WAIT)?;
         }
     }
 
@@ -298,15 +313,15 @@ impl Talk {
     /// acknowledged messages are expected at the receivers. Closed receivers are not checked.
     pub(crate) fn verdict(&self) -> (Verdict, BTreeMap<u16, u64>) {
         let mut verdict = self.tally.verdict;
-        for seat in self.seats.iter().filter(|seat| seat.open) {
-            let room = &self.rooms[seat.room as usize];
+        for participant in self.participants.iter().filter(|participant| participant.open) {
+            let room = &self.rooms[participant.room as usize];
             let mut promised = room.sent;
             for (side, writer) in (0..).zip(room.writers) {
-                if let Some(writer) = writer.map(|writer| &self.seats[writer]).filter(|writer| !writer.open) {
+                if let Some(writer) = writer.map(|writer| &self.participants[writer]).filter(|writer| !writer.open) {
                     promised[usize::from(side)] = writer.receiver.highest(side);
                 }
             }
-            verdict.lost += seat.receiver.lost(promised);
+            verdict.lost += participant.receiver.lost(promised);
         }
         (verdict, self.tally.closed.clone())
     }

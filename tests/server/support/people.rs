@@ -1,4 +1,4 @@
-//! Guests and hosts of tests.
+//! Clients of guests and hosts.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::{Node, PATIENCE, SHOP, TestApp};
+use super::{Node, SHOP, TIMEOUT, TestApp};
 
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -99,22 +99,22 @@ impl Host {
     }
 
     /// Opens the host's status socket.
-    pub async fn appear(&self, node: &Node) -> Client {
+    pub async fn open_status(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/status/?token={}", self.account.uuid, self.token), None).await
     }
 
     /// Opens the host's status socket as a version 2 client.
-    pub async fn appear_v2(&self, node: &Node) -> Client {
+    pub async fn open_status_v2(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/status/?v=2&token={}", self.account.uuid, self.token), None).await
     }
 
     /// Opens a guest's status socket as a version 2 client.
-    pub async fn watched_v2(&self, node: &Node) -> Client {
+    pub async fn open_guest_status_v2(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/status/{}/?v=2", self.account.uuid), Some(SHOP)).await
     }
 
     /// Opens a guest's status socket.
-    pub async fn watched(&self, node: &Node) -> Client {
+    pub async fn open_guest_status(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/status/{}/", self.account.uuid), Some(SHOP)).await
     }
 }
@@ -155,7 +155,7 @@ impl Room {
     }
 }
 
-/// A message in the format of the real widget.
+/// Returns a message in the format of the widget.
 pub fn message(text: &str) -> Value {
     json!({"type": "chat_message", "is_host": false, "message": text, "datetime": NOW})
 }
@@ -163,7 +163,7 @@ pub fn message(text: &str) -> Value {
 /// WebSocket client.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Messages received before the server had admitted or refused this client.
+    /// Messages received before the server had admitted or rejected this client.
     early: VecDeque<Message>,
 }
 
@@ -183,11 +183,11 @@ impl Client {
         client
     }
 
-    /// Waits until the server has decided: it answers a ping, or closes.
+    /// Waits until the server has admitted or rejected the client, that is, has answered a ping or closed the socket.
     async fn settle(&mut self) {
         self.try_send(Message::Ping("settle".into())).await;
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a decision in time");
+            let next = tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("a decision in time");
             match next.expect("the socket is open").expect("a frame") {
                 Message::Pong(_) => return,
                 Message::Ping(_) => {}
@@ -210,9 +210,9 @@ impl Client {
         self.socket.send(message).await.expect("the socket takes a frame");
     }
 
-    /// Sends a message that the server may not read.
+    /// Sends a message and ignores errors, because the server may have closed the socket.
     pub async fn try_send(&mut self, message: Message) {
-        // If the socket was closed meanwhile, reading it returns the reason.
+        // If the socket was closed meanwhile, the next read returns the reason.
         drop(self.socket.send(message).await);
     }
 
@@ -223,7 +223,7 @@ impl Client {
         }
         self.try_send(Message::Ping("x".into())).await;
         loop {
-            match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("an answer in time") {
+            match tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("an answer in time") {
                 Some(Ok(Message::Pong(_))) => return true,
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
                 Some(Ok(_)) => {}
@@ -232,7 +232,7 @@ impl Client {
     }
 
     /// Sends a message and returns the acknowledgement.
-    pub async fn say(&mut self, text: &str) -> Value {
+    pub async fn send_text(&mut self, text: &str) -> Value {
         self.send(&message(text)).await;
         let echo = self.frame().await;
         assert_eq!(echo["message"], text, "{echo}");
@@ -282,7 +282,7 @@ impl Client {
     pub async fn nothing(&mut self) {
         assert!(self.early.is_empty(), "{:?}", self.early);
         self.send_raw(Message::Ping("x".into())).await;
-        match tokio::time::timeout(PATIENCE, self.socket.next())
+        match tokio::time::timeout(TIMEOUT, self.socket.next())
             .await
             .expect("in time")
             .expect("a frame")
@@ -294,9 +294,9 @@ impl Client {
     }
 
     /// Returns whether a status is received within `span`; other frames may precede it.
-    pub async fn hears(&mut self, status: &str, span: Duration) -> bool {
-        let heard = async { while self.frame().await["status"] != status {} };
-        tokio::time::timeout(span, heard).await.is_ok()
+    pub async fn receives_status(&mut self, status: &str, span: Duration) -> bool {
+        let received = async { while self.frame().await["status"] != status {} };
+        tokio::time::timeout(span, received).await.is_ok()
     }
 
     /// Returns whether no frame is received for `span`.
@@ -314,7 +314,7 @@ impl Client {
             return early;
         }
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
+            let next = tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time");
             match next.expect("the socket is open").expect("a frame") {
                 Message::Ping(_) | Message::Pong(_) => {}
                 message => return message,

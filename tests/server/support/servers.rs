@@ -1,4 +1,4 @@
-//! Real servers: a separate Redis per test, and separate databases on the servers of the test run.
+//! Real servers: a separate Redis for each test, and a separate database on the servers of the test run.
 
 use fred::prelude::*;
 
@@ -25,7 +25,7 @@ impl RedisServer {
         client
     }
 
-    /// Closes all subscribed connections.
+    /// Closes all connections that have subscriptions.
     pub async fn kill_listeners(&self) {
         let killed = self.0.ask_one(0, "CLIENT KILL TYPE pubsub").expect("redis answers");
         assert!(!killed.starts_with(":0"), "{killed}");

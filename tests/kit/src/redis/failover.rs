@@ -11,29 +11,29 @@ impl Servers {
         let (survivor, order) = match self.kind {
             Kind::Cluster => (&self.servers[MASTERS + dead], "CLUSTER FAILOVER TAKEOVER".to_owned()),
             Kind::Sentinel => (&self.sentinels[0], format!("SENTINEL FAILOVER {SERVICE}")),
-            _ => panic!("{:?} has nobody to take over", self.kind),
+            _ => panic!("{:?} has no replica to promote", self.kind),
         };
-        survivor.obey(&order);
+        survivor.repeat_until_ok(&order);
     }
 
     /// Begins to move a slot of a Cluster to another master. Its keys are not moved yet.
     pub fn begin_moving(&self, slot: u16) {
         let (from, to) = self.way_of(slot);
-        to.obey(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.id()));
-        from.obey(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", to.id()));
+        to.repeat_until_ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.id()));
+        from.repeat_until_ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", to.id()));
     }
 
     /// Moves a key of a slot that is being moved.
     pub fn move_key(&self, slot: u16, key: &str) {
         let (from, to) = self.way_of(slot);
-        from.obey(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
+        from.repeat_until_ok(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
     }
 
     /// Completes the move of a slot.
     pub fn end_moving(&self, slot: u16) {
         let (from, to) = self.way_of(slot);
         for server in [to, from] {
-            server.obey(&format!("CLUSTER SETSLOT {slot} NODE {}", to.id()));
+            server.repeat_until_ok(&format!("CLUSTER SETSLOT {slot} NODE {}", to.id()));
         }
     }
 

@@ -8,11 +8,13 @@ use super::server::{Server, free_ports};
 use super::{Kind, MASTERS, PASSWORD, SERVICE, SLOTS, Servers};
 
 impl Servers {
-    /// Writes the assignment of slots into each node's configuration file, so that the nodes need no introduction.
+    /// Writes the nodes and the assignment of slots into the configuration file of each node, so that the nodes do not
+    /// have to meet first.
     ///
-    /// A master that starts rejects writes for two seconds; a replica that is promoted does not. So masters start as
-    /// replicas of their replicas, and [`are_promoted`](Self::are_promoted) swaps the roles. Nodes of a durable deployment
-    /// start in their final roles, because an election needs nodes that know all replicas.
+    /// A server that starts as a master rejects writes for two seconds, and a promoted replica accepts them at once.
+    /// Masters therefore start as replicas of their replicas, and [`are_promoted`](Self::are_promoted) swaps the roles.
+    /// Nodes of a durable deployment start in their final roles, because an election needs nodes that know all
+    /// replicas.
     pub(super) fn add_cluster(&mut self) {
         let ports = free_ports(4 * MASTERS);
         let (ports, buses) = ports.split_at(2 * MASTERS);
@@ -68,7 +70,7 @@ impl Servers {
         Ok(done)
     }
 
-    /// Adds Sentinels that know each other and the replicas from the start.
+    /// Adds Sentinels whose configuration lists each other and the replicas.
     pub(super) fn add_sentinel(&mut self) {
         let ports = free_ports(6);
         let (ports, sentinels) = ports.split_at(3);
@@ -119,7 +121,7 @@ impl Servers {
     }
 }
 
-/// Id of a node of a Cluster.
+/// Returns the id of a node of a Cluster.
 fn node_id(at: usize) -> String {
     format!("{:040x}", 0xa11 + at)
 }

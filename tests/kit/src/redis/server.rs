@@ -1,4 +1,4 @@
-//! One server process, and the shells that kill servers when the test process ends.
+//! Server process, and the shells that kill servers when the test process ends.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Time limit for an answer of one server.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One server process.
 #[derive(Debug)]
@@ -35,17 +35,17 @@ impl Server {
     pub(super) fn ask(&self, what: &str) -> std::io::Result<String> {
         if self.socket.as_os_str().is_empty() {
             let stream = TcpStream::connect(("127.0.0.1", self.port))?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             return ask(stream, what);
         }
         let stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         ask(stream, what)
     }
 
     /// Repeats a command until the server answers OK.
-    pub(super) fn obey(&self, order: &str) {
-        let until = Instant::now() + PATIENCE;
+    pub(super) fn repeat_until_ok(&self, order: &str) {
+        let until = Instant::now() + TIMEOUT;
         loop {
             let answer = self.ask(order).expect("the server answers");
             if answer.starts_with("+OK") {
@@ -66,7 +66,7 @@ impl Server {
         assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
-    /// Kills the process. It has no data that would need an orderly shutdown.
+    /// Kills the process. An orderly shutdown is not needed, because its data is deleted.
     pub(super) fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -84,7 +84,7 @@ fn ask(mut stream: impl Read + Write, what: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Finds free ports. All are bound at the same time, so that none is returned twice.
+/// Finds free ports. Binds all of them at the same time, so that no port is returned twice.
 pub(super) fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     held.iter().map(|free| free.local_addr().expect("an address").port()).collect()

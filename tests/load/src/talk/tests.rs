@@ -1,4 +1,4 @@
-//! Tests against a server that delivers correctly, and against some that do not.
+//! Tests with a server that delivers correctly, and with servers that lose, duplicate, reorder or misroute messages.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,8 +9,8 @@ use super::*;
 use crate::frame::Decoder;
 use crate::message::MessageId;
 
-/// Server with one room. It numbers each received message, lets the test's function choose what to send, and broadcasts
-/// that.
+/// Server with one room. It numbers each received message, calls a function of the test that returns the messages to
+/// send, and broadcasts them.
 struct Server(JoinHandle<()>);
 
 impl Server {
@@ -24,27 +24,27 @@ impl Server {
         for side in 0..2 {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             stream.set_nonblocking(true).unwrap();
-            talk.seat(0, side, Opened { stream, decoder: Decoder::default() }, Some(20)).unwrap();
+            talk.add_participant(0, side, Opened { stream, decoder: Decoder::default() }, Some(20)).unwrap();
             let socket = listener.accept().unwrap().0;
             socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
             sockets.push(socket);
         }
         Self(thread::spawn(move || {
             let mut seq = 0;
-            let mut heard = vec![Vec::new(); 2];
+            let mut received = vec![Vec::new(); 2];
             loop {
                 for at in 0..2 {
                     let mut buffer = [0; 4096];
                     match sockets[at].read(&mut buffer) {
                         Ok(0) => return,
-                        Ok(len) => heard[at].extend_from_slice(&buffer[..len]),
+                        Ok(len) => received[at].extend_from_slice(&buffer[..len]),
                         Err(_) => continue,
                     }
-                    while let Some(id) = take_id(&mut heard[at]) {
+                    while let Some(id) = take_id(&mut received[at]) {
                         seq += 1;
                         for (id, seq) in deliver(id, seq) {
                             let frame = server_frame(&id, seq);
-                            // A client that has disconnected receives nothing.
+                            // Errors are ignored, because a client may have disconnected.
                             sockets.iter_mut().for_each(|socket| drop(socket.write_all(&frame)));
                         }
                     }
@@ -60,12 +60,12 @@ impl Server {
 }
 
 /// Takes the first frame and returns its id. All frames in these tests are between 126 and 65,535 bytes long.
-fn take_id(heard: &mut Vec<u8>) -> Option<MessageId> {
-    let len = usize::from(u16::from_be_bytes([*heard.get(2)?, *heard.get(3)?]));
-    if heard.len() < 8 + len {
+fn take_id(received: &mut Vec<u8>) -> Option<MessageId> {
+    let len = usize::from(u16::from_be_bytes([*received.get(2)?, *received.get(3)?]));
+    if received.len() < 8 + len {
         return None;
     }
-    let frame: Vec<u8> = heard.drain(..8 + len).collect();
+    let frame: Vec<u8> = received.drain(..8 + len).collect();
     let json: Vec<u8> = frame[8..].iter().enumerate().map(|(at, byte)| byte ^ frame[4 + at % 4]).collect();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     MessageId::read(json["id"].as_str().unwrap().as_bytes())
@@ -79,9 +79,9 @@ fn server_frame(id: &MessageId, seq: u64) -> Vec<u8> {
 /// Sends four messages from each side to a server, and returns the verdict.
 fn verdict_of(deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static) -> Verdict {
     let mut talk = Talk::new().unwrap();
-    talk.patience = Duration::from_secs(1);
+    talk.time_limit = Duration::from_secs(1);
     let server = Server::start(&mut talk, deliver);
-    let phase = talk.say_each(4).unwrap();
+    let phase = talk.send_each(4).unwrap();
     assert_eq!(phase.messages, 8);
     let (verdict, closed) = talk.verdict();
     assert!(closed.is_empty(), "{closed:?}");
@@ -150,7 +150,7 @@ fn closed_loop_continues_while_messages_are_acknowledged() {
 #[test]
 fn open_loop_follows_its_schedule_without_acknowledgements() {
     let mut talk = Talk::new().unwrap();
-    talk.patience = Duration::from_millis(10);
+    talk.time_limit = Duration::from_millis(10);
     let server = Server::start(&mut talk, |_, _| vec![]);
     let span = Duration::from_millis(50);
     let phase = talk.talk(Pace::Rate(1000.0), span, &Bar::span("", span)).unwrap();
@@ -165,10 +165,10 @@ fn closed_socket_is_reported_by_code_and_its_messages_do_not_count_as_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     stream.set_nonblocking(true).unwrap();
-    talk.seat(0, 0, Opened { stream, decoder: Decoder::default() }, Some(20)).unwrap();
+    talk.add_participant(0, 0, Opened { stream, decoder: Decoder::default() }, Some(20)).unwrap();
     let mut server = listener.accept().unwrap().0;
     server.write_all(&[0x88, 2, 0x03, 0xF4]).unwrap();
-    let phase = talk.say_each(1).unwrap();
+    let phase = talk.send_each(1).unwrap();
     assert_eq!(phase.messages, 1);
     let (verdict, closed) = talk.verdict();
     assert!(verdict.is_clean());

@@ -10,7 +10,7 @@ use crate::socket::{self, Credential, OpenError, Opened, Target};
 /// Open files besides the sockets under load.
 const OTHER_FILES: u64 = 64;
 
-pub(crate) struct Stage {
+pub(crate) struct Setup {
     pub(crate) nodes: Vec<Node>,
     pub(crate) guest: Credential,
     pub(crate) host: Credential,
@@ -18,9 +18,9 @@ pub(crate) struct Stage {
     login: Login,
 }
 
-impl Stage {
+impl Setup {
     /// Logs in, and raises the file limit for `sockets` sockets.
-    pub(crate) fn set(args: &TargetArgs, sockets: u32) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &TargetArgs, sockets: u32) -> Result<Self, Failure> {
         socket::allow_files(u64::from(sockets) + OTHER_FILES).map_err(Failure::usage)?;
         let api = Api::new();
         let first = args.nodes.first().ok_or_else(|| Failure::usage("--nodes: at least one is required"))?;

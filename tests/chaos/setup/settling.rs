@@ -1,30 +1,30 @@
-//! The end of a case: clients stop, and what was acknowledged, delivered and stored is compared.
+//! Ends a case: stops the clients and compares the acknowledged, delivered and stored messages.
 
 use std::time::{Duration, Instant};
 
-use super::Stage;
+use super::Setup;
+use crate::client::Mode;
 use crate::eventually;
 use crate::figures::Figures;
 use crate::ledger::{Record, Verdict};
-use crate::person::Mood;
 
-/// Time limit, after all repairs, until everything is stored and delivered to all clients.
+/// Time limit after the last repair until every message is stored and delivered to all clients.
 const SETTLE: Duration = Duration::from_secs(60);
 
-impl Stage {
+impl Setup {
     async fn verdict(&self) -> (Verdict, usize) {
         let (mut all, mut rows) = (Verdict::default(), 0);
         let mut stored = Vec::new();
         for room in 0..self.rooms.len() {
             stored.push(self.stored(room).await);
         }
-        // Records do not change while they are compared.
+        // Copies the records, so that they do not change while they are compared.
         let records = self.ledger.records();
         let records: Vec<_> = records.iter().map(|record| record.lock()).collect();
         for (room, stored) in stored.iter().enumerate() {
-            let his: Vec<&Record> =
+            let of_room: Vec<&Record> =
                 records.iter().filter(|record| record.room == room).map(|record| &**record).collect();
-            let verdict = Verdict::of(&his, stored);
+            let verdict = Verdict::of(&of_room, stored);
             rows += stored.len();
             all.delivered += verdict.delivered;
             all.lost.extend(verdict.lost);
@@ -38,26 +38,27 @@ impl Stage {
         self.ledger.sum(|record| if record.over.is_none() { record.pending.len() } else { 0 })
     }
 
-    /// Stops new messages, and waits until all sent ones are acknowledged.
+    /// Stops sending new messages, and waits until all sent messages are acknowledged.
     pub async fn pause(&mut self) {
-        self.mood.send_replace(Mood::Finish);
+        self.mode.send_replace(Mode::Finish);
         eventually("all is acknowledged", SETTLE, async || (self.pending() == 0).then_some(())).await;
     }
 
-    /// Continues after [`pause`](Self::pause).
+    /// Resumes sending after [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.mood.send_replace(Mood::Talk);
+        self.mode.send_replace(Mode::Talk);
     }
 
-    /// Stops new messages, and waits until all sent ones are acknowledged, stored and received by all clients, or until
-    /// it is clear that they will not be. Returns the remaining violations.
+    /// Stops sending new messages, and waits until all sent messages are acknowledged, stored and received by all
+    /// clients, up to a time limit. Returns the remaining violations.
     pub async fn settle(&mut self) -> (Figures, Verdict) {
         self.settle_but_for(|_| 0).await
     }
 
-    /// Like [`verdict`](Self::verdict), but removes and counts permitted losses.
+    /// Like [`settle`](Self::settle), but applies `forgive`, which removes permitted losses from the verdict and
+    /// returns their number.
     pub async fn settle_but_for(&mut self, forgive: impl Fn(&mut Verdict) -> usize) -> (Figures, Verdict) {
-        self.mood.send_replace(Mood::Finish);
+        self.mode.send_replace(Mode::Finish);
         let (began, mut last, mut forgiven) = (Instant::now(), (Verdict::default(), 0), 0);
         while began.elapsed() < SETTLE {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -93,12 +94,12 @@ impl Stage {
         note(&self, &mut figures);
         figures.show(&self.case);
         self.complain(&verdict);
-        self.strike().await;
+        self.stop().await;
     }
 
     pub fn complain(&self, verdict: &Verdict) {
         let sample = |all: &[String]| all.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
-        let lost: Vec<String> = verdict.lost.iter().map(|loss| loss.told.clone()).collect();
+        let lost: Vec<String> = verdict.lost.iter().map(|loss| loss.text.clone()).collect();
         assert!(
             verdict.is_clean(),
             "{}: lost {}, doubled {}, faults {}\n  {}\n  {}\n  {}",

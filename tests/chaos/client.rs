@@ -1,4 +1,4 @@
-//! A guest or a host that follows the protocol and records everything it receives.
+//! Client of a guest or a host that follows the protocol and records everything it receives.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::ledger::{Pending, Record};
-use crate::socket::{Heard, SHOP, Socket};
+use crate::socket::{Event, SHOP, Socket};
 
-/// Maximum number of unacknowledged messages before it waits.
+/// Maximum number of unacknowledged messages. The client sends no further message until one is acknowledged.
 const UNANSWERED: usize = 32;
 
 /// Command to all clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub enum Mode {
     Talk,
     /// Send nothing new; resend unacknowledged messages.
     Finish,
@@ -31,10 +31,10 @@ pub struct Manner {
     /// Mean time between two messages; `None` sends nothing.
     pub every: Option<Duration>,
     /// Reconnects elsewhere if a message has no acknowledgement for this long.
-    pub patience: Option<Duration>,
+    pub ack_timeout: Option<Duration>,
     /// Drops its socket at random, after this time on average.
-    pub restless: Option<Duration>,
-    /// Maximum length of a message, without its id.
+    pub drop_after: Option<Duration>,
+    /// Maximum number of letters of a message, without its id.
     pub letters: usize,
     /// Number of messages to send.
     pub most: usize,
@@ -42,48 +42,54 @@ pub struct Manner {
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { every: Some(Duration::from_millis(150)), patience: None, restless: None, letters: 60, most: usize::MAX }
+        Self {
+            every: Some(Duration::from_millis(150)),
+            ack_timeout: None,
+            drop_after: None,
+            letters: 60,
+            most: usize::MAX,
+        }
     }
 }
 
 /// Addresses and identity of a client.
-pub struct Person {
+pub struct Client {
     pub record: Arc<Mutex<Record>>,
     pub manner: Manner,
     pub rng: Rng,
-    /// Addresses of nodes, which the case may change.
+    /// Addresses of the nodes that the client connects to. The case may change them.
     pub nodes: Arc<Mutex<Vec<SocketAddr>>>,
-    /// Path of the room; for a host, with the token.
+    /// Path of the room, with the token if the client is a host.
     pub path: Arc<Mutex<String>>,
     pub is_host: bool,
-    pub mood: watch::Receiver<Mood>,
+    pub mode: watch::Receiver<Mode>,
 }
 
-/// Reason for which a socket ended.
-enum Over {
-    /// Reconnect after so many ms.
-    Back(u64),
-    Gone(u16),
-    Home,
+/// What the client does after its socket has ended.
+enum End {
+    /// Reconnect after this number of milliseconds.
+    Reconnect(u64),
+    Closed(u16),
+    Left,
 }
 
-impl Person {
-    pub async fn live(mut self) {
-        // Clients connect at different times.
+impl Client {
+    pub async fn run(mut self) {
+        // Waits a random time, so that clients do not connect at the same moment.
         self.pause(200).await;
-        while *self.mood.borrow() != Mood::Leave {
+        while *self.mode.borrow() != Mode::Leave {
             match self.connect().await {
                 Some(socket) => {
                     self.record.lock().is_connected = true;
                     let over = self.talk(socket).await;
                     self.record.lock().is_connected = false;
                     match over {
-                        Over::Back(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
-                        Over::Gone(code) => {
+                        End::Reconnect(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                        End::Closed(code) => {
                             self.record.lock().over = Some(code);
                             return;
                         }
-                        Over::Home => return,
+                        End::Left => return,
                     }
                 }
                 None => self.pause(500).await,
@@ -95,7 +101,8 @@ impl Person {
         tokio::time::sleep(Duration::from_millis(10 + self.rng.below(below_ms))).await;
     }
 
-    /// Connects to a node with the number of the last received message. A client of a new room has received nothing.
+    /// Connects to a random node and requests the messages after the last received one. A client that joined an empty
+    /// room and has received no message requests all messages.
     async fn connect(&self) -> Option<Socket> {
         let address = {
             let nodes = self.nodes.lock();
@@ -109,45 +116,45 @@ impl Person {
         Socket::open(address, &path, (!self.is_host).then_some(SHOP)).await
     }
 
-    async fn talk(&mut self, mut socket: Socket) -> Over {
-        if !self.send_again(&mut socket).await {
+    async fn talk(&mut self, mut socket: Socket) -> End {
+        if !self.resend(&mut socket).await {
             return self.broken(socket);
         }
         let mut next = self.next_message();
-        let leaves = self.manner.restless.map(|mean| self.some(mean));
+        let leaves = self.manner.drop_after.map(|mean| self.some(mean));
         loop {
-            let (impatient, mood) = (self.impatient(), *self.mood.borrow());
+            let (ack_deadline, mode) = (self.ack_deadline(), *self.mode.borrow());
             tokio::select! {
-                heard = socket.hear() => match heard {
-                    Heard::Frame(frame) => self.hear(&frame),
-                    Heard::Closed { code, reason } => return self.closed(code, &reason),
-                    Heard::Broken => return self.broken(socket),
+                received = socket.receive() => match received {
+                    Event::Frame(frame) => self.receive(&frame),
+                    Event::Closed { code, reason } => return self.closed(code, &reason),
+                    Event::Broken => return self.broken(socket),
                 },
-                () = until(next), if mood == Mood::Talk => {
+                () = until(next), if mode == Mode::Talk => {
                     next = self.next_message();
-                    if !self.say(&mut socket).await {
+                    if !self.send_next(&mut socket).await {
                         return self.broken(socket);
                     }
                 }
-                () = until(impatient) => return self.broken(socket),
-                () = until(leaves), if mood == Mood::Talk => return self.broken(socket),
-                changed = self.mood.changed() => {
-                    if changed.is_err() || *self.mood.borrow() == Mood::Leave {
-                        return Over::Home;
+                () = until(ack_deadline) => return self.broken(socket),
+                () = until(leaves), if mode == Mode::Talk => return self.broken(socket),
+                changed = self.mode.changed() => {
+                    if changed.is_err() || *self.mode.borrow() == Mode::Leave {
+                        return End::Left;
                     }
                 }
             }
         }
     }
 
-    /// Returns a random time around a mean.
+    /// Returns an instant after a random delay with this mean.
     fn some(&self, mean: Duration) -> Instant {
         Instant::now() + Duration::from_millis(1 + self.rng.below(2 * mean.as_millis() as u64))
     }
 
     fn letters(&self) -> usize {
         match self.manner.letters {
-            // Sometimes as long as permitted, including the id before it.
+            // Long messages have the maximum length. 40 letters are reserved for the id.
             letters @ 1_000.. => letters - 40,
             letters => self.rng.below(letters as u64) as usize,
         }
@@ -157,11 +164,11 @@ impl Person {
         self.manner.every.map(|mean| self.some(mean))
     }
 
-    fn impatient(&self) -> Option<Instant> {
-        Some(self.record.lock().pending.front()?.since + self.manner.patience?)
+    fn ack_deadline(&self) -> Option<Instant> {
+        Some(self.record.lock().pending.front()?.since + self.manner.ack_timeout?)
     }
 
-    async fn say(&self, socket: &mut Socket) -> bool {
+    async fn send_next(&self, socket: &mut Socket) -> bool {
         let frame = {
             let mut record = self.record.lock();
             if record.pending.len() >= UNANSWERED || record.sent >= self.manner.most {
@@ -179,8 +186,8 @@ impl Person {
         socket.send(&frame).await
     }
 
-    /// Resends the same messages with the same ids, in order.
-    async fn send_again(&self, socket: &mut Socket) -> bool {
+    /// Resends all unacknowledged messages with the same ids, in order.
+    async fn resend(&self, socket: &mut Socket) -> bool {
         let frames: Vec<String> = {
             let mut record = self.record.lock();
             record.pending.iter_mut().for_each(|pending| {
@@ -197,13 +204,13 @@ impl Person {
         true
     }
 
-    fn hear(&self, frame: &Value) {
+    fn receive(&self, frame: &Value) {
         if frame["type"] != "chat_message" {
             return;
         }
         let mut record = self.record.lock();
         let mut take = |entry: &Value, alone| match (entry["seq"].as_u64(), entry["id"].as_str()) {
-            (Some(seq), Some(id)) => record.hear(seq, id, alone),
+            (Some(seq), Some(id)) => record.receive(seq, id, alone),
             _ => record.faults.push(format!("a message without number or id: {entry}")),
         };
         match frame["data"].as_array() {
@@ -212,7 +219,7 @@ impl Person {
         }
     }
 
-    fn closed(&self, code: u16, reason: &str) -> Over {
+    fn closed(&self, code: u16, reason: &str) -> End {
         let mut record = self.record.lock();
         *record.closes.entry(code).or_default() += 1;
         match code {
@@ -221,28 +228,28 @@ impl Person {
                 match hint.and_then(|ms| ms.parse().ok()) {
                     Some(ms) => {
                         record.hints.push(ms);
-                        Over::Back(ms)
+                        End::Reconnect(ms)
                     }
                     None => {
-                        record.faults.push(format!("closed with {code} and no time to come back: {reason}"));
-                        Over::Back(1_000)
+                        record.faults.push(format!("closed with {code} and no delay: {reason}"));
+                        End::Reconnect(1_000)
                     }
                 }
             }
-            1000 | 4004 | 4009 => Over::Gone(code),
-            // The login has expired: the token is renewed.
-            4001 => Over::Back(1_000),
+            1000 | 4004 | 4009 => End::Closed(code),
+            // The login has expired. The case renews the token.
+            4001 => End::Reconnect(1_000),
             _ => {
                 record.faults.push(format!("closed with {code}: {reason}"));
-                Over::Gone(code)
+                End::Closed(code)
             }
         }
     }
 
-    fn broken(&self, socket: Socket) -> Over {
+    fn broken(&self, socket: Socket) -> End {
         socket.drop_hard();
         *self.record.lock().closes.entry(1006).or_default() += 1;
-        Over::Back(20 + self.rng.below(400))
+        End::Reconnect(20 + self.rng.below(400))
     }
 }
 

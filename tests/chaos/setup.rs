@@ -25,27 +25,27 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::BUILT;
+use crate::client::{Client, Manner, Mode};
 use crate::eventually;
 use crate::figures::folder;
 use crate::ledger::{Entry, Ledger, Record};
-use crate::person::{Manner, Mood, Person};
 use crate::socket::SHOP;
 
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 pub const EMAIL: &str = "host@shop.example";
 pub const PASSWORD: &str = "correct horse battery";
 
-/// What a case needs.
+/// Configuration of the environment of a case.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub redis: Option<Kind>,
     pub nodes: usize,
     pub rooms: usize,
-    /// Number of guests per room; the host is in each room as well.
+    /// Number of guests per room. The host joins each room as well.
     pub guests: usize,
     pub manner: Manner,
     pub flags: Vec<String>,
-    /// Whether nodes reach Redis through a proxy that can be cut; for a standalone Redis only.
+    /// Whether nodes reach Redis through a proxy that the case can cut. Supported for a standalone Redis only.
     pub wired_redis: bool,
     /// The program of the nodes.
     pub program: PathBuf,
@@ -76,7 +76,7 @@ pub struct Room {
     pub id: ChatroomId,
 }
 
-pub struct Stage {
+pub struct Setup {
     pub case: String,
     pub nodes: Vec<Node>,
     pub rooms: Vec<Room>,
@@ -91,21 +91,21 @@ pub struct Stage {
     /// Addresses that clients connect to.
     pub open_nodes: Arc<Mutex<Vec<SocketAddr>>>,
     pub token: String,
-    /// Paths of the host in the rooms, with the token.
+    /// Index of each room, and the path of the host's socket in it with the token.
     host_paths: Vec<(usize, Arc<Mutex<String>>)>,
-    mood: watch::Sender<Mood>,
+    mode: watch::Sender<Mode>,
     people: JoinSet<()>,
     database: Option<TestDatabase>,
     data: tempfile::TempDir,
     manner: Manner,
 }
 
-impl Stage {
-    /// Starts everything, with conversations in all rooms.
+impl Setup {
+    /// Starts stores, nodes and clients, with conversations in all rooms.
     pub async fn set(case: &str, plan: Plan) -> Self {
-        let mut stage = Self::set_empty(case, &plan).await;
-        stage.fill(plan.rooms, &plan).await;
-        stage
+        let mut setup = Self::set_empty(case, &plan).await;
+        setup.fill(plan.rooms, &plan).await;
+        setup
     }
 
     /// Creates rooms, with clients that exchange messages in them.
@@ -117,7 +117,7 @@ impl Stage {
             }
             self.add(room, &format!("host{room}"), true, plan.manner);
         }
-        // Faults during the handshake are a separate case.
+        // Waits until all handshakes have ended. Faults during a handshake are tested in a separate case.
         eventually("all clients are admitted and have an acknowledgement", Duration::from_secs(20), async || {
             let is_in = |record: &Record| !record.acknowledged.is_empty();
             self.ledger.each(is_in).into_iter().all(|is_in| is_in).then_some(())
@@ -125,7 +125,7 @@ impl Stage {
         .await;
     }
 
-    /// Starts everything without clients.
+    /// Starts stores and nodes, without clients.
     pub async fn set_empty(case: &str, plan: &Plan) -> Self {
         let case = case.to_owned();
         let data = tempfile::tempdir().expect("a folder");
@@ -133,9 +133,9 @@ impl Stage {
         let mut flag = |name: &str, value: &str| flags.extend([format!("--{name}"), value.to_owned()]);
         flag("jwt-secret", JWT_SECRET);
         flag("data-dir", &data.path().display().to_string());
-        // All clients have one address, and some reconnect every second.
+        // Disabled because all clients share one address and some reconnect every second.
         flag("limit-handshakes-per-minute", "off");
-        // All clients of a stage share one address and one host.
+        // Disabled because all clients share one address and one host.
         flag("limit-socket-bytes-per-second", "off");
         flag("limit-address-bytes-per-second", "off");
         flag("limit-address-mib-per-day", "off");
@@ -172,7 +172,7 @@ impl Stage {
             Migrator::up(store.connection(), None).await.expect("the schema is created");
         }
         let host = sign_up(&store).await;
-        // A killed node leaves connections in the pool, and another node has its address.
+        // Disables connection reuse, because the pool would keep connections to a killed node.
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(20))
             .pool_max_idle_per_host(0)
@@ -184,7 +184,7 @@ impl Stage {
             node.ready(&http).await;
         }
         let open_nodes = Arc::new(Mutex::new(nodes.iter().map(|node| node.address).collect()));
-        let mut stage = Self {
+        let mut setup = Self {
             case,
             nodes,
             rooms: Vec::new(),
@@ -199,14 +199,14 @@ impl Stage {
             open_nodes,
             token: String::new(),
             host_paths: Vec::new(),
-            mood: watch::channel(Mood::Talk).0,
+            mode: watch::channel(Mode::Talk).0,
             people: JoinSet::new(),
             database,
             data,
             manner: plan.manner,
         };
-        stage.log_in().await;
-        stage
+        setup.log_in().await;
+        setup
     }
 
     pub async fn log_in(&mut self) {
@@ -217,7 +217,7 @@ impl Stage {
         self.token = body["accessToken"].as_str().expect("a token").to_owned();
     }
 
-    /// Gives the host a token with a longer lifetime, used from the next connection on.
+    /// Logs the host in again. Clients of the host use the new token from their next connection on.
     pub async fn log_in_again(&mut self) {
         self.log_in().await;
         for (room, path) in &self.host_paths {
@@ -252,12 +252,12 @@ impl Stage {
         format!("/ws/chat/{}/?token={}", self.rooms[room].name, self.token)
     }
 
-    /// Adds a client to a room without messages, and keeps it connected.
+    /// Adds a client that joins a room without messages, so it must receive every message of the room.
     pub fn add(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
         self.enter(room, name, is_host, manner, true)
     }
 
-    /// Adds a client to a room with messages.
+    /// Adds a client that joins a room with messages, so it may receive only the newest of them.
     pub fn add_late(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
         self.enter(room, name, is_host, manner, false)
     }
@@ -276,20 +276,20 @@ impl Stage {
         if is_host {
             self.host_paths.push((room, path.clone()));
         }
-        let person = Person {
+        let client = Client {
             record: record.clone(),
             manner,
             rng: Rng::from_seed(self.rng.below(u64::MAX)),
             nodes: self.open_nodes.clone(),
             path,
             is_host,
-            mood: self.mood.subscribe(),
+            mode: self.mode.subscribe(),
         };
-        self.people.spawn(person.live());
+        self.people.spawn(client.run());
         record
     }
 
-    /// Makes a host-side call to a node: status and body; 0 without a response.
+    /// Calls the host-side API of a node. Returns status and body; status 0 means that there was no response.
     pub async fn call(&self, node: usize, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, self.nodes[node].url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };
@@ -303,7 +303,7 @@ impl Stage {
         format!("/api/chat/chatrooms/{}/", self.rooms[room].id.0)
     }
 
-    /// Waits until each room had an acknowledgement after an instant.
+    /// Waits until each room has an acknowledgement after `instant`. Returns the time that this took.
     pub async fn all_acknowledged_since(&self, instant: Instant, within: Duration) -> Duration {
         while instant.elapsed() < within + Duration::from_secs(1) {
             if let Some(whole) = self.ledger.whole_after(self.rooms.len(), instant) {
@@ -325,7 +325,7 @@ impl Stage {
     /// Waits until all nodes have the given readiness. Returns the time that this took.
     pub async fn readiness_is(&self, status: u16, within: Duration) -> Duration {
         let began = Instant::now();
-        eventually(&format!("readiness says {status}"), within, async || {
+        eventually(&format!("readiness is {status}"), within, async || {
             for node in &self.nodes {
                 if node.readiness(&self.http).await?.0 != status {
                     return None;
@@ -348,9 +348,9 @@ impl Stage {
         }
     }
 
-    /// Everybody goes home, and all is taken down.
-    pub async fn strike(mut self) {
-        self.mood.send_replace(Mood::Leave);
+    /// Disconnects all clients and stops nodes and stores.
+    pub async fn stop(mut self) {
+        self.mode.send_replace(Mode::Leave);
         self.people.abort_all();
         while self.people.join_next().await.is_some() {}
         self.nodes.clear();
@@ -361,12 +361,12 @@ impl Stage {
         drop(self.data);
     }
 
-    /// Excludes deleted rooms from the comparison.
+    /// Excludes all current rooms from the comparison, because the case has deleted them.
     pub fn forget_rooms(&mut self) {
         self.rooms.clear();
     }
 
-    /// Adds a client per room that only receives from now on.
+    /// Adds a client to each room that only receives.
     pub fn add_listeners(&mut self, name: &str, is_host: bool) {
         for room in 0..self.rooms.len() {
             let manner = Manner { every: None, ..self.manner };
@@ -386,7 +386,7 @@ impl Stage {
         self.redis_wire.as_ref().expect("the case has a wire to Redis")
     }
 
-    /// Returns the number of messages that wait for SQL.
+    /// Returns the number of messages in the archive queue that are not in SQL yet.
     pub fn queued(&self) -> u64 {
         let redis = self.redis.as_ref().expect("the case has a Redis");
         let answer = redis.ask_one(0, &format!("XLEN {}", self.key("queue"))).unwrap_or_default();
@@ -408,8 +408,8 @@ impl Stage {
 
 pub async fn sign_up(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
-    let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, nobody);
+    let discard_mails = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_entropy(), keys, discard_mails);
     let new = NewAccount {
         email: EMAIL.into(),
         password: PASSWORD.into(),

@@ -1,4 +1,4 @@
-//! Many sockets in one thread: reads all that are ready, and writes at once.
+//! Handles many sockets in one thread: reads from all sockets that are ready, and writes immediately.
 //!
 //! **Invariant**: all sockets share one read buffer, and received frames are passed on as slices of it, without a copy.
 
@@ -22,7 +22,7 @@ const TIMER: Token = Token(usize::MAX);
 
 /// Event of a socket.
 #[derive(Debug)]
-pub(crate) enum Heard<'a> {
+pub(crate) enum SocketEvent<'a> {
     Text(&'a [u8]),
     /// The server closed the socket. The code is 1006 if the stream ended without a close frame, and 1002 after a
     /// protocol violation. No further events follow.
@@ -30,7 +30,7 @@ pub(crate) enum Heard<'a> {
 }
 
 /// Open sockets, numbered from 0 in the order in which they were added.
-pub(crate) struct Crowd {
+pub(crate) struct Sockets {
     poll: Poll,
     events: Events,
     /// Timer with microsecond resolution; the timeout of a poll only has milliseconds.
@@ -48,7 +48,7 @@ struct Member {
     unsent: Vec<u8>,
 }
 
-impl Crowd {
+impl Sockets {
     pub(crate) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
@@ -72,12 +72,12 @@ impl Crowd {
         self.members[member].send(frame);
     }
 
-    /// Waits for events until `until` and passes each to `receive`, with the time at which it arrived in this process.
+    /// Waits for events until `until` and passes each event to `receive` with the time at which it was read.
     pub(crate) fn turn(
         &mut self,
         until: Instant,
         now: impl Fn() -> u64,
-        mut receive: impl FnMut(usize, Heard<'_>, u64),
+        mut receive: impl FnMut(usize, SocketEvent<'_>, u64),
     ) -> io::Result<()> {
         let wait = until.saturating_duration_since(Instant::now());
         let timeout = if wait.is_zero() { Some(Duration::ZERO) } else { None };
@@ -107,7 +107,7 @@ impl Crowd {
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 let ending = event.is_read_closed() || event.is_error();
-                member.read(&mut self.buffer, ending, &now, |heard, at| receive(index, heard, at));
+                member.read(&mut self.buffer, ending, &now, |received, at| receive(index, received, at));
             }
         }
         Ok(())
@@ -137,7 +137,7 @@ impl Member {
         buffer: &mut [u8],
         ending: bool,
         now: impl Fn() -> u64,
-        mut receive: impl FnMut(Heard<'_>, u64),
+        mut receive: impl FnMut(SocketEvent<'_>, u64),
     ) {
         let mut closed = None;
         while closed.is_none() {
@@ -159,7 +159,7 @@ impl Member {
             let mut pong = None;
             let result = self.decoder.read(&buffer[..len], |frame| match frame {
                 _ if closed.is_some() => {}
-                Frame::Text(text) => receive(Heard::Text(text), at),
+                Frame::Text(text) => receive(SocketEvent::Text(text), at),
                 Frame::Ping(payload) => pong = Some(frame::pong(payload)),
                 Frame::Pong => {}
                 Frame::Close(code) => closed = Some(code),
@@ -170,7 +170,7 @@ impl Member {
             if let Some(pong) = pong {
                 self.send(&pong);
             }
-            // The socket is empty; further data causes a new event.
+            // A partial read has emptied the socket. Further data causes a new event.
             if len < buffer.len() && !ending {
                 break;
             }
@@ -178,7 +178,7 @@ impl Member {
         if let Some(code) = closed {
             self.stream = None;
             self.unsent = Vec::new();
-            receive(Heard::Closed(code), now());
+            receive(SocketEvent::Closed(code), now());
         }
     }
 }
