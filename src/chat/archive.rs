@@ -35,8 +35,8 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Starts an archiver for each of `partitions`. When background work must stop, the archivers end and release their
-    /// leases.
+    /// Starts an archiver for each of `partitions`. On shutdown of background work, the archivers stop and release
+    /// their leases.
     pub fn start(queue: &Arc<dyn ArchiveQueue>, partitions: u16, store: &Store, shutdown: &Shutdown) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
         let metrics = Arc::<ArchiveMetrics>::default();
@@ -55,7 +55,7 @@ impl Archive {
         Self { wakers }
     }
 
-    /// Wakes the archiver of this room's partition.
+    /// Wakes the archiver of the partition of `room`.
     pub fn wake(&self, room: RoomName) {
         let partition = Partition::of(room, self.wakers.len() as u16);
         if let Some(waker) = self.wakers.get(usize::from(partition.0)) {
@@ -71,7 +71,7 @@ enum ArchiveError {
     Queue(#[from] Unavailable),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another node may archive the partition now.
+    /// Another node may hold the lease of the partition now.
     #[error("the lease of the partition is lost")]
     LeaseLost,
 }

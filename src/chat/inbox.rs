@@ -1,11 +1,12 @@
-//! The inbox: notifies a host's status sockets on this node when a guest's message arrives in any of the host's rooms
-//! (SPEC 5), so that the room list updates without polling.
+//! Notifies the status sockets of a host on this node when a guest's message arrives in any room of the host (SPEC 5),
+//! so that the room list updates without polling.
 //!
-//! Every node receives every publication and knows its own hosts, so the notices need no bus. Per room, the first
-//! notice is sent at once, then at most one per second, for the newest message. Nothing is stored; a skipped notice was
+//! Every node receives every publication, so a notice is not sent over the bus. Per room, the first notice is sent at
+//! once, later ones at most once per second, for the newest message. Notices are not stored: a skipped notice was
+//! replaced by a newer one.
 //! replaced by a newer one.
 //!
-//! **Invariant:** a frame is parsed as JSON only when its notice is sent, never for each publication.
+//! **Invariant:** the JSON of a publication is parsed only when its notice is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::protocol::status::arrival_frame;
 /// Minimum interval between two notices of a room.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends the notices of arriving messages.
+/// Sends notices of arriving messages.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     hub: Arc<Hub>,
@@ -31,7 +32,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Creates the inbox of a node's connections.
+    /// Creates the inbox for the connections of a node.
     pub fn new(hub: Arc<Hub>, shutdown: Shutdown) -> Self {
         Self { hub, rooms: Coalescer::new(INTERVAL, shutdown) }
     }
