@@ -1,11 +1,12 @@
 //! Archiver: writes accepted messages from the broker's queue to SQL in batches, one archiver per partition.
 //!
 //! Every node competes for the lease of every partition. The lease holder reads the queue from its head, commits to
-//! SQL, and only then removes the entries. A batch that was interrupted in between is written again without effect,
-//! because the sequence number is part of the primary key.
+//! SQL, and only then removes the entries. If an archiver crashes after the commit, the next archiver writes the same
+//! entries again. This changes nothing, because the sequence number is part of the primary key.
 //!
-//! **Invariant:** an entry leaves the queue only if SQL has it, if its room was deleted, or as a dead letter. A row is
-//! matched by id **and** name: after a restore of SQL, an id may belong to another room.
+//! **Invariant:** an entry is removed from the queue only after it was committed to SQL, its room was deleted, or it
+//! was dead-lettered. A row is matched by id **and** name, because an id may belong to another room after SQL was
+//! restored from a backup.
 
 use std::sync::Arc;
 

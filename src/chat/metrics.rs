@@ -8,7 +8,7 @@ metric_set! {
         /// Sockets closed because their outbox was full, or because the peer accepted no byte for 10 s or less than 4
         /// KiB in 30 s.
         slow_closes: Counter = "pintalk_slow_closes_total", Count;
-        /// Notices dropped because the outbox of their socket was too full.
+        /// Notices dropped because the socket's outbox held too much.
         notices_skipped: Counter = "pintalk_notices_skipped_total", Count;
         /// Bytes in the outboxes of all sockets, sampled every 5 s.
         bytes: Gauge = "pintalk_outbox_bytes", Bytes;
@@ -20,25 +20,24 @@ metric_set! {
     pub(crate) struct RelayMetrics {
         /// Messages from clients; `over_budget`: rejected because the daily byte limit of their host was reached.
         messages: Family<Counter, MessageResult> = "pintalk_messages_total", Count;
-        /// Messages added to the outboxes of sockets on arrival. Messages that a socket reads from the history later
-        /// are not counted.
+        /// Messages added to sockets' outboxes on arrival; messages that a socket reads later from the history are
+        /// not counted.
         delivered: Counter = "pintalk_messages_delivered_total", Count;
-        /// Time from the read of a message's frame until the broker has stored the message.
+        /// Time from reading a message's frame until the broker has stored it.
         acknowledge_duration: Histogram = "pintalk_acknowledge_duration_seconds", Seconds;
-        /// Time from the acceptance of a message on any node until the message is in the outboxes of this node,
-        /// measured by the broker's clock. Accurate to a few milliseconds.
+        /// Time from a message's acceptance on any node until it is in this node's outboxes; measured by the broker's
+        /// clock, accurate to a few milliseconds.
         relay_duration: Family<Histogram, RelayPath> = "pintalk_relay_duration_seconds", Seconds;
         /// Failed calls to the broker; their messages are retried.
         accept_failures: Counter = "pintalk_accept_failures_total", Count;
-        /// Rooms that were delayed because the archive queue of their partition was full.
+        /// Rooms that waited because the archive queue of their partition was full.
         queue_full: Counter = "pintalk_queue_full_total", Count;
         /// Duration of a call to the broker.
         accept_duration: Histogram = "pintalk_accept_duration_seconds", Seconds;
         /// Messages per call to the broker.
         accept_batch: Histogram = "pintalk_accept_batch_size", Count;
-        /// Times that a room read messages from the log because the bus did not deliver them. The gap was found through
-        /// a later message (`bus`), the missing copy of this node's own message (`echo`), or the periodic check
-        /// (`sweep`).
+        /// Rooms that read messages which the bus did not deliver: a later message revealed the gap (`bus`), an own
+        /// message did not arrive (`echo`), or the check of every minute found it (`sweep`).
         gaps: Family<Counter, GapReason> = "pintalk_gaps_total", Count;
     }
 }
@@ -78,7 +77,7 @@ metric_set! {
         archived: Counter = "pintalk_messages_archived_total", Count;
         /// Messages that SQL rejected permanently; every increase raises an alert.
         dead_letters: Counter = "pintalk_dead_letters_total", Count;
-        /// Failed rounds of an archiver. They are retried.
+        /// Failed rounds of an archiver; they are retried.
         failures: Counter = "pintalk_archive_failures_total", Count;
         /// Duration of an archiver's transaction.
         duration: OnFirstUse<Histogram> = "pintalk_archive_duration_seconds", Seconds;

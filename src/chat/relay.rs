@@ -100,7 +100,7 @@ impl Deliveries {
             match hosts.by_id(id).await {
                 Ok(Some(host)) if !host.config.use_online_status => watch.hide(host.uuid),
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, host = id.0, "failed to read whether host shows online status"),
+                Err(error) => tracing::warn!(%error, host = id.0, "failed to read online status setting of host"),
             }
         });
     }

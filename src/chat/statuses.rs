@@ -92,7 +92,7 @@ impl Statuses {
             let presence = presence.clone();
             async move {
                 if let Err(error) = presence.greet(host, notice).await {
-                    tracing::debug!(%error, %host, "failed to notify host of guest");
+                    tracing::debug!(%error, %host, "failed to notify host of guest presence");
                 }
             }
         });
@@ -140,7 +140,7 @@ impl Statuses {
                     self.due.remove_if(&host, |_, due| *due <= Instant::now());
                 }
                 Err(error) if self.shutdown.is_stopping() => {
-                    tracing::warn!(%error, %host, "gave up reporting host presence");
+                    tracing::warn!(%error, %host, "failed to report host presence before shutdown");
                     return;
                 }
                 Err(error) => {

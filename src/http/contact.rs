@@ -167,7 +167,7 @@ fn page(texts: &Texts) -> Result<Response, ApiError> {
     // The name ends in `.html`, which enables HTML escaping.
     let html = Environment::new().render_named_str("contact.html", include_str!("contact.html"), texts);
     let html = html.map_err(|error| {
-        tracing::error!(%error, "failed to render page");
+        tracing::error!(%error, "failed to render contact page");
         ApiError::Internal
     })?;
     let mut response = reply::text(StatusCode::OK, "text/html; charset=utf-8", Bytes::from(html));

@@ -170,7 +170,7 @@ impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unavailable(why) => {
-                tracing::warn!(why, "request refused");
+                tracing::warn!(why, "request failed: store unavailable");
                 Self::Unavailable
             }
             Fault::Internal(why) => {

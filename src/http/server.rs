@@ -106,7 +106,7 @@ async fn run<F>(
 {
     // Accepted connections inherit this setting.
     if let Err(error) = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER) {
-        tracing::warn!(%error, "failed to bound the kernel's send buffers");
+        tracing::warn!(%error, "failed to set socket send buffer size");
     }
     let connections = TaskTracker::new();
     let mut is_failing = false;
@@ -234,7 +234,7 @@ async fn connection<F>(
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "connection ended early");
+        tracing::debug!(%error, "failed to serve connection");
     }
 }
 

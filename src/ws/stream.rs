@@ -34,7 +34,7 @@ impl UpgradedStream {
                 Some(Self { tcp, early: parts.read_buf.to_vec(), slot })
             }
             Err(_) => {
-                tracing::error!("upgraded connection is not the accepted stream");
+                tracing::error!("upgraded connection has unexpected stream type");
                 None
             }
         }

@@ -144,7 +144,7 @@ impl Archiver {
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
-            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, it expires");
+            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, waiting for expiry");
         }
     }
 
@@ -240,9 +240,9 @@ impl Archiver {
             tracing::debug!(removed = swept.removed, partition = self.partition.0, "removed idle rooms from redis");
         }
         if swept.is_memory_short && !self.is_memory_short {
-            tracing::warn!(partition = self.partition.0, "redis memory short, removing idle rooms early");
+            tracing::warn!(partition = self.partition.0, "redis memory low, removing idle rooms early");
         } else if self.is_memory_short && !swept.is_memory_short {
-            tracing::info!(partition = self.partition.0, "redis memory no longer short");
+            tracing::info!(partition = self.partition.0, "redis memory no longer low");
         }
         self.is_memory_short = swept.is_memory_short;
         Ok(())

@@ -16,7 +16,8 @@ const PART: std::ops::RangeInclusive<u64> = 32..=1_000;
 enum Phase {
     /// No message was read yet, and the archived range is unknown.
     Start,
-    /// Reads from SQL up to the number through which the room is archived; `None` means all messages.
+    /// Messages up to this sequence number are read from SQL, because the room is archived up to it. `None`: all
+    /// messages are read from SQL.
     Archived(Option<Seq>),
     /// Messages above the archived range are read from the log and SQL.
     Fresh,

@@ -1,4 +1,4 @@
-//! Messages on their way to the broker.
+//! Messages that were submitted to the acceptor and have no answer yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

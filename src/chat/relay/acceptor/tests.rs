@@ -1,4 +1,4 @@
-//! Tests of the acceptor over a broker that fails on command. Time is paused, so that ten seconds pass at once.
+//! Tests of the acceptor with a broker that fails on command. Time is paused, so that timeouts elapse at once.
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -35,7 +35,7 @@ impl AcceptorTest {
         let hub = Hub::new(Rng::from_seed(1));
         let state = FakeState { faults: faults.into_iter().collect(), ..FakeState::default() };
         let broker = Arc::new(FakeBroker { state: Mutex::new(state), hub: hub.clone(), takes });
-        // Nothing here needs SQL. The database has no tables, so an unexpected query fails.
+        // No operation here needs SQL. The database has no tables, so an unexpected query fails.
         let folder = tempfile::tempdir().unwrap();
         let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
@@ -122,7 +122,7 @@ async fn a_call_whose_answer_was_lost_is_retried_and_answered_once() {
     stage.stop().await;
     assert_eq!(stage.broker.calls().len(), 3);
     assert_eq!(stage.broker.accepted(room(1)), ["a", "b"]);
-    // The bus delivered the answer: `Known` on the node's own retry adds no second one.
+    // The bus delivered the message. The outcome `Known` of the node's own retry adds no second copy.
     assert_eq!(received(&guest), ["a", "b"]);
     assert!(!guest.is_closing());
 }
@@ -176,7 +176,8 @@ async fn a_held_room_keeps_its_order_while_others_continue() {
     for outcome in [Outcome::Unseeded, Outcome::Full] {
         let stage = AcceptorTest::slow([Fault::Refused(room(1), outcome)], Duration::from_millis(10)).await;
         let ((guest, _one), (other, _other)) = (stage.guest(room(1)), stage.guest(room(2)));
-        // The first call holds 64 messages. The remaining messages of the room must not overtake those that are held.
+        // The first call contains 64 messages. The remaining messages of the room must not overtake those that are
+        // held.
         for at in 0..40 {
             stage.submit(&guest, room(1), &format!("id-{at}"));
             stage.submit(&other, room(2), &format!("id-{at}"));
@@ -210,7 +211,7 @@ async fn an_overdue_message_closes_its_sender_and_drops_later_ones() {
         let waited = began.elapsed();
         assert!((ANSWER_TIMEOUT..ANSWER_TIMEOUT + Duration::from_secs(2)).contains(&waited), "{fault:?}: {waited:?}");
 
-        // The broker is available again. Others continue, and no further message of this socket is sent.
+        // The broker is available again. Messages of other sockets are accepted; messages of this socket are dropped.
         stage.broker.state.lock().forever = None;
         stage.submit(&guest, room(1), "late");
         let (other, _other) = stage.guest(room(1));
@@ -230,7 +231,7 @@ async fn a_closed_or_deleted_room_closes_the_sender() {
         stage.submit(&guest, room(1), "a");
         stage.submit(&other, room(2), "a");
         assert_eq!(ended(&guest).await, close);
-        // The room may be open again. Later messages of this socket are dropped nevertheless.
+        // Later messages of this socket are dropped even if the room is open again.
         stage.submit(&guest, room(1), "b");
         stage.stop().await;
         assert_eq!(stage.broker.accepted(room(1)), Vec::<String>::new());
@@ -249,7 +250,7 @@ async fn a_message_not_received_within_a_second_is_read_from_the_log() {
     tokio::time::sleep(ECHO_TIMEOUT / 2).await;
     assert_eq!(guest.next_read(), None);
     tokio::time::sleep(ECHO_TIMEOUT).await;
-    // Every connection in the room has missed it.
+    // All connections in the room have missed the message.
     assert_eq!((guest.next_read(), host.next_read(), other.next_read()), (Some((0, 1)), Some((0, 1)), None));
     stage.stop().await;
 }
@@ -325,8 +326,8 @@ fn fault() -> impl proptest::strategy::Strategy<Value = Fault> {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
-    /// Under any sequence of lost, refused and repeated calls: each message is accepted at most once and in the
-    /// sender's order. If the sender is disconnected, the accepted messages are a prefix.
+    /// For any sequence of lost, rejected and repeated calls, each message is accepted at most once and in the sender's
+    /// order. If the sender is disconnected, the accepted messages are the first ones that it submitted.
     #[test]
     fn every_sequence_of_faults_leaves_each_message_once_and_in_order(
         faults in proptest::collection::vec(fault(), 0..20),

@@ -1,4 +1,4 @@
-//! Tests of reads and events in every order.
+//! Tests of reads and events in any order.
 
 use std::collections::VecDeque;
 
@@ -108,7 +108,7 @@ async fn an_older_event_is_ignored() {
         received.extend(guest.received());
     }
     assert_eq!(received, [true, false, true]);
-    // A guest that does not read meanwhile receives only the newest.
+    // A guest that does not read its socket in the meantime receives only the newest status.
     for version in 9..100 {
         stage.receive_event(status(version % 2 == 0, version));
     }
