@@ -4,7 +4,6 @@
 //! Every node receives every publication, so a notice is not sent over the bus. Per room, the first notice is sent at
 //! once, later ones at most once per second, for the newest message. Notices are not stored: a skipped notice was
 //! replaced by a newer one.
-//! replaced by a newer one.
 //!
 //! **Invariant:** the JSON of a publication is parsed only when its notice is sent.
 

@@ -38,7 +38,7 @@ const GUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Grace periods: how long a host without sockets remains online.
 #[derive(Clone, Copy, Debug)]
 pub struct Grace {
-    /// After the client or its network ended the last socket.
+    /// Applies after the client closed the last socket or its network connection failed.
     pub usual: Duration,
     /// Applies after this node closed the last socket to shut down. The client reconnects to another node after the
     /// delay in the close frame.

@@ -161,7 +161,7 @@ impl Worker {
         }
     }
 
-    /// Removes the messages of the next call from `ready`. Messages of abandoned connections are dropped.
+    /// Removes the messages of the next call from `ready`. Drops the messages of abandoned connections.
     fn next_batch(&mut self) -> Vec<Pending> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < self.broker.max_batch() {
