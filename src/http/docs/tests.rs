@@ -81,7 +81,7 @@ fn page_shows_every_call_frame_and_close_code_and_loads_nothing() {
     for code in sockets["x-close-codes"].as_array().unwrap() {
         assert!(html.contains(&format!("<th>{}</th>", code["code"])), "{code}");
     }
-    // Every link resolves, and nothing of the template remains.
+    // Every link resolves, and no template syntax remains.
     assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("{{") && !html.contains("{%"));
     for link in html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         let is_there = match link.strip_prefix('#') {

@@ -139,7 +139,7 @@ mod sentences {
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (413, &json!(413)));
         large.resize(2 * MAX_IMAGE, 0);
         assert_eq!(server.patch_form(&[("other", CLAIM, &large)]).await.status, 413);
-        // The larger limit holds only where an image is allowed.
+        // The larger limit applies only to forms with an image.
         let bearer = server.bearer().await;
         let path = format!("/api/users/{}/", server.host.id.0);
         let json = format!(r#"{{"description": "{}"}}"#, "x".repeat(70_000));
@@ -175,7 +175,7 @@ mod sentences {
         let path = format!("/api/users/{}/", server.host.id.0);
         let answer = server.patch_form(&[("other", CLAIM, &png(20, 20))]).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
-        // Some pages send back the URL that they received.
+        // Some pages send the received image URL back unchanged.
         let body = json!({"profileImage": format!("{BASE}{image}")}).to_string();
         let answer = server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
