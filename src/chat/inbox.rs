@@ -120,39 +120,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_room_notifies_at_once_and_then_once_per_second_with_the_newest() {
-        let stage = InboxTest::new();
+        let test = InboxTest::new();
         for seq in 1..=20 {
-            stage.arrives(HOST, 1, Side::Guest, seq);
+            test.arrives(HOST, 1, Side::Guest, seq);
         }
-        stage.arrives(HOST, 2, Side::Guest, 100);
-        assert_eq!(stage.received(), [1, 100]);
+        test.arrives(HOST, 2, Side::Guest, 100);
+        assert_eq!(test.received(), [1, 100]);
         tokio::time::sleep(INTERVAL * 3 / 2).await;
-        assert_eq!(stage.received(), [20]);
-        stage.arrives(HOST, 1, Side::Guest, 21);
-        assert_eq!(stage.received(), [] as [u64; 0], "one second has not passed since the last notice");
+        assert_eq!(test.received(), [20]);
+        test.arrives(HOST, 1, Side::Guest, 21);
+        assert_eq!(test.received(), [] as [u64; 0], "one second has not passed since the last notice");
         tokio::time::sleep(INTERVAL).await;
-        assert_eq!(stage.received(), [21]);
+        assert_eq!(test.received(), [21]);
         tokio::time::sleep(INTERVAL * 2).await;
-        assert!(stage.inbox.rooms.is_empty(), "an idle room is removed");
-        stage.arrives(HOST, 1, Side::Guest, 22);
-        assert_eq!(stage.received(), [22]);
+        assert!(test.inbox.rooms.is_empty(), "an idle room is removed");
+        test.arrives(HOST, 1, Side::Guest, 22);
+        assert_eq!(test.received(), [22]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn his_own_messages_and_those_of_other_hosts_are_no_news() {
-        let stage = InboxTest::new();
-        stage.arrives(HOST, 1, Side::Host, 1);
-        stage.arrives(HostId(2), 2, Side::Guest, 1);
-        assert_eq!(stage.received(), [] as [u64; 0]);
-        assert!(stage.inbox.rooms.is_empty());
+    async fn own_messages_and_those_of_other_hosts_cause_no_notice() {
+        let test = InboxTest::new();
+        test.arrives(HOST, 1, Side::Host, 1);
+        test.arrives(HostId(2), 2, Side::Guest, 1);
+        assert_eq!(test.received(), [] as [u64; 0]);
+        assert!(test.inbox.rooms.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stopping_node_does_not_wait_for_notices() {
-        let stage = InboxTest::new();
-        stage.arrives(HOST, 1, Side::Guest, 1);
-        stage.arrives(HOST, 1, Side::Guest, 2);
-        stage.shutdown.finish().await;
-        assert!(stage.inbox.rooms.is_empty());
+        let test = InboxTest::new();
+        test.arrives(HOST, 1, Side::Guest, 1);
+        test.arrives(HOST, 1, Side::Guest, 2);
+        test.shutdown.finish().await;
+        assert!(test.inbox.rooms.is_empty());
     }
 }

@@ -187,12 +187,12 @@ mod tests {
     #[tokio::test]
     async fn sockets_of_a_login_not_renewed_for_a_week_are_closed() {
         on_fresh(Dialect::Sqlite, |store, _| async move {
-            let stage = RevalidatorTest::on(store);
-            let (_, sockets) = stage.host("dev").await;
-            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
-            stage.clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
+            let test = RevalidatorTest::on(store);
+            let (_, sockets) = test.host("dev").await;
+            assert_eq!(test.closes(&sockets).await, [None, None, None]);
+            test.clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
             let over = Some(Close::Unauthenticated);
-            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
+            assert_eq!(test.closes(&sockets).await, [over, over, None]);
         })
         .await;
     }
@@ -200,22 +200,22 @@ mod tests {
     #[tokio::test]
     async fn while_the_clocks_disagree_logins_do_not_expire_but_can_be_ended() {
         on_fresh(Dialect::Sqlite, |store, _| async move {
-            let mut stage = RevalidatorTest::on(store);
+            let mut test = RevalidatorTest::on(store);
             let clocks = Agreement::assumed();
-            stage.revalidator = stage.revalidator.while_clocks_agree(clocks.clone());
-            let (_, sockets) = stage.host("dev").await;
+            test.revalidator = test.revalidator.while_clocks_agree(clocks.clone());
+            let (_, sockets) = test.host("dev").await;
             clocks.set(false);
-            stage.clock.advance(Duration::from_secs(8 * 24 * 3_600));
-            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
+            test.clock.advance(Duration::from_secs(8 * 24 * 3_600));
+            assert_eq!(test.closes(&sockets).await, [None, None, None]);
             // The clock is corrected. No socket was closed.
-            stage.clock.set(SystemClock.now());
+            test.clock.set(SystemClock.now());
             clocks.set(true);
-            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
+            assert_eq!(test.closes(&sockets).await, [None, None, None]);
             clocks.set(false);
-            let login = stage.hub.logins().into_iter().next().unwrap();
-            stage.store.logins().end(&login, stage.clock.now()).await.unwrap();
+            let login = test.hub.logins().into_iter().next().unwrap();
+            test.store.logins().end(&login, test.clock.now()).await.unwrap();
             let over = Some(Close::Unauthenticated);
-            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
+            assert_eq!(test.closes(&sockets).await, [over, over, None]);
         })
         .await;
     }
@@ -224,26 +224,20 @@ mod tests {
     async fn sockets_of_deactivated_or_hidden_hosts_are_closed_without_an_announcement() {
         for dialect in [Dialect::Sqlite, Dialect::MySql] {
             on_fresh(dialect, |store, _| async move {
-                let stage = RevalidatorTest::on(store);
-                let (hiding, hiding_sockets) = stage.host("hiding").await;
-                let (deactivated, deactivated_sockets) = stage.host("deactivated").await;
-                let (_, other) = stage.host("other").await;
-                stage
-                    .store
+                let test = RevalidatorTest::on(store);
+                let (hiding, hiding_sockets) = test.host("hiding").await;
+                let (deactivated, deactivated_sockets) = test.host("deactivated").await;
+                let (_, other) = test.host("other").await;
+                test.store
                     .hosts()
                     .set_config(hiding.id, HostConfig { use_online_status: false, email_notifications: true })
                     .await
                     .unwrap();
-                stage
-                    .store
-                    .hosts()
-                    .deactivate(deactivated.id, DeactivatedBy::Operator, stage.clock.now())
-                    .await
-                    .unwrap();
+                test.store.hosts().deactivate(deactivated.id, DeactivatedBy::Operator, test.clock.now()).await.unwrap();
                 let (hidden, over) = (Some(Close::Unavailable), Some(Close::Unauthenticated));
-                assert_eq!(stage.closes(&hiding_sockets).await, [None, hidden, hidden]);
-                assert_eq!(stage.closes(&deactivated_sockets).await, [over, over, None]);
-                assert_eq!(stage.closes(&other).await, [None, None, None]);
+                assert_eq!(test.closes(&hiding_sockets).await, [None, hidden, hidden]);
+                assert_eq!(test.closes(&deactivated_sockets).await, [over, over, None]);
+                assert_eq!(test.closes(&other).await, [None, None, None]);
             })
             .await;
         }

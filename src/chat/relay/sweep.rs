@@ -19,7 +19,7 @@ use crate::protocol::Close;
 /// Duration of one round over all rooms.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// Interval between steps, which spreads the calls of a round evenly.
+/// Interval between steps, chosen so that the calls of a round are spread evenly.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of steps of a fast round, and its minimum number of rooms per step. They limit the load on a new

@@ -190,7 +190,7 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
 }
 
 /// A room with one socket.
-struct World {
+struct RoomModel {
     guest: Connection,
     /// Accepted messages: preceding number and number.
     log: Vec<(Seq, Seq)>,
@@ -201,7 +201,7 @@ struct World {
     taken: Vec<Seq>,
 }
 
-impl World {
+impl RoomModel {
     fn newest(&self) -> Seq {
         self.log.last().map_or(0, |(_, seq)| *seq)
     }
@@ -251,15 +251,15 @@ proptest::proptest! {
     fn every_interleaving_delivers_each_number_once_in_order(steps in proptest::collection::vec(step(), 0..120)) {
         let guest = guest();
         guest.start_after(0);
-        let mut world = World { guest, log: Vec::new(), received: 0, reading: None, taken: Vec::new() };
-        steps.into_iter().for_each(|step| world.act(step));
+        let mut model = RoomModel { guest, log: Vec::new(), received: 0, reading: None, taken: Vec::new() };
+        steps.into_iter().for_each(|step| model.act(step));
         // The sweep finds a publication that the bus lost without an error.
-        world.guest.catch_up(world.newest());
-        for _ in 0..world.log.len() + 2 {
-            [Step::Take, Step::BeginRead, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| world.act(step));
+        model.guest.catch_up(model.newest());
+        for _ in 0..model.log.len() + 2 {
+            [Step::Take, Step::BeginRead, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| model.act(step));
         }
-        let all: Vec<Seq> = world.log.iter().map(|(_, seq)| *seq).collect();
-        proptest::prop_assert_eq!(&world.taken, &all);
-        proptest::prop_assert_eq!(world.guest.next_read(), None);
+        let all: Vec<Seq> = model.log.iter().map(|(_, seq)| *seq).collect();
+        proptest::prop_assert_eq!(&model.taken, &all);
+        proptest::prop_assert_eq!(model.guest.next_read(), None);
     }
 }
