@@ -61,8 +61,9 @@ pub(super) fn stamp(response: &mut Response, audience: Audience, request: &Heade
 
 /// Returns the response to `OPTIONS`, without the headers of [`stamp`].
 ///
-/// Operators do not control the pages of guests: monitoring scripts add headers to every `fetch` (`traceparent`,
-/// `baggage`). Therefore the headers that a guest-side preflight requests are allowed. Admin origins have a fixed list.
+/// Monitoring scripts on a guest's page add headers such as `traceparent` or `baggage` to every `fetch`, and operators
+/// do not control those pages. A guest-side preflight therefore permits all headers that it requests. For admin
+/// origins, the list of headers is fixed.
 pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) -> Response {
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();

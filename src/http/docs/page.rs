@@ -165,13 +165,13 @@ impl Reader<'_> {
 
     fn events(&self) -> Vec<EventView> {
         let webhooks = self.document["webhooks"].as_object().into_iter().flatten();
-        let told = webhooks.map(|(name, item)| {
+        let events = webhooks.map(|(name, item)| {
             let operation = &item["post"];
             let mut rows: Vec<Row> = parameters(operation).collect();
             rows.extend(self.rows(&operation["requestBody"]["content"]["application/json"]["schema"]));
             EventView { kind: name.clone(), about: text(&operation["summary"]), rows }
         });
-        told.collect()
+        events.collect()
     }
 
     fn schemas(&self) -> Vec<Schema> {

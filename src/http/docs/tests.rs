@@ -144,7 +144,7 @@ fn events_match_the_document() {
         accepted_at: at,
     };
     let document = calls();
-    let mut told = BTreeSet::new();
+    let mut encoded = BTreeSet::new();
     for body in [
         webhook::room_created(room, at),
         webhook::message_created(room, &message),
@@ -160,11 +160,11 @@ fn events_match_the_document() {
         let data = schema["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let data = data["properties"]["data"]["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let of = |fields: &Value| fields.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-        let (has, says): (BTreeSet<String>, BTreeSet<String>) = (of(&body["data"]), of(&data["properties"]));
-        assert_eq!(has, says, "{kind}");
-        told.insert(kind.to_owned());
+        let (actual, documented): (BTreeSet<String>, BTreeSet<String>) = (of(&body["data"]), of(&data["properties"]));
+        assert_eq!(actual, documented, "{kind}");
+        encoded.insert(kind.to_owned());
     }
-    assert_eq!(told, document["webhooks"].as_object().unwrap().keys().cloned().collect());
+    assert_eq!(encoded, document["webhooks"].as_object().unwrap().keys().cloned().collect());
 }
 
 #[test]

@@ -270,7 +270,7 @@ async fn connections_above_the_limit_of_an_address_are_refused_but_health_checks
     let running = serve_with(HEAD_TIMEOUT, serving).await;
     let mut open = Vec::new();
     for _ in 0..30 {
-        // Idle connections are closed in favour of later ones.
+        // Idle connections are closed and replaced by later ones.
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
         open.push(stream);
