@@ -1,4 +1,4 @@
-//! Conversations: sessions of guests and hosts, the connections of this node, and the path of messages between them.
+//! Conversations: sessions of guests and hosts, the connections of this node, and the relay of messages between them.
 
 pub mod archive;
 mod coalesce;

@@ -1,7 +1,8 @@
 //! HTTP layer: entry point of every API call, page and socket.
 //!
-//! One warp filter extracts the parts of a request; [`routes`] maps its path to a target; [`answer`] runs the handler
-//! and finishes the response. The filter never rejects: an unknown path gets a response like any other.
+//! One warp filter extracts the parts of a request. [`routes`] maps the path to a target. [`answer`] runs the handler
+//! and completes the response. The filter never rejects a request: unknown paths also receive a response from
+//! [`answer`].
 //!
 //! **Invariant:** every API response, including errors, is JSON and has CORS headers. No metric label, log line or
 //! error contains a raw path, a query or a token.
@@ -71,7 +72,7 @@ pub use server::{ListenerSettings, Slots, raise_descriptor_limit, serve, serve_m
 pub(crate) use server::{PeerStream, Slot, SlotClass};
 pub use sockets::{UpgradeRequest, Upgrades};
 
-/// Maximum duration of a call. The stores have much shorter timeouts; this one catches everything else.
+/// Maximum duration of a call. The timeouts of the stores are much shorter, so this one applies only to other delays.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Dependencies of the handlers.
@@ -110,19 +111,19 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 /// Configuration of the HTTP layer.
 #[derive(Clone)]
 pub struct HttpSettings {
-    /// Public URL of the API, without a trailing slash; links are built from it. Requests are accepted with and without
-    /// its path.
+    /// Public URL of the API, without a trailing slash. Links in responses start with it. Requests are accepted with
+    /// and without its path.
     pub public_url: String,
     /// Origins of admin pages, which may read host-side responses with credentials.
     pub admin_origins: Vec<String>,
     /// `Domain` attribute of the refresh cookie.
     pub cookie_domain: Option<String>,
-    /// Decides whose `X-Forwarded-For` is trusted.
+    /// Decides from which peers the header `X-Forwarded-For` is trusted.
     pub is_trusted_proxy: IsTrustedProxy,
     /// Whether visitors may create accounts.
     pub is_sign_up_open: bool,
-    /// Whether `/metrics` is served on the main port, to direct loopback clients only. Set if the metrics have no
-    /// separate port.
+    /// Whether `/metrics` is served on the main port, and then only to direct clients on the loopback interface. Set if
+    /// the metrics have no separate port.
     pub metrics_here: bool,
 }
 
@@ -174,7 +175,7 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     let (route, audience) = (target.label(), target.audience());
     let is_socket = matches!(target, Target::Socket(_));
 
-    // Puts everything that the handler logs into a span with the route and method.
+    // Log events of the handler belong to a span with the route and the method.
     let call = tracing::error_span!("call", route, method = routes::method_label(&request.method));
     let work = AssertUnwindSafe(perform(&app, target, &mut request)).catch_unwind().instrument(call);
     let mut response = match tokio::time::timeout(CALL_TIMEOUT, work).await {
@@ -226,7 +227,7 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     match target {
         Target::Nothing(_) => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => {
-            // A page that contains keys is served only under the server's own names.
+            // A page that contains keys is served only under the names of this server.
             if !page.is_cross_origin() && !authority::is_own_name(&request.headers, &app.settings.public_url) {
                 return Err(ApiError::NotFound);
             }

@@ -1,7 +1,7 @@
 //! Wire formats: frames of the chat and status sockets, close codes, bodies of the HTTP API, webhook events, and
 //! conversations as text files.
 //!
-//! Pure, like the domain layer: parses and encodes values without I/O.
+//! Contains no I/O, like the domain layer: only parses and encodes values.
 
 pub mod api;
 pub mod chat;

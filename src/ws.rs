@@ -1,6 +1,7 @@
 //! Sockets: the upgrade, and the task that owns a socket and connects it to its session.
 //!
-//! [`Upgrader`] answers the handshake; [`pump`] moves the bytes. No other module of the server uses sockets.
+//! [`Upgrader`] answers the handshake; [`pump`] reads and writes the socket. No other module of the server uses
+//! sockets.
 
 mod admission;
 mod endpoint;

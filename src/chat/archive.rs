@@ -1,11 +1,12 @@
 //! Archiver: writes accepted messages from the broker's queue to SQL in batches, one archiver per partition.
 //!
 //! Every node competes for the lease of every partition. The lease holder reads the queue from its head, commits to
-//! SQL, and only then removes the entries. A batch that was interrupted in between is written again without effect,
-//! because the sequence number is part of the primary key.
+//! SQL, and only then removes the entries. If an archiver crashes after the commit, the next archiver writes the same
+//! entries again. This changes nothing, because the sequence number is part of the primary key.
 //!
-//! **Invariant:** an entry leaves the queue only if SQL has it, if its room was deleted, or as a dead letter. A row is
-//! matched by id **and** name: after a restore of SQL, an id may belong to another room.
+//! **Invariant:** an entry is removed from the queue only after it was committed to SQL, its room was deleted, or it
+//! was dead-lettered. A row is matched by id **and** name, because an id may belong to another room after SQL was
+//! restored from a backup.
 
 use std::sync::Arc;
 
@@ -35,8 +36,8 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Starts an archiver for each of `partitions`. When background work must stop, the archivers end and release their
-    /// leases.
+    /// Starts an archiver for each of `partitions`. On shutdown of background work, the archivers stop and release
+    /// their leases.
     pub fn start(queue: &Arc<dyn ArchiveQueue>, partitions: u16, store: &Store, shutdown: &Shutdown) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
         let metrics = Arc::<ArchiveMetrics>::default();
@@ -55,7 +56,7 @@ impl Archive {
         Self { wakers }
     }
 
-    /// Wakes the archiver of this room's partition.
+    /// Wakes the archiver of the partition of `room`.
     pub fn wake(&self, room: RoomName) {
         let partition = Partition::of(room, self.wakers.len() as u16);
         if let Some(waker) = self.wakers.get(usize::from(partition.0)) {
@@ -71,7 +72,7 @@ enum ArchiveError {
     Queue(#[from] Unavailable),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another node may archive the partition now.
+    /// Another node may hold the lease of the partition now.
     #[error("the lease of the partition is lost")]
     LeaseLost,
 }

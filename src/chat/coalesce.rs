@@ -1,7 +1,8 @@
-//! Coalesces values per key: the first value is sent at once, then at most the newest per interval.
+//! Coalesces values per key: the first value is sent at once, later values at most once per interval. Only the newest
+//! waiting value is sent.
 //!
-//! **Invariant:** a value is replaced only by a newer one of the same key, and a key without recent values occupies no
-//! memory.
+//! **Invariant:** a waiting value is replaced only by a newer value of the same key. A key without recent values
+//! occupies no memory.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::backend::shutdown::Shutdown;
 #[derive(Clone, Debug)]
 pub(crate) struct Coalescer<K: Eq + Hash> {
     interval: Duration,
-    /// Keys of which a value was sent within the interval, each with the newest waiting value.
+    /// Keys for which a value was sent within the last interval, each with the newest waiting value.
     recent: Arc<DashMap<K, Option<Bytes>>>,
     shutdown: Shutdown,
 }
@@ -26,8 +27,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
         Self { interval, recent: Arc::default(), shutdown }
     }
 
-    /// Returns whether the caller must send the value now. Otherwise the task started by [`follow`](Self::follow) sends
-    /// it, unless a newer one replaces it; `value` is called only in this case.
+    /// Returns whether the caller must send the value now. If `false`, the value waits, and the task started by
+    /// [`follow`](Self::follow) sends the newest waiting value. `value` is called only in this case.
     pub(crate) fn is_first(&self, key: K, value: impl FnOnce() -> Bytes) -> bool {
         match self.recent.entry(key) {
             Entry::Occupied(mut waiting) => {
@@ -41,7 +42,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
         }
     }
 
-    /// Spawns the task that sends later values of a key, one per interval, until an interval passes without any.
+    /// Spawns the task that sends later values of a key, one per interval. The task ends after an interval without a
+    /// value.
     pub(crate) fn follow<F>(&self, key: K, send: impl Fn(Bytes) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send,
@@ -53,7 +55,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
                 let newest = this.recent.get_mut(&key).and_then(|mut waiting| waiting.take());
                 match newest {
                     Some(value) if on => send(value).await,
-                    // Only if no value arrived in between; one that did is sent in the next interval.
+                    // Removes the key only if no value arrived in the meantime. A value that did arrive is sent in the
+                    // next interval.
                     _ if this.recent.remove_if(&key, |_, waiting| !on || waiting.is_none()).is_some() => return,
                     _ => {}
                 }

@@ -1,7 +1,7 @@
-//! Reads the messages of a room: from the broker's log first, and from SQL for those that the log no longer has.
+//! Reads the messages of a room: from the broker's log first, then from SQL if the log no longer contains them.
 //!
-//! **Invariant:** every acknowledged message is found. The log is read before SQL, and a message leaves the log only
-//! after SQL has it.
+//! **Invariant:** every acknowledged message is found. The log is read before SQL, and a message is removed from the
+//! log only after it was committed to SQL.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,22 +29,24 @@ const STEP: usize = 128;
 /// Maximum size of the messages in one history frame, in bytes: 128 KiB (SPEC 4) minus the enclosing JSON.
 const FRAME_BYTES: usize = 128 * 1024 - 64;
 
-/// Maximum size of a page on a socket, in bytes: it fits into an empty outbox (256 KiB).
+/// Maximum size of a page on a socket, in bytes. It is below the capacity of an outbox (256 KiB).
 const SOCKET_PAGE_BYTES: usize = 240 * 1024;
 
-/// Maximum size of a page by offset (HTTP), in bytes.
+/// Maximum size of a page that HTTP clients request by offset, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Number of messages of the first read of a log. Later reads adapt to the size of its messages.
+/// Number of messages of the first read of a log. The number of later reads depends on the size of the messages read
+/// before.
 const FIRST_READ: usize = 16;
 
-/// Maximum number of messages per read of a search through the log, which keeps none of them.
+/// Maximum number of messages per read while the log is searched. The search keeps none of the messages in memory.
 const SCAN: usize = 256;
 
-/// Maximum number of messages per room that are not in SQL yet and are listed by offset.
+/// Maximum number of messages per room that pages by offset include although SQL does not contain them yet.
 const TAIL: usize = 100_000;
 
-/// The broker or SQL could not be read. No partial result is returned, because missing messages could not be detected.
+/// The broker or SQL could not be read. No partial result is returned, because the caller could not detect missing
+/// messages.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The broker could not be read.
@@ -84,7 +86,7 @@ impl Step {
 #[derive(Clone)]
 pub struct History {
     states: Arc<dyn RoomStates>,
-    /// Messages that SQL may not have yet; `None` on a single node, whose log is SQL.
+    /// Log of the messages that SQL might not contain yet. `None` on a single-node server, where SQL is the log.
     recent: Option<Arc<dyn RecentLog>>,
     store: Store,
     join_frames: JoinFrames,
@@ -109,7 +111,8 @@ impl History {
         Self { states: backend.states.clone(), recent, store, join_frames: JoinFrames::default() }
     }
 
-    /// Reads the newest entries of the log before a number; none where SQL is the log.
+    /// Returns the newest log entries with a sequence number below `before`. Returns none on a single-node server,
+    /// where SQL is the log.
     async fn log_before(&self, room: RoomName, before: Option<Seq>) -> Result<Vec<LogEntry>, Unavailable> {
         match &self.recent {
             Some(recent) => recent.log_before(room, before, PAGE).await,
@@ -117,10 +120,10 @@ impl History {
         }
     }
 
-    /// Returns the messages after a sequence number, ascending, as many as fit into one frame.
+    /// Returns the messages after a sequence number, in ascending order, as many as fit into one frame.
     ///
     /// # Errors
-    /// If the broker could not be read, or SQL where it is needed.
+    /// If the broker could not be read, or if SQL was needed and could not be read.
     pub async fn after(&self, room: RoomKey, after: Seq) -> Result<Step, HistoryError> {
         let mut step = Step::default();
         let Some(recent) = &self.recent else {
@@ -138,8 +141,8 @@ impl History {
             }
             mean = mean_size(&log);
             for entry in log {
-                // SQL may have messages that the log lacks: before its first entry, and at each change of the Redis
-                // epoch.
+                // SQL may contain messages that the log lacks. These precede the first log entry or a change of the
+                // Redis epoch.
                 if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
                     return Ok(step);
                 }
@@ -154,8 +157,8 @@ impl History {
         }
     }
 
-    /// Returns the newest messages of a room, ascending, at most [`PAGE`]. `seq` is its highest sequence number, and
-    /// `log` contains its newest log entries, newest first. While SQL is unavailable, only `log` is returned.
+    /// Returns the newest messages of a room, ascending, at most [`PAGE`]. `seq` is the highest sequence number of the
+    /// room. `log` contains the newest log entries, newest first. While SQL is unavailable, only `log` is returned.
     ///
     /// # Errors
     /// If SQL could not be read and `log` is empty.
@@ -192,7 +195,7 @@ impl History {
         match self.page(room, Some(before), log).await {
             Ok(page) => Ok(page),
             Err(error) => {
-                // The contiguous entries directly below `before` form a page.
+                // Contiguous log entries directly below `before` form a page without SQL.
                 let mut next = before;
                 let follows = |entry: &&LogEntry| {
                     let follows = entry.seq + 1 == next;
@@ -210,8 +213,8 @@ impl History {
         }
     }
 
-    /// Returns a page below `before`, newest first, from the log and, for messages that the log lacks, from SQL. At
-    /// most [`PAGE`] messages and 240 KiB.
+    /// Returns a page below `before`, newest first, at most [`PAGE`] messages and 240 KiB. Messages that the log lacks
+    /// are read from SQL.
     async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
         let mut above = before;
@@ -278,7 +281,8 @@ impl History {
             let count = self.store.rooms().count_messages(room, None).await?;
             return Ok((count, self.store.messages().page(room, None, offset, limit, PAGE_BYTES).await?));
         };
-        // Messages that SQL may lack, from both stores: after a failover, SQL may have messages that the log lacks.
+        // Numbers of messages above the archived ones, from both stores. After a failover, SQL may contain messages
+        // that the log lacks.
         let mut fresh: BTreeSet<Seq> =
             self.store.messages().seqs_between(room, archived, TAIL as u64).await?.into_iter().collect();
         if let Some(recent) = &self.recent {
@@ -288,7 +292,7 @@ impl History {
         let mut page: Vec<Message> = Vec::new();
         let mut bytes = 0;
         let mut of_page = fresh.iter().rev().skip(offset as usize).take(limit as usize).copied().peekable();
-        // Reads downwards from the highest number, one page per call.
+        // Reads pages downwards from the highest number.
         while let Some(highest) = of_page.peek().copied() {
             let read = self.before(room, highest.saturating_add(1)).await?;
             let lowest = read.last().map_or(highest, |entry| entry.seq);
@@ -318,8 +322,8 @@ impl History {
     }
 }
 
-/// Returns the sequence numbers in a room's log after `after`, ascending; stops once there are `most` or more. Holds
-/// one read of the log in memory.
+/// Returns the sequence numbers in the log of a room after `after`, ascending. Stops once at least `most` numbers are
+/// found. Memory use is limited to one read of the log.
 ///
 /// # Errors
 /// If the broker could not be read.
@@ -341,8 +345,8 @@ pub(crate) async fn log_numbers(
     }
 }
 
-/// Number of messages to read for about `bytes`, based on the mean size of the last read: Redis limits a read by count
-/// only.
+/// Returns the number of messages to read to receive about `bytes`, based on the mean size of the last read. Redis
+/// limits a read by count only.
 fn count_within(bytes: usize, mean: Option<usize>, most: usize) -> usize {
     mean.map_or(FIRST_READ, |mean| (bytes / mean.max(1)).max(FIRST_READ)).min(most)
 }

@@ -1,9 +1,9 @@
 //! The connections of this node, by room and by host.
 //!
-//! Sessions register connections, the relay delivers to them, and the end of a login closes them. The maps hold
-//! handles; each socket is owned by its own task.
+//! Sessions register connections, the relay delivers messages to them, and the end of a login closes them. The maps
+//! contain handles; each socket is owned by its own task.
 //!
-//! **Invariant:** no call blocks, and no guard of a map outlives a call.
+//! **Invariant:** no method blocks, and no method holds a lock of a map after it returns.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -30,12 +30,12 @@ pub use connection::{
 };
 pub use registration::Registration;
 
-/// Place at which a connection is registered.
+/// Group in which a connection is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A chatroom.
     Room(RoomName),
-    /// The status of a host.
+    /// The status sockets of a host.
     Status(HostUuid),
 }
 
@@ -44,7 +44,7 @@ pub enum Place {
 pub struct Hub {
     rooms: DashMap<RoomName, Vec<Arc<Connection>>>,
     statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
-    /// The hosts' own status sockets, by row id of the host. They are in `statuses` as well.
+    /// The hosts' own status sockets, by row id of the host. `statuses` contains the same sockets.
     host_statuses: DashMap<HostId, Vec<Arc<Connection>>>,
     addresses: Arc<Addresses>,
     next_id: AtomicU64,
@@ -68,15 +68,16 @@ impl Hub {
         })
     }
 
-    /// Creates a handle for a new socket. It receives nothing before [`register`](Self::register).
+    /// Creates a handle for a new socket. The socket receives nothing before [`register`](Self::register).
     pub fn connection(&self, identity: Identity) -> Arc<Connection> {
         self.connection_with(identity, false)
     }
 
-    /// Creates a handle for a new socket. With `extras`, it receives the frames added since the first version (`?v=2`).
+    /// Creates a handle for a new socket. If `extras` is `true`, the socket also receives the frames added since the
+    /// first protocol version (`?v=2`).
     pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        // Spread over four seconds, so that sockets closed together do not reconnect together.
+        // The delay is spread over four seconds, so that clients disconnected together do not reconnect together.
         let retry_ms = 1_000 + self.rng.below(4_000) as u16;
         Arc::new(Connection::new(id, identity, extras, retry_ms, self.outbox_metrics.clone()))
     }
@@ -95,7 +96,7 @@ impl Hub {
         Registration::new(self.clone(), place, connection)
     }
 
-    /// Counts a socket of an address. Returns `None` if the address already has `limit` sockets.
+    /// Counts a socket of a client address. Returns `None` if the address already has `limit` sockets.
     pub fn admit_address(&self, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
         self.addresses.admit(address, limit)
     }
@@ -120,8 +121,8 @@ impl Hub {
             .map_or(0, |members| members.iter().filter(|member| member.side() == Side::Host).count() as u32)
     }
 
-    /// Queues a message for every connection in its room. It is framed once; all outboxes share the bytes. Returns the
-    /// number of outboxes that received it.
+    /// Queues a message for every connection in its room. The message is encoded once, and all outboxes share the
+    /// bytes. Returns the number of outboxes that received the message.
     pub fn deliver(&self, publication: &Publication<'_>) -> u64 {
         let Some(members) = self.rooms.get(&publication.room) else { return 0 };
         let framed = frame::text(publication.frame);
@@ -145,12 +146,12 @@ impl Hub {
         queued
     }
 
-    /// Metrics of the messages that this node relays.
+    /// Returns the metrics of the messages that this node relays.
     pub(crate) fn relay_metrics(&self) -> &Arc<RelayMetrics> {
         &self.relay_metrics
     }
 
-    /// Metrics of the outboxes.
+    /// Returns the metrics of the outboxes.
     pub(crate) fn outbox_metrics(&self) -> &OutboxMetrics {
         &self.outbox_metrics
     }
@@ -162,7 +163,7 @@ impl Hub {
         rooms + self.statuses.iter().map(|entry| of(entry.value())).sum::<u64>()
     }
 
-    /// Queues a relayed notice for the connections of a room that asked for such frames and are up to date.
+    /// Queues a relayed notice for the connections of a room that requested such frames and are up to date.
     pub fn notify(&self, room: RoomName, json: &[u8]) {
         let Some(members) = self.rooms.get(&room) else { return };
         let mut notice: Option<(Topic, Bytes)> = None;
@@ -172,7 +173,7 @@ impl Hub {
         }
     }
 
-    /// Closes all sockets in a room, after their pending messages and a last frame.
+    /// Closes all sockets in a room, after their pending messages and an optional last frame are sent.
     pub fn close_room(&self, room: RoomName, last: Option<&Bytes>, close: Close) {
         if let Some(members) = self.rooms.get(&room) {
             let framed = last.map(|json| frame::text(json));
@@ -182,7 +183,7 @@ impl Hub {
         }
     }
 
-    /// Notifies the connections of one side at a host's status.
+    /// Sends a notice to the status sockets of one side at a host.
     pub fn status(&self, host: HostUuid, side: Side, topic: Topic, json: &[u8]) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(json);
@@ -197,7 +198,7 @@ impl Hub {
         self.host_statuses.contains_key(&host)
     }
 
-    /// Notifies a host's own status sockets.
+    /// Sends a notice to a host's own status sockets.
     pub fn notify_host(&self, host: HostId, topic: Topic, json: &[u8]) {
         if let Some(sockets) = self.host_statuses.get(&host) {
             let framed = frame::text(json);
@@ -205,7 +206,7 @@ impl Hub {
         }
     }
 
-    /// Closes all sockets at a host's status. Guests receive a last frame first.
+    /// Closes all status sockets of a host. Guests receive a last frame before the close.
     pub fn close_status(&self, host: HostUuid, last: &[u8], close: Close) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(last);
@@ -223,7 +224,7 @@ impl Hub {
         );
     }
 
-    /// Closes the sockets of a host, of all logins.
+    /// Closes the sockets of all logins of a host.
     pub fn close_host(&self, host: HostId) {
         self.close_where(
             Close::Unauthenticated,
@@ -231,8 +232,8 @@ impl Hub {
         );
     }
 
-    /// Closes at most `most` sockets of this node for its shutdown, each with its own retry time. Returns the number of
-    /// sockets closed.
+    /// Closes at most `most` sockets of this node for its shutdown. The close of each socket contains its own retry
+    /// delay. Returns the number of sockets closed.
     pub fn close_some(&self, most: usize) -> usize {
         let mut closed = 0;
         for connection in self.all() {
@@ -248,7 +249,7 @@ impl Hub {
         closed
     }
 
-    /// Closes all sockets of this node with 1013, each with its own retry time.
+    /// Closes all sockets of this node with 1013. The close of each socket contains its own retry delay.
     pub fn close_all_for_retry(&self) {
         for connection in self.all().into_iter().filter(|connection| !connection.is_closing()) {
             connection.close(connection.try_later());
@@ -274,7 +275,7 @@ impl Hub {
     }
 
     /// Makes the connections of a room that have not received everything up to `target` read the log. Returns whether
-    /// there are any.
+    /// there are such connections.
     pub fn catch_up(&self, room: RoomName, target: Seq) -> bool {
         let mut any = false;
         if let Some(members) = self.rooms.get(&room) {
@@ -309,7 +310,7 @@ impl Hub {
         self.all().iter().filter_map(host).collect()
     }
 
-    /// Returns the hosts with any socket at their status on this node.
+    /// Returns the hosts with a status socket on this node, either their own or that of a guest.
     pub fn statuses(&self) -> Vec<HostUuid> {
         self.statuses.iter().map(|entry| *entry.key()).collect()
     }

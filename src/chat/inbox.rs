@@ -1,11 +1,11 @@
-//! The inbox: notifies a host's status sockets on this node when a guest's message arrives in any of the host's rooms
-//! (SPEC 5), so that the room list updates without polling.
+//! Notifies the status sockets of a host on this node when a guest's message arrives in any room of the host (SPEC 5),
+//! so that the room list updates without polling.
 //!
-//! Every node receives every publication and knows its own hosts, so the notices need no bus. Per room, the first
-//! notice is sent at once, then at most one per second, for the newest message. Nothing is stored; a skipped notice was
+//! Every node receives every publication, so a notice is not sent over the bus. Per room, the first notice is sent at
+//! once, later ones at most once per second, for the newest message. Notices are not stored: a skipped notice was
 //! replaced by a newer one.
 //!
-//! **Invariant:** a frame is parsed as JSON only when its notice is sent, never for each publication.
+//! **Invariant:** the JSON of a publication is parsed only when its notice is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::protocol::status::arrival_frame;
 /// Minimum interval between two notices of a room.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends the notices of arriving messages.
+/// Sends notices of arriving messages.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     hub: Arc<Hub>,
@@ -31,7 +31,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Creates the inbox of a node's connections.
+    /// Creates the inbox for the connections of a node.
     pub fn new(hub: Arc<Hub>, shutdown: Shutdown) -> Self {
         Self { hub, rooms: Coalescer::new(INTERVAL, shutdown) }
     }
@@ -120,39 +120,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_room_notifies_at_once_and_then_once_per_second_with_the_newest() {
-        let stage = InboxTest::new();
+        let test = InboxTest::new();
         for seq in 1..=20 {
-            stage.arrives(HOST, 1, Side::Guest, seq);
+            test.arrives(HOST, 1, Side::Guest, seq);
         }
-        stage.arrives(HOST, 2, Side::Guest, 100);
-        assert_eq!(stage.received(), [1, 100]);
+        test.arrives(HOST, 2, Side::Guest, 100);
+        assert_eq!(test.received(), [1, 100]);
         tokio::time::sleep(INTERVAL * 3 / 2).await;
-        assert_eq!(stage.received(), [20]);
-        stage.arrives(HOST, 1, Side::Guest, 21);
-        assert_eq!(stage.received(), [] as [u64; 0], "one second has not passed since the last notice");
+        assert_eq!(test.received(), [20]);
+        test.arrives(HOST, 1, Side::Guest, 21);
+        assert_eq!(test.received(), [] as [u64; 0], "one second has not passed since the last notice");
         tokio::time::sleep(INTERVAL).await;
-        assert_eq!(stage.received(), [21]);
+        assert_eq!(test.received(), [21]);
         tokio::time::sleep(INTERVAL * 2).await;
-        assert!(stage.inbox.rooms.is_empty(), "an idle room is removed");
-        stage.arrives(HOST, 1, Side::Guest, 22);
-        assert_eq!(stage.received(), [22]);
+        assert!(test.inbox.rooms.is_empty(), "an idle room is removed");
+        test.arrives(HOST, 1, Side::Guest, 22);
+        assert_eq!(test.received(), [22]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn his_own_messages_and_those_of_other_hosts_are_no_news() {
-        let stage = InboxTest::new();
-        stage.arrives(HOST, 1, Side::Host, 1);
-        stage.arrives(HostId(2), 2, Side::Guest, 1);
-        assert_eq!(stage.received(), [] as [u64; 0]);
-        assert!(stage.inbox.rooms.is_empty());
+    async fn own_messages_and_those_of_other_hosts_cause_no_notice() {
+        let test = InboxTest::new();
+        test.arrives(HOST, 1, Side::Host, 1);
+        test.arrives(HostId(2), 2, Side::Guest, 1);
+        assert_eq!(test.received(), [] as [u64; 0]);
+        assert!(test.inbox.rooms.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stopping_node_does_not_wait_for_notices() {
-        let stage = InboxTest::new();
-        stage.arrives(HOST, 1, Side::Guest, 1);
-        stage.arrives(HOST, 1, Side::Guest, 2);
-        stage.shutdown.finish().await;
-        assert!(stage.inbox.rooms.is_empty());
+        let test = InboxTest::new();
+        test.arrives(HOST, 1, Side::Guest, 1);
+        test.arrives(HOST, 1, Side::Guest, 2);
+        test.shutdown.finish().await;
+        assert!(test.inbox.rooms.is_empty());
     }
 }

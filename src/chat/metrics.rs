@@ -16,7 +16,7 @@ metric_set! {
 }
 
 metric_set! {
-    /// Metrics of messages on their way from a sender to the sockets of a node.
+    /// Metrics of messages between their senders and the sockets of a node.
     pub(crate) struct RelayMetrics {
         /// Messages from clients; `over_budget`: rejected because the daily byte limit of their host was reached.
         messages: Family<Counter, MessageResult> = "pintalk_messages_total", Count;
@@ -43,7 +43,7 @@ metric_set! {
 }
 
 label! {
-    /// What became of a client's message.
+    /// Result of a message from a client.
     pub(crate) enum MessageResult = "result" {
         Accepted = "accepted",
         Duplicate = "duplicate",
@@ -54,7 +54,7 @@ label! {
 }
 
 label! {
-    /// Whether a message was accepted on this node or on another.
+    /// Whether a message was accepted on this node or on another node.
     pub(crate) enum RelayPath = "path" {
         Local = "local",
         Remote = "remote",
@@ -62,7 +62,7 @@ label! {
 }
 
 label! {
-    /// How a missing message was noticed.
+    /// How a missing message was detected.
     pub(crate) enum GapReason = "reason" {
         Echo = "echo",
         Sweep = "sweep",

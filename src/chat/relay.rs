@@ -1,9 +1,9 @@
 //! The relay between this node's connections and the broker.
 //!
-//! A message is submitted with [`Relay::submit`], waits for the one call in flight of its partition, and is published
-//! over the bus to every node, including the sender's. The copy that the sender receives is the acknowledgement. The
-//! relay implements the bus's [`Sink`]: it frames a publication once and queues it for the room's connections, without
-//! parsing JSON.
+//! [`Relay::submit`] queues a message for the acceptor of its partition, which has at most one call to the broker in
+//! flight. An accepted message is published over the bus to every node, including that of the sender. The copy that the
+//! sender receives is the acknowledgement. The relay implements the bus's [`Sink`]: it encodes a publication as a frame
+//! once and queues the frame for the room's connections, without parsing JSON.
 
 use std::sync::Arc;
 
@@ -39,7 +39,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts an acceptor for each partition. When background work must stop, acceptors end when they have no messages left.
+    /// Starts an acceptor for each partition. On shutdown of background work, an acceptor stops once it has no messages
+    /// left.
     pub fn start(broker: &Arc<dyn MessageLog>, rooms: &Rooms, hub: &Arc<Hub>, shutdown: &Shutdown) -> Self {
         let acceptors = (0..broker.partitions())
             .map(|partition| {
@@ -49,7 +50,7 @@ impl Relay {
         Self { acceptors }
     }
 
-    /// Submits a message. The sender receives it over the bus, or the sender's socket is closed.
+    /// Submits a message. The sender receives the message over the bus, or the sender's socket is closed.
     pub fn submit(&self, connection: &Arc<Connection>, submission: Submission) {
         let partition = Partition::of(submission.room, self.acceptors.len() as u16);
         if let Some(acceptor) = self.acceptors.get(usize::from(partition.0)) {
@@ -57,20 +58,21 @@ impl Relay {
         }
     }
 
-    /// Whether so many messages wait for the broker that the sockets of this room should not be read.
+    /// Returns whether the partition of this room has reached its limit of unanswered messages, so that the sockets of
+    /// the room must not be read.
     pub fn is_full(&self, room: RoomName) -> bool {
         let partition = Partition::of(room, self.acceptors.len() as u16);
         self.acceptors.get(usize::from(partition.0)).is_some_and(Acceptor::is_full)
     }
 }
 
-/// The bus's sink. Passes each event to the components that need it.
+/// Sink of the bus. Passes each event to the components that need it.
 pub struct Deliveries {
     /// This node's connections.
     pub hub: Arc<Hub>,
     /// Cache from which changed hosts are removed.
     pub hosts: Hosts,
-    /// Rejects the tokens of an ended login at once.
+    /// Rejects the tokens of an ended login immediately.
     pub accounts: Accounts,
     /// Notifies hosts of arriving messages.
     pub inbox: Inbox,
@@ -80,7 +82,7 @@ pub struct Deliveries {
     pub watch: Watch,
     /// Archiver, woken by every message.
     pub archive: Option<Archive>,
-    /// Runs work that needs to wait.
+    /// Runs the asynchronous work of the handlers, which must not block.
     pub tracker: TaskTracker,
 }
 
@@ -98,7 +100,7 @@ impl Deliveries {
             match hosts.by_id(id).await {
                 Ok(Some(host)) if !host.config.use_online_status => watch.hide(host.uuid),
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, host = id.0, "failed to read whether host shows online status"),
+                Err(error) => tracing::warn!(%error, host = id.0, "failed to read online status setting of host"),
             }
         });
     }

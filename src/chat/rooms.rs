@@ -28,13 +28,13 @@ mod seeding;
 
 pub use crate::store::RoomFilter;
 
-/// Age from which any node applies an event again, because the node that wrote it may have crashed.
+/// Age from which any node applies an event again, because the node that wrote the event may have crashed.
 const EVENT_GRACE: Duration = Duration::from_secs(5);
 
 /// Number of rows per statement when the messages of a deleted room are deleted.
 const DELETE_BATCH: u64 = 1_000;
 
-/// Capacity and time to live of the cache of room owners. Its entries hardly ever change.
+/// Capacity and time to live of the cache of room owners. The cached values rarely change.
 const KEYS: u64 = 50_000;
 const KEYS_TTL: Duration = Duration::from_secs(60);
 
@@ -76,10 +76,10 @@ impl From<HistoryError> for RoomError {
     }
 }
 
-/// A room as its host sees it in the list.
+/// A room with the values that the host's room list shows.
 #[derive(Clone, Debug)]
 pub struct RoomView {
-    /// Row of the room, updated with messages that only the broker has.
+    /// Row of the room, updated with messages that only the broker contains.
     pub room: Room,
     /// Number of guest messages that the host has not seen.
     pub unread: u64,
@@ -87,14 +87,14 @@ pub struct RoomView {
     pub guest_online: bool,
 }
 
-/// Properties of a room that never or hardly ever change.
+/// Properties of a room that never or rarely change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomOwner {
     /// Name and id of the room.
     pub key: RoomKey,
     /// Host of the room.
     pub host: HostId,
-    /// Whether the guest left an e-mail address; may be out of date by the lifetime of a cache entry.
+    /// Whether the guest left an e-mail address. May be outdated for as long as the cache keeps this value.
     pub has_contact: bool,
 }
 
@@ -104,9 +104,9 @@ pub struct Rooms {
     store: Store,
     log: Arc<dyn MessageLog>,
     states: Arc<dyn RoomStates>,
-    /// `None` on a single node, whose rooms are in SQL only.
+    /// Port for seeding the broker. `None` on a single-node server, whose rooms are in SQL only.
     seeding: Option<Arc<dyn Seeding>>,
-    /// Messages that SQL may not have yet; `None` on a single node.
+    /// Log of the messages that SQL might not contain yet. `None` on a single-node server.
     recent: Option<Arc<dyn RecentLog>>,
     history: History,
     clock: Arc<dyn Clock>,
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// Creates the service over a store and the backend. `wire` is the UTC offset of the clients' wall clocks.
+    /// Creates the service from a store and a backend. `wire` is the UTC offset of the clients' wall clocks.
     pub fn new(
         store: Store,
         backend: &Backend,
@@ -145,7 +145,7 @@ impl Rooms {
     /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
         let name = RoomName::from_random(self.rng.bytes());
-        // Without the epoch, the first sequence number jumps, which is harmless.
+        // If the epoch cannot be read, the first sequence number leaves a gap, which is harmless.
         let life = match &self.seeding {
             Some(seeding) => seeding.epoch(self.log.partition_of(name)).await.unwrap_or_default(),
             None => None,
@@ -155,7 +155,7 @@ impl Rooms {
         Ok(self.store.rooms().create(room, self.clock.now()).await?)
     }
 
-    /// Returns a room that belongs to this host.
+    /// Returns a room if it belongs to `host`.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
@@ -178,7 +178,7 @@ impl Rooms {
         }
     }
 
-    /// Closes a room. A closed room stays unchanged.
+    /// Closes a room. If the room is closed already, nothing changes.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
@@ -188,7 +188,7 @@ impl Rooms {
         self.view(room).await
     }
 
-    /// Reopens a closed room. An open room stays unchanged.
+    /// Reopens a closed room. If the room is open already, nothing changes.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
@@ -217,12 +217,12 @@ impl Rooms {
         Ok(self.history.by_offset(key, offset, limit).await?)
     }
 
-    /// Streams the whole conversation of a room, ascending, in parts.
+    /// Streams all messages of a room, ascending, in parts.
     pub fn conversation(&self, room: &Room) -> impl Stream<Item = Result<Vec<Message>, RoomError>> + Send + use<> {
         self.history.whole(RoomKey { name: room.name, chatroom: room.id }).map_err(RoomError::from)
     }
 
-    /// Current time as a wall clock of the clients.
+    /// Returns the current time as a wall clock of the clients.
     pub fn wall_clock(&self) -> WallClock {
         self.wire.wall_clock(self.clock.now())
     }
@@ -237,7 +237,7 @@ impl Rooms {
         }
         let owner = match self.store.rooms().by_name(name).await {
             Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
-            // While SQL is unavailable, rooms that the broker has continue to work.
+            // While SQL is unavailable, rooms that the broker contains continue to work.
             Err(StoreError::Unavailable(why)) => match self.states.status(&[name]).await?.pop().flatten() {
                 Some(status) => Some((status.chatroom, status.host, false)),
                 None => return Err(RoomError::Unavailable(why)),
@@ -254,7 +254,7 @@ impl Rooms {
         Ok(owner)
     }
 
-    /// Returns the highest sequence number of the room in SQL; 0 without a row.
+    /// Returns the highest sequence number of the room in SQL. Returns 0 if SQL has no row of the room.
     ///
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL is unavailable.
@@ -263,7 +263,7 @@ impl Rooms {
         Ok(row.map_or(0, |row| row.last_seq))
     }
 
-    /// Returns the frame of a message that was accepted before; `None` if retention has purged it.
+    /// Returns the frame of a message that was accepted earlier. Returns `None` if retention has purged the message.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
@@ -278,13 +278,13 @@ impl Rooms {
         match self.store.rooms().by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
             Err(error) => {
-                tracing::debug!(%error, room = %name, "failed to read time of closing");
+                tracing::debug!(%error, room = %name, "failed to read closing time of room");
                 None
             }
         }
     }
 
-    /// Records that the host viewed the room and has seen messages up to `through`.
+    /// Records that the host viewed the room and has read the messages up to `through`.
     ///
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL is unavailable.
@@ -292,8 +292,8 @@ impl Rooms {
         Ok(self.store.rooms().mark_checked(room, through, self.clock.now()).await?)
     }
 
-    /// Records that the guest was in the room and has seen messages up to `through`, if the guest left an e-mail
-    /// address.
+    /// Records that the guest was in the room and has read the messages up to `through`. Has no effect if the guest
+    /// left no e-mail address.
     ///
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL is unavailable.
@@ -304,8 +304,8 @@ impl Rooms {
     /// Changes the state of a room in SQL and applies the change to the broker.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`]; [`RoomError::Unavailable`] if SQL rejects the change. Once SQL has it, the change takes
-    /// effect: if the broker is unavailable, it is applied later.
+    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`] if SQL rejects the change. If
+    /// only the broker is unavailable, the result is `Ok`, and the change is applied to the broker later.
     pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
         let changed = self.store.rooms().change(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
         if let Some(event) = changed.event {
@@ -314,7 +314,7 @@ impl Rooms {
         Ok(changed.room)
     }
 
-    /// Applies a committed change to the broker. If that fails, a node applies it later.
+    /// Applies a committed change to the broker. If the call fails, a node retries it later.
     pub async fn publish(&self, event: &RoomEvent) {
         if let Err(error) = self.apply_event(event).await {
             let (room, change) = (event.room, event.change.as_str());
@@ -322,10 +322,10 @@ impl Rooms {
         }
     }
 
-    /// Applies committed changes whose node did not finish them.
+    /// Applies committed changes that were not applied yet by the node that wrote them.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`]: the next call tries again.
+    /// [`RoomError::Unavailable`]: the remaining changes are applied by the next call.
     pub async fn redo_events(&self) -> Result<(), RoomError> {
         for event in self.store.rooms().pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
             self.apply_event(&event).await?;

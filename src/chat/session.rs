@@ -1,10 +1,11 @@
-//! Sessions: the state of a connection after its admission. Frames in, frames out.
+//! Sessions: the state of a connection after its admission. A session handles received frames and queues frames to
+//! send.
 //!
 //! [`Sessions`] creates a [`ChatSession`] or [`StatusSession`] from a [`Handshake`], or returns a [`Refusal`]. The task
 //! that owns the socket passes text frames to `receive`, polls `drive`, and writes the frames of the connection's
 //! outbox.
 //!
-//! **Invariant:** no socket type is named here.
+//! **Invariant:** this module does not depend on a socket type.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,16 +41,17 @@ pub(crate) use throttle::TokenBucket;
 pub struct Handshake {
     /// The `Origin` header.
     pub origin: Option<String>,
-    /// The decoded `token` of the query. The real admin page writes slashes for its dots (SPEC 4).
+    /// Decoded query parameter `token`. The original admin page writes slashes instead of its dots (SPEC 4).
     pub token: Option<String>,
-    /// The `after` of the query.
+    /// Query parameter `after`.
     pub after: Option<String>,
-    /// Whether the `v` of the query asks for the frames of later versions ([`wants_extras`]), on either kind of socket.
+    /// Whether the query parameter `v` requests the frames of later protocol versions ([`wants_extras`]). Applies to
+    /// chat and status sockets.
     pub extras: bool,
 }
 
-/// Whether a `v` asks for the frames that were added since the first version (SPEC 4): 2 or any later version. A value
-/// that is not a number means the first version.
+/// Returns whether a query parameter `v` requests the frames that were added since the first protocol version (SPEC 4):
+/// 2 or any later version. A value that is not a number means the first version.
 pub fn wants_extras(version: &str) -> bool {
     let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
     is_number && version.parse::<u64>().unwrap_or(u64::MAX) >= 2
@@ -58,7 +60,7 @@ pub fn wants_extras(version: &str) -> bool {
 /// Response to a connection that is not admitted: an optional last frame and a close code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Frame sent before the close.
+    /// Frame that is sent before the close.
     pub frame: Option<Bytes>,
     /// Close code and reason.
     pub close: Close,
@@ -73,13 +75,13 @@ impl From<Close> for Refusal {
 /// Limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// Maximum sockets of one side in a room, on all nodes; `None`: unlimited.
+    /// Maximum number of sockets of one side in a room, on all nodes together; `None`: unlimited.
     pub room_sockets: Option<u32>,
     /// Maximum rate of messages per socket; `None`: unlimited.
     pub rate: Option<Rate>,
 }
 
-/// Creates sessions. Holds everything that they need.
+/// Creates sessions. Contains the services that sessions use.
 pub struct Sessions {
     /// Authenticates hosts.
     pub accounts: Accounts,
@@ -91,7 +93,7 @@ pub struct Sessions {
     pub history: History,
     /// Submits messages.
     pub relay: Relay,
-    /// Relays notices.
+    /// Relays notices to the other nodes.
     pub bus: Arc<dyn Bus>,
     /// Reports connection counts of rooms.
     pub members: Members,
@@ -107,9 +109,9 @@ pub struct Sessions {
     pub wire: WireOffset,
     /// Limits of a session.
     pub limits: SessionLimits,
-    /// Budgets of bytes per host and day.
+    /// Daily byte limits of hosts.
     pub budgets: Budgets,
-    /// Runs work that outlives a session.
+    /// Runs tasks that may outlive their session.
     pub tracker: tokio_util::task::TaskTracker,
 }
 
@@ -120,7 +122,8 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// Identifies the peer: a guest by the `Origin` header, which must be one of the host's sites, or a host by token.
+    /// Identifies the peer. A host is identified by token, a guest by the `Origin` header, which must match one of the
+    /// host's sites.
     async fn identify(&self, handshake: &Handshake, host: &Host) -> Result<Identity, Close> {
         match &handshake.token {
             Some(token) => {
@@ -139,7 +142,7 @@ impl Sessions {
         }
     }
 
-    /// Returns the host, unless the account is deleted.
+    /// Returns the host. Fails if the account is deleted.
     async fn active_host(&self, id: HostId) -> Result<Arc<Host>, Close> {
         match self.hosts.by_id(id).await {
             Ok(Some(host)) if !host.is_deleted => Ok(host),
@@ -151,7 +154,7 @@ impl Sessions {
         }
     }
 
-    /// Returns the framed response to a `ping`. It is sent to one socket only and calls no store.
+    /// Returns the framed response to a `ping`. The response is sent to one socket only and needs no store.
     fn pong(&self) -> Bytes {
         frame::text(&pong_frame(&self.wire.wall_clock(self.clock.now())))
     }
@@ -161,7 +164,7 @@ impl Sessions {
     }
 }
 
-/// A session of either kind.
+/// A session of a chat socket or of a status socket.
 #[derive(Debug)]
 pub enum Session {
     /// Session of a chat socket.
@@ -182,7 +185,7 @@ impl Session {
     /// Handles a text frame.
     ///
     /// # Errors
-    /// The close of the socket.
+    /// The close code with which the socket must be closed.
     pub fn receive(&mut self, text: &str) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.receive(text),
@@ -198,10 +201,11 @@ impl Session {
         }
     }
 
-    /// Runs pending work; returns after a step of it. Cancel safe: may be dropped and called again.
+    /// Runs pending work and returns after one step. Cancel safe: the future may be dropped, and the method called
+    /// again.
     ///
     /// # Errors
-    /// The close of the socket.
+    /// The close code with which the socket must be closed.
     pub async fn drive(&mut self) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.drive().await,
@@ -212,7 +216,7 @@ impl Session {
     /// Returns the ping interval and the idle timeout of the socket.
     pub fn heartbeat(&self) -> Heartbeat {
         match self {
-            // SPEC 5: a host whose network was cut is offline within 20 s.
+            // SPEC 5: a host whose network connection was cut is offline within 20 s.
             Session::Status(session) if session.connection().side().is_host() => {
                 Heartbeat { ping: Duration::from_secs(10), idle_timeout: Duration::from_secs(15) }
             }
@@ -225,11 +229,11 @@ impl Session {
 /// Read readiness of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadReadiness {
-    /// A frame is accepted.
+    /// The next frame may be read.
     Ready,
-    /// No frame is accepted until pending work completes or the window has room.
+    /// No frame may be read until pending work completes or the in-flight window has capacity.
     Busy,
-    /// No frame is accepted before this instant.
+    /// No frame may be read before this instant.
     Until(tokio::time::Instant),
 }
 
@@ -238,14 +242,14 @@ pub enum ReadReadiness {
 pub struct Heartbeat {
     /// Interval between pings.
     pub ping: Duration,
-    /// Idle timeout: the socket is closed when nothing arrived for this time.
+    /// Idle timeout: the socket is closed if nothing was received for this duration.
     pub idle_timeout: Duration,
 }
 
 /// Work that must complete before the session accepts the next frame.
 type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), Close>> + Send>>;
 
-/// Polls the future in the slot, and empties the slot when it completes. Never returns if the slot is empty.
+/// Polls the future in the slot, and empties the slot when the future completes. Never completes if the slot is empty.
 async fn run<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match slot {
         Some(work) => {

@@ -1,8 +1,8 @@
-//! Re-checks the accounts behind this node's open host sockets and closes those that are no longer valid: the login
-//! ended, the account was deactivated, or the online status was switched off (SPEC 4, 5).
+//! Re-checks the accounts of this node's open host sockets. Closes a socket if its login ended, the account was
+//! deactivated, or the online status was switched off (SPEC 4, 5).
 //!
-//! Such changes are usually announced ([`Control`](crate::domain::Control)). This module queries SQL instead:
-//! periodically, because the expiry of a login is not announced, and whenever an announcement may have been missed.
+//! Such changes are usually published ([`Control`](crate::domain::Control)). This module queries SQL instead. It runs
+//! periodically, because the expiry of a login is not published, and whenever a publication may have been missed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +21,13 @@ use crate::protocol::Close;
 use crate::protocol::status::status_frame;
 use crate::store::{Store, StoreError};
 
-/// Maximum number of entries per query.
+/// Maximum number of logins or hosts per query.
 const QUERY_HOSTS: usize = 500;
 
 /// Delay before a failed check is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Checks the sessions of a node's hosts. Clones share the state.
+/// Revalidates the sessions of hosts on this node. Clones share the state.
 #[derive(Clone)]
 pub struct SessionRevalidator {
     hub: Arc<Hub>,
@@ -36,7 +36,7 @@ pub struct SessionRevalidator {
     hosts: Hosts,
     clock: Arc<dyn Clock>,
     clocks: Agreement,
-    /// Whether a check was requested that has not started.
+    /// Whether a check was requested but has not started yet.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
     shutdown: Shutdown,
@@ -49,7 +49,7 @@ impl std::fmt::Debug for SessionRevalidator {
 }
 
 impl SessionRevalidator {
-    /// Creates the check for the connections of `hub`.
+    /// Creates the revalidator for the connections of `hub`.
     pub fn new(
         hub: Arc<Hub>,
         store: Store,
@@ -63,14 +63,14 @@ impl SessionRevalidator {
         Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, shutdown }
     }
 
-    /// Ignores the expiry of logins while the clocks disagree.
+    /// Disables the expiry of logins while the clock skew of the cluster is above its limit.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Requests a check because announcements may have been missed. It is retried until SQL responds.
+    /// Requests a check because publications may have been missed. The check is retried until SQL responds.
     pub fn request_check(&self) {
         self.hosts.evict_all();
         if !self.is_due.swap(true, Ordering::Relaxed) {
@@ -80,7 +80,8 @@ impl SessionRevalidator {
 
     async fn check_until_success(self) {
         let _one = self.one_at_a_time.lock().await;
-        // Cleared before reading: an announcement missed from now on may be too recent for this check.
+        // The flag is cleared before SQL is read, because a change that is missed from now on may be too recent for
+        // this check.
         self.is_due.store(false, Ordering::Relaxed);
         while let Err(error) = self.check().await {
             tracing::debug!(%error, "host session check failed, retrying");
@@ -90,13 +91,13 @@ impl SessionRevalidator {
         }
     }
 
-    /// Closes the sockets deactivated_sockets login, account or status is no longer valid.
+    /// Closes the sockets whose login, account or status is no longer valid.
     ///
     /// # Errors
-    /// [`StoreError`]: some sockets were not checked.
+    /// [`StoreError`] if SQL could not be read. Some sockets were not checked.
     pub async fn check(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        // With a wrong clock, no login counts as expired; logins that were ended explicitly still count as ended.
+        // While the clock may be wrong, no login expires. Logins that were ended explicitly are still closed.
         let now = if self.clocks.holds() { now } else { DateTime::UNIX_EPOCH };
         let logins: Vec<Box<str>> = self.hub.logins().into_iter().collect();
         for part in logins.chunks(QUERY_HOSTS) {
@@ -155,7 +156,8 @@ mod tests {
             Self { clock, accounts, hub, revalidator, store }
         }
 
-        /// Creates a host with a socket in a room, one at the host's status, and a guest at that status.
+        /// Creates a host with three sockets: the host's sockets in a room and at the host's status, and a guest's
+        /// socket at that status.
         async fn host(&self, name: &str) -> (Host, [(Arc<Connection>, Registration); 3]) {
             let new = NewAccount {
                 email: format!("{name}@shop.example"),
@@ -185,12 +187,12 @@ mod tests {
     #[tokio::test]
     async fn sockets_of_a_login_not_renewed_for_a_week_are_closed() {
         on_fresh(Dialect::Sqlite, |store, _| async move {
-            let stage = RevalidatorTest::on(store);
-            let (_, sockets) = stage.host("dev").await;
-            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
-            stage.clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
+            let test = RevalidatorTest::on(store);
+            let (_, sockets) = test.host("dev").await;
+            assert_eq!(test.closes(&sockets).await, [None, None, None]);
+            test.clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
             let over = Some(Close::Unauthenticated);
-            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
+            assert_eq!(test.closes(&sockets).await, [over, over, None]);
         })
         .await;
     }
@@ -198,22 +200,22 @@ mod tests {
     #[tokio::test]
     async fn while_the_clocks_disagree_logins_do_not_expire_but_can_be_ended() {
         on_fresh(Dialect::Sqlite, |store, _| async move {
-            let mut stage = RevalidatorTest::on(store);
+            let mut test = RevalidatorTest::on(store);
             let clocks = Agreement::assumed();
-            stage.revalidator = stage.revalidator.while_clocks_agree(clocks.clone());
-            let (_, sockets) = stage.host("dev").await;
+            test.revalidator = test.revalidator.while_clocks_agree(clocks.clone());
+            let (_, sockets) = test.host("dev").await;
             clocks.set(false);
-            stage.clock.advance(Duration::from_secs(8 * 24 * 3_600));
-            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
-            // The clock is corrected, and no socket was closed.
-            stage.clock.set(SystemClock.now());
+            test.clock.advance(Duration::from_secs(8 * 24 * 3_600));
+            assert_eq!(test.closes(&sockets).await, [None, None, None]);
+            // The clock is corrected. No socket was closed.
+            test.clock.set(SystemClock.now());
             clocks.set(true);
-            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
+            assert_eq!(test.closes(&sockets).await, [None, None, None]);
             clocks.set(false);
-            let login = stage.hub.logins().into_iter().next().unwrap();
-            stage.store.logins().end(&login, stage.clock.now()).await.unwrap();
+            let login = test.hub.logins().into_iter().next().unwrap();
+            test.store.logins().end(&login, test.clock.now()).await.unwrap();
             let over = Some(Close::Unauthenticated);
-            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
+            assert_eq!(test.closes(&sockets).await, [over, over, None]);
         })
         .await;
     }
@@ -222,26 +224,20 @@ mod tests {
     async fn sockets_of_deactivated_or_hidden_hosts_are_closed_without_an_announcement() {
         for dialect in [Dialect::Sqlite, Dialect::MySql] {
             on_fresh(dialect, |store, _| async move {
-                let stage = RevalidatorTest::on(store);
-                let (hiding, hiding_sockets) = stage.host("hiding").await;
-                let (deactivated, deactivated_sockets) = stage.host("deactivated").await;
-                let (_, other) = stage.host("other").await;
-                stage
-                    .store
+                let test = RevalidatorTest::on(store);
+                let (hiding, hiding_sockets) = test.host("hiding").await;
+                let (deactivated, deactivated_sockets) = test.host("deactivated").await;
+                let (_, other) = test.host("other").await;
+                test.store
                     .hosts()
                     .set_config(hiding.id, HostConfig { use_online_status: false, email_notifications: true })
                     .await
                     .unwrap();
-                stage
-                    .store
-                    .hosts()
-                    .deactivate(deactivated.id, DeactivatedBy::Operator, stage.clock.now())
-                    .await
-                    .unwrap();
+                test.store.hosts().deactivate(deactivated.id, DeactivatedBy::Operator, test.clock.now()).await.unwrap();
                 let (hidden, over) = (Some(Close::Unavailable), Some(Close::Unauthenticated));
-                assert_eq!(stage.closes(&hiding_sockets).await, [None, hidden, hidden]);
-                assert_eq!(stage.closes(&deactivated_sockets).await, [over, over, None]);
-                assert_eq!(stage.closes(&other).await, [None, None, None]);
+                assert_eq!(test.closes(&hiding_sockets).await, [None, hidden, hidden]);
+                assert_eq!(test.closes(&deactivated_sockets).await, [over, over, None]);
+                assert_eq!(test.closes(&other).await, [None, None, None]);
             })
             .await;
         }

@@ -1,12 +1,13 @@
-//! Reports to [`Presence`] which hosts have sockets on this node. [`Watch`] reports the status of hosts to watching
-//! guests.
+//! Reports to [`Presence`] which hosts have status sockets on this node. [`Watch`] notifies guests of the status of
+//! hosts.
 //!
-//! Presence receives only changes between zero and one or more sockets: the first socket of a host at once, the end of
-//! the last after a grace period, because a host who reloads a page is not offline (SPEC 5). The hosts of a node that
-//! shuts down may never be reported as offline; their entries last as long as the node's lease.
+//! Presence receives only the changes between no socket and at least one socket. The first socket of a host is reported
+//! at once. The end of the last one is reported after a grace period, because a host who reloads a page is not offline
+//! (SPEC 5). A node that shuts down might not report its hosts as offline. Their presence entries expire with the lease
+//! of the node.
 //!
-//! **Invariant:** a host is reported as offline only after an uninterrupted absence for the grace period of the last
-//! socket's close.
+//! **Invariant:** a host is reported as offline only after an uninterrupted absence. The close code of the last socket
+//! determines how long the absence must be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,15 +32,16 @@ pub use watch::Watch;
 /// Delay before a failed report is retried.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Minimum interval between two notices from this node to a host that a guest is present, however many guests send one.
+/// Minimum interval between two `online` notices of guests that this node sends to a host, for any number of guests.
 const GUEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Grace periods: how long a host without sockets remains online.
 #[derive(Clone, Copy, Debug)]
 pub struct Grace {
-    /// After the client or its network ended the last socket.
+    /// Applies after the client closed the last socket or its network connection failed.
     pub usual: Duration,
-    /// After this node closed the last socket to shut down. The client reconnects to another node at the given time.
+    /// Applies after this node closed the last socket to shut down. The client reconnects to another node after the
+    /// delay in the close frame.
     pub drained: Duration,
 }
 
@@ -51,10 +53,10 @@ pub struct Statuses {
     watch: Watch,
     grace: Grace,
     reported: Arc<DashSet<HostUuid>>,
-    /// Time from which a host without sockets on this node may be reported as offline.
+    /// Instant from which a host without sockets on this node may be reported as offline.
     due: Arc<DashMap<HostUuid, Instant>>,
     locks: KeyedMutex,
-    /// Coalesces the guests' notices per host.
+    /// Coalesces the notices of guests per host.
     guests: Coalescer<HostUuid>,
     shutdown: Shutdown,
 }
@@ -69,18 +71,18 @@ impl std::fmt::Debug for Statuses {
 }
 
 impl Statuses {
-    /// Creates the tracker of a node's connections.
+    /// Creates the tracker for the connections of a node.
     pub fn new(hub: Arc<Hub>, presence: Arc<dyn Presence>, watch: Watch, grace: Grace, shutdown: Shutdown) -> Self {
         let (reported, due, locks) = (Arc::default(), Arc::default(), KeyedMutex::default());
         let guests = Coalescer::new(GUEST_INTERVAL, shutdown.clone());
         Self { hub, presence, watch, grace, reported, due, locks, guests, shutdown }
     }
 
-    /// Notifies a host's status sockets that a guest is present: the first time at once, then once per second with the
-    /// newest notice of this node's guests. The notice does not name the guest, so one replaces all.
+    /// Notifies the status sockets of a host that a guest is present. The first notice is sent at once, later ones at
+    /// most once per second. A notice does not name the guest, so the newest one replaces those that wait.
     ///
     /// # Errors
-    /// [`Unavailable`]: the notice was due now, and failed.
+    /// [`Unavailable`] if the notice had to be sent now and the broker could not be reached.
     pub async fn announce_guest(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
         if !self.guests.is_first(host, || notice.clone()) {
             return Ok(());
@@ -90,7 +92,7 @@ impl Statuses {
             let presence = presence.clone();
             async move {
                 if let Err(error) = presence.greet(host, notice).await {
-                    tracing::debug!(%error, %host, "failed to notify host of guest");
+                    tracing::debug!(%error, %host, "failed to notify host of guest presence");
                 }
             }
         });
@@ -102,12 +104,12 @@ impl Statuses {
         &self.presence
     }
 
-    /// Returns the part that notifies guests.
+    /// Returns the notifier of watching guests.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
 
-    /// Registers a socket at a host's status. Reports the host to presence if the socket is the host's own.
+    /// Registers a status socket of a host. If the socket is the host's own, the host is reported as online.
     pub fn register(&self, host: HostUuid, connection: Arc<Connection>) -> StatusGuard {
         let registration = self.hub.register(Place::Status(host), connection.clone());
         if connection.side() == Side::Host {
@@ -116,7 +118,7 @@ impl Statuses {
         StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
     }
 
-    /// Reports the current state to presence, and retries until it succeeds.
+    /// Reports the current presence of a host, and retries until the report succeeds.
     async fn report(self, host: HostUuid) {
         let _lock = self.locks.lock(host.as_bytes()).await;
         loop {
@@ -125,7 +127,7 @@ impl Statuses {
                 return;
             }
             if !here && self.due.get(&host).is_some_and(|due| *due > Instant::now()) {
-                // The task that set the time reports the host then.
+                // The task that set the due time reports the host at that time.
                 return;
             }
             let reported = if here { self.presence.enter(host).await } else { self.presence.leave(host).await };
@@ -138,11 +140,11 @@ impl Statuses {
                     self.due.remove_if(&host, |_, due| *due <= Instant::now());
                 }
                 Err(error) if self.shutdown.is_stopping() => {
-                    tracing::warn!(%error, %host, "gave up reporting host presence");
+                    tracing::warn!(%error, %host, "failed to report host presence before shutdown");
                     return;
                 }
                 Err(error) => {
-                    // Logged per host and therefore at debug level: an unavailable broker is reported elsewhere.
+                    // Logged per host and therefore at debug level. An unavailable broker is reported elsewhere.
                     tracing::debug!(%error, %host, "failed to report host presence, retrying");
                     tokio::time::sleep(RETRY).await;
                 }
@@ -168,19 +170,19 @@ impl Drop for StatusGuard {
             return;
         }
         let (grace, outlives_us) = match self.connection.pending_close() {
-            // A logout takes effect at once. A closed page may be followed by the next.
+            // A logout takes effect at once. After a page was closed, the host may open the next page.
             Some(Close::Unauthenticated) => (Duration::ZERO, false),
             Some(Close::Restarting { .. }) => (self.statuses.grace.drained, true),
             _ => (self.statuses.grace.usual, false),
         };
         let (statuses, host, due) = (self.statuses.clone(), self.host, Instant::now() + grace);
-        // Set before the socket is unregistered, so that a host without sockets always has a time.
+        // The due time is set before the socket is unregistered, so that a host without sockets always has one.
         statuses.due.insert(host, due);
         drop(self.registration.take());
         self.statuses.shutdown.spawn(async move {
             let wait = tokio::time::sleep_until(due);
             if outlives_us {
-                // The entries of a stopped node last as long as its lease.
+                // The presence entries of a stopped node expire with its lease.
                 if statuses.shutdown.until_stopping(wait).await.is_none() {
                     return;
                 }

@@ -33,8 +33,8 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
     Ok(response)
 }
 
-/// Exchanges a refresh token. Without a valid cookie, returns 401 and clears the cookie. With several cookies, none is
-/// cleared, because another site of the domain may have set one of them.
+/// Exchanges a refresh token. Without a valid cookie, returns 401 and clears the cookie. If the request contains
+/// several refresh cookies, none is cleared, because another site of the domain may have set one of them.
 pub(super) async fn refresh_token(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let tokens = cookie::refresh_tokens(&request.headers, &app.settings);
     let mut response = match app.accounts.refresh_one_of(&tokens).await {
@@ -64,8 +64,8 @@ pub(super) async fn change_password(app: &HttpContext, request: &mut Request) ->
     let caller = callers::host(app, request).await?;
     let attempt = app.limits.login(request.client).await?;
     let asked = PasswordChangeRequest::read(&request.json().await?)?;
-    // A stolen access token allows no more guesses than a login. Failures by strangers do not count here, because the
-    // device is logged in to the account.
+    // A stolen access token permits no more password attempts than a login does. Failed attempts from other devices are
+    // not counted here, because this device is logged in to the account.
     let trial = attempt.at(&caller.host.email, Some(&caller.sid)).await?;
     let changed = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await;
     let host = unless_wrong(trial, changed).await?;
@@ -91,8 +91,8 @@ async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeErro
     outcome
 }
 
-/// Requests a temporary password. The response is the same for every address (SPEC 2). Only the client's address is
-/// counted, so that requests by strangers do not block the owner of the mailbox.
+/// Requests a temporary password. The response is the same for every e-mail address (SPEC 2). Requests are counted by
+/// client address only, so that requests from other clients do not block the owner of the mailbox.
 pub(super) async fn mail_password(
     app: &HttpContext,
     request: &mut Request,

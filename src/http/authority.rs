@@ -1,7 +1,7 @@
-//! Checks which server a request addresses (`Host`) and that the end of the request is unambiguous (RFC 9112).
+//! Checks which server a request addresses (`Host`), and that the length of the request is unambiguous (RFC 9112).
 //!
-//! A request that two parsers could interpret differently is rejected and its connection closed, because a proxy in
-//! front of this server may have interpreted it differently.
+//! A request that two parsers could interpret differently is rejected, and its connection is closed. Otherwise a proxy
+//! in front of this server could have checked a different request than the one that this server handles.
 
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING};
 use http::uri::Authority;
@@ -11,7 +11,8 @@ use warp::reply::Response;
 
 use super::reply::ApiError;
 
-/// Headers that identify the caller. Duplicates are rejected, because a proxy may have checked the other value.
+/// Headers that identify the caller. Requests with duplicates are rejected, because a proxy may have checked the other
+/// value.
 const ONCE: [HeaderName; 4] = [
     ORIGIN,
     AUTHORIZATION,
@@ -19,7 +20,7 @@ const ONCE: [HeaderName; 4] = [
     HeaderName::from_static("x-pintalk-secret-key"),
 ];
 
-/// Returns the rejection of an ambiguous request; `None` if the request is unambiguous.
+/// Returns the error response to an ambiguous request; `None` if the request is unambiguous.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
     let why = problem(request.version(), request.uri(), request.headers())?;
     let mut response = ApiError::Malformed(why).into_response();
@@ -28,7 +29,8 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
 }
 
 /// Whether a request must be the last on its connection. hyper removes a `Content-Length` next to a
-/// `Transfer-Encoding`, so such a request cannot be rejected here; instead, nothing after it is read (RFC 9112, 6.1).
+/// `Transfer-Encoding`, so such a request cannot be detected and rejected here. Instead, nothing is read from the
+/// connection after it (RFC 9112, 6.1).
 pub(super) fn is_last<B>(request: &Request<B>) -> bool {
     request.headers().contains_key(TRANSFER_ENCODING)
 }
@@ -58,7 +60,7 @@ fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static 
     {
         return Some("The Host header names another server than the target.");
     }
-    // Rejected sockets receive a close code instead, which browsers can read.
+    // Sockets with duplicate headers are rejected by a close code instead, which browsers can read.
     if !uri.path().starts_with("/ws/") && ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
         return Some("The headers that identify the caller must be there once.");
     }
@@ -91,8 +93,8 @@ fn is_same(target: &Authority, host: &Authority, scheme: Option<&str>) -> bool {
 }
 
 /// Whether a request addresses this server by an IP address, as `localhost`, or by the host name of `public-url`. This
-/// rejects pages of other sites whose names were made to resolve to this server (DNS rebinding). A request without
-/// `Host` does not come from a browser and is accepted.
+/// check rejects pages of other sites whose names resolve to this server (DNS rebinding). A request without `Host` was
+/// not sent by a browser and is accepted.
 pub(super) fn is_own_name(headers: &HeaderMap, public_url: &str) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Some(authority) = authority(host.as_bytes()) else { return false };

@@ -21,7 +21,7 @@ pub(super) struct AuthenticatedHost {
     pub sid: String,
 }
 
-/// Returns the host whose keys a guest-side call carries. The `Origin` of a browser must match the host's domains
+/// Returns the host whose keys a guest-side call contains. The `Origin` of a browser must match the domains of the host
 /// (SPEC 1).
 pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<Arc<Host>, ApiError> {
     let headers = &request.headers;
@@ -43,8 +43,8 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     let host = match app.accounts.cached_key_holder(access, secret).await {
         Some(host) => host,
         None => {
-            // Counted before the query to SQL. Keys cached on this node are not affected by guesses from the same
-            // address.
+            // The attempt is counted before the query to SQL. Keys that this node has cached remain valid even if other
+            // clients of the same address send wrong keys.
             app.limits.unknown_keys(request.client)?;
             let host = app.accounts.key_holder(access, secret).await?.ok_or_else(unknown)?;
             app.limits.known_keys(request.client);
@@ -64,8 +64,9 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     }
 }
 
-/// Counts a guest-side call that creates or changes something. A browser is counted by address. A call without `Origin`
-/// is counted by address and by host: a server calls for many guests, and any client can omit `Origin`.
+/// Counts a guest-side call that creates or changes something. A call from a browser is counted by client address. A
+/// call without `Origin` is counted by client address and by host, because a server calls for many guests and any
+/// client can omit `Origin`.
 pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> Result<(), ApiError> {
     if request.headers.contains_key(ORIGIN) {
         app.limits.room(request.client).await?;
@@ -75,7 +76,7 @@ pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> 
     Ok(())
 }
 
-/// Returns the host whose access token a call carries.
+/// Returns the host whose access token a call contains.
 pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<AuthenticatedHost, ApiError> {
     let token = request
         .header(AUTHORIZATION)
@@ -89,7 +90,7 @@ pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Authent
     Ok(AuthenticatedHost { host, sid: claims.sid })
 }
 
-/// Like [`host`], but rejects hosts other than `id`, which the path names.
+/// Like [`host`], but rejects hosts other than the one with the id `id` from the path.
 pub(super) async fn account_owner(
     app: &HttpContext,
     request: &Request,

@@ -1,5 +1,5 @@
-//! E-mail addresses of guests (SPEC 8): set by the widget; consent and unsubscription on pages that the e-mails link
-//! to.
+//! E-mail addresses of guests (SPEC 8). The widget sets them; guests consent and unsubscribe on pages that the e-mails
+//! link to.
 
 use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY};
@@ -29,8 +29,8 @@ pub(super) async fn set_contact(
     if !is_email(&asked.email) {
         return Err(ApiError::field("email", "is not an e-mail address"));
     }
-    // A visitor can cause e-mail to arbitrary addresses, so browsers are limited like other requests for e-mail. A
-    // server calls for many guests and is limited like other guest-side calls.
+    // A visitor can cause e-mails to arbitrary addresses, so browsers are limited like other requests that send e-mail.
+    // A server calls for many guests and is limited like other guest-side calls.
     if request.headers.contains_key(ORIGIN) {
         app.limits.mail(request.client, &asked.email).await?;
     } else {
@@ -42,7 +42,7 @@ pub(super) async fn set_contact(
     Ok(reply::json(StatusCode::OK, &Email { email: &asked.email }))
 }
 
-/// Shows the page that asks for consent. GET changes nothing, because link scanners follow every link of an e-mail.
+/// Shows the page that asks for consent. GET changes nothing, because link scanners request every link of an e-mail.
 pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
@@ -66,7 +66,7 @@ pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// Records consent, at the press of the page's button.
+/// Records consent when the button of the page is pressed.
 pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
@@ -91,7 +91,7 @@ async fn domain_of(app: &HttpContext, pair: &ConsentPair) -> Result<String, ApiE
     Ok(service_domain(host.service_domain.as_deref()).unwrap_or_else(|| app.settings.public_url.clone()))
 }
 
-/// Shows the page that asks for confirmation. GET changes nothing, because link scanners follow every link of an
+/// Shows the page that asks for confirmation. GET changes nothing, because link scanners request every link of an
 /// e-mail.
 pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
@@ -111,8 +111,8 @@ pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request)
     })
 }
 
-/// Unsubscribes. Called by the page's button, or by a mail client (RFC 8058), which sends no cookie and follows no
-/// redirect.
+/// Unsubscribes a guest. Called when the button of the page is pressed, or by a mail client (RFC 8058), which sends no
+/// cookie and follows no redirect.
 pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let asked = app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
     let pair = app.contacts.unsubscribe(&asked).await.map_err(Fault::from)?;
@@ -135,11 +135,11 @@ pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// Nothing is loaded, no script runs, and the form can only be sent to this server. The page's URL is a secret, so a
-/// `Referrer-Policy` keeps it out of `Referer`.
+/// The page loads nothing and runs no script, and its form can be sent only to this server. The URL of the page is a
+/// secret, so a `Referrer-Policy` excludes it from `Referer`.
 const POLICY: &str = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Texts of a page; empty ones are not shown.
+/// Texts of a page. Empty ones are omitted.
 #[derive(Serialize)]
 struct Texts {
     language: &'static str,
@@ -167,7 +167,7 @@ fn page(texts: &Texts) -> Result<Response, ApiError> {
     // The name ends in `.html`, which enables HTML escaping.
     let html = Environment::new().render_named_str("contact.html", include_str!("contact.html"), texts);
     let html = html.map_err(|error| {
-        tracing::error!(%error, "failed to render page");
+        tracing::error!(%error, "failed to render contact page");
         ApiError::Internal
     })?;
     let mut response = reply::text(StatusCode::OK, "text/html; charset=utf-8", Bytes::from(html));

@@ -10,7 +10,7 @@ use crate::domain::url_path;
 
 use super::HttpSettings;
 
-/// Name of the refresh cookie where it cannot have a prefix, and in earlier releases.
+/// Name of the refresh cookie if the configuration does not permit a prefix. Also the name in earlier releases.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
 
 /// Name of the refresh cookie that other hosts of the domain cannot set (RFC 6265bis, `__Host-`).
@@ -22,8 +22,8 @@ const SECURE_REFRESH_COOKIE: &str = "__Secure-pintalk_refresh_token";
 /// Name of the cookie that holds the state of a sign-up.
 pub(super) const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
 
-/// Returns every refresh token that the caller sends. If there is a prefixed cookie, plain ones are ignored: other
-/// hosts of the domain can set those, and there may be several of them.
+/// Returns every refresh token in the request. If the request contains a cookie with a prefix, cookies without one are
+/// ignored, because other hosts of the domain can set those.
 pub(super) fn refresh_tokens<'a>(headers: &'a HeaderMap, settings: &HttpSettings) -> Vec<&'a str> {
     let prefixed = all(headers, prefixed_name(settings));
     if prefixed.is_empty() { all(headers, REFRESH_COOKIE) } else { prefixed }
@@ -34,8 +34,8 @@ pub(super) fn sign_up(headers: &HeaderMap) -> Option<&str> {
     all(headers, SIGN_UP_COOKIE).into_iter().next()
 }
 
-/// Returns the values of all cookies with a name. Each cookie is parsed separately, so that one with invalid UTF-8 does
-/// not hide the others.
+/// Returns the values of all cookies with a name. Each cookie is parsed separately, so that a cookie with invalid UTF-8
+/// does not affect the others.
 fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
     headers
         .get_all(COOKIE)
@@ -48,7 +48,7 @@ fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Sets a new refresh token, and expires the cookie under the other name.
+/// Sets a new refresh token, and expires the cookie with the other name.
 pub(super) fn set(response: &mut Response, token: &str, settings: &HttpSettings) {
     write(response, own_name(settings), token, REFRESH_TTL.num_seconds(), settings);
     expire_other(response, settings);
@@ -64,7 +64,7 @@ fn expire_other(response: &mut Response, settings: &HttpSettings) {
     let prefixed = prefixed_name(settings);
     match own_name(settings) {
         REFRESH_COOKIE if is_secure(settings) => write(response, prefixed, "", 0, settings),
-        // Browsers reject prefixed cookies without TLS, so there is none to expire.
+        // Browsers reject cookies with a prefix without TLS, so no such cookie has to be expired.
         REFRESH_COOKIE => {}
         _ => write(response, REFRESH_COOKIE, "", 0, settings),
     }
@@ -104,7 +104,7 @@ pub(super) fn clear_sign_up(response: &mut Response, settings: &HttpSettings) {
 
 fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &HttpSettings) {
     let path = path(settings);
-    // Earlier releases set plain cookies at the root.
+    // Earlier releases set cookies without a prefix at the path `/`.
     if path != "/" && name != SECURE_REFRESH_COOKIE {
         write_at("/", response, name, "", 0, settings);
     }
@@ -229,11 +229,12 @@ mod tests {
         let tossed = b"pintalk_refresh_token=evil; __Host-pintalk_refresh_token=mine; pintalk_refresh_token=evil2";
         assert_eq!(read(SITE, &[tossed]), ["mine"]);
         assert_eq!(read(SITE, &[b"pintalk_refresh_token=old"]), ["old"], "the name of earlier releases");
-        // Names that other hosts of the domain may set, besides the one in use.
+        // The request contains cookies with names that other hosts of the domain may set, in addition to the server's
+        // own.
         let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
         assert_eq!(read(SITE, &[secure]), ["old"]);
         assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);
-        // A cookie of an earlier release, at the root, is sent together with the current one.
+        // The browser sends a cookie of an earlier release, set at `/`, together with the current one.
         let both = b"pintalk_refresh_token=new; pintalk_refresh_token=old";
         assert_eq!(read("http://chat.example/pin", &[both]), ["new", "old"]);
         let other_case = b"__host-pintalk_refresh_token=evil; __HOST-pintalk_refresh_token=evil";

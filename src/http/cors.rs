@@ -13,14 +13,14 @@ use super::reply;
 /// Intended clients of a call, which determine its CORS headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Widgets in visitors' pages: any origin may read, without credentials. Whether it may *call* is checked
-    /// elsewhere.
+    /// Widgets in visitors' pages. Any origin may read responses, without credentials. Whether an origin may *call* is
+    /// checked elsewhere.
     Guests,
-    /// Admin pages: the configured origins may read, with credentials.
+    /// Admin pages. The configured origins may read responses, with credentials.
     Hosts,
     /// Any web page may load pages and scripts.
     Public,
-    /// Monitoring and other programs; no web page may read.
+    /// Monitoring systems and other programs. Web pages of other origins must not read the responses.
     Operators,
 }
 
@@ -61,8 +61,9 @@ pub(super) fn stamp(response: &mut Response, audience: Audience, request: &Heade
 
 /// Returns the response to `OPTIONS`, without the headers of [`stamp`].
 ///
-/// Operators do not control the pages of guests: monitoring scripts add headers to every `fetch` (`traceparent`,
-/// `baggage`). Therefore the headers that a guest-side preflight requests are allowed. Admin origins have a fixed list.
+/// Monitoring scripts on a guest's page add headers such as `traceparent` or `baggage` to every `fetch`, and operators
+/// do not control those pages. A guest-side preflight therefore permits all headers that it requests. For admin
+/// origins, the list of headers is fixed.
 pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) -> Response {
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
@@ -74,7 +75,7 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
     if matches!(audience, Audience::Guests | Audience::Public) {
         headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         let names: Vec<String> = std::iter::once(REQUEST_HEADERS.to_owned()).chain(extra_headers(request)).collect();
-        // The characters of header names are always valid in a header value.
+        // Characters of header names are always valid in a header value.
         allowed = HeaderValue::try_from(names.join(", ")).unwrap_or(allowed);
     }
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
@@ -82,8 +83,8 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
     response
 }
 
-/// Returns the header names that a preflight requests and [`REQUEST_HEADERS`] lacks: in lower case, without duplicates,
-/// bounded in number and length. `*` is excluded, because it would allow every header.
+/// Returns the header names that a preflight requests and [`REQUEST_HEADERS`] does not contain: in lower case, without
+/// duplicates, and limited in number and length. `*` is excluded, because it would permit every header.
 fn extra_headers(request: &HeaderMap) -> Vec<String> {
     let mut extra: Vec<String> = Vec::new();
     let lines = request.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();

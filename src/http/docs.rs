@@ -1,8 +1,8 @@
 //! API documentation: OpenAPI 3.1 for the calls, AsyncAPI 3 for the sockets, and an HTML page generated from both.
 //!
-//! Derived from the code wherever possible: paths and methods from the route table, bodies from [`crate::protocol`],
-//! close codes from [`crate::protocol::close`]. [`operations`] adds purpose and outcomes of each call; tests check
-//! every response that they receive against the document.
+//! The documents are derived from the code where possible: paths and methods from the route table, bodies from
+//! [`crate::protocol`], close codes from [`crate::protocol::close`]. [`operations`] adds the purpose and the outcomes
+//! of each call. Tests validate every response that they receive against the document.
 
 mod asyncapi;
 mod call_doc;

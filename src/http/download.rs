@@ -15,8 +15,8 @@ use super::reply::{self, ApiError};
 use super::request::Request;
 use super::{HttpContext, callers};
 
-/// Streams the conversation, so that memory does not depend on its length. If a store fails midway, the connection is
-/// aborted, so that a truncated file is not mistaken for a complete one.
+/// Streams the conversation, so that memory use does not depend on its length. If a store fails during the download,
+/// the connection is aborted, so that clients detect the truncated file.
 pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::host(app, request).await?;
     let room = app.rooms.owned(caller.host.id, ChatroomId(id)).await?;
@@ -27,7 +27,7 @@ pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> R
     })?;
 
     let mut parts = Box::pin(app.rooms.conversation(&room));
-    // An error before the first part still gets an error response.
+    // If the first part cannot be read, the client still receives an error response.
     let first = parts.try_next().await?.unwrap_or_default();
     let rest = parts.inspect_err(|error| tracing::warn!(%error, "download aborted"));
     let text =

@@ -11,10 +11,11 @@ use super::pages;
 use super::reply::{self, ApiError};
 use super::request::Request;
 
-/// If a browser renders an image as a page, the page loads nothing, runs no script and has an opaque origin.
+/// Policy for a browser that renders an image as a page: the page loads nothing, runs no script and has an opaque
+/// origin.
 const POLICY: &str = "default-src 'none'; sandbox";
 
-/// A name always refers to the same image.
+/// A name always refers to the same image, so browsers need not revalidate it.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Result<Response, ApiError> {
@@ -39,7 +40,7 @@ pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Resul
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
-    // The widget shows images on other sites.
+    // The widget shows these images on other sites.
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
     Ok(response)
 }

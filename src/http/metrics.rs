@@ -45,7 +45,7 @@ metric_set! {
     }
 }
 
-/// Labels of a request. The values are bounded: templates of routes, known methods, statuses.
+/// Labels of a request. The number of values is bounded: route templates, known methods and statuses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallLabels {
     pub(crate) route: &'static str,

@@ -16,13 +16,13 @@ use super::request::{MAX_BODY, RATE_BYTES, RATE_SPAN, Request, UPLOAD_TIMEOUT};
 /// Maximum size of an image, in bytes.
 pub(super) const MAX_IMAGE: usize = 5 * 1024 * 1024;
 
-/// Maximum size of a form, in bytes: the image, and [`MAX_BODY`] for the other fields.
+/// Maximum size of a form in bytes: [`MAX_IMAGE`], plus [`MAX_BODY`] for the other fields.
 const MAX_UPLOAD: usize = MAX_IMAGE + MAX_BODY;
 
 /// Names of the image field.
 pub(super) const IMAGE_FIELDS: [&str; 2] = ["profileImage", "profile_image"];
 
-/// Text fields that are passed on, in both spellings. Other fields are ignored.
+/// Text fields that are kept, in both spellings. Other fields are ignored.
 const TEXT_FIELDS: [(&str, &str); 5] = [
     ("serviceName", "service_name"),
     ("serviceExpl", "service_expl"),
@@ -77,7 +77,7 @@ pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     }
 }
 
-/// Returns once fewer than [`RATE_BYTES`] bytes arrive within [`RATE_SPAN`].
+/// Completes when fewer than [`RATE_BYTES`] bytes have arrived within one [`RATE_SPAN`].
 async fn stall(read: &AtomicUsize) {
     let mut before = 0;
     loop {
@@ -97,12 +97,12 @@ async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {
         if IMAGE_FIELDS.contains(&name.as_str()) {
             let is_file = part.file_name().is_some();
             let image = part.bytes().await?;
-            // Sent by scripts that call `formData.append("profileImage", null)`.
+            // Scripts that call `formData.append("profileImage", null)` send this value.
             form.image = Some(if !is_file && image == "null" { Bytes::new() } else { image });
         } else if let Some((known, _)) = TEXT_FIELDS.iter().find(|(camel, snake)| [camel, snake].contains(&&&*name)) {
             let text = String::from_utf8(part.bytes().await?.into());
             let text = text.map_err(|_| ApiError::field(known, "must be UTF-8 text"))?;
-            // Sent by scripts that call `formData.append("serviceName", null)`.
+            // Scripts that call `formData.append("serviceName", null)` send this value.
             if text == "null" {
                 form.fields.entry(*known).or_insert(Value::Null);
             } else {

@@ -1,5 +1,5 @@
-//! `Accept` negotiation: any value that admits JSON is valid unless its `version` is not 1 (SPEC 1). Text responses
-//! also accept text.
+//! `Accept` negotiation (SPEC 1). Any value that admits JSON is valid unless its `version` differs from 1. Calls that
+//! return text also accept values that admit text.
 
 use http::HeaderMap;
 use http::header::ACCEPT;

@@ -17,27 +17,28 @@ pub(super) const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub enum Readiness {
     /// Clients may be routed to this node.
     Ready {
-        /// Whether SQL is unavailable, which a node tolerates for a time.
+        /// Whether SQL is unavailable. A node tolerates this for a limited time.
         degraded: bool,
     },
-    /// No clients may be routed to this node: it is starting or draining, or it cannot use its broker or bus.
+    /// No clients may be routed to this node, because it is starting or draining, or cannot use its broker or bus.
     NotReady {
-        /// Human-readable sentence.
+        /// Reason as a human-readable sentence.
         reason: String,
         /// Whether SQL is unavailable or not yet checked.
         degraded: bool,
     },
 }
 
-/// Reports the health of a node. Called often, so implementations answer from memory.
+/// Reports the health of a node. Called often, so implementations must not call a store.
 pub trait Health: Send + Sync {
     /// Returns the current readiness.
     fn readiness(&self) -> Readiness;
 
-    /// Whether the stores that sockets need are available. Also true while draining.
+    /// Whether the stores that sockets need are available. Does not depend on whether the node is draining.
     fn has_stores(&self) -> bool;
 
-    /// Whether startup is complete. Until then API calls receive 503, because the clock skew may not be measured yet.
+    /// Whether startup is complete. Before that, API calls receive 503, because the clock skew might not be measured
+    /// yet.
     fn is_started(&self) -> bool;
 }
 
@@ -77,8 +78,8 @@ pub(super) fn ready(app: &HttpContext) -> Response {
     reply::json(status, &body)
 }
 
-/// Serves the metrics on the main port, to programs on this machine only. Requests through a proxy, or under a name
-/// that is not the server's own, receive 404.
+/// Serves the metrics on the main port, to programs on this machine only. Requests through a proxy, or with a `Host`
+/// that is not a name of this server, receive 404.
 pub(super) fn metrics(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let direct = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
     let is_own_name = authority::is_own_name(&request.headers, &app.settings.public_url);

@@ -29,18 +29,18 @@ pub const JSON: &str = "application/json";
 /// Content type of drawings.
 pub const SVG: &str = "image/svg+xml";
 
-/// Allows only files of this server, nothing inline, no embedding in other sites, and no text assigned as HTML. The
-/// trusted-types policy `pintalk` lets the widget's loader add a script.
+/// Permits only files of this server. Forbids inline code, embedding in other sites, and text assigned as HTML. The
+/// trusted-types policy `pintalk` permits the widget's loader to add a script.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types pintalk";
 
-/// Cached, but revalidated at each use, so that a new release takes effect at once.
+/// Browsers cache the page but revalidate it at each use, so that a new release takes effect at once.
 const REVALIDATE: &str = "no-cache";
 
-/// For paths that contain the digest of the content, which never changes.
+/// For paths that contain the digest of their content. The content of such a path never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-/// Size in bytes from which a page is compressed; smaller ones fit into one packet uncompressed.
+/// Size in bytes from which a page is compressed. Smaller pages need only one packet without compression.
 const WORTH_COMPRESSING: usize = 1_000;
 
 /// Page, script or other file embedded in the binary.
@@ -52,7 +52,7 @@ pub struct Page {
     content_type: &'static str,
     bytes: Bytes,
     cache: &'static str,
-    /// Whether pages of other sites may load and read the file.
+    /// Whether pages of other origins may load and read the file.
     is_cross_origin: bool,
 }
 
@@ -108,7 +108,7 @@ pub struct Pages(Vec<StampedPage>);
 pub(super) struct StampedPage {
     page: Page,
     digest: String,
-    /// Compressed on first use.
+    /// Compressed content, computed on first use.
     gzipped: OnceLock<Option<Bytes>>,
 }
 
@@ -123,7 +123,7 @@ impl Pages {
         self.0.iter().filter_map(|stamped| stamped.page.path.split('/').nth(1))
     }
 
-    /// Returns the page at a path, given without outer slashes.
+    /// Returns the page at a path. `path` has no leading or trailing slash.
     pub(super) fn find(&self, path: &str) -> Option<&StampedPage> {
         self.0.iter().find(|stamped| stamped.page.path.trim_matches('/') == path)
     }
@@ -151,7 +151,7 @@ impl StampedPage {
     pub(super) fn show(&self, request: &HeaderMap) -> Response {
         let Page { content_type, bytes, cache, is_cross_origin, .. } = &self.page;
         let gzipped = self.gzipped().filter(|_| takes_gzip(request));
-        // Compressed and plain content need different entity tags.
+        // Compressed and uncompressed content need different entity tags.
         let etag = format!("\"{}{}\"", self.digest, if gzipped.is_some() { "-gzip" } else { "" });
         let mut response = if is_known(&etag, request) {
             reply::empty(StatusCode::NOT_MODIFIED)
@@ -171,7 +171,7 @@ impl StampedPage {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-        // Other sites load the widget's script.
+        // Other sites load the script of the widget.
         let resource_policy = HeaderValue::from_static(if *is_cross_origin { "cross-origin" } else { "same-origin" });
         headers.insert(HeaderName::from_static("cross-origin-resource-policy"), resource_policy);
         response

@@ -11,10 +11,10 @@ pub(super) const DEFAULT_SIZE: u64 = 20;
 /// Maximum number of rows of a page.
 pub(super) const MAX_PAGE_SIZE: u64 = 100;
 
-/// Maximum number of rows by offset. A page of messages ends early if it would exceed 1 MiB.
+/// Maximum number of rows by offset. A page of messages ends early if more rows would exceed 1 MiB.
 pub(super) const MAX_LIMIT: u64 = 1_000;
 
-/// Larger than any list, and small enough that sums cannot overflow.
+/// Maximum offset. Larger than any list, and small enough that sums cannot overflow.
 const MAX_OFFSET: u64 = u32::MAX as u64;
 
 /// Requested part of a list.
@@ -41,7 +41,7 @@ impl Cut {
         Ok(Self::Offset { offset: offset.min(MAX_OFFSET), limit: limit.min(MAX_LIMIT) })
     }
 
-    /// Returns the number of rows before this part.
+    /// Returns the number of rows that precede this part.
     pub(super) fn offset(self) -> u64 {
         match self {
             Self::Page { page, size } => (page - 1).saturating_mul(size).min(MAX_OFFSET),
@@ -57,8 +57,8 @@ impl Cut {
         }
     }
 
-    /// Builds the envelope around the rows. `url` is the absolute URL of the list, `filters` are its other parameters.
-    /// A page past the end is a 404 error, except the first page.
+    /// Builds the envelope of the rows. `url` is the absolute URL of the list, `filters` are its other parameters. A
+    /// page after the last one is a 404 error, except the first page of an empty list.
     pub(super) fn envelope<T>(
         self,
         url: &str,
@@ -85,7 +85,7 @@ impl Cut {
             }
             format!("{url}?{}", query.finish())
         };
-        // A page that reaches its size limit ends early; the next one continues there.
+        // A page that reaches its size limit ends early, and the next page continues after its last row.
         let shown = if results.is_empty() { self.limit() } else { self.limit().min(results.len() as u64) };
         let more = self.offset().saturating_add(shown) < count;
         let (next, previous) = match self {

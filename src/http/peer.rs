@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Headers that proxies add. Any of them shows that the client is not the peer of the connection.
+/// Headers that proxies add. If a request contains one of them, the peer of the connection is not the client.
 const FORWARDING: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
@@ -21,8 +21,8 @@ pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
 /// Decides whether an address is one of the operator's proxies (`trusted-proxies`).
 pub type IsTrustedProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// Returns the client's address: the first one from the right of `X-Forwarded-For` that is not a trusted proxy. Each
-/// entry is parsed separately, so that one with invalid UTF-8 does not hide the others. Empty entries are skipped.
+/// Returns the address of the client: the rightmost entry of `X-Forwarded-For` that is not a trusted proxy. Each entry
+/// is parsed separately, so that an entry with invalid UTF-8 does not affect the others. Empty entries are skipped.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedProxy) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client) {
@@ -33,7 +33,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedPr
     for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
         match address(hop) {
             Some(address) => client = address,
-            // Entries to the left of an unreadable one are not trusted.
+            // Entries to the left of an invalid one are not trusted.
             None => break,
         }
         if !is_trusted(client) {

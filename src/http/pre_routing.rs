@@ -11,11 +11,11 @@ use super::prefix::Prefix;
 use super::{HttpContext, HttpSettings, routes};
 use crate::domain::url_path;
 
-/// Header that controls which sites may embed a response.
+/// Header that determines which sites may embed a response.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Removes the path of `public-url` from requests, and adds the common headers to responses that are refused before
-/// routing: a page can read a refusal only with CORS headers. The default value does neither.
+/// Removes the path of `public-url` from requests, and adds the common headers to responses that are created before
+/// routing. A page can read an error response only if it has CORS headers. The default value does neither.
 #[derive(Clone, Default)]
 pub(super) struct PreRouting {
     app: Option<Arc<HttpContext>>,
@@ -23,21 +23,21 @@ pub(super) struct PreRouting {
 }
 
 impl PreRouting {
-    /// Creates the value for a server.
+    /// Creates the pre-routing of a server.
     pub(super) fn new(app: Arc<HttpContext>) -> Self {
         let prefix = Prefix::new(url_path(&app.settings.public_url), &app.pages).map(Arc::new);
         Self { app: Some(app), prefix }
     }
 
-    /// Removes the path of `public-url`, which a proxy may or may not have stripped, so that routing handles one form
-    /// only.
+    /// Removes the path of `public-url`, so that routing handles only paths without it. A proxy may already have
+    /// removed the path.
     pub(super) fn strip_prefix<B>(&self, request: &mut Request<B>) {
         if let Some(prefix) = &self.prefix {
             prefix.strip(request);
         }
     }
 
-    /// Adds the common headers to a refusal.
+    /// Adds the common headers to an error response.
     pub(super) fn add_common_headers<B>(&self, refusal: &mut Response, request: &Request<B>) {
         if let Some(app) = &self.app {
             let audience = routes::find(request.uri().path(), &app.pages).audience();
@@ -56,7 +56,7 @@ pub(super) fn add_common_headers(
     cors::stamp(response, audience, request, &settings.admin_origins);
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Responses contain keys and tokens; pages set their own lifetime.
+    // Responses may contain keys and tokens. Pages set their own cache lifetime.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if audience == Audience::Public {
         headers.entry(RESOURCE_POLICY).or_insert(HeaderValue::from_static("cross-origin"));

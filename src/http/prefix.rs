@@ -1,5 +1,5 @@
-//! Removes the path of `public-url` from requests. Some proxies forward it to the nodes and others strip it, so nodes
-//! accept both.
+//! Removes the path of `public-url` from requests. Some proxies forward this path to the nodes and others remove it, so
+//! nodes accept both forms.
 
 use std::collections::HashSet;
 
@@ -12,8 +12,8 @@ use super::{request, routes};
 /// Path, such as `/chat`, under which a proxy publishes this server.
 pub(super) struct Prefix {
     path: String,
-    /// First segments of this server's paths. A prefix is removed only before one of them: with the prefix `/api`,
-    /// `/api/chat/` is the call itself, and `/api/api/chat/` is the same call with the prefix.
+    /// First segments of the paths of this server. A prefix is removed only if one of them follows. For example, with
+    /// the prefix `/api`, both `/api/chat/` and `/api/api/chat/` are the call `/api/chat/`.
     names: HashSet<String>,
 }
 
@@ -44,7 +44,7 @@ impl Prefix {
         Uri::from_parts(parts).ok()
     }
 
-    /// Returns the rest of a path that begins with the prefix, if the rest is a path of this server.
+    /// Returns the rest of a path after the prefix, if the rest is a path of this server.
     fn kept<'a>(&self, path: &'a str) -> Option<&'a str> {
         let kept = path.strip_prefix(&self.path)?;
         let name = kept.strip_prefix('/')?.split('/').next().and_then(request::decode)?;

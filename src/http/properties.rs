@@ -1,5 +1,5 @@
-//! Property tests of the parsers of untrusted input: forwarding headers, cookies and forms. Each property is checked
-//! with a corpus of inputs that were once handled wrongly or are likely to be, and with random ones (`PROPTEST_CASES`).
+//! Property tests of the parsers of untrusted input: forwarding headers, cookies and forms. The inputs of each property
+//! are a stored corpus of difficult cases, and random values (`PROPTEST_CASES`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::request::{Body, Request};
 use super::testing::{FORM_TYPE, form};
 use super::{HttpSettings, authority};
 
-/// Generates bytes that a header may contain, mostly those that are special to the parsers.
+/// Generates bytes that a header may contain. Most of them are special characters of the parsers.
 fn text(special: &'static [u8], most: usize) -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         6 => proptest::sample::select(special),
@@ -60,7 +60,7 @@ const FORWARDED: &[&[u8]] = &[
     b"\t1.2.3.4\t",
 ];
 
-/// Checks that bytes to the left of a trusted proxy's entry change nothing, and that only trusted proxies are believed.
+/// Checks that bytes to the left of a trusted proxy's entry have no effect, and that only trusted proxies are trusted.
 fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     let mut all = left.to_vec();
     all.push(format!("{real}, 10.0.0.2").into_bytes());
@@ -68,7 +68,7 @@ fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     assert_eq!(client(proxy, &lines(FORWARDED_FOR, &all), &trusted()), real);
     let stranger: IpAddr = "192.0.2.1".parse().unwrap();
     assert_eq!(client(stranger, &lines(FORWARDED_FOR, &all), &trusted()), stranger);
-    // If the proxy adds no entry, any address may result, but parsing must not panic.
+    // If the proxy adds no entry, any address is valid, but parsing must not panic.
     client(proxy, &lines(FORWARDED_FOR, left), &trusted());
 }
 
@@ -90,7 +90,7 @@ const COOKIES: &[&[u8]] = &[
     b"$Version=1; pintalk_refresh_token=evil; $Path=/",
 ];
 
-/// Checks that the server's own cookie is the only one found, regardless of the cookies that other sites have set.
+/// Checks that the result contains only the server's own cookie, regardless of the cookies that other sites have set.
 fn check_cookies(beside: &[Vec<u8>], at: usize) {
     let own = format!("{HOST_REFRESH_COOKIE}=own");
     let is_own_name =
@@ -101,7 +101,7 @@ fn check_cookies(beside: &[Vec<u8>], at: usize) {
     assert!(plain.iter().all(|token| !token.is_empty() && !token.contains(';')));
     all.insert(at % (all.len() + 1), own.into_bytes());
     assert_eq!(refresh_tokens(&lines(COOKIE, &all), &https()), ["own"]);
-    // The same cookies in one header line.
+    // The request contains the same cookies in one header line.
     let line = all.join(&b"; "[..]);
     assert_eq!(refresh_tokens(&lines(COOKIE, &[line]), &https()), ["own"]);
 }

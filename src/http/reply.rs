@@ -13,7 +13,7 @@ use crate::chat::rooms::RoomError;
 use crate::outbound::webhooks::SetError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 
-/// `Retry-After` of an upload above the limit of its host or address, in seconds: about the time that one takes.
+/// `Retry-After` of an upload above the limit of its host or address, in seconds: the typical duration of an upload.
 const UPLOAD_RETRY_AFTER: u64 = 5;
 
 /// Error response of a call. Each variant is a status of SPEC 1.
@@ -170,7 +170,7 @@ impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unavailable(why) => {
-                tracing::warn!(why, "request refused");
+                tracing::warn!(why, "request failed: store unavailable");
                 Self::Unavailable
             }
             Fault::Internal(why) => {

@@ -1,4 +1,4 @@
-//! Request as handlers receive it, with decoded parameters and a bounded body.
+//! Request that handlers receive, with decoded parameters and a bounded body.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -19,16 +19,16 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// Deadline for a body, equal to that for a head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Deadline for a body with an image: 5 MiB at 2 Mbit/s. The rest of the 30 s of a call is left for decoding and
-/// stores.
+/// Deadline for a body with an image: 5 MiB at 2 Mbit/s. The remainder of the 30 s of a call is reserved for decoding
+/// and stores.
 pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Minimum number of bytes of such a body in each [`RATE_SPAN`], so that stalled uploads do not occupy memory.
+/// Minimum number of bytes of a body with an image in each [`RATE_SPAN`], so that stalled uploads do not occupy memory.
 pub(super) const RATE_BYTES: usize = 32 * 1024;
 pub(super) const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// Limits for draining an unwanted body, in bytes and time, so that the sender receives the response. The size admits a
-/// photograph that is too large for a profile image.
+/// Limits of bytes and time for reading an unwanted body. The body is read so that the sender receives the response.
+/// The byte limit permits a photograph that is too large for a profile image.
 const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -84,10 +84,10 @@ impl Request {
         }
     }
 
-    /// Reads the rest of the body up to a limit. If unread data remains, the connection is reset and the response is
-    /// lost.
+    /// Reads the rest of the body up to a limit. If unread data remained, the kernel would reset the connection and the
+    /// client would not receive the response.
     pub(super) async fn drain(&mut self) {
-        // A client that expects `100 Continue` sends nothing yet, and reading would request the body.
+        // A client that expects `100 Continue` has not sent the body yet, and a read would make hyper request it.
         if !self.headers.contains_key(EXPECT) {
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.body.discard(DRAIN)).await;
         }
@@ -100,7 +100,7 @@ fn is_json(content_type: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    // serde_json stops at a depth of 128, so deep nesting is an ordinary error.
+    // serde_json limits the depth to 128, so deeper nesting is an ordinary error.
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(ApiError::Malformed("The request body must be a JSON object.")),
@@ -148,7 +148,7 @@ impl Body {
 
     async fn next(&mut self) -> Option<Result<Bytes, warp::Error>> {
         let next = self.0.as_mut()?.next().await;
-        // A stream that has ended is not polled again.
+        // A stream must not be polled again after it ended.
         if !matches!(next, Some(Ok(_))) {
             self.0 = None;
         }

@@ -1,4 +1,4 @@
-//! Route table with every API call.
+//! Route table of all API calls.
 
 use http::Method;
 
@@ -193,13 +193,13 @@ pub(super) enum Target<'a> {
     Route(&'static Route, PathParams),
     /// Embedded page.
     Page(&'a StampedPage),
-    /// Profile image; the decoded segment after `/media/`.
+    /// Profile image, with the decoded segment after `/media/`.
     Media(String),
     /// Page for unsubscribing from e-mail, with the token from the link.
     Unsubscribe(String),
     /// Page for a guest's consent to e-mail, with the token from the link.
     Consent(String),
-    /// Socket; the decoded path without a trailing slash.
+    /// Socket, with the decoded path without a trailing slash.
     Socket(String),
     /// Unknown path, with the clients that may read the 404 response.
     Nothing(Audience),
@@ -214,7 +214,7 @@ pub(super) fn first_segments() -> impl Iterator<Item = &'static str> {
 /// Finds the target of a path.
 pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     let Some(segments) = request::segments(path) else {
-        // A malformed path of a socket is refused by a close code, which browsers can read.
+        // A malformed path of a socket is rejected with a close code, which browsers can read.
         let is_socket = path.starts_with("/ws/");
         return if is_socket { Target::Socket(path.trim_end_matches('/').to_owned()) } else { NO_SUCH_PATH };
     };
@@ -241,7 +241,7 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     if let Some((route, named)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
         return Target::Route(route, named);
     }
-    // A page of another site that requests an asset of another release may read the 404 response.
+    // A page of another site may request an asset of another release and must be able to read the 404 response.
     let is_asset = segments.first().is_some_and(|first| first == "assets");
     let missing = if is_asset { Target::Nothing(Public) } else { NO_SUCH_PATH };
     pages.find(&segments.join("/")).map_or(missing, Target::Page)
@@ -251,7 +251,7 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
 const NO_SUCH_PATH: Target<'static> = Target::Nothing(Hosts);
 
 impl Target<'_> {
-    /// Returns the name in metrics, which never contains the raw path.
+    /// Returns the label in metrics, which never contains the raw path.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Route(route, _) => route.template,
@@ -270,7 +270,7 @@ impl Target<'_> {
             Self::Route(route, _) => route.audience,
             Self::Page(page) => page.audience(),
             Self::Media(_) => Public,
-            // No other page needs to read these.
+            // Pages of other origins do not need to read these responses.
             Self::Unsubscribe(_) | Self::Consent(_) | Self::Socket(_) => Operators,
             Self::Nothing(audience) => *audience,
         }

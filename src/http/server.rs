@@ -36,20 +36,20 @@ pub(crate) use slots::{Slot, SlotClass};
 pub(crate) use stream::PeerStream;
 use stream::{Activity, CallBody, Timeouts};
 
-/// Deadline for the first byte of a connection, and from the first byte of each request for its head.
+/// Deadline for the first byte of a connection. Also the deadline for the head of each request, from its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Same, for a connection in a reserved slot.
+/// The same deadline for a connection in a reserved slot.
 const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum size of a head, and of a connection's read buffer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Kernel send buffer per connection, in bytes; the kernel reserves twice as much. The default would grow to 4 MB for
-/// each peer that stops reading.
+/// Size of the kernel's send buffer per connection, in bytes; the kernel reserves twice this size. By default, the
+/// buffer would grow to 4 MB for each peer that stops reading.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// Delay after a failed accept. If file descriptors are exhausted, some connection ends in the meantime.
+/// Delay after a failed accept. If file descriptors are exhausted, connections that end during the delay free some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Number of idle connections to close when file descriptors are exhausted.
@@ -58,16 +58,16 @@ const SHED_AT_ONCE: usize = 8;
 /// Connection settings of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
-    /// Bounds the number of connections.
+    /// Limits the number of connections.
     pub slots: Arc<Slots>,
     /// How long an idle connection is kept open.
     pub keep_alive: Duration,
-    /// Once cancelled, every response closes its connection, because the node will stop accepting soon.
+    /// Once cancelled, every response closes its connection, because the node will soon stop accepting connections.
     pub draining: CancellationToken,
 }
 
-/// Serves until `shutdown` is cancelled, then accepts no more connections and returns after all calls in flight are
-/// answered. Connections run on `tracker`. Upgraded sockets are not awaited; they belong to their `Upgrades` handler.
+/// Serves until `shutdown` is cancelled. Then accepts no more connections, and returns after all calls in flight are
+/// answered. Connections run on `tracker`. Upgraded sockets are not awaited, because the `Upgrades` handler owns them.
 pub async fn serve(
     listener: TcpListener,
     app: HttpContext,
@@ -104,9 +104,9 @@ async fn run<F>(
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    // Accepted connections inherit this setting.
+    // Accepted connections inherit this option.
     if let Err(error) = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER) {
-        tracing::warn!(%error, "failed to bound the kernel's send buffers");
+        tracing::warn!(%error, "failed to set socket send buffer size");
     }
     let connections = TaskTracker::new();
     let mut is_failing = false;
@@ -138,7 +138,7 @@ async fn run<F>(
                 }
             }
             Err(error) => {
-                // Logged once per series of failures.
+                // Only the first of consecutive failures is logged.
                 if !std::mem::replace(&mut is_failing, true) {
                     tracing::warn!(%error, "failed to accept a connection, retrying");
                 }
@@ -154,9 +154,9 @@ async fn run<F>(
 
 /// Signals that end a connection.
 struct Ends {
-    /// Ends it after the call in flight.
+    /// Ends the connection after the call in flight.
     shutdown: CancellationToken,
-    /// Ends it after its next response.
+    /// Ends the connection after its next response.
     draining: CancellationToken,
 }
 
@@ -171,7 +171,7 @@ async fn connection<F>(
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    // Frames and responses are written whole, so delaying the last segment gains nothing.
+    // Frames and responses are written completely, so Nagle's algorithm would only delay the last segment.
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -179,7 +179,8 @@ async fn connection<F>(
     if slot.class() != SlotClass::Served {
         timeouts.head = timeouts.head.min(RESERVED_HEAD_TIMEOUT);
     }
-    // Waits for the first byte here, so that a connection without a request has no buffer.
+    // The task waits for the first byte before hyper allocates a buffer, so that a connection without a request has
+    // none.
     let first_byte = tokio::select! {
         biased;
         first_byte = tokio::time::timeout(timeouts.head, stream.readable()) => first_byte,
@@ -219,7 +220,8 @@ async fn connection<F>(
     });
     let stream = PeerStream::new(stream, activity.clone(), timeouts);
     let mut builder = http1::Builder::new();
-    // `PeerStream` enforces the deadlines. hyper's own would end kept-alive connections that wait for a request.
+    // `PeerStream` enforces the deadlines. hyper's own deadline would also close kept-alive connections that wait for a
+    // request.
     builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut is_ending = false;
@@ -234,13 +236,13 @@ async fn connection<F>(
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "connection ended early");
+        tracing::debug!(%error, "failed to serve connection");
     }
 }
 
-/// Returns the refusal of a request in a reserved slot, unless the slot is reserved for such requests. A WebSocket is
-/// upgraded, so that a browser can read its close code. A preflight is answered, so that a page can read the refusal of
-/// its call.
+/// Returns the error response to a request in a reserved slot, unless the slot may serve the request. A WebSocket is
+/// upgraded, so that a browser can read its close code. A preflight is answered, so that a page can read the error
+/// response to its call.
 fn refusal(slot: &Slot, method: &Method, path: &str) -> Option<ApiError> {
     let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
     if is_for_operators || method == Method::OPTIONS || path.starts_with("/ws/") && slot.may_upgrade() {

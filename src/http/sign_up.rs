@@ -1,4 +1,4 @@
-//! Sign-up of hosts, in steps (SPEC 2). A cookie holds the state between them.
+//! Sign-up of hosts in several steps (SPEC 2). A cookie contains the state between the steps.
 
 use http::StatusCode;
 use http::header::ACCEPT_LANGUAGE;
@@ -58,7 +58,7 @@ pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<
     Ok(response)
 }
 
-/// Rejects every step while sign-up is closed.
+/// Returns an error while sign-up is closed.
 fn require_open(app: &HttpContext) -> Result<(), ApiError> {
     if app.settings.is_sign_up_open {
         return Ok(());

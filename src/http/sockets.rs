@@ -1,4 +1,4 @@
-//! Hands requests under `/ws/` to the socket layer.
+//! Passes requests under `/ws/` to the socket layer.
 
 use std::net::IpAddr;
 
@@ -14,13 +14,14 @@ use super::request::Request;
 pub struct UpgradeRequest {
     /// Percent-decoded path, beginning with `/ws/`, without a trailing slash.
     pub path: String,
-    /// Raw query, without the question mark. It may contain a token: never log it.
+    /// Raw query, without the question mark. It may contain a token and must not be logged.
     pub query: String,
     /// All headers.
     pub headers: HeaderMap,
     /// Address of the client, determined from trusted proxies.
     pub peer: IpAddr,
-    /// Connection after the 101 response; `None` if the request is not an upgrade.
+    /// Pending upgrade of the connection, which completes after the 101 response; `None` if the request is not an
+    /// upgrade.
     pub on_upgrade: Option<OnUpgrade>,
 }
 

@@ -1,4 +1,5 @@
-//! Server without a network: one host in a separate database, and requests passed directly to the filter.
+//! Test server without a network. It has one host in a separate database, and requests are passed directly to the
+//! filter.
 
 use std::sync::Mutex;
 
@@ -45,7 +46,7 @@ fn pages() -> [Page; 3] {
 
 pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Defines tests that each get a separate server.
+/// Defines tests, each with a separate server.
 macro_rules! on_a_server {
     ($($name:ident)*) => {
         on_a_server!(sentences: $($name)*);
@@ -257,7 +258,7 @@ impl TestServer {
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Returns the headers of a guest-side call without a browser.
+    /// Returns the headers of a guest-side call that is not sent by a browser.
     pub(super) fn keys(&self) -> [(&str, &str); 2] {
         [
             ("x-pintalk-access-key", self.host.access_key.as_str()),
@@ -272,7 +273,7 @@ impl TestServer {
     }
 }
 
-/// Part of a form: name, file name and claimed type (none for a text), bytes.
+/// Part of a form: name, file name with claimed content type (`None` for a text), and bytes.
 pub(super) type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a [u8]);
 
 /// Content type of [`form`].

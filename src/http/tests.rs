@@ -68,13 +68,13 @@ on_a_server! {
     login_returns_the_user_and_sets_the_cookie
     unreadable_bodies_get_a_reason
     refresh_replaces_the_cookie_and_an_ended_cookie_is_cleared
-    logout_clears_the_cookie_and_is_announced
+    logout_clears_the_cookie_and_is_published
     host_reads_only_their_own_account
-    config_change_is_announced_once
-    profile_changes_field_by_field_and_is_announced
+    config_change_is_published_once
+    profile_changes_by_field_and_the_change_is_published
     host_rotates_keys_with_or_without_a_grace_period
     list_parameters_are_validated_before_any_query
-    a_guest_opens_a_room_whatever_the_body_and_once_per_key
+    a_guest_opens_a_room_with_any_body_and_once_per_key
     host_pins_closes_restores_and_deletes_a_room
     a_list_links_to_its_next_page
     readiness_reports_why_a_node_is_not_ready
@@ -220,7 +220,7 @@ mod sentences {
         }
     }
 
-    pub(super) async fn logout_clears_the_cookie_and_is_announced(server: TestServer) {
+    pub(super) async fn logout_clears_the_cookie_and_is_published(server: TestServer) {
         let bearer = server.bearer().await;
         let answer = server.ask("POST", "/api/auth/logout/", &[("authorization", &bearer)]).await;
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (204, ""));
@@ -241,7 +241,7 @@ mod sentences {
         assert_eq!(server.ask("GET", &mine, &[("authorization", "Basic eA==")]).await.status, 401);
     }
 
-    pub(super) async fn config_change_is_announced_once(server: TestServer) {
+    pub(super) async fn config_change_is_published_once(server: TestServer) {
         let bearer = server.bearer().await;
         let path = format!("/api/users/{}/configs/", server.host.id.0);
         for body in [r#"{"use_online_status": false}"#, r#"{"useOnlineStatus": false}"#, "{}"] {
@@ -253,7 +253,7 @@ mod sentences {
         assert_eq!(server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], bad).await.status, 400);
     }
 
-    pub(super) async fn profile_changes_field_by_field_and_is_announced(server: TestServer) {
+    pub(super) async fn profile_changes_by_field_and_the_change_is_published(server: TestServer) {
         let (token, path) = (server.bearer().await, format!("/api/users/{}/", server.host.id.0));
         let auth = ("authorization", token.as_str());
         let body = json!({"profile_name": " Jin ", "description": "", "serviceDomain": "https://New.example/x"});
@@ -330,7 +330,7 @@ mod sentences {
         }
     }
 
-    pub(super) async fn a_guest_opens_a_room_whatever_the_body_and_once_per_key(server: TestServer) {
+    pub(super) async fn a_guest_opens_a_room_with_any_body_and_once_per_key(server: TestServer) {
         let [access, secret] = server.keys();
         let room = server.send("POST", "/api/chat/", &[access, secret], b"\xff not json").await;
         assert_eq!(room.status, 201);

@@ -1,4 +1,4 @@
-//! Webhook of a host, which sends the events of the host's rooms to their own systems.
+//! Webhook of a host. It sends the events of the host's rooms to the host's own systems.
 
 use http::StatusCode;
 use warp::reply::Response;
@@ -64,7 +64,7 @@ pub(super) async fn list_deliveries(app: &HttpContext, request: &Request, id: i6
     Ok(reply::json(StatusCode::OK, &WebhookDeliveries { results: events.iter().map(delivery).collect() }))
 }
 
-/// Builds the response for a webhook. The secret is included only by the call that creates it.
+/// Builds the response body of a webhook. Only the call that creates the secret includes it.
 fn shown(webhook: &HostWebhook, with_secret: bool) -> Webhook<'_> {
     Webhook {
         url: &webhook.url,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::surrogate;
 use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOffset};
 
-/// Maximum length of a message frame, in bytes. Together with the rest of a webhook body it fits into a MySQL TEXT
-/// column. Only relevant if the operator raises the frame limit above the default of 32 KiB.
+/// Maximum length of a message frame, in bytes. A webhook body with a frame of this length is within the size of a
+/// MySQL TEXT column. Only relevant if the operator raises the frame limit above the default of 32 KiB.
 const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 
 /// Frame that a client may send on a chat socket.
@@ -32,7 +32,7 @@ pub enum InboundChat {
     Notice(Notice),
 }
 
-/// End of a page of older messages, exclusive.
+/// Exclusive end of a page of older messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Before {
     /// Messages before this `seq`.
@@ -59,11 +59,11 @@ pub enum Notice {
     Online,
     /// Requests a `pong`.
     Ping,
-    /// The host's page is hidden or idle; the host does not count as present in the room.
+    /// The host's page is hidden or idle. The host does not count as present in the room.
     Away,
     /// The host's page is in use again.
     Back,
-    /// Unknown notice of the right form; ignored.
+    /// Unknown notice of the required form. Ignored.
     Other,
 }
 
@@ -82,7 +82,7 @@ struct RawFrame<'a> {
     id: Option<Cow<'a, str>>,
     seq: Option<Seq>,
     before: Option<Seq>,
-    /// Ignored: the side is derived from the identity of the connection (SPEC 4).
+    /// The value is ignored, because the side is determined by the identity of the connection (SPEC 4).
     #[serde(default, rename = "is_host")]
     _is_host: IgnoredAny,
 }
@@ -93,7 +93,7 @@ impl InboundChat {
     /// # Errors
     /// Returns the reason for close code 4000.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        // serde also deserialises a struct from an array.
+        // serde also accepts an array for a struct.
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
             return Err("expected a JSON object");
         }
@@ -159,7 +159,7 @@ struct MessageHead<'a> {
 }
 
 /// Encodes a message frame up to its sequence number: `{"type":…,"id":"…","seq":`. The broker appends the number and
-/// `}`, so that a message is encoded once, before its number is assigned.
+/// `}`. This way, a message is encoded once, before its number is assigned.
 pub fn message_head(side: Side, text: &str, datetime: &WallClock, id: &MessageId) -> Vec<u8> {
     let head = MessageHead {
         r#type: "chat_message",
@@ -174,7 +174,7 @@ pub fn message_head(side: Side, text: &str, datetime: &WallClock, id: &MessageId
     json
 }
 
-/// Encodes a complete message frame, identical to the bytes that were sent live.
+/// Encodes a complete message frame. Its bytes are identical to those of the original publication.
 pub fn message_frame(message: &Message) -> Bytes {
     let mut json = message_head(message.side, &message.text, &message.datetime, &message.id);
     json.extend_from_slice(message.seq.to_string().as_bytes());
@@ -182,8 +182,8 @@ pub fn message_frame(message: &Message) -> Bytes {
     json.into()
 }
 
-/// Replaces an invalid wall clock in a message frame by the time of acceptance. Returns `None` if the frame can be sent
-/// unchanged. Only nodes of earlier releases stored such frames ([`WireOffset::repaired`]).
+/// Replaces an invalid wall clock in a message frame with the time of acceptance. Returns `None` if the frame can be
+/// sent unchanged. Only nodes of earlier releases stored frames with invalid wall clocks ([`WireOffset::repaired`]).
 pub fn repaired_frame(frame: &[u8], wire: WireOffset, accepted_at: DateTime<Utc>) -> Option<Bytes> {
     let at = datetime_in(frame)?;
     let written: WallClock = std::str::from_utf8(&frame[at.clone()]).ok()?.parse().ok()?;
@@ -199,13 +199,13 @@ pub fn needs_repair(frame: &[u8]) -> bool {
     repaired_frame(frame, WireOffset::default(), DateTime::UNIX_EPOCH).is_some()
 }
 
-/// Returns the position of the wall clock in a message frame. Searches from the end, without parsing the JSON:
-/// [`message_head`] writes the wall clock after the text, and quotation marks inside the text are escaped, so the text
-/// cannot contain the key.
+/// Returns the position of the wall clock in a message frame. Searches from the end, without parsing the JSON. The text
+/// cannot contain the searched key, because quotation marks in it are escaped, and [`message_head`] writes the wall
+/// clock after it.
 fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     const KEY: &[u8] = br#"","datetime":""#;
-    /// Maximum length of the end of a frame: key, wall clock, an id of 64 characters and a number of 20 digits, with
-    /// their names.
+    /// Maximum length of the end of a frame: the keys and values of the wall clock, an id of 64 characters, and a
+    /// sequence number of 20 digits.
     const TAIL: usize = 160;
     let tail = frame.len().saturating_sub(TAIL);
     let start = tail + frame[tail..].windows(KEY.len()).rposition(|window| window == KEY)? + KEY.len();
@@ -213,12 +213,12 @@ fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     Some(start..start + len)
 }
 
-/// Whether a guest wrote a message frame. Compares the prefix that [`message_head`] writes, without parsing the JSON.
+/// Whether a guest sent a message frame. Compares the prefix that [`message_head`] writes, without parsing the JSON.
 pub fn is_from_guest(frame: &[u8]) -> bool {
     frame.starts_with(br#"{"type":"chat_message","is_host":false,"#)
 }
 
-/// Message frame parsed from a log.
+/// Message frame read from the log.
 #[derive(Debug, Deserialize)]
 pub struct StoredFrame<'a> {
     /// Whether the host wrote the message.
@@ -251,7 +251,7 @@ impl StoredFrame<'_> {
     }
 }
 
-/// Encodes several messages as one history frame, in the given order. `more` announces further frames.
+/// Encodes several messages as one history frame, in the given order. `more` indicates that further frames follow.
 pub fn history_frame<'a>(frames: impl IntoIterator<Item = &'a [u8]>, more: bool) -> Vec<u8> {
     let mut json = br#"{"type":"chat_message","data":["#.to_vec();
     for (at, frame) in frames.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Close codes of sockets (SPEC 4) and what they require of the client.
+//! Close codes of sockets (SPEC 4), and how clients must respond to them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,17 +14,17 @@ pub enum Close {
     InvalidUtf8,
     /// 1009: a frame exceeded the limit.
     TooLarge,
-    /// 1012: this node is shutting down; nothing is lost.
+    /// 1012: this node is shutting down. No message is lost.
     Restarting {
         /// Delay after which the client reconnects.
         retry: Duration,
     },
-    /// 1013: the client is too slow, or the server is temporarily unable to serve it; nothing acknowledged is lost.
+    /// 1013: the client is too slow, or the server is temporarily unable to serve it. No acknowledged message is lost.
     TryLater {
         /// Delay after which the client reconnects.
         retry: Duration,
     },
-    /// 4000: a frame does not have the agreed form; the value is the close reason.
+    /// 4000: a frame does not have the required form. The value is the close reason.
     BadForm(&'static str),
     /// 4001: token invalid or expired, or the login was ended.
     Unauthenticated,
@@ -57,7 +57,7 @@ impl Close {
         }
     }
 
-    /// Returns the reason on the wire. Clients parse `retry in 1234 ms`; the other reasons are for people.
+    /// Returns the reason on the wire. Clients parse `retry in 1234 ms`; other reasons are informational.
     pub fn reason(self) -> Cow<'static, str> {
         match self {
             Close::Normal => "".into(),

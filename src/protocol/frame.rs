@@ -1,9 +1,9 @@
 //! Server side of WebSocket framing (RFC 6455): decodes bytes into events and encodes payloads into frames.
 //!
-//! The driver of a socket reads into a buffer that many sockets share, and passes the received bytes to that socket's
-//! [`Decoder`]. Outgoing frames are [`Bytes`]: encoded once and shared by all connections of a room.
+//! The task of a socket reads into a buffer that many sockets share, and passes the received bytes to the [`Decoder`]
+//! of the socket. An outgoing frame is encoded once as [`Bytes`] and shared by all connections of a room.
 //!
-//! **Invariant**: no I/O, clock or task is named here, and a decoder between two messages owns no heap memory.
+//! **Invariant**: this module uses no I/O, clock or task, and a decoder between two messages owns no heap memory.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,18 +40,18 @@ pub enum Event {
     Pong,
     /// Close frame. Later bytes are ignored.
     Close {
-        /// Close code, if the client sent one. Always a code that may be echoed.
+        /// Close code, if the client sent one. The code is always one that may be sent back.
         code: Option<u16>,
     },
 }
 
-/// Error in a client's bytes. Final: the socket must be closed with [`FrameError::close_code`].
+/// Error in the bytes of a client. After an error, the socket must be closed with [`FrameError::close_code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The message exceeds the limit. Detected from the frame header, before the payload arrives.
     #[error("a message of {len} bytes, {limit} are allowed")]
     TooLarge {
-        /// Announced bytes of the message so far.
+        /// Total length that the frame headers of the message have announced so far, in bytes.
         len: u64,
         /// Maximum bytes of a message.
         limit: usize,

@@ -16,7 +16,7 @@ pub enum InboundStatus {
     Online,
     /// Requests a `pong`.
     Ping,
-    /// Notice of the right form that requires no action.
+    /// Notice of the required form that has no effect.
     Ignored,
 }
 
@@ -33,7 +33,7 @@ struct RawNotice<'a> {
 #[serde(untagged)]
 enum NoticeMessage<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),
-    /// Any other JSON value; accepted from hosts.
+    /// Any other JSON value. Accepted from hosts only.
     Other(IgnoredAny),
 }
 
@@ -72,7 +72,8 @@ struct StatusFrame<'a> {
     datetime: &'a str,
 }
 
-/// Encodes the host's online status. Sent as both `status` and `message`, because the seed uses either (SPEC 5).
+/// Encodes the online status of the host. The frame contains it as both `status` and `message`, because clients of the
+/// seed read either (SPEC 5).
 pub fn status_frame(online: bool, datetime: &WallClock) -> Bytes {
     let word = if online { "online" } else { "offline" };
     to_json(&StatusFrame { r#type: "notice", is_host: true, message: word, status: word, datetime: datetime.as_str() })

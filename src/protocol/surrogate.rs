@@ -1,9 +1,9 @@
-//! Repairs lone surrogate escapes: a browser that truncates a string inside an emoji sends `"\ud83d"`, which serde_json
-//! rejects. SPEC 4 requires U+FFFD instead of an error.
+//! Repairs lone surrogate escapes. A browser that truncates a string inside an emoji sends `"\ud83d"`, which serde_json
+//! rejects. SPEC 4 requires that U+FFFD replaces it.
 
 use std::borrow::Cow;
 
-/// Replaces each `\uXXXX` escape of a lone surrogate by `\ufffd`; everything else is unchanged.
+/// Replaces each `\uXXXX` escape of a lone surrogate with `\ufffd`. All other text is unchanged.
 pub(super) fn repair(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let mut repaired: Option<String> = None;
@@ -21,8 +21,8 @@ pub(super) fn repair(json: &str) -> Cow<'_, str> {
                 6
             }
             Some(_) => 6,
-            // Any other escape is a backslash and one byte. Skipping both keeps an escaped backslash from starting an
-            // escape.
+            // Any other escape is a backslash and one byte. Both are skipped, so that the second backslash of `\\` does
+            // not start an escape.
             None => 2,
         };
     }
@@ -38,7 +38,7 @@ pub(super) fn repair(json: &str) -> Cow<'_, str> {
 /// Returns the code unit of the `\uXXXX` escape that starts at `at`, if there is one.
 fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-    // `from_str_radix` accepts a sign, JSON does not.
+    // `from_str_radix` accepts a sign, but JSON does not.
     digits
         .iter()
         .all(u8::is_ascii_hexdigit)

@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::domain::text::{is_hidden, is_line_break, lines};
 use crate::domain::{Message, Side, WallClock};
 
-/// Prefix of the further lines of a message, so that none can be mistaken for another message.
+/// Prefix of the second and later lines of a message, so that no line can be mistaken for another message.
 const INDENT: &str = "\n    ";
 
 /// Characters that an extended parameter must percent-encode (all but `attr-char` of RFC 5987).
@@ -33,13 +33,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// Appends a message as `[2023-03-23 08:15:07.123 Kim] text` and a line break. The time is the sender's.
+    /// Appends a message as `[2023-03-23 08:15:07.123 Kim] text` and a line break. The time is the sender's wall clock.
     pub fn write(&self, message: &Message, into: &mut String) {
         let name = if message.side == Side::Host { &self.host } else { &self.guest };
         into.push('[');
         into.push_str(&message.datetime.as_str().replacen('T', " ", 1));
         into.push(' ');
-        // Replaces brackets in the name, so that it cannot close the bracket of the line.
+        // Brackets in the name are replaced, so that the name cannot contain the closing bracket of the line.
         into.extend(name.chars().filter_map(|letter| match letter {
             '[' => Some('('),
             ']' => Some(')'),
@@ -56,11 +56,11 @@ impl Names {
         into.push('\n');
     }
 
-    /// Returns the value of `Content-Disposition` for a file `<guest>_<time>.txt`, with an ASCII name for clients that
-    /// do not support RFC 5987.
+    /// Returns the value of `Content-Disposition` for a file `<guest>_<time>.txt`. Includes an ASCII name for clients
+    /// that do not support RFC 5987.
     pub fn disposition(&self, now: &WallClock) -> String {
         let time = now.whole_seconds().replace('T', "_").replace(':', "-");
-        // Replaces characters that file systems do not allow in names.
+        // Characters that file systems do not permit in names are replaced.
         let guest = self.guest.replace(|letter: char| is_hidden(letter) || "\"*/:<>?\\|".contains(letter), "-");
         let name = format!("{guest}_{time}.txt");
         let encoded = utf8_percent_encode(&name, ENCODED);

@@ -101,13 +101,13 @@ pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
     })
 }
 
-/// Replaces an invalid wall clock in a stored body by the time of acceptance. Nodes of earlier releases stored such
-/// bodies.
+/// Replaces an invalid wall clock in a stored body with the time of acceptance. Nodes of earlier releases stored bodies
+/// with invalid wall clocks.
 pub fn repaired(body: String, wire: WireOffset) -> String {
     try_repair(&body, wire).unwrap_or(body)
 }
 
-/// Returns `None` if the body can be sent unchanged. The two times are the last strings of a body.
+/// Repairs a body. Returns `None` if the body can be sent unchanged. The two times are the last strings in a body.
 fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
     let (head, times) = body.rsplit_once(r#","datetime":""#)?;
     let (written, rest) = times.split_once('"')?;
@@ -140,7 +140,7 @@ impl<'a> EventRoom<'a> {
 }
 
 fn write<T: Serialize>(event: &EventBody<'_, T>) -> String {
-    // The event contains only strings and numbers, and its keys are strings.
+    // Encoding cannot fail, because the event contains only strings and numbers, and its keys are strings.
     serde_json::to_string(event).unwrap_or_else(|_| unreachable!("nothing of this can fail to be JSON"))
 }
 

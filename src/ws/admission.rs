@@ -1,16 +1,16 @@
-//! Bounds the joins of a node: how many call the stores at a time, and how many wait for that.
+//! Limits the joins of a node: the number that call the stores concurrently, and the number that wait for a permit.
 //!
-//! Without a bound, thousands of sockets that join at once slow each other down until all of them time out. Here
-//! [`JOINS`] run at a time, a bounded number waits, and further ones are refused at once with the time after which a
-//! place is expected.
+//! Without a limit, thousands of sockets that join at once slow each other down until all of them time out. Here
+//! [`JOINS`] joins run concurrently and a bounded number waits. Further joins are rejected at once, with the time after
+//! which a permit is expected to be free.
 //!
-//! Places are granted alternately to two queues ([`JoinClass`]), within a class in turn to addresses, and within an address in
-//! order of arrival. When the queue is full, an arrival displaces the last waiter of the address with the most waiters,
-//! if the arrival's own address has at least two fewer. A class that has less than half of the queue displaces from the
-//! other class. A single address can use the whole queue while it is alone, and a flood of new guests does not keep out
-//! clients that reconnect.
+//! Permits are granted alternately to two queues ([`JoinClass`]). Within a class, addresses are served in turn; within
+//! an address, joins are served in order of arrival. When the queue is full, a new join displaces the last waiter of
+//! the address with the most waiters, if the address of the new join has at least two waiters fewer. A class that uses
+//! less than half of the queue displaces a waiter of the other class. A single address can use the whole queue while no
+//! other address waits, and many new guests cannot displace clients that reconnect.
 //!
-//! **Invariant:** no lock is held across an await, and nothing here calls a store.
+//! **Invariant:** no lock is held across an await, and this module does not call a store.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -24,28 +24,29 @@ use tokio::time::Instant;
 use super::metrics::JoinMetrics;
 use crate::domain::Rng;
 
-/// Maximum number of joins that call the stores at a time. While a node accepts thousands of connections, each step of
-/// a join waits behind these: with 64 joins, a saturated node served a third of its capacity.
+/// Maximum number of joins that call the stores concurrently. While a node accepts thousands of connections, each step
+/// of a join waits for the tasks of these connections. With 64 joins, a saturated node served only a third of its
+/// capacity.
 const JOINS: usize = 256;
 
-/// Time after which a join counts as waiting for a store, not for this node. It yields its place to the next, so that
-/// rooms on a part of Redis that does not answer do not delay the others.
+/// Time after which a join is assumed to wait for a store and not for this node. The join then passes its permit to the
+/// next one, so that rooms on a Redis shard that does not respond do not delay other rooms.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 
-/// Maximum number of joins that have yielded their place and still run.
+/// Maximum number of joins that have passed on their permit and are still running.
 const SLOW_JOINS: usize = JOINS / 4;
 
-/// How long a join waits for its place before it is refused.
+/// Maximum time that a join waits for a permit before it is rejected.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bounds of the retry hint, before it is randomised.
+/// Bounds of the retry delay, before it is randomised.
 const MIN_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
-/// Assumed duration of a join until the first is measured.
+/// Assumed duration of a join before the first one is measured.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
-/// Kind of a join. Joins of different queues do not displace each other beyond half of the queue.
+/// Class of a join. A class does not displace joins of the other class that uses at most half of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JoinClass {
     /// Clients that resume a conversation (`?after=`), and hosts.
@@ -54,10 +55,10 @@ pub(super) enum JoinClass {
     Fresh,
 }
 
-/// Error of a join that was refused because too many wait.
+/// Error of a join that was rejected because too many joins wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overloaded {
-    /// Time after which a place is expected. Differs between refused joins.
+    /// Time after which a permit is expected to be free. Differs between rejected joins.
     pub(super) retry: Duration,
 }
 
@@ -83,14 +84,14 @@ struct AdmissionState {
     next_id: u64,
     /// Smoothed duration of a join.
     duration: Duration,
-    /// When the joins refused so far are expected to have retried and completed.
+    /// When all joins rejected so far are expected to have retried and completed.
     booked_until: Instant,
 }
 
 /// The waiting joins of a class, by address.
 struct JoinQueue {
     addresses: HashMap<IpAddr, VecDeque<Waiter>>,
-    /// Addresses with waiters, in the order in which they are served.
+    /// Addresses with waiters, in the order in which they receive permits.
     turns: VecDeque<IpAddr>,
     len: usize,
     metrics: Arc<JoinMetrics>,
@@ -101,7 +102,7 @@ struct Waiter {
     decision: oneshot::Sender<Result<JoinPermit, Overloaded>>,
 }
 
-/// The right to call the stores. Released when dropped.
+/// Permit to call the stores. Released on drop.
 pub(super) struct JoinPermit {
     admission: Arc<Admission>,
     began: Instant,
@@ -133,12 +134,14 @@ impl Admission {
         Arc::new(Self { state: Mutex::new(state), max_waiting, rng })
     }
 
-    /// Waits for a place. Refuses at once if too many wait. Cancel safe: a dropped future leaves the queue.
+    /// Waits for a permit. Returns [`Overloaded`] if the queue is full, the waiter is displaced or the wait times out.
+    /// Cancel safe: dropping the future removes its queue entry.
     pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, class: JoinClass) -> Result<JoinPermit, Overloaded> {
         let (waiting, displaced) = {
             let mut state = self.state.lock();
             if state.running < JOINS {
-                // A free place is granted to the queue first, so this overtakes no waiter.
+                // If `running` is below the limit, no join is waiting: `release` passes each freed permit to a waiter
+                // first.
                 state.running += 1;
                 return Ok(self.place());
             }
@@ -150,7 +153,7 @@ impl Admission {
             (Waiting { admission: self, address, class, id, decided }, displaced.zip(retry))
         };
         if let Some((waiter, overloaded)) = displaced {
-            // A waiter whose future was dropped needs no answer.
+            // If the future of the waiter was dropped, the result is not needed.
             let _ = waiter.decision.send(Err(overloaded));
         }
         waiting.decided().await
@@ -162,12 +165,12 @@ impl Admission {
 
     fn overloaded(&self, state: &mut AdmissionState) -> Overloaded {
         let expected = state.book().max(MIN_RETRY);
-        // Randomised by up to half, so that joins refused together do not retry together.
+        // The delay is randomised by up to half, so that joins rejected together do not retry together.
         let spread = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX) / 2;
         Overloaded { retry: expected + Duration::from_millis(self.rng.below(spread)) }
     }
 
-    /// Grants a free place to the next waiter.
+    /// Passes a freed permit to the next waiter.
     fn release(self: &Arc<Self>) {
         loop {
             let next = {
@@ -180,7 +183,7 @@ impl Admission {
             };
             match next.decision.send(Ok(self.place())) {
                 Ok(()) => return,
-                // The waiter was cancelled meanwhile: grant the place to the next one.
+                // The waiter was cancelled in the meantime, and the permit passes to the next one.
                 Err(Ok(mut place)) => place.holds = Holds::Nothing,
                 Err(Err(_)) => {}
             }
@@ -188,7 +191,7 @@ impl Admission {
     }
 }
 
-/// Error: the queue has no place for an arrival.
+/// Error: the queue is full, and the new join may not displace a waiter.
 struct Full;
 
 impl AdmissionState {
@@ -196,7 +199,7 @@ impl AdmissionState {
         self.queues.iter().map(|queue| queue.len).sum()
     }
 
-    /// Returns the waiter that an arrival displaces; `None` if the queue has a place.
+    /// Returns the waiter that a new join displaces; `None` if the queue is not full.
     fn make_room(&mut self, address: IpAddr, class: JoinClass, max_waiting: usize) -> Result<Option<Waiter>, Full> {
         if self.waiting() < max_waiting {
             return Ok(None);
@@ -230,7 +233,7 @@ impl AdmissionState {
         waiter.or_else(|| self.queues[1 - next].pop())
     }
 
-    /// Reserves time for one more join, after the waiting and the refused ones. Returns the delay until then.
+    /// Reserves time for one more join, after the waiting and the rejected ones. Returns the delay until that time.
     fn book(&mut self) -> Duration {
         let now = Instant::now();
         let each = self.duration / JOINS as u32;
@@ -269,7 +272,8 @@ impl JoinQueue {
         waiter
     }
 
-    /// Removes and returns the last waiter of the address with the most waiters, if it has at least `fewest`.
+    /// Removes and returns the last waiter of the address with the most waiters, if that address has at least `fewest`
+    /// waiters.
     fn pop_last_of_longest(&mut self, fewest: usize) -> Option<Waiter> {
         let longest = self.addresses.iter().max_by_key(|(_, waiters)| waiters.len());
         let address = longest.filter(|(_, waiters)| waiters.len() >= fewest).map(|(address, _)| *address)?;
@@ -278,7 +282,7 @@ impl JoinQueue {
         waiter
     }
 
-    /// Removes a waiter that was cancelled. Has no effect if its join was decided.
+    /// Removes a waiter that was cancelled. Has no effect if the waiter has received a result.
     fn cancel(&mut self, address: IpAddr, id: u64) {
         self.remove(address, |waiters| {
             let at = waiters.binary_search_by_key(&id, |waiter| waiter.id).ok()?;
@@ -311,7 +315,7 @@ impl JoinQueue {
     }
 }
 
-/// A join in the queue. Leaves the queue when dropped.
+/// A join in the queue. Removed from the queue on drop.
 struct Waiting<'a> {
     admission: &'a Arc<Admission>,
     address: IpAddr,
@@ -324,7 +328,7 @@ impl Waiting<'_> {
     async fn decided(mut self) -> Result<JoinPermit, Overloaded> {
         match tokio::time::timeout(WAIT_TIMEOUT, &mut self.decided).await {
             Ok(Ok(decision)) => decision,
-            // The sender is dropped only with the queue.
+            // The sender of the result is dropped only when the queue is dropped.
             Ok(Err(_)) | Err(_) => Err(self.admission.overloaded(&mut self.admission.state.lock())),
         }
     }
@@ -337,7 +341,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl JoinPermit {
-    /// Lets the next join begin while this one continues, unless too many have yielded.
+    /// Passes the permit to the next join while this one continues, unless too many joins have done so.
     pub(super) fn yield_to_next(&mut self) {
         {
             let mut state = self.admission.state.lock();

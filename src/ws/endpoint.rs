@@ -2,7 +2,7 @@
 
 use super::metrics::HandshakeKind;
 
-/// Kind of socket, with the name in the path.
+/// Kind of socket, with the room name or the host's identifier from the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Chat(String),

@@ -13,8 +13,8 @@ const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 pub(super) const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
-/// Returns the value of `Sec-WebSocket-Accept` and the pending upgrade, or the response to a request that is no
-/// handshake.
+/// Returns the value of `Sec-WebSocket-Accept` and the pending upgrade. If the request is not a valid handshake,
+/// returns the error response.
 pub(super) fn accept_upgrade(
     headers: &HeaderMap,
     on_upgrade: Option<OnUpgrade>,

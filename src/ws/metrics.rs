@@ -37,7 +37,7 @@ label! {
 }
 
 label! {
-    /// HandshakeKind of a handshake.
+    /// Kind of socket that a handshake requests.
     pub(crate) enum HandshakeKind = "kind" {
         Chat = "chat",
         Status = "status",
@@ -63,12 +63,12 @@ impl SocketMetrics {
     }
 }
 
-/// Why a socket ended.
+/// Which side closed a socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ClosedBy {
     /// The peer closed or lost the connection.
     Peer,
-    /// The node closed it, or answered the peer's close frame.
+    /// The node closed the connection, or answered the peer's close frame.
     Node(Close),
 }
 

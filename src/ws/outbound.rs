@@ -1,7 +1,7 @@
-//! Output to one peer: the connection's outbox and control frames, and the peer's progress.
+//! Output to one peer: the frames of the connection's outbox, control frames, and the time limits of a slow peer.
 //!
-//! **Invariant:** beside the outbox, whose bound includes the frames being written here, at most one pong, one ping and
-//! one close frame wait, however many frames the peer sends.
+//! **Invariant:** besides the frames of the outbox, at most one pong, one ping and one close frame wait, for any number
+//! of frames that the peer sends. The limit of the outbox includes the frames that are being written here.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -17,20 +17,20 @@ use crate::chat::hub::Connection;
 use crate::http::Slot;
 use crate::protocol::{Close, frame};
 
-/// Maximum bytes accepted_bytes from the outbox at once. Larger writes gain nothing.
+/// Maximum bytes taken from the outbox at once. Larger writes are not faster.
 const WRITE_BATCH: usize = 64 * 1024;
 
 /// Maximum number of frames per write.
 const WRITE_SLICES: usize = 64;
 
-/// How long a peer may accept no byte.
+/// Maximum time without progress: if the peer accepts no byte for this time, it is disconnected.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Minimum number of bytes that a peer must accept in each [`PROGRESS_WINDOW`] while output waits.
 const MIN_PROGRESS: usize = 4 * 1024;
 const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
 
-/// Time limit for the answer to a close frame.
+/// Time limit for the peer's answer to a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Output that is being written to one peer.
@@ -46,10 +46,10 @@ pub(super) struct Outbound {
     stall: Option<Stall>,
 }
 
-/// Progress of a peer for which output waits.
+/// Progress of a peer while output waits.
 #[derive(Clone, Copy)]
 struct Stall {
-    /// When the peer last accepted a byte, or the output began to wait.
+    /// When the peer last accepted a byte, or when output started to wait.
     since: Instant,
     window_began: Instant,
     accepted_bytes: usize,
@@ -83,7 +83,7 @@ impl Outbound {
         self.frames.is_empty() && self.pong.is_none() && !self.is_ping_due
     }
 
-    /// Queues a pong. It replaces one that still waits (RFC 6455, 5.5.3).
+    /// Queues a pong in place of a waiting one (RFC 6455, 5.5.3).
     pub(super) fn pong(&mut self, payload: &[u8]) {
         self.pong = Some(frame::pong(payload));
     }
@@ -92,22 +92,23 @@ impl Outbound {
         self.is_ping_due = true;
     }
 
-    /// Returns when the peer counts as too slow, unless it accepts more until then.
+    /// Returns when the peer is disconnected as too slow, unless it accepts more bytes before that time.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.stall.map(|stall| stall.deadline())
     }
 
-    /// Restarts the peer's time limits, because this node did not write.
+    /// Restarts the time limits of the peer, because this node wrote nothing in the meantime.
     pub(super) fn restart_time_limits(&mut self, now: Instant) {
         self.stall = self.stall.map(|_| Stall::at(now));
     }
 
-    /// Writes waiting output as far as the peer accepts it. Returns the pending close if no frame precedes it.
+    /// Writes waiting output as far as the peer accepts it. Returns the pending close once all frames before it are
+    /// written.
     pub(super) fn send_from(&mut self, connection: &Connection) -> io::Result<Option<Close>> {
         loop {
             let end = if self.frames.is_empty() { self.refill(connection) } else { None };
             if self.frames.is_empty() {
-                // An idle socket holds no buffer.
+                // The buffer is freed while the socket is idle.
                 self.frames = VecDeque::new();
                 self.stall = None;
                 return Ok(end);
@@ -126,7 +127,7 @@ impl Outbound {
         connection.take(&mut self.frames, WRITE_BATCH)
     }
 
-    /// Writes the frames. Returns `false` if the peer accepts no more now.
+    /// Writes the queued frames. Returns `false` if the peer accepts no more bytes now.
     fn write(&mut self) -> io::Result<bool> {
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
@@ -165,14 +166,13 @@ impl Outbound {
         }
     }
 
-    /// Drops all frames that are not partly written, so that a peer that was too slow for them receives its close
-    /// frame.
+    /// Drops all frames of which no byte was written, so that a slow peer receives its close frame.
     pub(super) fn drop_unsent(&mut self) {
         self.frames.truncate(usize::from(self.is_split));
         self.pong = None;
     }
 
-    /// Answers a close frame of the peer. The peer sends nothing more, so no answer is awaited.
+    /// Answers a close frame of the peer. The peer sends nothing after its close frame, so no answer is awaited.
     pub(super) async fn answer_close(mut self) {
         if !self.is_drained() {
             // The peer has not read earlier output.
@@ -184,8 +184,8 @@ impl Outbound {
         }
     }
 
-    /// Sends a close frame and waits briefly for the answer. A peer that is still sending would otherwise receive a
-    /// reset and never read the code.
+    /// Sends a close frame and waits briefly for the answer. Without the wait, the kernel would reset the connection of
+    /// a peer that is still sending, and the peer could not read the close code.
     pub(super) async fn close(mut self, close: Close) {
         self.frames.push_back(frame::close(close.code(), &close.reason()));
         let closing = async {
@@ -230,7 +230,8 @@ pub(super) async fn refuse(stream: UpgradedStream, frames: VecDeque<Bytes>, clos
 mod tests {
     use super::*;
 
-    /// Returns after which time a peer that accepts `bytes` every `pause` counts as too slow, if within ten minutes.
+    /// Returns after which time a peer that accepts `bytes` every `pause` is disconnected, if this happens within ten
+    /// minutes.
     fn too_slow_after(bytes: usize, pause: Duration) -> Option<Duration> {
         let start = Instant::now();
         let (mut stall, mut now) = (Stall::at(start), start);

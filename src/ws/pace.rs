@@ -1,4 +1,5 @@
-//! Rate limit of reading a socket's bytes: its own rate, and the rate shared by all sockets of its address.
+//! Byte rate limit of reading a socket: the rate of the socket, and the rates shared by all sockets of its client
+//! address.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ pub struct ByteRates {
     pub socket: Option<Rate>,
     /// Rate of all sockets of one address on this node.
     pub address: Option<Rate>,
-    /// Rate of all sockets of one address on this node, with a burst of one day.
+    /// Rate of all sockets of one address on this node. Its burst is one day's volume.
     pub address_daily: Option<Rate>,
 }
 
@@ -44,7 +45,7 @@ impl Pace {
         }
     }
 
-    /// Returns when more may be read; `None`: now.
+    /// Returns when more bytes may be read; `None`: now.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let address = self.address.as_ref().and_then(|paces| {
             let next =
@@ -63,7 +64,7 @@ mod tests {
     use crate::chat::hub::Hub;
     use crate::domain::Rng;
 
-    /// Returns how many bytes each of `sockets` of one address can read within `seconds`, in reads of 16 KiB.
+    /// Returns how many bytes each of `sockets` of one address reads within `seconds`, in reads of 16 KiB.
     async fn read_within(rates: ByteRates, sockets: usize, seconds: u64) -> usize {
         let hub = Hub::new(Rng::from_seed(1));
         let slot = hub.admit_address("192.0.2.1".parse().unwrap(), None).unwrap();

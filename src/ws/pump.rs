@@ -1,11 +1,11 @@
 //! The task that owns a socket. It decodes received bytes into frames for the session, and writes the frames of the
 //! connection's outbox.
 //!
-//! There is one task and one timer per socket (the nearest deadline of ping, idle timeout, slow peer, session and
-//! rate), and no buffer while idle: reads use a buffer of the thread.
+//! Each socket has one task and one timer, which is set to the nearest deadline of ping, idle timeout, slow peer,
+//! session and rate. An idle socket has no buffer, because reads use a buffer of the thread.
 //!
-//! **Invariant:** nothing is read while output waits for the peer, so a peer that does not read cannot cause more
-//! output.
+//! **Invariant:** nothing is read while output waits for the peer. A peer that does not read therefore cannot cause
+//! more output.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -31,11 +31,11 @@ const READ_BUFFER: usize = 16 * 1024;
 /// Minimum time in which a peer must answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Delay of the timer above which this node was stalled, rather than its peers.
+/// Delay of the timer above which this node was stalled. The time limits of its peers are then restarted.
 const LATE: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Read buffer of the thread. It holds no data between two polls of a task.
+    /// Read buffer of the thread. Contains no data between two polls of a task.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Pump {
     connection: Arc<Connection>,
     decoder: Decoder,
     pace: Pace,
-    /// Bytes that were read and that the session has not accepted yet.
+    /// Bytes that were read but not yet accepted by the session.
     unread: Vec<u8>,
     received_at: Instant,
     pinged_at: Instant,
@@ -103,8 +103,8 @@ impl Pump {
         }
     }
 
-    /// Runs until the socket ends. The session is dropped, and has left its room, before the answer to a close frame is
-    /// awaited.
+    /// Runs until the socket ends. The session is dropped, and thereby unregistered from its room, before this method
+    /// waits for the answer to a close frame.
     pub(super) async fn run(mut self) {
         let end = loop {
             match self.step().await {
@@ -124,7 +124,8 @@ impl Pump {
                 outbound.answer_close().await;
             }
             SocketEnd::Close(close) => {
-                // Recorded before the session is dropped: a host who logged out is offline at once.
+                // The close is recorded before the session is dropped, because a host who logged out is offline at
+                // once.
                 connection.close(close);
                 metrics.count_close(close);
                 drop(session);
@@ -153,8 +154,8 @@ impl Pump {
             }
         };
         tokio::select! {
-            // Order: pending output, then the session's work, then reading, so that a flooding peer does not delay the
-            // rest.
+            // Pending output is handled first, then the work of the session, then reading, so that a peer that sends
+            // continuously does not delay the other two.
             biased;
             () = self.connection.changed() => Ok(()),
             done = self.session.drive() => done.map_err(SocketEnd::Close),
@@ -163,7 +164,7 @@ impl Pump {
         }
     }
 
-    /// Returns whether the session accepts another frame and the rates permit another read.
+    /// Returns whether the session accepts another frame and the rate limits permit another read.
     fn read_readiness(&mut self) -> ReadReadiness {
         match (self.session.read_readiness(), self.pace.next(Instant::now())) {
             (ReadReadiness::Busy, _) => ReadReadiness::Busy,
@@ -173,7 +174,7 @@ impl Pump {
         }
     }
 
-    /// Passes unread bytes to the session, as far as it accepts them.
+    /// Passes unread bytes to the session as long as the session accepts frames.
     fn process_unread(&mut self) -> Result<ReadReadiness, SocketEnd> {
         loop {
             let read_readiness = self.read_readiness();
@@ -215,7 +216,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Sets the timer to the nearest deadline. It is moved only if it would fire too late.
+    /// Sets the timer to the nearest deadline. The timer is changed only if it would fire too late.
     fn set_timer(&mut self, read_readiness: ReadReadiness) {
         let ping = self.session.heartbeat().ping;
         let mut next = (self.pinged_at.max(self.received_at) + ping).min(self.idle_deadline());
@@ -230,7 +231,7 @@ impl Pump {
         }
     }
 
-    /// Returns when a peer that sends nothing counts as disconnected.
+    /// Returns when a peer that sends nothing is considered disconnected.
     fn idle_deadline(&self) -> Instant {
         (self.received_at + self.session.heartbeat().idle_timeout).max(self.pinged_at + PONG_TIMEOUT)
     }
@@ -239,7 +240,7 @@ impl Pump {
         let now = Instant::now();
         let ping = self.session.heartbeat().ping;
         if now - self.timer.deadline() >= LATE {
-            // This node neither read nor wrote in the meantime: restart the time limits of the peer.
+            // This node did not read or write in the meantime, so the time limits of the peer are restarted.
             self.outbound.restart_time_limits(now);
             self.ping(now);
         }
@@ -249,7 +250,7 @@ impl Pump {
             return Err(SocketEnd::Close(self.connection.try_later()));
         }
         if read_readiness != ReadReadiness::Ready {
-            // Reading is paused, so the peer may have sent something.
+            // Reading was paused, so the peer may have sent data that was not read yet.
             self.received_at = now;
         }
         if now >= self.idle_deadline() {

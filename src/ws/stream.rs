@@ -13,12 +13,12 @@ use crate::http::{PeerStream, Slot};
 pub(super) struct UpgradedStream {
     pub(super) tcp: TcpStream,
     pub(super) early: Vec<u8>,
-    /// Counts the connection while it is open.
+    /// Slot of the connection, held while the connection is open.
     pub(super) slot: Arc<Slot>,
 }
 
 impl UpgradedStream {
-    /// Returns the TCP stream under an upgraded connection, with the bytes that hyper has already read after the handshake.
+    /// Returns the TCP stream of an upgraded connection, and the bytes that hyper read after the handshake. Returns
     /// `None` if the peer disconnected.
     pub(super) async fn open(on_upgrade: OnUpgrade) -> Option<Self> {
         let upgraded: Upgraded = match on_upgrade.await {
@@ -34,13 +34,13 @@ impl UpgradedStream {
                 Some(Self { tcp, early: parts.read_buf.to_vec(), slot })
             }
             Err(_) => {
-                tracing::error!("upgraded connection is not the accepted stream");
+                tracing::error!("upgraded connection has unexpected stream type");
                 None
             }
         }
     }
 
-    /// Whether the peer has disconnected. Bytes that it sent stay in the kernel.
+    /// Whether the peer has disconnected. Received bytes are not removed from the socket.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.tcp.peek(&mut [0]).now_or_never(), Some(Ok(0) | Err(_)))
     }

@@ -1,7 +1,8 @@
-//! The upgrade from an HTTP request to a socket. A refused connection is still upgraded and then closed, so that a
-//! browser can read the code (SPEC 4). HTTP errors are used for requests that are no WebSocket handshake, for too many
-//! handshakes, and for a node that is draining or lacks its stores. A load balancer then tries the next node; with an
-//! upgrade it would keep choosing this one, which always has the fewest sockets.
+//! The upgrade from an HTTP request to a socket. A rejected connection is still upgraded and then closed, so that a
+//! browser can read the close code (SPEC 4). Three cases receive an HTTP error instead: requests that are not WebSocket
+//! handshakes, too many handshakes, and a node that is draining or has no stores. In the last case, the error makes a
+//! load balancer try the next node. After an upgrade, it would keep choosing this node, because a node without open
+//! sockets has the lowest load.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -33,7 +34,7 @@ use crate::chat::session::{Handshake, Refusal, Session, Sessions};
 use crate::http::{ApiError, Health, SlotClass, UpgradeRequest, Upgrades};
 use crate::protocol::Close;
 
-/// Time limit of an admission. Calls to unavailable stores fail earlier.
+/// Time limit of an admission. Calls to unavailable stores fail before this limit.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Handles requests under `/ws/`.
@@ -51,11 +52,11 @@ pub struct Upgrader {
     pub byte_rates: ByteRates,
     /// Maximum size of a client's message, in bytes.
     pub max_message: usize,
-    /// Cancelled when the node drains: handshakes are refused from then on.
+    /// Cancelled when the node starts to drain. From then on, handshakes are rejected.
     pub draining: CancellationToken,
     /// Limits concurrent joins.
     pub admission: Arc<Admission>,
-    /// Whether the node has its stores.
+    /// Reports whether the stores that sockets need are available.
     pub health: Arc<dyn Health>,
     /// Tracks the tasks of sockets.
     pub tracker: TaskTracker,
@@ -98,7 +99,7 @@ impl Upgrader {
 
     async fn connect(self, on_upgrade: OnUpgrade, endpoint: Endpoint, handshake: Handshake, address: IpAddr) {
         let Some(stream) = UpgradedStream::open(on_upgrade).await else { return };
-        // The join needs far more memory than an open socket. It is boxed, and freed before the socket is served.
+        // A join needs far more memory than an open socket, so it is boxed and freed before the socket is served.
         let (slot, admitted) = match self.slot(&stream, address) {
             Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &endpoint, &handshake, address)).await),
             Err(close) => (None, Err(AdmissionError::Refused(close.into()))),
@@ -121,7 +122,7 @@ impl Upgrader {
         self.metrics.handshakes.get((endpoint.kind(), result)).increment(1);
     }
 
-    /// Counts a socket of an address. Refuses it if its connection or the address exceeds a limit.
+    /// Counts a socket of a client address. Rejects the socket if its connection or the address exceeds a limit.
     fn slot(&self, stream: &UpgradedStream, address: IpAddr) -> Result<AddressSlot, Close> {
         match stream.slot.class() {
             SlotClass::Served => {}
@@ -134,7 +135,7 @@ impl Upgrader {
         self.hub.admit_address(throttle::network(address), self.address_sockets).ok_or(Close::TooMany)
     }
 
-    /// Waits for a permit to join, then joins. No store is called before that.
+    /// Waits for a permit to join, then joins. No store is called before the permit is granted.
     async fn enter(
         &self,
         stream: &UpgradedStream,
@@ -197,11 +198,11 @@ fn switching_protocols(accept: HeaderValue) -> Response {
     response
 }
 
-/// Why a handshake led to no session.
+/// Reason why a handshake created no session.
 enum AdmissionError {
     Refused(Refusal),
     Overloaded(Overloaded),
-    /// The peer disconnected while it waited.
+    /// The peer disconnected while its join waited.
     Disconnected,
 }
 

@@ -1,4 +1,4 @@
-//! Task of one partition: holds the lease, reads the queue, and sets the pace.
+//! Task of one partition. Renews the lease, reads the queue, and writes batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use crate::backend::shutdown::Shutdown;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::store::{Store, StoreError};
 
-/// Maximum number of rows per transaction. Each transaction also updates the rooms of its rows: with 500 rows, a
-/// saturated cluster spends a third more SQL time per message.
+/// Maximum number of rows per transaction. Each transaction also updates the rows of the rooms, so smaller transactions
+/// cost more. With 500 rows, a saturated cluster spends a third more SQL time per message.
 const BATCH: usize = 2_000;
 
 /// Maximum size of the frames in one transaction, in bytes: half of the smallest usual `max_allowed_packet`.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// Number of entries of the first read of a queue. Later reads adapt to the size of its messages.
+/// Number of entries of the first read of a queue. The number of later reads depends on the size of the messages.
 const FIRST_READ: usize = 256;
 
-/// Interval between reads of the database's limit per statement.
+/// Interval between reads of the database's maximum statement size.
 const PACKET_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Interval between renewals of, and attempts to acquire, a lease: a third of its duration.
+/// Interval between renewals of a lease, and between attempts to acquire one: a third of the duration of a lease.
 const LEASE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a message waits for others to share its transaction. At 1,000 messages per second this saves two thirds of
-/// the SQL cost.
+/// How long a message waits so that later messages share its transaction. At 1,000 messages per second this saves two
+/// thirds of the SQL cost.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Interval between reads of a queue without a notification.
+/// Interval between reads of a queue while no notification arrives.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Delay between attempts while the database or the broker is unavailable.
@@ -44,14 +44,14 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Time limit for archiving the remaining entries when the node stops.
 const LAST_ROUND: Duration = Duration::from_secs(5);
 
-/// Interval between removals of unused rooms from the broker, and how long a room must have been unused. The shorter
-/// values apply while the broker is short of memory.
+/// Interval between removals of unused rooms from the broker, and the idle time after which a room is unused. The
+/// shorter values apply while the memory of the broker is low.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 const SHORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SHORT_ROOM_IDLE: Duration = Duration::from_secs(30);
 
-/// Interval between reads of the backlog: two cheap calls per partition.
+/// Interval between reads of the backlog. A read makes two inexpensive calls per partition.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Archiver of one partition.
@@ -61,9 +61,9 @@ pub(super) struct Archiver {
     pub(super) store: Store,
     wakers: Arc<[Notify]>,
     lease: Option<(ArchiveLease, Instant)>,
-    /// Maximum size of one statement in bytes, and when it was read.
+    /// Maximum size of one statement in bytes, and the instant at which it was read.
     max_statement: Option<(usize, Instant)>,
-    /// Number of entries of the next read: about as many as fit into a transaction.
+    /// Number of entries of the next read: about as many as one transaction may contain.
     count: usize,
     swept: Instant,
     is_memory_short: bool,
@@ -120,11 +120,12 @@ impl Archiver {
         self.finish().await;
     }
 
-    /// Records a failed round. Only the first of several is logged as a warning.
+    /// Records a failed round. Of consecutive failures, only the first is logged as a warning.
     fn failed(&mut self, error: &ArchiveError, was_failing: bool) {
         self.metrics.failures.increment(1);
         self.max_statement = None;
-        // The size of the batch may be the cause: a proxy's limit closes the connection as well.
+        // The size of the batch may be the cause, because a proxy closes the connection if a statement exceeds its
+        // limit.
         self.count = (self.count / 4).max(1);
         if !was_failing {
             tracing::warn!(%error, partition = self.partition.0, "failed to archive batch, retrying");
@@ -133,7 +134,8 @@ impl Archiver {
 
     /// Archives the remaining entries and releases the lease.
     async fn finish(&mut self) {
-        // The last node that stops must leave no entries in the queue. Another node may hold the lease by now.
+        // Entries that the last node leaves in the queue would not be archived until a node starts. Another node may
+        // hold the lease by now.
         match tokio::time::timeout(LAST_ROUND, self.work()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
@@ -142,7 +144,7 @@ impl Archiver {
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
-            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, it expires");
+            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, waiting for expiry");
         }
     }
 
@@ -164,7 +166,7 @@ impl Archiver {
             let most = self.statement_bytes().await?;
             let mut entries = self.queue.read(self.partition, self.count).await?;
             let read = entries.len();
-            // Events for webhooks are up to three times as long as their messages.
+            // Webhook events are up to three times as long as their messages.
             truncate(&mut entries, BATCH_BYTES.min(most / 3));
             let Some(first) = entries.first() else { return Ok(true) };
             if first.frame.len() > most {
@@ -190,8 +192,8 @@ impl Archiver {
         Ok(())
     }
 
-    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node does this, with or without the lease, so that
-    /// a queue that no node archives does not appear empty.
+    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node exports it, with or without the lease.
+    /// Otherwise a queue that no node archives would appear empty.
     async fn export_backlog(&mut self) {
         if self.lag.read_at.is_some_and(|read_at| read_at.elapsed() < LAG_INTERVAL) {
             return;
@@ -203,7 +205,7 @@ impl Archiver {
         }
     }
 
-    /// Returns the maximum size in bytes of one statement, which is read again every [`PACKET_INTERVAL`].
+    /// Returns the maximum size of one statement in bytes. The value is read again every [`PACKET_INTERVAL`].
     async fn statement_bytes(&mut self) -> Result<usize, StoreError> {
         match self.max_statement {
             Some((bytes, read)) if read.elapsed() < PACKET_INTERVAL => Ok(bytes),
@@ -238,9 +240,9 @@ impl Archiver {
             tracing::debug!(removed = swept.removed, partition = self.partition.0, "removed idle rooms from redis");
         }
         if swept.is_memory_short && !self.is_memory_short {
-            tracing::warn!(partition = self.partition.0, "redis memory short, removing idle rooms early");
+            tracing::warn!(partition = self.partition.0, "redis memory low, removing idle rooms early");
         } else if self.is_memory_short && !swept.is_memory_short {
-            tracing::info!(partition = self.partition.0, "redis memory no longer short");
+            tracing::info!(partition = self.partition.0, "redis memory no longer low");
         }
         self.is_memory_short = swept.is_memory_short;
         Ok(())
@@ -258,7 +260,8 @@ fn truncate(entries: &mut Vec<QueueEntry>, most: usize) {
     entries.truncate(fitting);
 }
 
-/// Number of entries to read next. `batch` is the part of a read of `count` entries that is being archived.
+/// Returns the number of entries to read next. `batch` is the part of the last read of `count` entries that is being
+/// archived.
 fn next_count(batch: &[QueueEntry], count: usize) -> usize {
     let bytes: usize = batch.iter().map(|entry| entry.frame.len()).sum();
     let mean = (bytes / batch.len().max(1)).max(1);

@@ -13,10 +13,10 @@ use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, BatchRoom, StoreError};
 
-/// Reason of dead letters whose sequence number belongs to another message in SQL.
+/// Reason of dead letters whose sequence number SQL has for another message.
 const CONFLICT: &str = "another message has its number";
 
-/// State version for rooms without a row; higher than any version in SQL.
+/// State version of rooms without a row in SQL. Higher than any version in SQL.
 const DELETED_VERSION: u64 = u32::MAX as u64;
 
 /// Entries of the queue with their decoded messages.
@@ -26,7 +26,8 @@ impl Archiver {
     /// Archives one batch.
     pub(super) async fn write(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<(), ArchiveError> {
         let Some(last) = entries.last().map(|entry| entry.position.clone()) else { return Ok(()) };
-        // Dead letters leave the queue one by one, so their bytes do not leave it with the batch.
+        // Dead letters are removed from the queue individually, so their bytes are not counted when the batch is
+        // removed.
         let mut bytes: usize = entries.iter().map(|entry| entry.frame.len()).sum();
         let (mut batch, refused) = self.decode(lease, entries).await?;
         bytes -= refused;
@@ -48,7 +49,7 @@ impl Archiver {
         }
     }
 
-    /// Decodes entries. Invalid ones become dead letters; returns their bytes as well.
+    /// Decodes entries and dead-letters invalid ones. Returns the decoded batch and the bytes of the invalid entries.
     async fn decode(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<(Batch, usize), ArchiveError> {
         let (mut batch, mut refused) = (Vec::with_capacity(entries.len()), 0);
         for entry in entries {
@@ -64,7 +65,8 @@ impl Archiver {
         Ok((batch, refused))
     }
 
-    /// Commits a batch, in halves if SQL rejects it. Returns the bytes of rejected entries as well.
+    /// Commits a batch. If SQL rejects it, its halves are committed separately. Also returns the bytes of rejected
+    /// entries.
     async fn commit_or_halve(
         &self,
         lease: &ArchiveLease,
@@ -85,7 +87,7 @@ impl Archiver {
         }
     }
 
-    /// Dead-letters the entries whose sequence number belongs to another message in SQL. Returns their bytes.
+    /// Dead-letters the entries whose sequence number SQL has for another message. Returns their bytes.
     async fn dead_letter_conflicts(
         &self,
         lease: &ArchiveLease,
@@ -113,8 +115,8 @@ impl Archiver {
         self.store.messages().archive(&messages, &rooms, &unattended).await
     }
 
-    /// Writes a batch that SQL rejected, in halves down to the rows that cause the error. These become dead letters,
-    /// and their bytes are returned as well.
+    /// Writes a batch that SQL rejected, in halves down to single rows. Dead-letters the rows that SQL rejects, and
+    /// also returns their bytes.
     async fn commit_halves(
         &self,
         lease: &ArchiveLease,
@@ -129,7 +131,7 @@ impl Archiver {
                     all.rooms.extend(written.rooms);
                     all.conflicts.extend(written.conflicts);
                 }
-                // Halves are written in order, so that the state of a room is not replaced by an older one.
+                // Halves are written in order, so that a newer state of a room is not replaced by an older one.
                 Err(StoreError::Data(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -172,7 +174,7 @@ pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec
     rooms.into_values().collect()
 }
 
-/// Returns how far each room of a batch is archived, and its state in SQL.
+/// Returns for each room of a batch through which number it is archived, and its state in SQL.
 fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet<RoomName>) -> Vec<ArchivedMark> {
     let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
     for (entry, message) in batch {
@@ -180,7 +182,7 @@ fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet
         let (state, version) = match row {
             Some(row) if row.exists => (row.state, row.state_version),
             Some(_) if deleted.contains(&entry.room) => (RoomState::Deleted, DELETED_VERSION),
-            // No entry of the room was written: all are dead letters.
+            // All entries of the room were dead-lettered, and none was written.
             _ => continue,
         };
         let stored = row.filter(|row| row.exists).map(|row| row.stored);

@@ -27,7 +27,7 @@ impl Backlogs {
 pub(super) struct Lag {
     backlogs: Backlogs,
     pub(super) read_at: Option<Instant>,
-    /// Oldest entry at the last reading, and since when this node has seen it.
+    /// Oldest entry at the last read, and the instant at which this node first read it.
     head: Option<(String, Instant)>,
 }
 
@@ -36,9 +36,10 @@ impl Lag {
         Self { backlogs, read_at: None, head: None }
     }
 
-    /// Exports the backlog of all partitions after that of one was read.
+    /// Updates the backlog of one partition and exports the backlog of all partitions.
     pub(super) fn export(&mut self, partition: Partition, mut backlog: Backlog) {
-        // Also measured by this node's clock: if the broker's clock was set back, its timestamps are in the future.
+        // The age is also measured by this node's clock, because the broker's timestamps are in the future if its clock
+        // was set back.
         self.head = backlog.head.take().map(|head| match self.head.take() {
             Some((known, since)) if known == head => (known, since),
             _ => (head, Instant::now()),

@@ -120,7 +120,7 @@ async fn entries_written_by_another_archiver_are_not_written_twice(stage: Stage)
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=30).await;
-    // Another archiver wrote the first twenty and crashed before it removed them from the queue.
+    // Another archiver wrote the first twenty entries and crashed before it removed them from the queue.
     node.write_to_sql(&stage.store, &room, 1..=20).await;
     let before = stored(&stage, &room).await;
     assert_eq!(before.len(), 20);
@@ -186,7 +186,7 @@ async fn messages_of_a_deleted_room_are_dropped(stage: Stage) {
     let other = node.room_beside(&room).await;
     node.say(&room, 1..=3).await;
     node.say(&other, 1..=3).await;
-    // SQL has the deletion; the broker does not have it yet.
+    // SQL records the deletion, but the broker does not yet.
     stage.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;
@@ -204,7 +204,7 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage
     let other = node.room_beside(&room).await;
     let mut poisoned = vec![guest(&room, "first")];
     if stage.store.dialect() == Dialect::MySql {
-        // Longer than its column. No client can send it, but it must not block other rows.
+        // The value is longer than its column. No client can send it, but it must not block other rows.
         poisoned.push(submission(&room, Side::Guest, "long", &"x".repeat(70_000), "2023-03-23T08:15:07"));
     }
     poisoned.push(guest(&room, "last"));
@@ -228,7 +228,7 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage
     if stage.store.dialect() == Dialect::MySql {
         assert_eq!(whys.len(), 4);
         assert!(whys[3].contains("too long"), "{whys:?}");
-        // Messages that SQL rejects stay in the log and are read from there.
+        // Messages that SQL rejects remain in the log and are read from it.
         assert_eq!(archived(&node, &room).await, 1);
         let all = node.history.after(key_of(&room), 0).await.unwrap();
         assert_eq!(numbers(&all.entries), [1, 2, 3]);
@@ -261,7 +261,7 @@ async fn a_message_with_a_used_number_is_dead_lettered(stage: Stage) {
     archivers.end().await;
 }
 
-/// With a small `max_allowed_packet`, this shows that batches shrink until they fit.
+/// Shows, with a small `max_allowed_packet`, that batches shrink until they are within the limit.
 async fn a_backlog_of_long_messages_is_archived_in_order(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
@@ -270,7 +270,7 @@ async fn a_backlog_of_long_messages_is_archived_in_order(stage: Stage) {
     for batch in all.chunks(20) {
         node.accept(batch).await;
     }
-    // Short messages make the next read larger than what fits.
+    // Short messages make the archiver read more entries next than one statement may contain.
     node.say(&room, 401..=700).await;
     node.accept(&(701..=720).map(long).collect::<Vec<_>>()).await;
     let archivers = Archivers::of(&stage, &node);

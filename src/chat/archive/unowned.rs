@@ -1,4 +1,4 @@
-//! Entries whose room does not own a row in SQL: the room was deleted, or SQL lost it in a restore.
+//! Entries whose room has no row in SQL: the room was deleted, or SQL was restored to a state without it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,8 +13,8 @@ use crate::store::StoreError;
 const LOST: &str = "sql has no such room";
 
 impl Archiver {
-    /// Where entries of several rooms share a chatroom id, removes those of the rooms that do not own the row from the
-    /// batch. Returns the removed entries.
+    /// If entries of several rooms have the same chatroom id, removes from the batch the entries of the rooms that do
+    /// not own the row of that id. Returns the removed entries.
     pub(super) async fn split_unowned(&self, batch: &mut Batch) -> Result<Vec<QueueEntry>, StoreError> {
         let mut names: HashMap<ChatroomId, RoomName> = HashMap::new();
         let mut shared: HashSet<ChatroomId> = HashSet::new();
@@ -37,9 +37,9 @@ impl Archiver {
         Ok(unowned)
     }
 
-    /// Decides about entries whose room has no row with its name. If SQL or the broker records the deletion of the
-    /// room, its entries are dropped. Otherwise SQL has lost the room, and all its messages in the broker become dead
-    /// letters. Returns the deleted rooms, and the bytes of entries that became dead letters one by one.
+    /// Handles entries whose room has no row with its name. If SQL or the broker records the deletion of the room, its
+    /// entries are dropped. Otherwise the row is missing, and all messages of the room in the broker are dead-lettered.
+    /// Returns the deleted rooms, and the bytes of the entries that were dead-lettered individually.
     pub(super) async fn settle_unowned(
         &self,
         lease: &ArchiveLease,
@@ -65,10 +65,11 @@ impl Archiver {
         Ok((deleted, refused))
     }
 
-    /// Returns whether the entries of a room without a row need no further action: the room was deleted, or all its
-    /// messages are dead letters.
+    /// Returns whether the entries of a room without a row need no further action, because the room was deleted or all
+    /// its messages are dead letters.
     async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
-        // SQL is read first, because an event is removed only after the broker has the tombstone.
+        // SQL is read before the broker, because an event is removed from SQL only after the broker has stored the
+        // tombstone.
         if self.store.rooms().is_being_deleted(room.name).await? {
             deleted.insert(room.name);
             return Ok(true);
@@ -78,7 +79,7 @@ impl Archiver {
             Lost::Deleted => Ok(true),
             Lost::Now(messages) if messages > 0 => {
                 self.metrics.dead_letters.increment(messages);
-                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "sql has lost a room, dead-lettered its messages");
+                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "room missing in sql, dead-lettered its messages");
                 Ok(true)
             }
             Lost::Now(_) | Lost::Other => Ok(false),

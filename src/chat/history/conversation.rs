@@ -1,5 +1,5 @@
-//! Streams a whole conversation in parts: archived messages from SQL in large parts, later ones from the log and SQL as
-//! for any reader.
+//! Streams a whole conversation in parts. Archived messages are read from SQL in large parts; later messages are read
+//! from the log and SQL.
 
 use futures_util::Stream;
 
@@ -7,18 +7,19 @@ use super::{History, HistoryError, RoomKey, read_frame};
 use crate::domain::{Message, Seq};
 use crate::store::StoreError;
 
-/// Target size in bytes of one read from SQL, and the bounds of its message count.
+/// Target size in bytes of one read from SQL, and the bounds of the number of messages per read.
 const PART_BYTES: usize = 512 * 1024;
 const PART: std::ops::RangeInclusive<u64> = 32..=1_000;
 
 /// Progress of the stream.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// No message was read, and the archived range is unknown.
+    /// No message was read yet, and the archived range is unknown.
     Start,
-    /// Reads from SQL up to the number through which the room is archived; `None` means all messages.
+    /// Messages up to this sequence number are read from SQL, because the room is archived up to it. `None`: all
+    /// messages are read from SQL.
     Archived(Option<Seq>),
-    /// Reads messages above that number.
+    /// Messages above the archived range are read from the log and SQL.
     Fresh,
     /// All messages were read.
     Over,
@@ -28,7 +29,7 @@ struct ConversationReader {
     history: History,
     room: RoomKey,
     after: Seq,
-    /// `purged_through` of the room at the start.
+    /// Value of `purged_through` of the room when the stream started.
     purged_through: Seq,
     phase: Phase,
     /// Number of messages of the next read from SQL.
@@ -36,7 +37,7 @@ struct ConversationReader {
 }
 
 impl History {
-    /// Streams all messages, ascending, in parts.
+    /// Streams all messages of a room, ascending, in parts.
     pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
         let reading = ConversationReader {
             history: self.clone(),
@@ -75,7 +76,7 @@ impl ConversationReader {
             Phase::Archived(through) => {
                 let rows = self.history.store.messages().between(self.room, self.after, through, self.part).await?;
                 let bytes: usize = rows.iter().map(|row| row.text.len()).sum();
-                // After short messages, the next read has a higher count.
+                // If the messages were short, the next read requests more of them.
                 let fitting = (PART_BYTES / (bytes / rows.len().max(1)).max(1)) as u64;
                 let is_end = (rows.len() as u64) < self.part;
                 self.part = fitting.min(self.part * 4).clamp(*PART.start(), *PART.end());

@@ -1,4 +1,4 @@
-//! Finds the message to which a client refers by the wall clock that it shows (SPEC 4).
+//! Finds the message that a client refers to by its displayed time (SPEC 4).
 
 use bytes::Bytes;
 
@@ -7,9 +7,10 @@ use crate::domain::{RoomKey, Seq, WallClock};
 use crate::protocol::chat::StoredFrame;
 
 impl History {
-    /// Returns the sequence number of the message to which a `request` with the wall clock `shown` refers (SPEC 4): the
-    /// oldest message sent to this socket, if it has that wall clock; else the oldest message that has it; else the
-    /// first message accepted at or after `instant`. Returns `None` if all messages are older.
+    /// Returns the sequence number of the message that a `request` with the displayed wall clock `shown` refers to
+    /// (SPEC 4). This is the oldest message sent to this socket, if it has that wall clock; otherwise the oldest
+    /// message with that wall clock; otherwise the first message accepted at or after `instant`. Returns `None` if all
+    /// messages are older.
     ///
     /// # Errors
     /// If the broker or SQL could not be read.
@@ -26,8 +27,8 @@ impl History {
                 return Ok(Some(oldest));
             }
         }
-        // Messages in SQL are older than those that only the log has. The archiver moves messages from the log to SQL
-        // concurrently: if it has, SQL is read again.
+        // Messages in SQL are older than those that only the log contains. The archiver may move messages from the log
+        // to SQL during the search. In that case SQL is read again.
         let archived = self.archived(room).await?;
         if let Some(seq) = self.store.messages().seq_of_datetime(room, shown.whole_seconds()).await? {
             return Ok(Some(seq));
@@ -51,8 +52,8 @@ impl History {
         Ok(self.store.messages().seq_accepted_at(room, instant).await?.or(fresh.accepted))
     }
 
-    /// Searches the log after a sequence number for the first message with a wall clock, and for the first one accepted
-    /// at or after `instant`. Holds one read of the log in memory.
+    /// Searches the log after a sequence number for the first message with a wall clock, and for the first message
+    /// accepted at or after `instant`. Memory use is limited to one read of the log.
     async fn scan(
         &self,
         room: RoomKey,

@@ -1,8 +1,9 @@
-//! JoinFrame: the frame with the newest messages that a client receives when it joins a room. It is built once and
-//! shared by all clients that join until a newer message arrives. After a node stops, all its clients join at the same
-//! time.
+//! JoinFrame: the frame with the newest messages that a client receives when it joins a room. The frame is built once
+//! and sent to all clients that join before a newer message arrives. The cache matters after a node stops, because all
+//! its clients join other nodes at the same time.
 //!
-//! **Invariant:** a join frame is sent only if its newest message is the room's highest sequence number in the broker.
+//! **Invariant:** a join frame is sent only if its newest message has the highest sequence number of the room in the
+//! broker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +17,21 @@ use crate::domain::{RoomName, Seq};
 use crate::protocol::chat::history_frame;
 use crate::protocol::frame;
 
-/// How long a join frame is cached. Far shorter than the retention period, so that it contains no purged messages.
+/// How long a join frame is cached. The time is far below the retention period, so that a join frame contains no purged
+/// messages.
 const TTL: Duration = Duration::from_secs(10);
 
-/// Maximum size of the cached join_frames in bytes.
+/// Maximum total size of the cached join frames, in bytes.
 const CAPACITY: u64 = 8 * 1024 * 1024;
 
 /// The newest messages of a room, encoded as one frame.
 #[derive(Debug)]
 pub struct JoinFrame {
-    /// Lowest sequence number in the frame; 0 without messages.
+    /// Lowest sequence number in the frame; 0 if the room has no messages.
     pub first: Seq,
-    /// Highest sequence number in the frame; 0 without messages.
+    /// Highest sequence number in the frame; 0 if the room has no messages.
     pub newest: Seq,
-    /// Encoded WebSocket frame; `None` without messages.
+    /// Encoded WebSocket frame; `None` if the room has no messages.
     pub framed: Option<Bytes>,
 }
 
@@ -44,7 +46,7 @@ impl JoinFrame {
     }
 }
 
-/// Cache of join_frames by room.
+/// Cache of join frames by room.
 #[derive(Clone)]
 pub(super) struct JoinFrames(Cache<RoomName, Arc<JoinFrame>>);
 
@@ -58,13 +60,15 @@ impl Default for JoinFrames {
 }
 
 impl History {
-    /// Returns the cached join frame of a room. It is valid only if `newest` is still the room's highest sequence number.
+    /// Returns the cached join frame of a room. The frame is valid only if its `newest` is still the highest sequence
+    /// number of the room.
     pub async fn cached_join_frame(&self, room: RoomName) -> Option<Arc<JoinFrame>> {
         self.join_frames.0.get(&room).await
     }
 
-    /// Returns the join frame of a room whose highest sequence number is `seq`. `log` contains its newest log entries,
-    /// newest first, at most [`PAGE`](super::PAGE); with `None` they are read from the broker.
+    /// Returns the join frame of a room whose highest sequence number is `seq`. `log` contains the newest log entries
+    /// of the room, newest first, at most [`PAGE`](super::PAGE). If `log` is `None`, the entries are read from the
+    /// broker.
     ///
     /// # Errors
     /// If the broker could not be read, or if SQL could not be read and the log is empty.

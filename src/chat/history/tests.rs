@@ -1,4 +1,4 @@
-//! Every message is found once and in order, in the log, in SQL, or in both.
+//! Tests that every message is read once and in order, whether the log, SQL or both contain it.
 
 use crate::backend::redis::testing::PT;
 use futures_util::TryStreamExt as _;
@@ -74,7 +74,7 @@ async fn a_join_frame_is_built_once_until_a_newer_message(stage: Stage, archived
     assert!(Arc::ptr_eq(&second, &node.history.cached_join_frame(room.name).await.unwrap()));
 }
 
-/// Reads all messages after a sequence number, step by step.
+/// Reads all messages after a sequence number, in steps.
 async fn all_after(node: &Node, room: &Room, after: Seq) -> Vec<Seq> {
     let (mut at, mut read) = (after, Vec::new());
     loop {
@@ -90,7 +90,7 @@ async fn all_after(node: &Node, room: &Room, after: Seq) -> Vec<Seq> {
     }
 }
 
-/// Compares every read operation with a room that has the messages `1..=count`.
+/// Checks every read operation on a room with the messages `1..=count`.
 async fn check(node: &Node, room: &Room, count: Seq, at: Seq) {
     assert_eq!(all_after(node, room, 0).await, (1..=count).collect::<Vec<_>>(), "all after 0");
     assert_eq!(all_after(node, room, at).await, (at + 1..=count).collect::<Vec<_>>(), "all after {at}");
@@ -170,7 +170,7 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
     let node = stage.node().await;
     let room = node.room().await;
     let key = key_of(&room);
-    // Each message has 30 KB: a page of [`PAGE`] would have 1.5 MB.
+    // Each message has 30 KB, so a page of [`PAGE`] messages would have 1.5 MB.
     let long =
         |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(30_000), "2023-03-23T08:15:07");
     for id in 1..=80 {
@@ -214,7 +214,7 @@ async fn while_sql_is_unavailable_a_page_ends_where_the_log_does() {
         node.archive_through(&stage.store, &room, 100).await;
         let log = format!("{PT}{{{}}}:log:{}", node.backend.log.partition_of(room.name).0, room.name);
         let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", "91-0"]).await;
-        // A database without tables.
+        // The database has no tables, so every query fails.
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/db.sqlite", folder.path().display());
         let history = History::new(&node.backend, crate::store::Store::connect_lazy(&url).await.unwrap());
@@ -265,12 +265,13 @@ async fn a_wall_clock_selects_the_message_shown_first(stage: Stage, archived: bo
         let (node, room, clock) = (&node, key_of(&room), shown(clock));
         async move { node.history.find(room, &clock, oldest, instant).await.unwrap() }
     };
-    // The oldest message sent to this socket, if it has the wall clock; else the oldest message that has it.
+    // The result is the oldest message sent to this socket, if it has the wall clock; otherwise the oldest message with
+    // that wall clock.
     assert_eq!(find("2023-03-23T08:15:07", Some(3), None).await, Some(3));
     assert_eq!(find("2023-03-23T08:15:07", Some(4), None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:07", None, None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:09", Some(1), None).await, Some(4));
-    // No message has the wall clock, so the time of acceptance decides.
+    // No message has the wall clock, so the time of acceptance determines the result.
     let second = node.history.after(key_of(&room), 1).await.unwrap().entries[0].accepted_at;
     let found = find("2020-01-01T00:00:00", Some(4), Some(second)).await.unwrap();
     assert!(found <= 2, "{found}");
@@ -279,8 +280,8 @@ async fn a_wall_clock_selects_the_message_shown_first(stage: Stage, archived: bo
     assert_eq!(find("2040-01-01T00:00:00", None, None).await, None);
 }
 
-/// Distribution of a room's messages as fractions: SQL has the first `archived` of `count`. The log lacks the first
-/// `trimmed` of these, and those at `holes`.
+/// Distribution of the messages of a room, as fractions. SQL contains the first `archived` of `count` messages. The log
+/// lacks the first `trimmed` of the archived messages, and those at `holes`.
 #[derive(Clone, Debug)]
 struct Split {
     count: Seq,
@@ -321,7 +322,7 @@ async fn a_split_room_is_whole(stage: &Stage, node: &Node, split: Split) {
     if archived > 0 {
         node.archive_through(&stage.store, &room, archived).await;
     }
-    // The log lacks only messages that SQL has, because of trimming or an earlier epoch of Redis.
+    // The log lacks only messages that SQL contains. They were trimmed or belong to an earlier epoch of Redis.
     let log = format!("{PT}{{{}}}:log:{}", node.backend.log.partition_of(room.name).0, room.name);
     let trimmed = of(split.trimmed, archived);
     let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", &format!("{}-0", trimmed + 1)]).await;

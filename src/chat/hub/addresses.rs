@@ -1,4 +1,4 @@
-//! The sockets of each address, and the rates of bytes that they share, per second and per day.
+//! Counts the sockets of each client address. All sockets of an address share byte rate limits per second and per day.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Number of entries above which idle ones are removed: those without sockets and without outstanding bytes. The next
-/// removal occurs at twice the remaining number.
+/// Number of entries above which idle entries are removed: those without sockets and without outstanding bytes. The
+/// next removal occurs when the number of entries is twice the number of remaining ones.
 const KEPT: usize = 10_000;
 
-/// Sockets and shared rates per address. An address that has sent a burst keeps its entry after its last socket, so
-/// that reconnecting does not grant a new burst.
+/// Sockets and shared rates per address. The entry of an address that has sent a burst is kept after its last socket
+/// closed, so that the client does not receive a new burst by reconnecting.
 #[derive(Debug)]
 pub(super) struct Addresses {
     entries: DashMap<IpAddr, Address>,
@@ -27,12 +27,12 @@ struct Address {
     paces: Arc<Paces>,
 }
 
-/// Rates shared by the sockets of an address.
+/// Byte rate limits shared by the sockets of an address.
 #[derive(Debug)]
 pub struct Paces {
     /// Short-term rate.
     pub short: SharedPace,
-    /// Rate with a burst of one day.
+    /// Rate whose burst is one day's volume.
     pub daily: SharedPace,
 }
 
@@ -80,7 +80,7 @@ impl Addresses {
     }
 }
 
-/// Counts a socket of an address until it is dropped.
+/// Slot of a socket in the count of its address. Released on drop.
 #[derive(Debug)]
 pub struct AddressSlot {
     addresses: Arc<Addresses>,
@@ -101,7 +101,7 @@ impl Drop for AddressSlot {
     }
 }
 
-/// A rate shared by several sockets, stored as the instant at which all bytes so far would have been read at the
+/// A rate shared by several sockets. Stored as the instant at which all bytes read so far would have been read at the
 /// allowed rate, in ns after the start.
 #[derive(Debug)]
 pub struct SharedPace {
@@ -110,7 +110,7 @@ pub struct SharedPace {
 }
 
 impl SharedPace {
-    /// Counts bytes that take `duration` at the allowed rate.
+    /// Counts bytes whose transfer takes `duration` at the allowed rate.
     pub fn take(&self, now: Instant, duration: Duration) {
         let (now, duration) = (self.nanos(now), u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let add = |until: u64| Some(until.max(now).saturating_add(duration));
@@ -118,7 +118,7 @@ impl SharedPace {
         let _ = self.busy_until.fetch_update(Relaxed, Relaxed, add);
     }
 
-    /// Returns when more may be read; `None`: now. At most `burst` may be outstanding.
+    /// Returns when more bytes may be read; `None`: now. Up to `burst` may be outstanding.
     pub fn next(&self, now: Instant, burst: Duration) -> Option<Instant> {
         let until = self.started + Duration::from_nanos(self.busy_until.load(Relaxed));
         let next = until.checked_sub(burst)?;

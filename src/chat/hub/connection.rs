@@ -1,10 +1,10 @@
-//! Handle of one socket: identity of the peer, outbox, read cursor, window of unanswered messages, and close.
+//! Handle of one socket: identity of the peer, outbox, read cursor, window of unanswered messages, and pending close.
 //!
-//! The relay calls it from any thread; the task that owns the socket takes the queued frames. The four parts are plain
-//! values under one lock, so that an operation on several of them is atomic. Every change that the socket's task must
-//! handle wakes it once.
+//! The relay calls the handle from any thread. The task that owns the socket takes the queued frames. One lock protects
+//! all four parts, so that an operation on several of them is atomic. Every change that the task must handle wakes it
+//! once.
 //!
-//! **Invariant:** each number is queued once per socket, in rising order.
+//! **Invariant:** each sequence number is queued once per socket, in ascending order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub use window::{WINDOW_BYTES, WINDOW_MESSAGES};
 pub enum Identity {
     /// An anonymous visitor.
     Guest,
-    /// A host, with the login of this socket.
+    /// A host, with the login that this socket uses.
     Host {
         /// Row id of the host.
         host: HostId,
@@ -73,7 +73,7 @@ struct ConnectionState {
 pub enum Delivery {
     /// The message is in the outbox.
     Queued,
-    /// A message before it is missing. The socket is now catching up.
+    /// A preceding message is missing. The socket is now catching up.
     Gap,
     /// Nothing was queued: the socket already has the message, will read it from the log, or is closing.
     Skipped,
@@ -91,7 +91,7 @@ impl Connection {
         Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new(), metrics }
     }
 
-    /// Metrics of the outboxes of this node.
+    /// Returns the metrics of the outboxes of this node.
     pub(crate) fn metrics(&self) -> &OutboxMetrics {
         &self.metrics
     }
@@ -114,7 +114,7 @@ impl Connection {
         }
     }
 
-    /// Whether the client asked for the frames of later versions (SPEC 4, `v=2`).
+    /// Whether the client requested the frames of later protocol versions (SPEC 4, `v=2`).
     pub fn wants_extras(&self) -> bool {
         self.extras
     }
@@ -129,12 +129,12 @@ impl Connection {
         self.away.swap(away, Ordering::Relaxed)
     }
 
-    /// Returns the delay after which this client is asked to reconnect. Random per connection.
+    /// Returns the delay after which the client reconnects if this node closes the socket. Random per connection.
     pub fn retry(&self) -> Duration {
         Duration::from_millis(u64::from(self.retry_ms))
     }
 
-    /// Returns the close with 1013 and that delay.
+    /// Returns the close code 1013 with the retry delay of this connection.
     pub fn try_later(&self) -> Close {
         Close::TryLater { retry: self.retry() }
     }
@@ -146,8 +146,8 @@ impl Connection {
 
     // ---- outbox
 
-    /// Queues a live message, or raises the target of a socket that is catching up. `prev` is the preceding number in
-    /// the room.
+    /// Queues a newly published message, or raises the target if the socket is catching up. `prev` is the preceding
+    /// sequence number in the room.
     pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) -> Delivery {
         let mut state = self.state.lock();
         if state.closing.is_pending() {
@@ -164,7 +164,7 @@ impl Connection {
         delivery
     }
 
-    /// Queues a frame for this socket only.
+    /// Queues a frame for this socket.
     pub fn push(&self, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -173,7 +173,7 @@ impl Connection {
         }
     }
 
-    /// Queues a page of older messages, down to `oldest`.
+    /// Queues a page of older messages. `oldest` is the lowest sequence number of the page.
     pub fn push_older(&self, framed: Bytes, oldest: Option<Seq>) {
         if let Some(oldest) = oldest {
             self.state.lock().cursor.queued_older(oldest);
@@ -181,8 +181,8 @@ impl Connection {
         self.push(framed);
     }
 
-    /// Queues a frame read from the log, with the messages from `first` to `through`. The caller then calls
-    /// [`caught_up`](Self::caught_up) or reads on, so this does not wake the socket's task.
+    /// Queues a frame that was read from the log and contains the messages from `first` to `through`. Does not wake the
+    /// task of the socket, because the caller then reads further or calls [`caught_up`](Self::caught_up).
     pub fn push_from_log(&self, framed: Bytes, first: Seq, through: Seq) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -191,9 +191,9 @@ impl Connection {
         }
     }
 
-    /// Queues the original of a message that had been accepted earlier. If this socket has not received that number
-    /// yet, it reads the log instead, in order: a client that disconnected after an early copy would resume after its
-    /// number and miss the messages before it.
+    /// Queues the original of a message that had been accepted earlier. If this socket has not received the sequence
+    /// number of the original yet, it reads the log in order instead. Otherwise a client that reconnects after this
+    /// frame would resume after that number and miss the messages before it.
     pub fn answer_duplicate(&self, seq: Seq, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -206,8 +206,8 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Queues a notice. It replaces a waiting one of the same topic. It never closes the socket: when too many wait,
-    /// the oldest are dropped and counted.
+    /// Queues a notice in place of a waiting notice of the same topic. Never closes the socket: when too many notices
+    /// wait, the oldest are dropped and counted.
     pub fn notify(&self, topic: Topic, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -216,7 +216,7 @@ impl Connection {
         }
     }
 
-    /// Queues a notice if the socket is up to date. While it is catching up, the notice is dropped.
+    /// Queues a notice if the socket is up to date. Drops the notice while the socket is catching up.
     pub fn notify_if_up_to_date(&self, topic: Topic, framed: &Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() && !state.cursor.is_catching_up() {
@@ -225,10 +225,11 @@ impl Connection {
         }
     }
 
-    /// Moves queued frames to `into`: at most `most` bytes, but at least one frame. Returns the close if no frame
-    /// precedes it.
+    /// Moves queued frames to `into`: at most `most` bytes, but at least one frame. Returns the pending close if no
+    /// frames remain in the queue.
     ///
-    /// Must be called after everything taken before is written. Until the next call, taken frames count as waiting.
+    /// Must be called only after all frames taken before are written. Until the next call, taken frames count as
+    /// waiting.
     pub fn take(&self, into: &mut VecDeque<Bytes>, most: usize) -> Option<Close> {
         let mut state = self.state.lock();
         if state.outbox.take(into, most) { state.closing.pending() } else { None }
@@ -239,37 +240,37 @@ impl Connection {
         self.state.lock().outbox.waiting_bytes()
     }
 
-    /// Whether nothing but notices waits for the socket, so that a page of older messages may be read.
+    /// Whether only notices wait for the socket, so that a page of older messages may be read.
     pub fn has_capacity(&self) -> bool {
         self.state.lock().outbox.has_capacity()
     }
 
     // ---- read cursor
 
-    /// Starts to catch up: everything after the last queued number is read, at least up to `target`.
+    /// Starts to catch up: the task reads everything after the last queued sequence number, at least up to `target`.
     pub fn catch_up(&self, target: Seq) {
         let mut state = self.state.lock();
         state.cursor.catch_up(target);
         self.wake(state);
     }
 
-    /// Starts to catch up after `seq`, the last number that a reconnecting client has.
+    /// Starts to catch up after `seq`, the last sequence number that a reconnecting client has received.
     pub fn start_after(&self, seq: Seq) {
         let mut state = self.state.lock();
         state.cursor.start_after(seq);
         self.wake(state);
     }
 
-    /// Returns the number after which to read, and the target known before the read. `None` while the socket is up to
-    /// date or closing, or while frames wait.
+    /// Returns the sequence number after which to read, and the target before the read. Returns `None` while the socket
+    /// is up to date or closing, or while frames wait.
     pub fn next_read(&self) -> Option<(Seq, Seq)> {
         let state = self.state.lock();
         let next = state.cursor.next_read()?;
         (!state.closing.is_pending() && state.outbox.has_capacity()).then_some(next)
     }
 
-    /// Records that the log ends at `through`, as of a read that knew of `target`. If nothing newer was announced
-    /// since, the socket is up to date.
+    /// Records that a read of the log ended at `through`. `target` is the target before the read. If the target was not
+    /// raised above it since, the socket is up to date.
     pub fn caught_up(&self, through: Seq, target: Seq) {
         let mut state = self.state.lock();
         if state.cursor.caught_up(through, target) {
@@ -278,19 +279,19 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Returns the highest number queued.
+    /// Returns the highest sequence number queued.
     pub fn sent(&self) -> Seq {
         self.state.lock().cursor.sent()
     }
 
-    /// Returns the lowest number queued; `None` before the first.
+    /// Returns the lowest sequence number queued; `None` before the first message.
     pub fn first_sent(&self) -> Option<Seq> {
         self.state.lock().cursor.first()
     }
 
     // ---- window of unanswered messages
 
-    /// Counts a message submitted to the broker.
+    /// Adds a message that was submitted to the broker to the window.
     pub fn submitted(&self, bytes: u32) {
         self.state.lock().window.submitted(bytes);
     }
@@ -303,12 +304,12 @@ impl Connection {
         }
     }
 
-    /// Whether the window is full, so that the socket is not read further.
+    /// Whether the window is full. While it is full, the socket is not read.
     pub fn window_is_full(&self) -> bool {
         self.state.lock().window.is_full()
     }
 
-    /// Whether its unanswered messages must be dropped.
+    /// Whether the unanswered messages of this socket must be dropped.
     pub fn is_abandoned(&self) -> bool {
         self.state.lock().window.is_abandoned()
     }
@@ -322,7 +323,7 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Closes the socket after it is up to date and has received a last frame.
+    /// Closes the socket once it is up to date. An optional last frame is sent before the close.
     pub fn close_when_up_to_date(&self, last: Option<Bytes>, close: Close) {
         let mut state = self.state.lock();
         state.closing.defer(last, close);
@@ -332,14 +333,14 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Closes the socket as [`close_when_up_to_date`](Self::close_when_up_to_date), and drops its submitted messages
+    /// Closes the socket like [`close_when_up_to_date`](Self::close_when_up_to_date), and drops its submitted messages
     /// that have no answer yet.
     pub fn abandon(&self, last: Option<Bytes>, close: Close) {
         self.state.lock().window.abandon();
         self.close_when_up_to_date(last, close);
     }
 
-    /// Returns the close that is pending, if any.
+    /// Returns the pending close, if any.
     pub fn pending_close(&self) -> Option<Close> {
         self.state.lock().closing.pending()
     }
@@ -349,7 +350,8 @@ impl Connection {
         self.state.lock().closing.is_pending()
     }
 
-    /// Queues a frame, or closes the socket if it does not fit. Returns whether it was queued.
+    /// Queues a frame. Closes the socket if the frame exceeds the capacity of the outbox. Returns whether the frame was
+    /// queued.
     fn queue(&self, state: &mut ConnectionState, framed: Bytes) -> bool {
         let queued = state.outbox.push(framed, &self.metrics).is_ok();
         if !queued {

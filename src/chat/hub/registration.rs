@@ -34,7 +34,7 @@ impl Drop for Registration {
     }
 }
 
-/// Removes a connection by its id, so that a late disconnect removes no other.
+/// Removes a connection by its id, so that a late disconnect does not remove another connection.
 fn remove<K: std::hash::Hash + Eq>(map: &DashMap<K, Vec<Arc<Connection>>>, key: &K, connection: &Connection) {
     if let Some(mut members) = map.get_mut(key) {
         members.retain(|member| member.id() != connection.id());

@@ -1,10 +1,11 @@
-//! The acceptor of a partition: one call to the broker in flight; messages that arrive meanwhile are sent with the
-//! next.
+//! Acceptor of one partition. At most one call to the broker is in flight. Messages that arrive during the call are
+//! sent with the next call.
 //!
-//! Batches grow under load, and nothing waits when idle. The messages of a room that must be seeded, or whose queue is
-//! full, are held in order while the partition continues.
+//! Batches grow under load, and an idle acceptor sends a message at once. If a room must be seeded or its queue is
+//! full, its messages are held in order while the acceptor continues with other rooms.
 //!
-//! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, so are all later ones.
+//! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, all later ones are
+//! dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -31,16 +32,17 @@ use awaited::Awaited;
 use background::{FULL_RETRY, Released};
 use submissions::{Pending, SubmissionQueue};
 
-/// How long a message may wait for its acknowledgement or refusal before its sender is disconnected with 1013.
+/// Maximum time until a message is acknowledged or rejected. After it, the sender is disconnected with 1013.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time after acceptance within which a message must arrive over the bus. After it the room reads the log.
+/// Time after acceptance within which a message must arrive over the bus. After it, the connections in the room read
+/// the log.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Interval at which messages that wait too long are searched.
+/// Interval between searches for overdue messages.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Maximum bytes of messages that wait for the broker, per partition. At the limit, sockets are not read.
+/// Maximum bytes of unanswered messages per partition. At the limit, sockets are not read.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Delay after a failed call of a partition.
@@ -87,7 +89,7 @@ impl Acceptor {
         self.0.arrived.notify_one();
     }
 
-    /// Whether so many bytes wait for the broker that no socket should be read.
+    /// Whether the limit of unanswered bytes is reached, so that sockets must not be read.
     pub(super) fn is_full(&self) -> bool {
         self.0.bytes.load(Ordering::Relaxed) >= QUEUED_BYTES
     }
@@ -101,14 +103,14 @@ struct Worker {
     submissions: Arc<SubmissionQueue>,
     /// Messages for the next calls, in order.
     ready: VecDeque<Pending>,
-    /// Messages of rooms that wait to be seeded, or for capacity in the archive queue.
+    /// Messages of rooms that must be seeded first, or whose archive queue is full.
     held: HashMap<RoomName, VecDeque<Pending>>,
-    /// Accepted messages that their senders may not have received yet, by deadline.
+    /// Accepted messages that their senders might not have received yet, by deadline.
     awaited: VecDeque<Awaited>,
     released: Arc<Released>,
     shutdown: Shutdown,
     metrics: Arc<RelayMetrics>,
-    /// When late messages were last searched.
+    /// When overdue messages were last searched.
     checked: Instant,
 }
 
@@ -144,7 +146,7 @@ impl Worker {
         for (room, exists) in std::mem::take(&mut *self.released.rooms.lock()) {
             let held = self.held.remove(&room).unwrap_or_default();
             if exists {
-                // To the front, because all other messages of this room arrived later.
+                // Held messages precede all other messages of their room, because those arrived later.
                 held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
             } else {
                 held.into_iter().for_each(|pending| reject(&pending, &self.submissions, Close::NotFound));
@@ -159,7 +161,7 @@ impl Worker {
         }
     }
 
-    /// Removes the messages of the next call from `ready`. Messages of abandoned connections are dropped.
+    /// Removes the messages of the next call from `ready`. Drops the messages of abandoned connections.
     fn next_batch(&mut self) -> Vec<Pending> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < self.broker.max_batch() {
@@ -218,7 +220,7 @@ impl Worker {
         }
     }
 
-    /// Holds the remaining messages of held rooms: they must not overtake those that were in the batch.
+    /// Holds the remaining messages of held rooms, so that they do not overtake those of the batch.
     fn hold_remaining(&mut self) {
         if self.held.is_empty() {
             return;
@@ -235,7 +237,7 @@ impl Worker {
         self.metrics.accept_failures.increment(1);
         let messages = batch.len();
         tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
-        // The call may have taken effect nevertheless.
+        // The call may have taken effect although it failed.
         batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
         tokio::time::sleep(RETRY).await;
     }
@@ -246,8 +248,8 @@ impl Worker {
                 self.await_echo(&pending, seq);
                 (MessageResult::Accepted, Some(seq))
             }
-            // This node's earlier attempt was accepted, so the message arrives over the bus. A number that the sender
-            // had already received belongs to an earlier message with the same id.
+            // This node's earlier attempt was accepted, so the message arrives over the bus. If the sender had already
+            // received this sequence number at submission, the number belongs to an earlier message with the same id.
             Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
                 (MessageResult::Accepted, Some(seq))
@@ -302,8 +304,9 @@ impl Worker {
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
-    /// Makes the room of an accepted message that did not arrive over the bus read the log. A sender who has not
-    /// received it after [`ANSWER_TIMEOUT`] is disconnected; the client reconnects and reads what was stored.
+    /// If an accepted message did not arrive over the bus, makes the connections in its room read the log. If its
+    /// sender has still not received it after [`ANSWER_TIMEOUT`], the sender is disconnected. The client then
+    /// reconnects and reads the stored message.
     fn check_echoes(&mut self) {
         let now = Instant::now();
         let mut missed: HashSet<RoomName> = HashSet::new();
@@ -330,8 +333,8 @@ impl Worker {
         self.awaited.extend(again);
     }
 
-    /// Disconnects senders whose message waits too long, and drops their later messages. Iterates over all waiting
-    /// messages, and therefore runs only every [`CHECK_INTERVAL`].
+    /// Disconnects the senders of overdue messages and drops their later messages. Runs only every [`CHECK_INTERVAL`],
+    /// because it iterates over all waiting messages.
     fn drop_overdue(&mut self) {
         let now = Instant::now();
         if now - self.checked < CHECK_INTERVAL {

@@ -1,4 +1,4 @@
-//! Reports to the broker how many connections this node has in a room.
+//! Reports the number of this node's connections in a room to the broker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::chat::hub::Hub;
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::RoomName;
 
-/// Delay before the broker is informed that a connection has left a room. Short, because a message that is accepted
-/// meanwhile counts as delivered to a present recipient. When many clients reconnect at once, leaving and joining
-/// become one call.
+/// Delay before the broker is notified that a connection has left a room. The delay is short, because a message
+/// accepted in the meantime counts as delivered to a present recipient. When a client reconnects within the delay, one
+/// report covers leaving and joining.
 const LEAVE_DELAY: Duration = Duration::from_millis(25);
 
 /// Delay before a failed report is retried.
@@ -26,13 +26,14 @@ pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
     locks: KeyedMutex,
-    /// Rooms that a connection has just left, and whether the broker still needs a report.
+    /// Rooms that a connection has just left, each with a flag that is `true` while the broker has not received a
+    /// report.
     left: Arc<DashMap<RoomName, bool>>,
     shutdown: Shutdown,
 }
 
 impl Members {
-    /// Creates the reporter of a node's connections.
+    /// Creates the reporter for the connections of a node.
     pub fn new(hub: Arc<Hub>, rooms: Rooms, shutdown: Shutdown) -> Self {
         Self { hub, rooms, locks: KeyedMutex::default(), left: Arc::default(), shutdown }
     }
@@ -45,7 +46,8 @@ impl Members {
         Ok(self.report_and_read(room, 0).await?.0)
     }
 
-    /// Schedules a report after a short delay, unless one is sent earlier. Retries until it succeeds.
+    /// Schedules a report after a short delay. The report is omitted if another one is sent earlier, and retried until
+    /// it succeeds.
     pub fn report_soon(&self, room: RoomName) {
         match self.left.entry(room) {
             Entry::Occupied(mut is_unreported) => {
@@ -66,10 +68,10 @@ impl Members {
             if self.left.get(&room).is_some_and(|is_unreported| *is_unreported) {
                 match self.report(room).await {
                     Ok(_) | Err(RoomError::NotFound) => {}
-                    // The counts of a stopped node expire with its lease.
+                    // The connection counts of a stopped node expire with its lease.
                     Err(_) if !on => {}
                     Err(error) => {
-                        tracing::debug!(%error, %room, "failed to report departure from room, retrying");
+                        tracing::debug!(%error, %room, "failed to report members of room, retrying");
                         self.left.insert(room, true);
                         pause = RETRY;
                     }
@@ -91,7 +93,7 @@ impl Members {
         room: RoomName,
         newest: usize,
     ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
-        // Counted under the lock, so that reports keep the order of the counts.
+        // Connections are counted under the lock, so that reports are sent in the order of the counts.
         let _lock = self.locks.lock(room.as_bytes()).await;
         if let Some(mut is_unreported) = self.left.get_mut(&room) {
             *is_unreported = false;

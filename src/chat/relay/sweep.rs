@@ -1,5 +1,5 @@
-//! Periodic sweep: compares each room of this node with the broker once a minute, even if nothing seems to be missing.
-//! It finds messages that the bus, a restart or a failover lost unnoticed.
+//! Periodic sweep: compares each room of this node with the broker once a minute. Finds messages that were lost by the
+//! bus, a restart or a failover without an error.
 //!
 //! One call per room reports the node's connection counts and returns the state of the room.
 
@@ -19,11 +19,11 @@ use crate::protocol::Close;
 /// Duration of one round over all rooms.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// Interval between steps, which spreads the calls of a round evenly.
+/// Interval between steps, chosen so that the calls of a round are spread evenly.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of steps of a hurried round, and its minimum number of rooms per step. Bounds the load on a new
-/// master, which receives the rooms of all nodes.
+/// Maximum number of steps of a fast round, and its minimum number of rooms per step. They limit the load on a new
+/// Redis master, which all nodes query about their rooms.
 const HURRIED_STEPS: usize = 20;
 const HURRIED_STEP: usize = 500;
 
@@ -38,18 +38,18 @@ pub struct Sweep {
     rooms: Rooms,
     left: VecDeque<RoomName>,
     step_size: usize,
-    /// Rooms that lagged in the last step, with the broker's number at that time. Publications in flight then have
-    /// arrived by now.
+    /// Rooms that lagged in the last step, each with the broker's sequence number at that time. Publications that were
+    /// in flight at that time have arrived by the next step.
     lagging: Vec<(RoomName, Seq)>,
 }
 
 impl Sweep {
-    /// Creates the sweep of a node's connections.
+    /// Creates the sweep for the connections of a node.
     pub fn new(hub: Arc<Hub>, members: Members, rooms: Rooms) -> Self {
         Self { hub, members, rooms, left: VecDeque::new(), step_size: 0, lagging: Vec::new() }
     }
 
-    /// Begins a faster round, because the broker may have lost this node's connection counts.
+    /// Starts a faster round, because the broker may have lost this node's connection counts.
     pub fn hurry(&mut self) {
         self.left = self.hub.occupied_rooms().into();
         self.step_size = self.left.len().div_ceil(HURRIED_STEPS).max(HURRIED_STEP);
@@ -79,7 +79,7 @@ impl Sweep {
                 return self.hub.lags(room, status.seq).then_some((room, status.seq));
             }
             Ok(status) if status.state == RoomState::Closed => {
-                // `None`: the room has been reopened.
+                // `None`: the room was reopened in the meantime.
                 if let Some(notice) = self.rooms.closed_notice(room).await {
                     self.hub.close_room(room, Some(&notice), Close::Normal);
                 }
@@ -126,8 +126,8 @@ mod tests {
             let (lagging, _in_room) = join(&hub, &room);
             let (up_to_date, _in_other) = join(&hub, &other);
             node.say(&room, 1..=3).await;
-            // Each step compares one of the two rooms. A room that lags has until the next step to receive its
-            // messages.
+            // Each step compares one of the two rooms. The sockets of a lagging room read the log only in the next
+            // step.
             sweep.step().await;
             assert_eq!(lagging.next_read(), None);
             for _ in 0..2 {

@@ -5,9 +5,9 @@ use crate::domain::{HostId, RoomName};
 use crate::outbound::mail::Language;
 
 impl Rooms {
-    /// Sets the e-mail address of the guest in a room of `host`, and the language of the e-mails. Other nodes keep
-    /// their cached entry of the room for up to a minute: a guest who reads a message there and leaves within that
-    /// minute is e-mailed about it nevertheless.
+    /// Sets the e-mail address of the guest in a room of `host`, and the language of the e-mails. Other nodes may use
+    /// their cached entry of the room for up to a minute. If the guest reads a message on such a node within that
+    /// minute, PinTalk may still e-mail them about it.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].

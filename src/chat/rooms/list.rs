@@ -12,8 +12,8 @@ use crate::domain::{ChatroomId, HostId, Room, RoomName};
 use crate::protocol::chat::StoredFrame;
 use crate::store::StoreError;
 
-/// Maximum number of rooms per partition that are moved in the list by messages not in SQL yet. Further rooms are
-/// listed by their time in SQL until it has caught up.
+/// Maximum number of rooms per partition whose position in the list considers messages that are not in SQL yet. Further
+/// rooms are listed by their time in SQL until those messages are archived.
 const MAX_UNARCHIVED: usize = 1_000;
 
 /// Status of a room in the broker, and its messages that SQL lacks.
@@ -28,7 +28,7 @@ enum ReadAheadError {
     Store(#[from] StoreError),
 }
 
-/// Maximum number of reads of rows that SQL updates in the meantime.
+/// Maximum number of reads of rows that SQL updates during the read.
 const READS: usize = 3;
 
 impl Rooms {
@@ -43,13 +43,14 @@ impl Rooms {
         offset: u64,
         limit: u64,
     ) -> Result<(u64, Vec<RoomView>), RoomError> {
-        // Read before the page, so that the page contains messages that are archived in between.
+        // The broker is read before the page, so that the page includes messages that are archived between the two
+        // reads.
         let ahead = self.rooms_ahead(host, &filter).await?;
         if ahead.is_empty() {
             let (count, rooms) = self.store.rooms().list(host, filter, offset, limit).await?;
             return Ok((count, self.views(rooms).await?));
         }
-        // Starts early by the number of rooms ahead, because these may shift that many rooms into the page.
+        // The query starts earlier by the number of rooms ahead, because these may move that many rooms into the page.
         let start = offset.saturating_sub(ahead.len() as u64);
         let ids: Vec<ChatroomId> = ahead.iter().map(|view| view.room.id).collect();
         let (count, rest) = self.store.rooms().list_except(host, filter, &ids, start, limit + offset - start).await?;
@@ -59,14 +60,14 @@ impl Rooms {
         Ok((count, page.into_iter().filter_map(|place| place.ok().or_else(|| others.next())).collect()))
     }
 
-    /// Returns the rooms of a list that have a message not in SQL yet which moves them up. While the broker is
-    /// unavailable, returns none, and the list is that of SQL.
+    /// Returns the rooms of a list that move up because of a message that is not in SQL yet. Returns none while the
+    /// broker is unavailable. The list then shows the state of SQL.
     async fn rooms_ahead(&self, host: HostId, filter: &RoomFilter) -> Result<Vec<RoomView>, RoomError> {
         let Some(recent) = &self.recent else { return Ok(Vec::new()) };
         let names = match recent.unarchived_rooms(host, MAX_UNARCHIVED).await {
             Ok(names) => names,
             Err(error) => {
-                tracing::debug!(%error, "listed rooms without messages that are only in redis");
+                tracing::debug!(%error, "failed to read unarchived rooms from broker, list shows sql state");
                 Vec::new()
             }
         };
@@ -80,7 +81,7 @@ impl Rooms {
         Ok(views)
     }
 
-    /// Adds unread count and presence to a room.
+    /// Adds the unread count and the presence of the guest to a room.
     ///
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL could not be read.
@@ -94,7 +95,7 @@ impl Rooms {
             Err(ReadAheadError::Store(error)) => return Err(error.into()),
             // While the broker is unavailable, the list shows the state of SQL.
             Err(ReadAheadError::Broker(error)) => {
-                tracing::debug!(%error, "listed rooms without their state in the broker");
+                tracing::debug!(%error, "failed to read room states from broker, list shows sql state");
                 vec![(None, None); rooms.len()]
             }
         };
@@ -111,7 +112,7 @@ impl Rooms {
             }
             let (guests, hosts) = status.map_or((0, 0), |status| (status.guests, status.hosts));
             if hosts > 0 {
-                // While a host's socket is in the room, its messages count as read (SPEC 4).
+                // While a socket of the host is in the room, its messages count as read (SPEC 4).
                 unread = 0;
                 room.last_checked_at = room.last_checked_at.max(room.latest_msg_at);
             }
@@ -121,8 +122,8 @@ impl Rooms {
         Ok(rooms.into_iter().zip(found).map(view).collect())
     }
 
-    /// Reads status and newest messages of rooms from the broker. Rows that SQL has updated since they were read are
-    /// read again, because their messages may have left the broker.
+    /// Reads the status and the newest messages of rooms from the broker. Rows that SQL has updated since are read
+    /// again, because the broker may have removed their messages.
     async fn read_ahead(&self, rooms: &mut [Room]) -> Result<Vec<Ahead>, ReadAheadError> {
         let names: Vec<RoomName> = rooms.iter().map(|room| room.name).collect();
         let mut reads = 0;
@@ -158,7 +159,7 @@ impl Rooms {
     }
 }
 
-/// Query to the broker for a room whose row lacks its newest message.
+/// Returns the query for the messages that the row of a room lacks, if any.
 fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
     let after = room.last_seq.max(room.purged_through);
     (status.chatroom == room.id && status.seq > after).then_some(TailQuery {
@@ -170,7 +171,7 @@ fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
     })
 }
 
-/// Updates the room with values that SQL will have after archiving.
+/// Updates the room with the values that its row will contain after archiving.
 fn apply_tail(room: &mut Room, tail: &Tail) {
     let Ok(newest) = serde_json::from_slice::<StoredFrame<'_>>(&tail.newest.frame) else {
         tracing::error!(room = %room.name, "failed to decode newest message of room");
@@ -181,8 +182,8 @@ fn apply_tail(room: &mut Room, tail: &Tail) {
     room.updated_at = room.updated_at.max(tail.newest.accepted_at);
 }
 
-/// `lastCheckedAt` for clients, which compare it with `latestMsgAt`, possibly from another clock: it is earlier exactly
-/// if the room has unread messages.
+/// Returns `lastCheckedAt` for clients. Clients compare it with `latestMsgAt`, which may come from another clock. The
+/// returned value is earlier than `latestMsgAt` exactly if the room has unread messages.
 fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
     let checked = room.last_checked_at?;
     Some(match room.latest_msg_at {

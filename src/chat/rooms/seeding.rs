@@ -1,4 +1,4 @@
-//! Seeds the broker with rooms from SQL when they are needed.
+//! Seeds the broker with rooms from SQL on demand.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::domain::RoomName;
 /// Number of newest message ids per room that the broker keeps.
 const IDS: u64 = 2_000;
 
-/// Delay before checking again while another node seeds the room.
+/// Delay between checks while another node seeds the room.
 const WAIT: Duration = Duration::from_millis(30);
 
-/// Maximum number of checks. Together they take longer than a seed ticket is valid.
+/// Maximum number of checks. Their total duration exceeds the validity of a seed ticket.
 const ATTEMPTS: u32 = 400;
 
 impl Rooms {
-    /// Ensures that the broker has the room, or its tombstone if the room was deleted.
+    /// Ensures that the broker contains the room, or its tombstone if the room was deleted.
     ///
     /// # Errors
     /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
@@ -26,7 +26,7 @@ impl Rooms {
             None => None,
         };
         let Some((seeding, ticket)) = begun else {
-            // The room is present, or another node is seeding it.
+            // The room is present already, or another node is seeding it.
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };
@@ -44,7 +44,7 @@ impl Rooms {
             epoch: room.last_epoch,
             last_at: room.latest_msg_at.unwrap_or(room.created_at),
         };
-        // If the ticket is no longer valid, the room has changed in the meantime, and the caller checks again.
+        // If the ticket is no longer valid, the room has changed since, and the caller checks it again.
         seeding.finish_seed(name, ticket, seed).await?;
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The chat socket (SPEC 4): the frames of a connection in a room. `join` admits it, `reads` reads its messages.
+//! The chat socket (SPEC 4): the frames of a connection in a room. `join` admits the connection; `reads` reads messages
+//! for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use reads::LogRead;
 /// Minimum interval between two relayed `typing` notices of a socket.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a socket is not read when too many messages wait for the broker.
+/// How long a socket is not read when the partition of its room has reached its limit of unanswered messages.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Session of a guest or a host in a room.
@@ -39,7 +40,7 @@ pub struct ChatSession {
     host: HostUuid,
     throttle: TokenBucket,
     budget: Option<HostBudget>,
-    /// Requested page that is not read yet. At most one page per socket is in memory.
+    /// Requested page that was not read yet. At most one page per socket is in memory.
     wanted: Option<Before>,
     work: Option<Work>,
     reading: Option<LogRead>,
@@ -152,12 +153,12 @@ impl ChatSession {
         Ok(())
     }
 
-    /// Returns a client's wall clock time in the form in which it is relayed and stored.
+    /// Returns the wall clock of a client in the form in which it is relayed and stored.
     fn repaired(&self, datetime: WallClock) -> WallClock {
         self.context.wire.repaired(datetime, self.context.clock.now())
     }
 
-    /// Counts the host's connection as away, or as present. Messages sent to it while it was present count as read.
+    /// Marks the host's connection as away or present. Messages sent to it while it was present count as read.
     fn set_away(&mut self, away: bool) {
         if self.connection().is_away() == away {
             return;
@@ -173,7 +174,7 @@ impl ChatSession {
         self.work = Some(
             async move {
                 if let Err(error) = context.members.report(room).await {
-                    tracing::debug!(%error, %room, "failed to report host as away or back, retrying");
+                    tracing::debug!(%error, %room, "failed to report members of room, retrying");
                     context.members.report_soon(room);
                 }
                 Ok(())
@@ -203,7 +204,7 @@ impl ChatSession {
                     Ok(())
                 }
                 Err(error) => {
-                    tracing::warn!(%error, room = %self.guard.key.name, "failed to catch up socket, closing it");
+                    tracing::warn!(%error, room = %self.guard.key.name, "failed to read missed messages for socket, closing socket");
                     Err(self.connection().try_later())
                 }
             },
@@ -221,7 +222,7 @@ impl ChatSession {
         .boxed()
     }
 
-    /// Relays a notice that is not stored. Errors are only logged, because a lost notice does no harm.
+    /// Relays a notice that is not stored. Errors are only logged, because clients do not depend on a single notice.
     fn relay(&self, notice: Bytes) -> Work {
         let (bus, room, side) = (self.context.bus.clone(), self.guard.key.name, self.connection().side());
         async move {

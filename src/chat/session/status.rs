@@ -1,5 +1,5 @@
-//! The status socket (SPEC 5): guests watch whether a host is online; a host is online through the host's own status
-//! sockets.
+//! The status socket (SPEC 5). Guests watch whether a host is online. A host is online while the host has a status
+//! socket.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Sessions {
     pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
         let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
         let found = self.hosts.by_uuid(uuid).await.map_err(|error| {
-            tracing::warn!(%error, "status socket refused, client retries later");
+            tracing::warn!(%error, "status socket rejected, client retries later");
             self.try_later()
         })?;
         let host = found.filter(|host| !host.is_deleted).ok_or(Close::NotFound)?;
@@ -93,8 +93,8 @@ impl StatusSession {
         run(&mut self.work).await
     }
 
-    /// Sends `online` to this guest if the host is online, else nothing. With `announces`, also notifies the host that a
-    /// guest is present.
+    /// Sends `online` to this guest if the host is online. Sends nothing otherwise. If `announces` is `true`, also
+    /// notifies the host that a guest is present.
     fn answer(&self, announces: bool) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
         async move {

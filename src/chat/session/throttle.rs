@@ -1,5 +1,5 @@
-//! Rate limit of reading a socket: a token bucket of messages or bytes. Nothing is rejected and no socket is closed; a
-//! socket above the rate is read more slowly (DESIGN "Limits").
+//! Rate limit of reading a socket: a token bucket of messages or bytes. A socket above the rate is read more slowly; no
+//! message is rejected and the socket is not closed (DESIGN "Limits").
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// Cost of a guest's `online` notice, in messages: it reads the host's presence.
+/// Cost of a guest's `online` notice, in messages. The notice causes a read of the host's presence.
 pub(super) const ONLINE_COST: u32 = 20;
 
 /// Cost of a request of older messages, in messages.
@@ -44,7 +44,7 @@ impl TokenBucket {
         self.take_many(now, 1);
     }
 
-    /// Takes `count` tokens. A deficit delays the next.
+    /// Takes `count` tokens. A deficit delays the next token.
     pub(crate) fn take_many(&mut self, now: Instant, count: u32) {
         if let Some(rate) = self.rate {
             self.full_at = self.full_at.max(now) + rate.span_of(count);
@@ -54,7 +54,7 @@ impl TokenBucket {
     /// Returns when the next token is available; `None`: now.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
-        // One token is available when refilling takes at most the span of all but one.
+        // One token is available if the time until the bucket is full is at most the time to refill all tokens but one.
         let next = self.full_at.checked_sub(rate.span_of(rate.burst.saturating_sub(1)))?;
         (next > now).then_some(next)
     }

@@ -1,9 +1,9 @@
-//! Notifies the guests of this node of the status of the hosts that they watch, and hosts of present guests.
+//! Notifies watching guests on this node of the status of hosts, and hosts of present guests.
 //!
-//! A guest's status comes from two sources: a read on request, and events of changes. A read and an event may overtake
-//! each other; their versions show which is newer.
+//! A guest's status comes from reads on request and from change events. They may arrive in any order; their versions
+//! determine which is newer.
 //!
-//! **Invariant:** after all reads and events are handled, the last status sent to each guest is the newest of them.
+//! **Invariant:** after all reads and events are handled, the last status sent to each guest is the newest one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +23,8 @@ use crate::domain::{HostUuid, Side, WireOffset};
 use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
 
-/// How long a host must be offline after events were missed before guests are notified. A store that has lost presence
-/// receives it again within this time, from the nodes with the host's sockets.
+/// After missed events, guests are notified of `offline` only if the host is still offline after this time. If a store
+/// has lost presence, the nodes with the host's sockets report it again within this time.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// Number of concurrent reads.
@@ -41,7 +41,7 @@ pub struct Watch {
     settling: Duration,
     /// Newest known status of each watched host.
     known: Arc<DashMap<HostUuid, Status>>,
-    /// Whether a comparison is scheduled and has not begun.
+    /// Whether a comparison is scheduled but has not started yet.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
     shutdown: Shutdown,
@@ -54,7 +54,8 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Creates the notifier of a node's connections. `shown_at`: clock and offset of the times in status frames.
+    /// Creates the notifier for the connections of a node. `shown_at` contains the clock and the offset of the times in
+    /// status frames.
     pub fn new(
         hub: Arc<Hub>,
         presence: Arc<dyn Presence>,
@@ -66,16 +67,17 @@ impl Watch {
         Self { hub, presence, clock, wire, settling, known, is_due, one_at_a_time, shutdown }
     }
 
-    /// Sends `online` to a guest if the host is online, else nothing.
+    /// Sends `online` to a guest if the host is online. Sends nothing otherwise.
     ///
     /// # Errors
     /// [`Unavailable`]: the status cannot be read.
     pub async fn answer(&self, host: HostUuid, guest: &Connection) -> Result<(), Unavailable> {
         let read = self.presence.status(host).await?;
-        // Sent under the guard, as for events, so that frames keep the order of the versions.
+        // The frame is sent while the map entry is locked, like those of events, so that frames are sent in the order
+        // of their versions.
         let mut known = self.known.entry(host).or_default();
         if read.online && read.version > known.version {
-            // Only an `online` status is stored: the other guests must still be notified of `offline` by its event.
+            // Only `online` is stored, because the event must still notify the other guests of `offline`.
             *known = read;
         }
         let is_outdated = read.version < known.version;
@@ -85,12 +87,12 @@ impl Watch {
         Ok(())
     }
 
-    /// Forgets a host without watching guests on this node.
+    /// Removes the known status of a host that no guest on this node watches.
     pub(super) fn forget_unwatched(&self, host: HostUuid) {
         self.known.remove_if(&host, |_, _| !self.hub.is_watched(host));
     }
 
-    /// Closes the status sockets of a host who no longer shows whether they are online. Guests receive `offline` first.
+    /// Closes the status sockets of a host that disabled the online status. Guests receive `offline` first.
     pub fn hide(&self, host: HostUuid) {
         self.hub.close_status(host, &self.frame(false), Close::Unavailable);
     }
@@ -106,7 +108,7 @@ impl Watch {
     /// Compares the last status sent to guests with the current one.
     async fn compare(self) {
         let _one = self.one_at_a_time.lock().await;
-        // Events missed from here on may be newer than the reads below, and schedule another comparison.
+        // Events that are missed from here on may be newer than the reads below. They schedule another comparison.
         self.is_due.store(false, Ordering::Relaxed);
         let mut hosts: Vec<HostUuid> =
             self.hub.statuses().into_iter().filter(|host| self.hub.is_watched(*host)).collect();
@@ -118,8 +120,8 @@ impl Watch {
         }
     }
 
-    /// Reads the hosts' statuses and notifies guests of changes, of `offline` only if `is_certain`. Returns the hosts
-    /// that seem to be offline otherwise.
+    /// Reads the statuses of hosts and notifies guests of changes. Notifies them of `offline` only if `is_certain` is
+    /// `true`. Otherwise returns the hosts that appear to be offline.
     async fn compare_hosts(&self, hosts: Vec<HostUuid>, is_certain: bool) -> Vec<HostUuid> {
         futures_util::stream::iter(hosts)
             .map(|host| async move { self.compare_host(host, is_certain).await.then_some(host) })
@@ -129,7 +131,7 @@ impl Watch {
             .await
     }
 
-    /// Compares one host. Returns whether the host seems to be offline.
+    /// Compares one host. Returns whether the host appears to be offline.
     async fn compare_host(&self, host: HostUuid, is_certain: bool) -> bool {
         let before = self.known.get(&host).map(|known| *known).unwrap_or_default();
         let Some(read) = self.read_status_until_success(host).await else { return false };
@@ -138,7 +140,7 @@ impl Watch {
             let was_overtaken = *known != before && read.version < known.version;
             let online = if was_overtaken { known.online } else { read.online };
             if online {
-                // A guest may not have received the status yet, so it is sent even if others receive it twice.
+                // The status is sent even if guests may receive it twice, because some might not have received it yet.
                 *known = Status { online, version: known.version.max(read.version) };
                 self.notify_guests(host, true);
             } else if known.online && is_certain {
@@ -151,13 +153,13 @@ impl Watch {
         seems_offline
     }
 
-    /// Reads a status, and retries until it succeeds. `None`: this node stops.
+    /// Reads a status, and retries until the read succeeds. Returns `None` if this node stops.
     async fn read_status_until_success(&self, host: HostUuid) -> Option<Status> {
         loop {
             match self.presence.status(host).await {
                 Ok(status) => return Some(status),
                 Err(error) => {
-                    tracing::debug!(%error, %host, "failed to compare status, retrying");
+                    tracing::debug!(%error, %host, "failed to read host presence, retrying");
                     self.shutdown.until_stopping(tokio::time::sleep(RETRY)).await?;
                 }
             }
@@ -171,7 +173,7 @@ impl PresenceSink for Watch {
             return;
         }
         let mut known = self.known.entry(host).or_default();
-        // An equal version may have been read already, but not sent to every watching guest.
+        // An equal version may have been read for one guest, but not sent to the others.
         if status.version >= known.version {
             *known = status;
             self.notify_guests(host, status.online);

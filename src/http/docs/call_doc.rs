@@ -1,5 +1,5 @@
-//! Description of a call, and the outcomes that follow from it: a call that needs a token can return 401, one with a
-//! body 413, and so on.
+//! Description of a call, and the outcomes that result from its properties: a call with a token can return 401, a call
+//! with a body can return 413.
 
 use std::borrow::Cow;
 
@@ -29,7 +29,7 @@ pub(super) enum Caller {
 pub(super) struct NamedSchema {
     pub name: Cow<'static, str>,
     pub schema: RefOr<Schema>,
-    /// Schemas that it references.
+    /// Schemas that this schema references.
     pub others: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -100,7 +100,7 @@ pub(super) struct CallDoc {
     pub sets_cookie: bool,
     pub parameters: Vec<Parameter>,
     own: Vec<CallOutcome>,
-    /// Whether the call returns JSON for clients and has the outcomes common to all such calls.
+    /// Whether the call returns JSON for clients. If so, it has the outcomes common to all such calls.
     is_api: bool,
 }
 
@@ -203,7 +203,7 @@ impl CallDoc {
 /// Describes an integer in the query, with a minimum.
 pub(super) fn integer(name: &str, least: u64, default: Option<u64>, description: &str) -> ParameterBuilder {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).default(default.map(Into::into));
-    // An empty parameter counts as absent.
+    // An empty parameter is treated as absent.
     let empty = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([""]));
     query(name, description).schema(Some(AnyOfBuilder::new().item(number).item(empty)))
 }

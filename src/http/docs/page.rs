@@ -1,5 +1,5 @@
-//! HTML page rendered from the two documents only, so that generators can read everything that it shows. It has no
-//! script and loads nothing from other sites.
+//! HTML page that is rendered only from the two documents, so that code generators can also read all its content. The
+//! page contains no script and loads nothing from other sites.
 
 use minijinja::{Environment, HtmlEscape, Value as Template, context};
 use serde::Serialize;
@@ -86,7 +86,7 @@ struct FrameView {
     examples: Vec<String>,
 }
 
-/// Renders the page. The result is empty only if the template is broken, which a test detects.
+/// Renders the page. Returns an empty text if the template is invalid, which a test detects.
 pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> String {
     let reader = Reader { document: serde_json::to_value(calls).unwrap_or_default(), public_url };
     let mut templates = Environment::new();
@@ -106,7 +106,7 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
         tracing::error!(%error, "failed to render API page");
         String::new()
     });
-    // Slashes need no escaping, and the source stays readable for users of `curl`.
+    // Slashes need no escaping in HTML, and unescaped ones are easier to read with `curl`.
     html.replace("&#x2f;", "/")
 }
 
@@ -165,13 +165,13 @@ impl Reader<'_> {
 
     fn events(&self) -> Vec<EventView> {
         let webhooks = self.document["webhooks"].as_object().into_iter().flatten();
-        let told = webhooks.map(|(name, item)| {
+        let events = webhooks.map(|(name, item)| {
             let operation = &item["post"];
             let mut rows: Vec<Row> = parameters(operation).collect();
             rows.extend(self.rows(&operation["requestBody"]["content"]["application/json"]["schema"]));
             EventView { kind: name.clone(), about: text(&operation["summary"]), rows }
         });
-        told.collect()
+        events.collect()
     }
 
     fn schemas(&self) -> Vec<Schema> {
@@ -185,7 +185,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// Returns the fields of a body in JSON or form encoding.
+    /// Returns the fields of a body, in JSON or form encoding.
     fn body(&self, bodies: &Value) -> Vec<Row> {
         let mut rows = self.rows(&bodies["application/json"]["schema"]);
         for row in self.rows(&bodies["multipart/form-data"]["schema"]) {

@@ -81,7 +81,7 @@ fn page_shows_every_call_frame_and_close_code_and_loads_nothing() {
     for code in sockets["x-close-codes"].as_array().unwrap() {
         assert!(html.contains(&format!("<th>{}</th>", code["code"])), "{code}");
     }
-    // Every link resolves, and nothing of the template remains.
+    // Every link resolves, and no template syntax remains.
     assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("{{") && !html.contains("{%"));
     for link in html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         let is_there = match link.strip_prefix('#') {
@@ -144,7 +144,7 @@ fn events_match_the_document() {
         accepted_at: at,
     };
     let document = calls();
-    let mut told = BTreeSet::new();
+    let mut encoded = BTreeSet::new();
     for body in [
         webhook::room_created(room, at),
         webhook::message_created(room, &message),
@@ -160,11 +160,11 @@ fn events_match_the_document() {
         let data = schema["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let data = data["properties"]["data"]["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let of = |fields: &Value| fields.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-        let (has, says): (BTreeSet<String>, BTreeSet<String>) = (of(&body["data"]), of(&data["properties"]));
-        assert_eq!(has, says, "{kind}");
-        told.insert(kind.to_owned());
+        let (actual, documented): (BTreeSet<String>, BTreeSet<String>) = (of(&body["data"]), of(&data["properties"]));
+        assert_eq!(actual, documented, "{kind}");
+        encoded.insert(kind.to_owned());
     }
-    assert_eq!(told, document["webhooks"].as_object().unwrap().keys().cloned().collect());
+    assert_eq!(encoded, document["webhooks"].as_object().unwrap().keys().cloned().collect());
 }
 
 #[test]

@@ -12,17 +12,17 @@ const BASE: &str = "https://chat.example";
 const CLAIM: Option<(&str, &str)> = Some(("../../me.svg", "image/svg+xml"));
 
 on_a_server! {
-    an_uploaded_image_is_shown_to_everybody_for_ever
-    the_host_and_his_guests_are_told_where_it_is
-    a_photograph_does_not_tell_where_it_was_taken
-    what_a_file_claims_to_be_does_not_matter
-    what_is_no_image_is_told_why_and_nothing_is_kept
-    an_image_may_have_five_mebibytes_and_no_byte_more
-    an_empty_image_or_a_null_takes_it_away
-    a_patch_without_an_image_changes_none
-    nobody_sends_an_image_for_somebody_else
+    an_uploaded_image_is_public_and_cached_as_immutable
+    host_and_guests_receive_the_url_of_the_image
+    location_metadata_is_removed_from_a_photograph
+    claimed_name_and_type_of_a_file_are_ignored
+    a_file_that_is_not_an_image_is_rejected_with_a_reason_and_not_stored
+    an_image_of_more_than_five_mebibytes_is_rejected
+    an_empty_image_or_null_removes_the_image
+    a_patch_without_an_image_keeps_the_image
+    only_the_host_can_upload_their_image
     a_body_of_another_type_is_415_and_a_form_without_form_400
-    a_name_that_no_image_has_is_404
+    an_unknown_image_name_is_404
 }
 
 /// Uploads an image and returns the path under which it is served.
@@ -36,7 +36,7 @@ async fn upload(server: &TestServer, bytes: &[u8]) -> String {
 mod sentences {
     use super::*;
 
-    pub(super) async fn an_uploaded_image_is_shown_to_everybody_for_ever(server: TestServer) {
+    pub(super) async fn an_uploaded_image_is_public_and_cached_as_immutable(server: TestServer) {
         let path = upload(&server, &png(600, 300)).await;
         let shown = server.ask("GET", &path, &[("accept", "image/*"), ("origin", "https://any.example")]).await;
         for (name, value) in [
@@ -69,13 +69,13 @@ mod sentences {
         assert_eq!(server.kept_images().len(), 1);
     }
 
-    pub(super) async fn the_host_and_his_guests_are_told_where_it_is(server: TestServer) {
+    pub(super) async fn host_and_guests_receive_the_url_of_the_image(server: TestServer) {
         let [access, secret] = server.keys();
         let keys = [access, secret, ("origin", SHOP)];
         assert_eq!(server.ask("GET", "/api/users/client/", &keys).await.json()["profileImage"], Value::Null);
         let url = format!("{BASE}{}", upload(&server, &png(10, 10)).await);
-        let told = server.announced.lock().unwrap().clone();
-        assert_eq!(told, [Control::ConfigChanged { host: server.host.id }]);
+        let published = server.announced.lock().unwrap().clone();
+        assert_eq!(published, [Control::ConfigChanged { host: server.host.id }]);
 
         let client = server.ask("GET", "/api/users/client/", &keys).await.json();
         let room = server.ask("POST", "/api/chat/", &keys).await.json();
@@ -92,7 +92,7 @@ mod sentences {
         }
     }
 
-    pub(super) async fn a_photograph_does_not_tell_where_it_was_taken(server: TestServer) {
+    pub(super) async fn location_metadata_is_removed_from_a_photograph(server: TestServer) {
         let path = upload(&server, &telephone_jpeg(&flag(200, 100), 6)).await;
         let shown = server.ask("GET", &path, &[]).await;
         assert_eq!(shown.header("content-type"), Some("image/jpeg"));
@@ -101,7 +101,7 @@ mod sentences {
         assert_eq!((image.width(), image.height()), (100, 200));
     }
 
-    pub(super) async fn what_a_file_claims_to_be_does_not_matter(server: TestServer) {
+    pub(super) async fn claimed_name_and_type_of_a_file_are_ignored(server: TestServer) {
         for (format, shown_as) in [
             (ImageFormat::Png, "image/png"),
             (ImageFormat::Jpeg, "image/jpeg"),
@@ -116,7 +116,7 @@ mod sentences {
         }
     }
 
-    pub(super) async fn what_is_no_image_is_told_why_and_nothing_is_kept(server: TestServer) {
+    pub(super) async fn a_file_that_is_not_an_image_is_rejected_with_a_reason_and_not_stored(server: TestServer) {
         let half = &png(300, 300)[..400];
         let bomb = bomb(50_000, 50_000, 8);
         for (bytes, why) in [
@@ -130,7 +130,7 @@ mod sentences {
         assert_eq!((server.kept_images().len(), server.announced.lock().unwrap().len()), (0, 0));
     }
 
-    pub(super) async fn an_image_may_have_five_mebibytes_and_no_byte_more(server: TestServer) {
+    pub(super) async fn an_image_of_more_than_five_mebibytes_is_rejected(server: TestServer) {
         let mut large = png(40, 40);
         large.resize(MAX_IMAGE, 0);
         upload(&server, &large).await;
@@ -139,7 +139,7 @@ mod sentences {
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (413, &json!(413)));
         large.resize(2 * MAX_IMAGE, 0);
         assert_eq!(server.patch_form(&[("other", CLAIM, &large)]).await.status, 413);
-        // The larger limit holds only where an image is allowed.
+        // The larger limit applies only to forms with an image.
         let bearer = server.bearer().await;
         let path = format!("/api/users/{}/", server.host.id.0);
         let json = format!(r#"{{"description": "{}"}}"#, "x".repeat(70_000));
@@ -148,7 +148,7 @@ mod sentences {
         assert_eq!(server.kept_images().len(), 1);
     }
 
-    pub(super) async fn an_empty_image_or_a_null_takes_it_away(server: TestServer) {
+    pub(super) async fn an_empty_image_or_null_removes_the_image(server: TestServer) {
         let bearer = server.bearer().await;
         let path = format!("/api/users/{}/", server.host.id.0);
         let empty: [Part<'_>; 3] = [
@@ -169,19 +169,19 @@ mod sentences {
         }
     }
 
-    pub(super) async fn a_patch_without_an_image_changes_none(server: TestServer) {
+    pub(super) async fn a_patch_without_an_image_keeps_the_image(server: TestServer) {
         let image = upload(&server, &png(10, 10)).await;
         let bearer = server.bearer().await;
         let path = format!("/api/users/{}/", server.host.id.0);
         let answer = server.patch_form(&[("other", CLAIM, &png(20, 20))]).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
-        // Some pages send back the URL that they received.
+        // Some pages send the received image URL back unchanged.
         let body = json!({"profileImage": format!("{BASE}{image}")}).to_string();
         let answer = server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
     }
 
-    pub(super) async fn nobody_sends_an_image_for_somebody_else(server: TestServer) {
+    pub(super) async fn only_the_host_can_upload_their_image(server: TestServer) {
         let bearer = server.bearer().await;
         let body = form(&[("profileImage", CLAIM, &png(10, 10))]);
         let kind = ("content-type", FORM_TYPE);
@@ -214,7 +214,7 @@ mod sentences {
         assert_eq!(server.kept_images().len(), 0);
     }
 
-    pub(super) async fn a_name_that_no_image_has_is_404(server: TestServer) {
+    pub(super) async fn an_unknown_image_name_is_404(server: TestServer) {
         for path in [
             "/media",
             "/media/",

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Upper bound for raising the limit. A node needs no more, and some systems allow a thousand times as many.
+/// Upper bound of the raised limit. A node needs no more descriptors, and some systems permit a thousand times as many.
 const MOST: u64 = 1_048_576;
 
 /// Raises the soft limit to the hard limit, bounded by `MOST`, and returns the resulting limit.

@@ -1,10 +1,11 @@
-//! Bounds the TCP connections of a node: per address, and in total by the process's file descriptors.
+//! Limits the TCP connections of a node: per client address, and in total by the file descriptors of the process.
 //!
-//! Above a bound, the longest idle connection (of the address, or of the node) is closed in favour of the new one. If
-//! none is idle, the new connection gets one of a few reserved slots. There, health checks, `/metrics` and CORS
-//! preflights are answered as usual, and everything else is refused. The longest idle connection in a reserved slot is
-//! closed in the same way, so neither idle nor refused connections block a health check. Each bound has separate
-//! reserved slots: an address above its bound occupies none that others need, and the listener never waits for a slot.
+//! Above a limit, the longest idle connection (of the address, or of the node) is closed and replaced by the new one.
+//! If no connection is idle, the new connection receives one of a few reserved slots. A connection in a reserved slot
+//! may send health checks, `/metrics` and CORS preflights; all other requests are rejected. The longest idle connection
+//! in a reserved slot is replaced in the same way, so that idle or rejected connections do not block health checks. The
+//! two limits have separate reserved slots, so that an address above its limit cannot use those of the node. The
+//! listener never waits for a slot.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,17 +24,17 @@ mod group;
 
 use group::SlotGroup;
 
-/// Number of slots reserved for a node at its bound, and for addresses at theirs.
+/// Number of reserved slots for a node at its limit, and for addresses at their limit.
 const RESERVED: usize = 24;
 const RESERVED_FOR_ADDRESSES: usize = 8;
 
-/// Maximum number of connections waiting for a slot while the node is at its bound.
+/// Maximum number of connections that wait for a slot while the node is at its limit.
 const QUEUE: usize = 8;
 
-/// Number of connections above a bound that may be open until those closed in their favour have ended.
+/// Maximum number of connections above a limit while the connections that they replace are being closed.
 const OVERLAP: usize = 32;
 
-/// Descriptors left to stores, files and reserved slots: a quarter, within these bounds.
+/// File descriptors reserved for stores, files and reserved slots: a quarter of all, within these bounds.
 const MIN_LEFT: u64 = 160;
 const MAX_LEFT: u64 = 1_024;
 
@@ -43,7 +44,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Maximum number of connections of `metrics-listen`.
 const METRICS: usize = 32;
 
-/// Bounds of the connections; see the module documentation.
+/// Limits of the connections; see the module documentation.
 pub struct Slots {
     served: SlotGroup,
     over_address: SlotGroup,
@@ -70,22 +71,22 @@ impl std::fmt::Debug for Slots {
 pub(crate) enum SlotClass {
     /// All requests.
     Served,
-    /// Health checks, metrics and preflights only: the address is at its bound.
+    /// Only health checks, metrics and preflights, because the address is at its limit.
     OverAddress,
-    /// Health checks, metrics and preflights only: the node is at its bound.
+    /// Only health checks, metrics and preflights, because the node is at its limit.
     OverNode,
 }
 
 impl Slots {
-    /// Creates the bounds for a process with `descriptors` file descriptors. Exempt addresses are not counted per
-    /// address.
+    /// Creates the limits of a process with `descriptors` file descriptors. The limit per address does not apply to
+    /// exempt addresses.
     pub fn new(descriptors: u64, per_address: Option<u32>, is_exempt: IsTrustedProxy) -> Arc<Self> {
         let left = (descriptors / 4).clamp(MIN_LEFT, MAX_LEFT);
         let served = usize::try_from(descriptors.saturating_sub(left)).unwrap_or(usize::MAX).max(1);
         Self::with_bounds(served, [RESERVED, RESERVED_FOR_ADDRESSES], per_address, is_exempt)
     }
 
-    /// Creates the bounds for the metrics listener.
+    /// Creates the limits of the metrics listener.
     pub fn for_metrics() -> Arc<Self> {
         Self::with_bounds(METRICS, [0, 0], None, Arc::new(|_| true))
     }
@@ -126,7 +127,7 @@ impl Slots {
         }
     }
 
-    /// Returns a slot, or the bound that prevents one.
+    /// Returns a slot, or the class of the limit that was reached.
     fn find(self: &Arc<Self>, peer: IpAddr) -> Result<Arc<Slot>, SlotClass> {
         let address = (!(self.is_exempt)(peer.to_canonical())).then(|| throttle::network(peer));
         let of_address = address.and_then(|address| self.addresses.get(&address).map(|count| *count)).unwrap_or(0);
@@ -167,7 +168,7 @@ impl Slots {
         }
     }
 
-    /// Metrics of the connections.
+    /// Returns the metrics of the connections.
     pub(super) fn metrics(&self) -> &TcpMetrics {
         &self.metrics
     }
@@ -194,9 +195,9 @@ impl Slots {
 pub(super) enum SlotAdmission {
     /// Admitted, with a slot.
     Now(Arc<Slot>),
-    /// Waits for a slot, because connections closed in its favour end soon.
+    /// The connection waits for a slot, because connections that it replaces are being closed.
     Later(Queued),
-    /// Dropped.
+    /// The connection must be dropped.
     Never,
 }
 
@@ -234,13 +235,13 @@ impl Drop for Queued {
 /// Ticket of a connection that is not waiting for a request.
 const NO_TICKET: u64 = 0;
 
-/// Counts a connection until it is dropped.
+/// Slot of a connection. Released on drop.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     class: SlotClass,
-    /// Address that the connection is counted under.
+    /// Address under which the connection is counted.
     address: Option<IpAddr>,
-    /// Position among the connections waiting for a request.
+    /// Position in the order of connections that wait for a request.
     ticket: AtomicU64,
     shed: Notify,
 }
@@ -252,7 +253,7 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Slot {
-    /// Metrics of the connections.
+    /// Returns the metrics of the connections.
     pub(super) fn metrics(&self) -> &TcpMetrics {
         self.slots.metrics()
     }
@@ -261,7 +262,7 @@ impl Slot {
         self.class
     }
 
-    /// Marks the connection as waiting for a request, so that it may be closed in favour of another.
+    /// Marks the connection as waiting for a request, so that it may be closed and replaced by another one.
     pub(super) fn wait(self: &Arc<Self>) {
         let group = self.slots.group(self.class);
         let ticket = group.next_ticket();
@@ -270,7 +271,7 @@ impl Slot {
         waiting.insert(ticket, (self.address, Arc::downgrade(self)));
     }
 
-    /// Marks the connection as having a request or being a socket, so that it is not closed.
+    /// Marks the connection as having a request or being a socket, so that it is not closed for another one.
     pub(crate) fn work(&self) {
         let ticket = self.ticket.swap(NO_TICKET, Relaxed);
         if ticket != NO_TICKET {
@@ -278,8 +279,8 @@ impl Slot {
         }
     }
 
-    /// Whether the connection may be upgraded to a socket. A socket in a reserved slot is refused by a close code, but
-    /// stays open until its peer closes it; such sockets use at most half of the reserved slots.
+    /// Whether the connection may be upgraded to a socket. A socket in a reserved slot is rejected with a close code,
+    /// but stays open until its peer closes it. Such sockets use at most half of the reserved slots.
     pub(super) fn may_upgrade(&self) -> bool {
         if self.class == SlotClass::Served {
             return true;
@@ -288,7 +289,7 @@ impl Slot {
         group.busy() <= group.limit / 2
     }
 
-    /// Waits until the connection must be closed in favour of another.
+    /// Waits until the connection must be closed and replaced by another one.
     pub(super) async fn shed(&self) {
         self.shed.notified().await;
     }

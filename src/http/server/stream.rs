@@ -1,8 +1,8 @@
 //! Stream of one connection, with a deadline for each phase and direction.
 //!
-//! A kept-alive connection waits for its next request for `keep-alive`. The head of a request has a separate deadline
-//! from its first byte. A peer must accept a response at a minimum rate. Calls that read bodies enforce their own
-//! deadlines.
+//! A kept-alive connection may wait for its next request for `keep-alive`. From its first byte, the head of a request
+//! has a separate deadline. A peer must accept a response at a minimum rate. Calls that read bodies enforce the
+//! deadlines of the bodies.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -22,8 +22,8 @@ use crate::http::metrics::{TcpMetrics, TimedPhase};
 const MIN_PROGRESS: usize = 16 * 1024;
 pub(super) const PROGRESS_WINDOW: Duration = Duration::from_secs(20);
 
-/// How long a closed connection is still read. Unread bytes would make the kernel reset it, and the peer would lose the
-/// response.
+/// How long a closed connection is still read. Without these reads, the kernel would reset the connection because of
+/// unread bytes, and the peer would not receive the response.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes read during [`LINGER`].
@@ -38,7 +38,7 @@ pub(super) struct Timeouts {
     pub(super) keep_alive: Duration,
 }
 
-/// StreamState of a connection, shared by its stream, its service and the responses in flight.
+/// State of a connection, shared by its stream, its service and the responses in flight.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<StreamState>,
@@ -48,10 +48,10 @@ pub(super) struct Activity {
 #[derive(Debug)]
 struct StreamState {
     phase: StreamPhase,
-    /// Whether the connection accepts no further request.
+    /// Whether the connection accepts no further requests.
     is_closing: bool,
     is_shed: bool,
-    /// Waker of the connection's task, called at the end of a call because the idle deadline begins then.
+    /// Waker of the connection's task. Called when a call ends, because the idle deadline starts at that time.
     reader: Option<Waker>,
 }
 
@@ -92,14 +92,14 @@ impl Activity {
         self.state.lock().is_closing
     }
 
-    /// Begins a call, which lasts until the body of its response is dropped.
+    /// Starts a call. The call ends when the body of its response is dropped.
     pub(super) fn begin_call(self: &Arc<Self>) -> OpenCall {
         self.state.lock().phase = StreamPhase::Call;
         self.slot.work();
         OpenCall(self.clone())
     }
 
-    /// Records that a response is completely written. Returns whether the connection is waiting for a request.
+    /// Records that a response was written completely. Returns whether the connection now waits for a request.
     fn became_idle(self: &Arc<Self>) -> bool {
         let is_idle = {
             let mut state = self.state.lock();
@@ -175,7 +175,7 @@ pub(crate) struct PeerStream {
     timer: Pin<Box<Sleep>>,
     /// Whether output is pending because the peer does not read.
     is_writing: bool,
-    /// Start of the current progress window, and the bytes that the peer has accepted since.
+    /// Start of the current progress window, and the number of bytes that the peer has accepted in it.
     waiting: Option<(Instant, usize)>,
     linger: Option<(Instant, usize)>,
 }
@@ -192,15 +192,15 @@ impl PeerStream {
         Self { tcp, activity, timeouts, timer, is_writing: false, waiting: None, linger: None }
     }
 
-    /// Returns the plain stream for a WebSocket, and the slot that counts it. The connection is no longer closed in
-    /// favour of others.
+    /// Returns the TCP stream for a WebSocket, and the slot of the connection. From now on, the connection is not
+    /// closed for another one.
     pub(crate) fn into_parts(self) -> (TcpStream, Arc<Slot>) {
         let slot = self.activity.slot.clone();
         slot.work();
         (self.tcp, slot)
     }
 
-    /// Whether `deadline` has passed. If not, registers a wakeup at that time or earlier.
+    /// Whether `deadline` has passed. If not, the task is woken at that time or earlier.
     fn has_passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
             return true;
@@ -229,7 +229,7 @@ impl PeerStream {
         let end = Poll::Ready(Ok(()));
         match phase {
             StreamPhase::Call => Poll::Pending,
-            // The write deadline applies, and the connection becomes idle after it.
+            // The write deadline applies now. The idle deadline starts after the write.
             _ if self.is_writing => Poll::Pending,
             StreamPhase::Idle(_) | StreamPhase::Head(_) if is_shed => end,
             StreamPhase::Idle(_) if is_closing => end,
@@ -304,7 +304,7 @@ impl AsyncWrite for PeerStream {
         // hyper flushes after it has written everything.
         self.waiting = None;
         if std::mem::take(&mut self.is_writing) && self.activity.became_idle() {
-            // The idle deadline begins with the next read.
+            // The idle deadline starts with the next read.
             cx.waker().wake_by_ref();
         }
         Pin::new(&mut self.tcp).poll_flush(cx)

@@ -1,4 +1,4 @@
-//! Accept loop over a real socket: behaviour that only a connection can show.
+//! Tests of the accept loop over real sockets.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ struct Running {
     tracker: TaskTracker,
 }
 
-/// Returns bounds that no test reaches by itself.
+/// Returns settings whose limits no test reaches by default.
 fn serving(keep_alive: Duration) -> ListenerSettings {
     let slots = Slots::new(65_536, None, Arc::new(|_| false));
     ListenerSettings { slots, keep_alive, draining: CancellationToken::new() }
@@ -181,7 +181,7 @@ async fn idle_connection_outlives_the_head_timeout() {
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
-    // The deadline of the head begins with its first byte.
+    // The deadline of a head starts with its first byte.
     let began = std::time::Instant::now();
     stream.write_all(b"GET / HT").await.unwrap();
     assert!(rest(&mut stream).await.is_ok_and(|rest| rest.is_empty()));
@@ -270,7 +270,7 @@ async fn connections_above_the_limit_of_an_address_are_refused_but_health_checks
     let running = serve_with(HEAD_TIMEOUT, serving).await;
     let mut open = Vec::new();
     for _ in 0..30 {
-        // Idle connections are closed in favour of later ones.
+        // Idle connections are closed and replaced by later ones.
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
         open.push(stream);
@@ -289,7 +289,7 @@ async fn connections_above_the_limit_of_an_address_are_refused_but_health_checks
         assert!(answer.contains("connection: close"), "{answer}");
         rest(&mut stream).await.unwrap();
     }
-    // Connections that send nothing are closed soon and do not accumulate.
+    // Connections that send nothing are closed by the deadline of reserved slots and do not accumulate.
     let mut silent: Vec<TcpStream> = Vec::new();
     for _ in 0..100 {
         silent.push(TcpStream::connect(running.address).await.unwrap());
@@ -369,7 +369,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
 
 #[tokio::test]
 async fn idle_connections_give_way_to_new_ones_when_descriptors_are_short() {
-    // 182 descriptors: 22 connections and the reserved ones.
+    // Of 182 descriptors, 22 are available to connections and the others are reserved.
     let slots = Slots::new(182, None, Arc::new(|_| true));
     let serving = ListenerSettings { slots, ..serving(Duration::from_secs(80)) };
     let running = serve_with(HEAD_TIMEOUT, serving).await;

@@ -55,7 +55,7 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(se
     server.app.rooms.set_contact(server.host.id, room.name, "guest@mail.example", english).await.unwrap();
     let links = crate::outbound::contacts::MailLinks::new("", [b"a secret".to_vec()]);
     let pair = ConsentPair { host: server.host.id, mailbox: mailbox_key("guest@mail.example") };
-    // State of the mailbox's consent; `None` before it is given.
+    // Consent state of the mailbox; `None` before consent is given.
     let state = async || {
         let rows = store.connection().query_all_raw(sea_orm::Statement::from_string(
             sea_orm::DbBackend::Sqlite,
@@ -92,7 +92,7 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(se
         assert!(done.status == 200 && !done.body.contains("<form") && done.body.contains("shop.example"), "{done:?}");
         assert_eq!(state().await, Some(true));
     }
-    // Sent by a mail client (RFC 8058).
+    // A mail client sends this request (RFC 8058).
     let form = ("content-type", "application/x-www-form-urlencoded");
     for _ in 0..2 {
         let done = server.send("POST", &unsubscribe, &[form], "List-Unsubscribe=One-Click").await;

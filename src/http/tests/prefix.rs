@@ -1,4 +1,4 @@
-//! Server published by a proxy under the path of `public-url`.
+//! Tests of a server that a proxy publishes under the path of `public-url`.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ pub(super) async fn links_and_cookies_carry_the_prefix(mut server: TestServer) {
     assert!(set[1].starts_with("pintalk_refresh_token=; Path=/; Max-Age=0"), "{set:?}");
     assert!(set[2].starts_with("pintalk_refresh_token=; Path=/chat; Max-Age=0"), "{set:?}");
 
-    // Cookie set at the root by an earlier release.
+    // An earlier release set the cookie at `/`.
     let earlier = server.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
     let cookie = format!("pintalk_refresh_token={}", earlier.tokens.refresh);
     let refreshed = server.ask("POST", "/chat/api/auth/token/refresh/", &[("cookie", &cookie)]).await;

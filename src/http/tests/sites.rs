@@ -1,4 +1,4 @@
-//! Effects of other web sites on a logged-in browser, and of foreign names that resolve to this server.
+//! Tests of other web sites that affect a logged-in browser, and of foreign names that resolve to this server.
 
 use crate::http::testing::{Answer, TestServer};
 
@@ -32,7 +32,7 @@ pub(super) async fn cookie_of_another_site_neither_takes_precedence_nor_logs_out
         let set = answer.header("set-cookie").unwrap();
         token = set.split(['=', ';']).nth(1).unwrap().to_owned();
     }
-    // Two live tokens, neither with a prefix: neither is used and neither cookie is cleared.
+    // Two valid tokens without a prefix are ambiguous: neither is used, and neither cookie is cleared.
     let answer = refresh(&[(plain, &evil.tokens.refresh), (plain, &token)]).await;
     assert_eq!((answer.status.as_u16(), answer.header("set-cookie")), (401, None));
     assert_eq!(refresh(&[(plain, &token)]).await.status, 201);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// Reasons by the field's camelCase name: the `fields` of a validation error (SPEC 1).
+/// Reason for each invalid field, by the field's camelCase name: the `fields` of a validation error (SPEC 1).
 pub type FieldErrors = BTreeMap<&'static str, String>;
 
-/// Request body being parsed. Each field is looked up in camelCase and in snake_case, because the real clients mix
-/// both. `null` counts as absent; if both spellings have a value, camelCase is used.
+/// Request body that is being parsed. Each field is read in camelCase and in snake_case, because existing clients mix
+/// both. `null` is treated as absent. If both spellings have a value, camelCase is used.
 pub struct Fields<'a> {
     body: &'a Map<String, Value>,
     errors: FieldErrors,
@@ -56,12 +56,12 @@ impl<'a> Fields<'a> {
         texts
     }
 
-    /// Returns the value of a field that is an unsigned integer. Other values are not errors.
+    /// Returns the value of a field that is an unsigned integer; `None` for other values, which are not errors.
     pub(super) fn number(&self, name: &'static str) -> Option<u64> {
         self.find(name)?.as_u64()
     }
 
-    /// Whether a nullable field is present with `null`, and has no value in the other spelling.
+    /// Whether a nullable field is `null` and has no value in the other spelling.
     pub(super) fn is_null(&self, name: &'static str) -> bool {
         self.find(name).is_none() && self.spellings(name).next().is_some()
     }

@@ -9,9 +9,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::fields::{FieldErrors, Fields};
 
-/// Request body. A test checks that the schema names the same fields that [`read`](Self::read) reads.
+/// Request body. A test checks that the schema contains exactly the fields that [`read`](Self::read) reads.
 pub trait RequestBody: Sized + ToSchema {
-    /// Builds the value from `fields` and records errors there. If there are errors, the value is discarded.
+    /// Builds the value from `fields` and records errors in `fields`. If there are errors, the value is discarded.
     fn take(fields: &mut Fields<'_>) -> Self;
 
     /// Parses a JSON object.
@@ -255,7 +255,7 @@ impl RequestBody for ChatroomPatch {
                 Self::Close
             }
             (None, None) => {
-                // A flag of the wrong type already has an error.
+                // A flag of the wrong type has already been reported as an error.
                 if fields.is_clean() {
                     fields.wrong("isFixed", "isFixed or isClosed is required");
                 }

@@ -1,4 +1,4 @@
-//! Chat frames: lenient parsing, exact encoding.
+//! Tests of lenient parsing and exact encoding of chat frames.
 
 use super::*;
 
@@ -128,7 +128,7 @@ fn history_contains_the_original_frames() {
     assert_eq!(history_frame(frames, true), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}],"more":true}"#);
 }
 
-/// Frames that were once parsed wrongly, or are likely to be.
+/// Frames that were once parsed incorrectly, or are likely to be.
 const CORPUS: &[&str] = &[
     "",
     "{",

@@ -1,20 +1,20 @@
-//! Decoder: turns a client's bytes, split at arbitrary points, into [`Event`]s.
+//! Decoder: converts the bytes of a client, in chunks of any size, into [`Event`]s.
 
 use std::mem::take;
 
 use super::{BINARY, CLOSE, CONTINUATION, Event, FIN, FrameError, MAX_CONTROL, PING, PONG, TEXT};
 use FrameError::{InvalidUtf8, Protocol, TooLarge};
 
-/// Bits reserved for extensions; none is negotiated.
+/// Bits reserved for extensions. No extension is negotiated.
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
-/// Maximum header in bytes: two, eight of length and four of mask.
+/// Maximum length of a header in bytes: two, plus eight for the payload length and four for the mask.
 const MAX_HEADER: usize = 14;
 
 /// Decodes the client's side of one WebSocket.
 ///
-/// Buffers only the bytes of incomplete messages. Memory is never reserved for a length that a header announces, so
-/// that it grows only with bytes that the client has sent.
+/// Buffers only the bytes of incomplete messages. Memory is not reserved based on the length in a header, so memory use
+/// grows only with bytes that the client has sent.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
@@ -22,13 +22,13 @@ pub struct Decoder {
     /// Incomplete header.
     head: [u8; MAX_HEADER],
     head_len: u8,
-    /// Frame whose payload is arriving.
+    /// Frame whose payload is incomplete.
     frame: Option<PartialFrame>,
-    /// Fragmented message in progress; control frames may arrive between its frames.
+    /// Incomplete fragmented message. Control frames may arrive between its frames.
     message: Option<PartialMessage>,
     /// Text received so far.
     text: Vec<u8>,
-    /// Payload received so far of a ping or a close.
+    /// Payload of a ping or close frame received so far.
     control: Vec<u8>,
 }
 
@@ -50,19 +50,19 @@ enum FrameKind {
 
 #[derive(Debug, Clone, Copy)]
 struct PartialFrame {
-    /// For a continuation frame, the kind of the message it continues.
+    /// Kind of the frame. For a continuation frame, the kind of the message that it continues.
     kind: FrameKind,
     fin: bool,
-    /// Rotated so that its first byte applies to the next payload byte.
+    /// Mask, rotated so that its first byte applies to the next payload byte.
     mask: [u8; 4],
-    /// Payload bytes not yet received.
+    /// Number of payload bytes not yet received.
     left: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct PartialMessage {
     kind: FrameKind,
-    /// Bytes announced so far.
+    /// Length that the headers have announced so far, in bytes.
     len: usize,
 }
 
@@ -81,8 +81,8 @@ impl Decoder {
         }
     }
 
-    /// Consumes bytes from the front of `input` until an event is complete. Returns `None` after consuming all of
-    /// `input`.
+    /// Consumes bytes from the front of `input` until an event is complete. Returns `None` once `input` is consumed
+    /// without a complete event.
     ///
     /// After [`Event::Close`], further bytes are discarded. After an error, every call returns the same error.
     ///
@@ -124,8 +124,8 @@ impl Decoder {
             };
             let payload = split_off_front(input, frame.left);
             match frame.kind {
-                // If the whole payload is available, this allocates once with the exact size; the `String` reuses the
-                // buffer.
+                // If the whole payload is available, this allocates once with the exact size, and the `String` reuses
+                // the buffer.
                 FrameKind::Text => append_unmasked(&mut self.text, payload, frame.mask),
                 FrameKind::Ping | FrameKind::Close => append_unmasked(&mut self.control, payload, frame.mask),
                 FrameKind::Binary | FrameKind::Pong => {}
@@ -165,7 +165,7 @@ impl Decoder {
         self.head_len = 0;
         let len = match extended {
             0 => u64::from(second & !MASKED),
-            // Accepts lengths that use more bytes than necessary.
+            // Lengths that use more bytes than necessary are accepted.
             _ => self.head[2..2 + extended].iter().fold(0, |len, &byte| len << 8 | u64::from(byte)),
         };
         if len >> 63 != 0 {
@@ -189,7 +189,7 @@ impl Decoder {
         Ok(Some(PartialFrame { kind, fin, mask, left }))
     }
 
-    /// Moves bytes into `head` until it holds `len` bytes. Returns whether it does.
+    /// Moves bytes into `head` until it contains `len` bytes. Returns whether it contains them.
     fn fill_head(&mut self, len: usize, input: &mut &[u8]) -> bool {
         let have = usize::from(self.head_len);
         let came = split_off_front(input, len.saturating_sub(have));
@@ -216,7 +216,7 @@ impl Decoder {
         Ok((message.kind, len as usize))
     }
 
-    /// Returns the event of a frame whose payload is complete, if it completes one.
+    /// Returns the event that a frame with a complete payload completes, if any.
     fn finish(&mut self, frame: PartialFrame) -> Result<Option<Event>, FrameError> {
         let event = match frame.kind {
             FrameKind::Text | FrameKind::Binary if !frame.fin => return Ok(None),
@@ -252,7 +252,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, FrameError> {
         [_] => return Err(Protocol("half a close code")),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
     };
-    // 1004 to 1006 and 1015 are never sent; 1016 to 2999 are unassigned.
+    // The codes 1004 to 1006 and 1015 are never sent, and 1016 to 2999 are unassigned.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Protocol("no such close code"));
     }

@@ -276,7 +276,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_decode_the_same_for_any_chunking(
-        // Mostly well-formed frames, because few random bytes would pass the header checks.
+        // Most inputs are well-formed frames, because few random bytes would pass the header checks.
         frames in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..20)), 0..8),
         noise in proptest::collection::vec(any::<u8>(), 0..40),
     ) {

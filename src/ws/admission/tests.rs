@@ -13,7 +13,7 @@ fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
 
-/// Creates an admission with all places taken.
+/// Creates an admission whose permits are all taken.
 fn full(max_waiting: usize) -> (Arc<Admission>, Vec<JoinPermit>) {
     let admission = Admission::new(max_waiting, Rng::from_seed(1));
     let places =
@@ -23,7 +23,7 @@ fn full(max_waiting: usize) -> (Arc<Admission>, Vec<JoinPermit>) {
 
 fn enter(admission: &Arc<Admission>, from: u8, class: JoinClass) -> Entering {
     let admission = admission.clone();
-    // A test polls many of them within one poll of its own task.
+    // A test polls many joins within one poll of its own task.
     unconstrained(async move { admission.enter(address(from), class).await }).boxed()
 }
 
@@ -42,7 +42,7 @@ fn waiting(admission: &Admission) -> usize {
     admission.state.lock().waiting()
 }
 
-/// Releases places one by one. Returns which waiters received one, in order.
+/// Releases permits one by one. Returns the waiters that received a permit, in order.
 fn served(places: &mut Vec<JoinPermit>, queue: &mut [(char, Entering)]) -> String {
     let mut order = String::new();
     for place in std::mem::take(places).into_iter().take(queue.len()) {
@@ -86,8 +86,8 @@ async fn a_full_queue_refuses_at_once_and_spreads_the_time_to_retry() {
     }
     assert_eq!(waiting(&admission), 8);
     assert!(hints.iter().all(|hint| *hint >= MIN_RETRY && *hint <= MAX_RETRY * 3 / 2));
-    // 200 ms per join with 256 at a time: the thousandth refused join has 0.8 s before it, the twelve thousandth 9.4 s.
-    // The randomisation adds a quarter on average.
+    // One join takes 200 ms, and 256 run concurrently. The expected delay of the thousandth rejected join is 0.8 s,
+    // that of the twelve thousandth 9.4 s. The randomisation adds a quarter on average.
     let mean = |hints: &[Duration]| hints.iter().sum::<Duration>() / hints.len() as u32;
     assert!(mean(&hints[..1_000]) < Duration::from_millis(1_400));
     let later = mean(&hints[11_500..12_500]);
@@ -143,7 +143,7 @@ async fn a_cancelled_join_leaves_the_queue() {
     drop((first, gone));
     assert_eq!(waiting(&admission), 1);
     assert_eq!(admission.state.lock().queues[1].turns, [address(1)]);
-    // This waiter received its place and is cancelled before it is polled.
+    // The last waiter received a permit and is cancelled before it is polled.
     drop(places);
     drop(last);
     let state = admission.state.lock();

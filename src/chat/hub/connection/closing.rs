@@ -1,4 +1,4 @@
-//! The close of one socket: pending at once, or deferred until the socket is up to date.
+//! Close of one socket: pending at once, or deferred until the socket is up to date.
 //!
 //! **Invariant:** the first pending close is final, and a deferred close takes effect at most once.
 
@@ -10,7 +10,7 @@ use crate::protocol::Close;
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     pending: Option<Close>,
-    /// Last frame and close that wait until the socket is up to date.
+    /// Last frame and close code that are deferred until the socket is up to date.
     deferred: Option<(Option<Bytes>, Close)>,
 }
 

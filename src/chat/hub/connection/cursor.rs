@@ -1,39 +1,41 @@
 //! Position of one socket in the log of its room.
 //!
-//! A socket is **up to date** (publications are queued as they arrive) or **catching up** (its own task reads the log
-//! after the last queued number; publications only raise the target).
+//! A socket is either **up to date** or **catching up**. If it is up to date, publications are queued as they arrive.
+//! If it is catching up, its own task reads the log after the last queued sequence number, and publications only raise
+//! the target.
 //!
-//! **Invariant:** a number is offered for queueing only if its predecessor in the room is the last queued number, so
-//! each number is queued once, in rising order.
+//! **Invariant:** a message is queued only if its predecessor in the room is the last queued message, so each sequence
+//! number is queued once, in ascending order.
 
 use crate::domain::Seq;
 
 /// Position in the log. See the module.
 #[derive(Debug, Default)]
 pub(super) struct ReadCursor {
-    /// Highest number queued.
+    /// Highest sequence number queued.
     sent: Seq,
-    /// Lowest number queued; 0 before the first.
+    /// Lowest sequence number queued; 0 before the first message.
     first: Seq,
-    /// Highest number known to exist, while the socket is catching up.
+    /// Highest sequence number known to exist, while the socket is catching up.
     target: Option<Seq>,
 }
 
-/// What to do with a publication.
+/// How a publication must be handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// It is the next number and must be queued.
+    /// The publication is the next message and must be queued.
     Queue,
-    /// It was queued before.
+    /// The publication was queued before.
     Duplicate,
-    /// The socket is catching up and reads it from the log.
+    /// The socket is catching up and reads the message from the log.
     ReadLater,
-    /// A number before it is missing. The socket is now catching up.
+    /// A preceding message is missing. The socket is now catching up.
     Gap,
 }
 
 impl ReadCursor {
-    /// Offers a publication; `prev` is the preceding number in the room. With [`Offer::Queue`], it counts as queued.
+    /// Returns how to handle a publication. `prev` is the preceding sequence number in the room. With [`Offer::Queue`],
+    /// the publication counts as queued.
     pub(super) fn offer(&mut self, prev: Seq, seq: Seq) -> Offer {
         if self.target.is_some() {
             self.catch_up(seq);
@@ -41,7 +43,7 @@ impl ReadCursor {
         } else if seq <= self.sent {
             Offer::Duplicate
         } else if prev > self.sent || seq - prev > 1 {
-            // A message in between was missed, or lost with the broker's last epoch.
+            // A message in between was missed, or was lost with the broker's last epoch.
             self.target = Some(seq);
             Offer::Gap
         } else {
@@ -50,13 +52,13 @@ impl ReadCursor {
         }
     }
 
-    /// Records that the numbers from `first` to `through` were queued.
+    /// Records that the messages from `first` to `through` were queued.
     pub(super) fn queued(&mut self, first: Seq, through: Seq) {
         self.sent = self.sent.max(through);
         self.queued_older(first);
     }
 
-    /// Records that a page of older messages was queued, down to `seq`.
+    /// Records that a page of older messages was queued. `seq` is the lowest sequence number of the page.
     pub(super) fn queued_older(&mut self, seq: Seq) {
         self.first = if self.first == 0 { seq } else { self.first.min(seq) };
     }
@@ -72,14 +74,14 @@ impl ReadCursor {
         self.target = Some(seq);
     }
 
-    /// Returns the number after which to read, and the target; `None` if the socket is up to date.
+    /// Returns the sequence number after which to read, and the target; `None` if the socket is up to date.
     pub(super) fn next_read(&self) -> Option<(Seq, Seq)> {
         self.target.map(|target| (self.sent, target))
     }
 
-    /// Records that the log ends at `through`, as of a read that knew of `target`. Returns whether the socket has
-    /// become up to date: nothing newer was announced since. An announced number that no read finds was lost with the
-    /// broker's last epoch.
+    /// Records that a read of the log ended at `through`. `target` is the target before the read. Returns whether the
+    /// socket is up to date now, because no later publication raised the target. A message that the log does not
+    /// contain was lost with the broker's last epoch.
     pub(super) fn caught_up(&mut self, through: Seq, target: Seq) -> bool {
         self.sent = self.sent.max(through);
         let is_done = self.target.is_some_and(|known| known <= target.max(self.sent));
@@ -125,7 +127,7 @@ mod tests {
         cursor.queued(6, 6);
         assert!(!cursor.caught_up(6, 5));
         assert_eq!(cursor.next_read(), Some((6, 7)));
-        // The second read knew of 7, and the log does not have it.
+        // The target of the second read is 7, and the log does not contain that message.
         assert!(cursor.caught_up(6, 7) && !cursor.is_catching_up());
     }
 

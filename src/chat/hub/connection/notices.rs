@@ -1,7 +1,7 @@
 //! Notices waiting for one socket: the newest of each topic, in order of arrival.
 //!
-//! A notice describes a state that the next one replaces (online, typing, the newest message of a room), so dropping
-//! one loses nothing that the next notice or the next list does not contain.
+//! A notice describes a state that the next notice replaces, such as online, typing, or the newest message of a room. A
+//! dropped notice therefore loses no information: the next notice or the next room list contains it.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::domain::RoomName;
 pub enum Topic {
     /// Whether the host is online.
     HostStatus,
-    /// A guest is present at the host's status.
+    /// A guest watches the status of the host.
     GuestOnline,
     /// A message arrived in a room.
     Arrival(RoomName),
@@ -23,7 +23,7 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// Returns the topic of a notice in a room. Notices of the same side and kind differ only from their `datetime` on.
+    /// Returns the topic of a notice in a room. Notices of the same side and kind are equal up to their `datetime`.
     pub fn of_notice(json: &[u8]) -> Self {
         const TIME: &[u8] = b"\"datetime\"";
         let end = json.windows(TIME.len()).position(|window| window == TIME).unwrap_or(json.len());
@@ -69,7 +69,7 @@ impl Notices {
         let (_, framed) = self.waiting.pop_front()?;
         self.bytes -= framed.len();
         if self.waiting.is_empty() {
-            // An idle socket holds no buffer.
+            // The buffer is freed while the socket is idle.
             self.waiting = VecDeque::new();
         }
         Some(framed)

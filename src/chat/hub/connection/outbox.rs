@@ -1,7 +1,8 @@
 //! Bounded queue of frames waiting for one socket.
 //!
-//! **Invariants:** messages and answers (`frames`) are written in order and none is skipped: when one does not fit, the
-//! queue overflows and the socket is closed. Notices are written after them and are dropped to make space.
+//! **Invariants:** messages and answers (`frames`) are written in order, and none is skipped. If one exceeds the
+//! capacity, the queue overflows and the socket is closed. Notices are written after them and are dropped to make
+//! space.
 
 use std::collections::VecDeque;
 
@@ -10,13 +11,13 @@ use bytes::Bytes;
 use super::notices::{Notices, Topic};
 use crate::chat::metrics::OutboxMetrics;
 
-/// Maximum number of frames in an outbox. Beyond it the socket is closed with 1013; the client resumes.
+/// Maximum number of frames in an outbox. If it is exceeded, the socket is closed with 1013, and the client resumes.
 pub const OUTBOX_FRAMES: usize = 256;
 
 /// Maximum bytes in an outbox.
 pub const OUTBOX_BYTES: usize = 256 * 1024;
 
-/// Error: a frame did not fit. The queue is empty now.
+/// Error: a frame exceeded the capacity of the queue. The queue is now empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
 
@@ -27,12 +28,14 @@ pub(super) struct Outbox {
     /// Bytes of `frames`.
     bytes: usize,
     notices: Notices,
-    /// Bytes that the socket's task took in the last [`take`](Self::take). They count as waiting until the next.
+    /// Bytes that the socket's task removed in the last [`take`](Self::take). They count as waiting until the next
+    /// call.
     taken: usize,
 }
 
 impl Outbox {
-    /// Queues a frame. One that exceeds the limit is accepted if it is the only one, because a page of history may.
+    /// Queues a frame. If the queue is empty, a frame above the limit is accepted, because a page of history can be
+    /// that large.
     pub(super) fn push(&mut self, framed: Bytes, metrics: &OutboxMetrics) -> Result<(), Overflow> {
         if self.make_space(framed.len(), metrics) || self.frames.is_empty() {
             self.bytes += framed.len();
@@ -45,7 +48,8 @@ impl Outbox {
         Err(Overflow)
     }
 
-    /// Queues a notice in place of a waiting one of its topic. When too many wait, the oldest are dropped and counted.
+    /// Queues a notice in place of a waiting notice of the same topic. When too many notices wait, the oldest are
+    /// dropped and counted.
     pub(super) fn push_notice(&mut self, topic: Topic, framed: Bytes, metrics: &OutboxMetrics) {
         self.notices.remove(topic);
         if self.make_space(framed.len(), metrics) {
@@ -65,7 +69,7 @@ impl Outbox {
         }
         let is_empty = self.frames.is_empty() && self.notices.len() == 0;
         if is_empty {
-            // An idle socket holds no buffer.
+            // The buffer is freed while the socket is idle.
             self.frames = VecDeque::new();
         }
         is_empty
@@ -76,7 +80,7 @@ impl Outbox {
         self.bytes + self.notices.bytes() + self.taken
     }
 
-    /// Whether nothing but notices waits, so that a page of messages may be read.
+    /// Whether only notices wait, so that a page of messages may be read.
     pub(super) fn has_capacity(&self) -> bool {
         self.frames.is_empty() && self.taken == 0
     }
@@ -87,7 +91,7 @@ impl Outbox {
         Some(frame)
     }
 
-    /// Whether `bytes` more fit. Drops waiting notices to make space, the oldest first.
+    /// Returns whether `bytes` more are within the limits. Drops waiting notices to make space, the oldest first.
     fn make_space(&mut self, bytes: usize, metrics: &OutboxMetrics) -> bool {
         loop {
             let frames = self.frames.len() + self.notices.len();

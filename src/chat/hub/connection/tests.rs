@@ -1,4 +1,4 @@
-//! Tests of live sockets, sockets that are catching up, and the change between the two.
+//! Tests of sockets that are up to date or catching up, and of the changes between these states.
 
 use super::*;
 
@@ -157,7 +157,7 @@ fn the_window_is_full_at_16_messages_or_64_kib() {
 /// An event of the model. Events occur in any order.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A message is accepted. A jump means that the broker began a new epoch.
+    /// A message is accepted. Its sequence number leaves a gap of `jump`, as if the broker had begun a new epoch.
     Accept { jump: u8 },
     /// The bus delivers the oldest outstanding publication.
     Receive,
@@ -165,7 +165,7 @@ enum Step {
     Lose,
     /// The bus delivers an earlier publication again.
     ReceiveAgain { back: u8 },
-    /// The socket is notified to catch up with the newest message.
+    /// The socket starts to catch up with the newest message.
     CatchUp,
     /// A read of the log begins, if one is due and none is in flight.
     BeginRead,
@@ -190,18 +190,18 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
 }
 
 /// A room with one socket.
-struct World {
+struct RoomModel {
     guest: Connection,
     /// Accepted messages: preceding number and number.
     log: Vec<(Seq, Seq)>,
     /// Number of publications that the bus has delivered or lost.
     received: usize,
-    /// The read in flight: the number after which it reads, and the target known to it.
+    /// The read in flight: the sequence number after which it reads, and the target before the read.
     reading: Option<(Seq, Seq)>,
     taken: Vec<Seq>,
 }
 
-impl World {
+impl RoomModel {
     fn newest(&self) -> Seq {
         self.log.last().map_or(0, |(_, seq)| *seq)
     }
@@ -245,21 +245,21 @@ impl World {
 }
 
 proptest::proptest! {
-    /// For every interleaving of the publisher, a bus that loses and repeats, reads of the log, and the socket's task:
-    /// each number is queued once, in order, and finally all of them are.
+    /// For every interleaving of the publisher, a bus that loses and repeats publications, reads of the log, and the
+    /// socket's task: each message is queued once and in order, and finally all messages are queued.
     #[test]
     fn every_interleaving_delivers_each_number_once_in_order(steps in proptest::collection::vec(step(), 0..120)) {
         let guest = guest();
         guest.start_after(0);
-        let mut world = World { guest, log: Vec::new(), received: 0, reading: None, taken: Vec::new() };
-        steps.into_iter().for_each(|step| world.act(step));
-        // A publication that the bus lost unnoticed is found by the sweep.
-        world.guest.catch_up(world.newest());
-        for _ in 0..world.log.len() + 2 {
-            [Step::Take, Step::BeginRead, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| world.act(step));
+        let mut model = RoomModel { guest, log: Vec::new(), received: 0, reading: None, taken: Vec::new() };
+        steps.into_iter().for_each(|step| model.act(step));
+        // The sweep finds a publication that the bus lost without an error.
+        model.guest.catch_up(model.newest());
+        for _ in 0..model.log.len() + 2 {
+            [Step::Take, Step::BeginRead, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| model.act(step));
         }
-        let all: Vec<Seq> = world.log.iter().map(|(_, seq)| *seq).collect();
-        proptest::prop_assert_eq!(&world.taken, &all);
-        proptest::prop_assert_eq!(world.guest.next_read(), None);
+        let all: Vec<Seq> = model.log.iter().map(|(_, seq)| *seq).collect();
+        proptest::prop_assert_eq!(&model.taken, &all);
+        proptest::prop_assert_eq!(model.guest.next_read(), None);
     }
 }

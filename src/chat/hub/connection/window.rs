@@ -1,8 +1,8 @@
 //! Messages of one socket that were submitted to the broker and have no answer yet.
 //!
-//! **Invariant:** each submitted message is removed once, when it is accepted, rejected or dropped.
+//! **Invariant:** each submitted message is removed exactly once: when it is accepted, rejected or dropped.
 
-/// Maximum number of unacknowledged messages per socket. At the limit the socket is not read further.
+/// Maximum number of unacknowledged messages per socket. At the limit, the socket is not read.
 pub const WINDOW_MESSAGES: u32 = 16;
 
 /// Maximum bytes of unacknowledged messages per socket.
@@ -22,7 +22,7 @@ impl InFlightWindow {
         self.bytes += bytes;
     }
 
-    /// Removes an answered message. Returns whether the window was full and is not any more.
+    /// Removes an answered message. Returns whether the window changed from full to not full.
     pub(super) fn answered(&mut self, bytes: u32) -> bool {
         let was_full = self.is_full();
         self.messages = self.messages.saturating_sub(1);
@@ -34,7 +34,8 @@ impl InFlightWindow {
         self.messages >= WINDOW_MESSAGES || self.bytes >= WINDOW_BYTES
     }
 
-    /// Marks the unanswered messages to be dropped. Permanent, because a later message must not overtake a dropped one.
+    /// Marks the unanswered messages as dropped. The mark is permanent, because a later message must not overtake a
+    /// dropped one.
     pub(super) fn abandon(&mut self) {
         self.is_abandoned = true;
     }

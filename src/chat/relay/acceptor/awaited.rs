@@ -9,7 +9,7 @@ use crate::domain::{RoomName, Seq};
 
 /// An accepted message that its sender has not received yet.
 pub(super) struct Awaited {
-    /// When the room reads the log.
+    /// When the connections in the room read the log.
     pub(super) deadline: Instant,
     /// When the sender is disconnected.
     pub(super) give_up: Instant,

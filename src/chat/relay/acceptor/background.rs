@@ -13,7 +13,7 @@ use crate::protocol::{Close, frame};
 /// Delay before the messages of a room are retried after its archive queue was full.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(500);
 
-/// Rooms whose messages may be sent again, and whether the room still exists.
+/// Rooms whose held messages may be sent, and whether the room still exists.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     pub(super) rooms: Mutex<Vec<(RoomName, bool)>>,
@@ -21,7 +21,7 @@ pub(super) struct Released {
 
 impl Worker {
     pub(super) fn closed(&self, pending: &Pending) {
-        // The same notice as the bus delivers for the close, usually earlier.
+        // The bus also delivers this notice for the close, usually earlier.
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
         self.shutdown.spawn(async move {
             let notice = rooms.closed_notice(room).await;
@@ -34,7 +34,8 @@ impl Worker {
         self.shutdown.spawn(async move {
             match rooms.original(room, seq).await {
                 Ok(Some(original)) => connection.answer_duplicate(seq, frame::text(&original)),
-                // Retention removed the original, or it cannot be read now: the sender retries.
+                // Retention removed the original, or the original cannot be read now. The client reconnects and
+                // retries.
                 Ok(None) => connection.close(connection.try_later()),
                 Err(error) => {
                     tracing::warn!(%error, %room, "failed to read original of repeated message");

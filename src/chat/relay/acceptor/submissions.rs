@@ -1,4 +1,4 @@
-//! Messages on their way to the broker.
+//! Messages that were submitted to the acceptor and have no answer yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct Pending {
     pub(super) connection: Arc<Connection>,
     pub(super) submission: Submission,
     pub(super) since: Instant,
-    /// Highest number that the sender had received at submission.
+    /// Highest sequence number that the sender had received at submission.
     pub(super) sent: Seq,
     /// Whether an earlier call with this message may have taken effect.
     pub(super) tried: bool,

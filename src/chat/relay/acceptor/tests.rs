@@ -1,4 +1,4 @@
-//! Tests of the acceptor over a broker that fails on command. Time is paused, so that ten seconds pass at once.
+//! Tests of the acceptor with a broker that fails on command. Time is paused, so that timeouts elapse at once.
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -35,7 +35,7 @@ impl AcceptorTest {
         let hub = Hub::new(Rng::from_seed(1));
         let state = FakeState { faults: faults.into_iter().collect(), ..FakeState::default() };
         let broker = Arc::new(FakeBroker { state: Mutex::new(state), hub: hub.clone(), takes });
-        // Nothing here needs SQL. The database has no tables, so an unexpected query fails.
+        // No operation here needs SQL. The database has no tables, so an unexpected query fails.
         let folder = tempfile::tempdir().unwrap();
         let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
@@ -114,59 +114,59 @@ async fn ended(connection: &Connection) -> Close {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_answer_was_lost_is_retried_and_answered_once() {
-    let stage = AcceptorTest::new([Fault::AnswerLost, Fault::AnswerLost]).await;
-    let (guest, _guard) = stage.guest(room(1));
+    let test = AcceptorTest::new([Fault::AnswerLost, Fault::AnswerLost]).await;
+    let (guest, _guard) = test.guest(room(1));
     for id in ["a", "b"] {
-        stage.submit(&guest, room(1), id);
+        test.submit(&guest, room(1), id);
     }
-    stage.stop().await;
-    assert_eq!(stage.broker.calls().len(), 3);
-    assert_eq!(stage.broker.accepted(room(1)), ["a", "b"]);
-    // The bus delivered the answer: `Known` on the node's own retry adds no second one.
+    test.stop().await;
+    assert_eq!(test.broker.calls().len(), 3);
+    assert_eq!(test.broker.accepted(room(1)), ["a", "b"]);
+    // The bus delivered the message. The outcome `Known` of the node's own retry adds no second copy.
     assert_eq!(received(&guest), ["a", "b"]);
     assert!(!guest.is_closing());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_call_is_retried_until_it_arrives() {
-    let stage = AcceptorTest::new([Fault::Lost, Fault::Lost, Fault::Lost]).await;
-    let (guest, _guard) = stage.guest(room(1));
+    let test = AcceptorTest::new([Fault::Lost, Fault::Lost, Fault::Lost]).await;
+    let (guest, _guard) = test.guest(room(1));
     for at in 0..16 {
-        stage.submit(&guest, room(1), &format!("id-{at}"));
+        test.submit(&guest, room(1), &format!("id-{at}"));
     }
     assert!(guest.window_is_full());
-    stage.stop().await;
+    test.stop().await;
     let ids: Vec<_> = (0..16).map(|at| format!("id-{at}")).collect();
-    assert_eq!((stage.broker.accepted(room(1)), received(&guest)), (ids.clone(), ids));
+    assert_eq!((test.broker.accepted(room(1)), received(&guest)), (ids.clone(), ids));
     assert!(!guest.window_is_full(), "what is answered is no longer waited for");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_duplicate_id_is_answered_to_its_sender_only() {
-    let stage = AcceptorTest::new([]).await;
-    let ((first, _one), (again, _other)) = (stage.guest(room(1)), stage.guest(room(1)));
-    stage.submit(&first, room(1), "a");
-    stage.accepted(room(1), 1).await;
+    let test = AcceptorTest::new([]).await;
+    let ((first, _one), (again, _other)) = (test.guest(room(1)), test.guest(room(1)));
+    test.submit(&first, room(1), "a");
+    test.accepted(room(1), 1).await;
     assert_eq!((received(&first), received(&again)), (vec!["a".into()], vec!["a".to_owned()]));
-    stage.submit(&again, room(1), "a");
-    stage.stop().await;
+    test.submit(&again, room(1), "a");
+    test.stop().await;
     assert_eq!((received(&first), received(&again)), (Vec::<String>::new(), vec!["a".to_owned()]));
-    assert_eq!(stage.broker.accepted(room(1)), ["a"]);
+    assert_eq!(test.broker.accepted(room(1)), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_duplicate_id_is_answered_even_when_a_call_fails() {
     for fault in [Fault::Lost, Fault::AnswerLost] {
-        let stage = AcceptorTest::new([]).await;
-        let (guest, _guard) = stage.guest(room(1));
+        let test = AcceptorTest::new([]).await;
+        let (guest, _guard) = test.guest(room(1));
         for id in ["a", "b"] {
-            stage.submit(&guest, room(1), id);
+            test.submit(&guest, room(1), id);
         }
-        stage.accepted(room(1), 2).await;
+        test.accepted(room(1), 2).await;
         assert_eq!(received(&guest), ["a", "b"]);
-        stage.broker.state.lock().faults.push_back(fault.clone());
-        stage.submit(&guest, room(1), "a");
-        stage.stop().await;
+        test.broker.state.lock().faults.push_back(fault.clone());
+        test.submit(&guest, room(1), "a");
+        test.stop().await;
         assert_eq!(received(&guest), ["a"], "{fault:?}");
     }
 }
@@ -174,21 +174,22 @@ async fn a_duplicate_id_is_answered_even_when_a_call_fails() {
 #[tokio::test(start_paused = true)]
 async fn a_held_room_keeps_its_order_while_others_continue() {
     for outcome in [Outcome::Unseeded, Outcome::Full] {
-        let stage = AcceptorTest::slow([Fault::Refused(room(1), outcome)], Duration::from_millis(10)).await;
-        let ((guest, _one), (other, _other)) = (stage.guest(room(1)), stage.guest(room(2)));
-        // The first call holds 64 messages. The remaining messages of the room must not overtake those that are held.
+        let test = AcceptorTest::slow([Fault::Refused(room(1), outcome)], Duration::from_millis(10)).await;
+        let ((guest, _one), (other, _other)) = (test.guest(room(1)), test.guest(room(2)));
+        // The first call contains 64 messages. The remaining messages of the room must not overtake those that are
+        // held.
         for at in 0..40 {
-            stage.submit(&guest, room(1), &format!("id-{at}"));
-            stage.submit(&other, room(2), &format!("id-{at}"));
+            test.submit(&guest, room(1), &format!("id-{at}"));
+            test.submit(&other, room(2), &format!("id-{at}"));
         }
-        stage.accepted(room(2), 40).await;
-        assert_eq!(stage.broker.accepted(room(1)), Vec::<String>::new());
+        test.accepted(room(2), 40).await;
+        assert_eq!(test.broker.accepted(room(1)), Vec::<String>::new());
         for at in 40..50 {
-            stage.submit(&guest, room(1), &format!("id-{at}"));
+            test.submit(&guest, room(1), &format!("id-{at}"));
         }
         let ids: Vec<_> = (0..50).map(|at| format!("id-{at}")).collect();
-        assert_eq!(stage.accepted(room(1), 50).await, ids);
-        stage.stop().await;
+        assert_eq!(test.accepted(room(1), 50).await, ids);
+        test.stop().await;
         assert_eq!(received(&guest), ids);
         assert_eq!(received(&other), ids[..40]);
     }
@@ -198,25 +199,25 @@ async fn a_held_room_keeps_its_order_while_others_continue() {
 async fn an_overdue_message_closes_its_sender_and_drops_later_ones() {
     let faults = [Fault::Lost, Fault::Refused(room(1), Outcome::Full), Fault::Refused(room(1), Outcome::Unseeded)];
     for fault in faults {
-        let stage = AcceptorTest::new([]).await;
-        stage.broker.state.lock().forever = Some(fault.clone());
-        let (guest, _guard) = stage.guest(room(1));
+        let test = AcceptorTest::new([]).await;
+        test.broker.state.lock().forever = Some(fault.clone());
+        let (guest, _guard) = test.guest(room(1));
         let began = Instant::now();
-        stage.submit(&guest, room(1), "first");
+        test.submit(&guest, room(1), "first");
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert!(!guest.is_closing(), "{fault:?}");
-        stage.submit(&guest, room(1), "behind");
+        test.submit(&guest, room(1), "behind");
         assert_eq!(ended(&guest).await, guest.try_later(), "{fault:?}");
         let waited = began.elapsed();
         assert!((ANSWER_TIMEOUT..ANSWER_TIMEOUT + Duration::from_secs(2)).contains(&waited), "{fault:?}: {waited:?}");
 
-        // The broker is available again. Others continue, and no further message of this socket is sent.
-        stage.broker.state.lock().forever = None;
-        stage.submit(&guest, room(1), "late");
-        let (other, _other) = stage.guest(room(1));
-        stage.submit(&other, room(1), "other");
-        stage.stop().await;
-        assert_eq!(stage.broker.accepted(room(1)), ["other"], "{fault:?}");
+        // The broker is available again. Messages of other sockets are accepted; messages of this socket are dropped.
+        test.broker.state.lock().forever = None;
+        test.submit(&guest, room(1), "late");
+        let (other, _other) = test.guest(room(1));
+        test.submit(&other, room(1), "other");
+        test.stop().await;
+        assert_eq!(test.broker.accepted(room(1)), ["other"], "{fault:?}");
         assert_eq!(received(&guest), Vec::<String>::new());
         assert_eq!(received(&other), ["other"]);
     }
@@ -225,15 +226,15 @@ async fn an_overdue_message_closes_its_sender_and_drops_later_ones() {
 #[tokio::test(start_paused = true)]
 async fn a_closed_or_deleted_room_closes_the_sender() {
     for (outcome, close) in [(Outcome::Closed, Close::Normal), (Outcome::Deleted, Close::NotFound)] {
-        let stage = AcceptorTest::new([Fault::Refused(room(1), outcome)]).await;
-        let ((guest, _one), (other, _other)) = (stage.guest(room(1)), stage.guest(room(2)));
-        stage.submit(&guest, room(1), "a");
-        stage.submit(&other, room(2), "a");
+        let test = AcceptorTest::new([Fault::Refused(room(1), outcome)]).await;
+        let ((guest, _one), (other, _other)) = (test.guest(room(1)), test.guest(room(2)));
+        test.submit(&guest, room(1), "a");
+        test.submit(&other, room(2), "a");
         assert_eq!(ended(&guest).await, close);
-        // The room may be open again. Later messages of this socket are dropped nevertheless.
-        stage.submit(&guest, room(1), "b");
-        stage.stop().await;
-        assert_eq!(stage.broker.accepted(room(1)), Vec::<String>::new());
+        // Later messages of this socket are dropped even if the room is open again.
+        test.submit(&guest, room(1), "b");
+        test.stop().await;
+        assert_eq!(test.broker.accepted(room(1)), Vec::<String>::new());
         assert_eq!(received(&other), ["a"]);
         assert!(!other.is_closing());
     }
@@ -241,72 +242,72 @@ async fn a_closed_or_deleted_room_closes_the_sender() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_not_received_within_a_second_is_read_from_the_log() {
-    let stage = AcceptorTest::new([Fault::Unpublished]).await;
+    let test = AcceptorTest::new([Fault::Unpublished]).await;
     let ((guest, _one), (host, _two), (other, _three)) =
-        (stage.guest(room(1)), stage.guest(room(1)), stage.guest(room(2)));
-    stage.submit(&guest, room(1), "a");
-    stage.accepted(room(1), 1).await;
+        (test.guest(room(1)), test.guest(room(1)), test.guest(room(2)));
+    test.submit(&guest, room(1), "a");
+    test.accepted(room(1), 1).await;
     tokio::time::sleep(ECHO_TIMEOUT / 2).await;
     assert_eq!(guest.next_read(), None);
     tokio::time::sleep(ECHO_TIMEOUT).await;
-    // Every connection in the room has missed it.
+    // All connections in the room have missed the message.
     assert_eq!((guest.next_read(), host.next_read(), other.next_read()), (Some((0, 1)), Some((0, 1)), None));
-    stage.stop().await;
+    test.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_who_never_receives_an_accepted_message_is_disconnected() {
-    let stage = AcceptorTest::new([Fault::Unpublished]).await;
-    let (guest, _guard) = stage.guest(room(1));
+    let test = AcceptorTest::new([Fault::Unpublished]).await;
+    let (guest, _guard) = test.guest(room(1));
     let began = Instant::now();
-    stage.submit(&guest, room(1), "a");
+    test.submit(&guest, room(1), "a");
     assert!(matches!(ended(&guest).await, Close::TryLater { .. }));
     let waited = began.elapsed();
     assert!((ANSWER_TIMEOUT..ANSWER_TIMEOUT + ECHO_TIMEOUT * 2).contains(&waited), "{waited:?}");
-    stage.stop().await;
+    test.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_that_arrive_during_a_call_join_the_next() {
-    let stage = AcceptorTest::slow([], Duration::from_millis(50)).await;
-    let (guest, _guard) = stage.guest(room(1));
-    stage.submit(&guest, room(1), "first");
+    let test = AcceptorTest::slow([], Duration::from_millis(50)).await;
+    let (guest, _guard) = test.guest(room(1));
+    test.submit(&guest, room(1), "first");
     tokio::time::sleep(Duration::from_millis(10)).await;
     for at in 0..100 {
-        stage.submit(&guest, room(1), &format!("id-{at}"));
+        test.submit(&guest, room(1), &format!("id-{at}"));
     }
-    stage.stop().await;
-    let sizes: Vec<_> = stage.broker.calls().iter().map(Vec::len).collect();
+    test.stop().await;
+    let sizes: Vec<_> = test.broker.calls().iter().map(Vec::len).collect();
     assert_eq!(sizes, [1, 64, 36]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_carries_at_most_256_kib() {
-    let stage = AcceptorTest::new([]).await;
-    let (guest, _guard) = stage.guest(room(1));
+    let test = AcceptorTest::new([]).await;
+    let (guest, _guard) = test.guest(room(1));
     for at in 0..20 {
-        stage.submit_of_length(&guest, room(1), &format!("id-{at}"), 30_000);
+        test.submit_of_length(&guest, room(1), &format!("id-{at}"), 30_000);
     }
-    stage.stop().await;
-    let sizes: Vec<_> = stage.broker.calls().iter().map(Vec::len).collect();
+    test.stop().await;
+    let sizes: Vec<_> = test.broker.calls().iter().map(Vec::len).collect();
     assert_eq!(sizes, [8, 8, 4]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn bytes_waiting_for_the_broker_are_bounded() {
-    let stage = AcceptorTest::new([]).await;
-    stage.broker.state.lock().forever = Some(Fault::Lost);
-    let (guest, _guard) = stage.guest(room(1));
+    let test = AcceptorTest::new([]).await;
+    test.broker.state.lock().forever = Some(Fault::Lost);
+    let (guest, _guard) = test.guest(room(1));
     let mut sent = 0;
-    while !stage.acceptor.is_full() {
-        stage.submit_of_length(&guest, room(1), &format!("id-{sent}"), 1024 * 1024);
+    while !test.acceptor.is_full() {
+        test.submit_of_length(&guest, room(1), &format!("id-{sent}"), 1024 * 1024);
         sent += 1;
         assert!(sent <= 64, "64 MiB");
     }
-    stage.broker.state.lock().forever = None;
-    stage.stop().await;
-    assert!(!stage.acceptor.is_full());
-    assert_eq!(stage.broker.accepted(room(1)).len(), sent);
+    test.broker.state.lock().forever = None;
+    test.stop().await;
+    assert!(!test.acceptor.is_full());
+    assert_eq!(test.broker.accepted(room(1)).len(), sent);
 }
 
 /// Generates the fault of a call.
@@ -325,8 +326,8 @@ fn fault() -> impl proptest::strategy::Strategy<Value = Fault> {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
-    /// Under any sequence of lost, refused and repeated calls: each message is accepted at most once and in the
-    /// sender's order. If the sender is disconnected, the accepted messages are a prefix.
+    /// For any sequence of lost, rejected and repeated calls, each message is accepted at most once and in the sender's
+    /// order. If the sender is disconnected, the accepted messages are the first ones that it submitted.
     #[test]
     fn every_sequence_of_faults_leaves_each_message_once_and_in_order(
         faults in proptest::collection::vec(fault(), 0..20),
@@ -334,18 +335,18 @@ proptest::proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let stage = AcceptorTest::new(faults).await;
-            let guests: Vec<_> = (1..4).map(|number| stage.guest(room(number))).collect();
+            let test = AcceptorTest::new(faults).await;
+            let guests: Vec<_> = (1..4).map(|number| test.guest(room(number))).collect();
             let mut expected: HashMap<u8, Vec<String>> = HashMap::new();
             for (at, (number, pause)) in submitted.into_iter().enumerate() {
                 let id = format!("id-{at}");
-                stage.submit(&guests[usize::from(number) - 1].0, room(number), &id);
+                test.submit(&guests[usize::from(number) - 1].0, room(number), &id);
                 expected.entry(number).or_default().push(id);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
-            stage.stop().await;
+            test.stop().await;
             for (number, submitted) in expected {
-                let accepted = stage.broker.accepted(room(number));
+                let accepted = test.broker.accepted(room(number));
                 let guest = &guests[usize::from(number) - 1].0;
                 assert_eq!(accepted, submitted[..accepted.len()], "in order and without duplicates");
                 assert!(accepted.len() == submitted.len() || guest.is_closing(), "no message is lost silently");

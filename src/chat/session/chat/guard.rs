@@ -1,4 +1,4 @@
-//! Guard of a chat session: the registration in its room, and the record of what its peer has seen.
+//! Guard of a chat session: keeps it registered in its room, and records what its peer has read.
 
 use std::sync::Arc;
 
@@ -25,14 +25,15 @@ impl RoomGuard {
         Self { context, key, has_contact, connection, registration }
     }
 
-    /// Records in the background that a side has read everything that it was sent. Not for a host that is away.
+    /// Records in the background that the peer has read everything sent to it. Has no effect for a host that is away.
     pub(super) fn note_visit(&self) {
         if !self.connection.is_away() {
             self.note_seen(self.connection.sent());
         }
     }
 
-    /// Records that the host has read up to a number. While the host is present, everything sent counts as read.
+    /// Records that the host has read up to a sequence number. While the host is present, everything sent counts as
+    /// read.
     pub(super) fn note_read(&self, seq: Seq) {
         let sent = self.connection.sent();
         self.note_seen(if self.connection.is_away() { seq.min(sent) } else { sent });
@@ -49,7 +50,7 @@ impl RoomGuard {
                 Side::Guest => context.rooms.see_guest(key, through).await,
             };
             if let Err(error) = noted {
-                tracing::debug!(%error, room = %key.name, "failed to store time of last check");
+                tracing::debug!(%error, room = %key.name, "failed to store read position");
             }
         });
     }

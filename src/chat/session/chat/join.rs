@@ -23,7 +23,8 @@ impl Sessions {
         let after = handshake.after.as_deref().map(read_after).transpose()?;
         let (owner, host, identity) = self.identify_member(name, handshake).await?;
         let connection = self.hub.connection_with(identity, handshake.extras);
-        // Registered before the history is read, so that messages published meanwhile raise the target.
+        // The connection is registered before the history is read, so that messages published during the read raise the
+        // target.
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
         match after {
@@ -48,7 +49,7 @@ impl Sessions {
         Ok((owner, host, identity))
     }
 
-    /// Joins without a number: sends the newest messages, which may be cached.
+    /// Joins without a sequence number: sends the newest messages, which may be cached.
     async fn join(&self, room: RoomKey, connection: &Connection) -> Result<(), Refusal> {
         let cached = self.history.cached_join_frame(room.name).await;
         let reads = cached.is_none();
@@ -61,14 +62,14 @@ impl Sessions {
         Ok(())
     }
 
-    /// Joins after a number that the client has: starts to catch up from there.
+    /// Joins after the sequence number that the client has received: starts to catch up from it.
     async fn rejoin(&self, room: RoomKey, connection: &Connection, after: Seq) -> Result<(), Refusal> {
         let (status, _) = self.enter(room, connection, 0, true).await?;
         self.replay(room, &status, connection, after).await
     }
 
-    /// Reports the connection and checks the limits and the state of the room. Returns its status and at most `newest`
-    /// of its newest log entries.
+    /// Reports the connection and checks the limits and the state of the room. Returns the status of the room and at
+    /// most `newest` of its newest log entries.
     async fn enter(
         &self,
         room: RoomKey,
@@ -78,7 +79,7 @@ impl Sessions {
     ) -> Result<(RoomStatus, Vec<LogEntry>), Refusal> {
         let entered = self.members.report_and_read(room.name, newest).await;
         let (status, log) = entered.map_err(|error| self.refusal_of(&error))?;
-        // Counted per side, so that guests cannot keep the host out.
+        // Sockets are limited per side, so that guests cannot prevent the host from joining.
         let sockets = match connection.side() {
             Side::Guest => status.guests,
             Side::Host => status.hosts + status.away,
@@ -90,7 +91,8 @@ impl Sessions {
         Ok((status, log))
     }
 
-    /// Checks the state of the room. A closed room rejects hosts and reconnecting guests; a fresh guest resumes it.
+    /// Checks the state of the room. A closed room rejects hosts and reconnecting guests. A guest who joins without a
+    /// sequence number reopens it.
     async fn admit_to_state(
         &self,
         room: RoomKey,
@@ -103,7 +105,7 @@ impl Sessions {
             (RoomState::Deleted, _) => Err(Close::NotFound.into()),
             (RoomState::Closed, Side::Host) => Err(Close::Unavailable.into()),
             (RoomState::Closed, Side::Guest) if is_reconnecting => {
-                // A background tab must not undo the host's decision.
+                // A reconnecting background tab must not reopen a room that the host closed.
                 let notice = self.rooms.closed_notice(room.name).await;
                 let notice = notice.unwrap_or_else(|| closed_frame(&self.wire.wall_clock(self.clock.now())));
                 Err(Refusal { frame: Some(frame::text(&notice)), close: Close::Normal })
@@ -115,7 +117,8 @@ impl Sessions {
         }
     }
 
-    /// Starts to catch up after the number that the client has, limited to the highest that exists.
+    /// Starts to catch up after the sequence number that the client has received, limited to the highest one that
+    /// exists.
     async fn replay(
         &self,
         room: RoomKey,
@@ -138,7 +141,7 @@ impl Sessions {
             RoomError::NotYours => Close::Forbidden,
             RoomError::TooManyPinned | RoomError::Closed => Close::Unavailable,
             RoomError::Unavailable(why) => {
-                tracing::warn!(why, "socket refused, client retries later");
+                tracing::warn!(why, "socket rejected, client retries later");
                 self.try_later()
             }
         }
@@ -152,12 +155,13 @@ fn send_join_frame(connection: &Connection, frame: &JoinFrame, seq: Seq) {
     }
     connection.caught_up(frame.newest, frame.newest);
     if frame.newest < seq {
-        // A message was accepted during the read; or retention removed all messages, and the next read finds none.
+        // Either a message was accepted during the read, or retention removed all messages. In the second case, the
+        // next read finds none.
         connection.catch_up(seq);
     }
 }
 
-/// Parses `after`: digits only. A number that overflows is beyond the end.
+/// Parses `after`, which must consist of digits. A number that overflows is treated as the maximum.
 fn read_after(text: &str) -> Result<Seq, Close> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { Ok(text.parse().unwrap_or(Seq::MAX)) } else { Err(Close::BadForm("after is not a number")) }

@@ -14,7 +14,7 @@ use crate::protocol::frame;
 /// Delay before the log is read again while the broker is unavailable.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
-/// Read of the log in progress: its result, and the target known before it.
+/// Read of the log in progress. Returns the messages, and the target before the read.
 pub(super) type LogRead = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Seq), HistoryError>> + Send>>;
 
 impl ChatSession {
@@ -25,7 +25,7 @@ impl ChatSession {
                 match history.after(room, sent).await {
                     // The socket stays open while the broker is unavailable.
                     Err(HistoryError::Broker(error)) => {
-                        tracing::debug!(%error, "failed to read log, retrying");
+                        tracing::debug!(%error, "failed to read message log of room, retrying");
                         tokio::time::sleep(READ_RETRY).await;
                     }
                     step => return step.map(|step| (step, target)),
@@ -65,7 +65,8 @@ impl ChatSession {
                         context.history.find(room, &shown, connection.first_sent(), instant).await?
                     }
                 };
-                // Without a match, the requested time is later than every message: return the newest page.
+                // If no message matches, the requested time is later than all messages, and the newest page is
+                // returned.
                 context.history.before(room, before.unwrap_or(Seq::MAX >> 1)).await
             };
             let entries = page.await.map_err(|error| context.refusal_of(&error.into()))?;

@@ -1,4 +1,4 @@
-//! Tests of reads and events in every order.
+//! Tests of reads and events in any order.
 
 use std::collections::VecDeque;
 
@@ -100,102 +100,102 @@ impl WatchTest {
 
 #[tokio::test]
 async fn an_older_event_is_ignored() {
-    let stage = WatchTest::new();
-    let guest = stage.guest();
+    let test = WatchTest::new();
+    let guest = test.guest();
     let mut received = Vec::new();
     for (online, version) in [(true, 5), (false, 7), (true, 6), (true, 5), (true, 8)] {
-        stage.receive_event(status(online, version));
+        test.receive_event(status(online, version));
         received.extend(guest.received());
     }
     assert_eq!(received, [true, false, true]);
-    // A guest that does not read meanwhile receives only the newest.
+    // A guest that does not read its socket in the meantime receives only the newest status.
     for version in 9..100 {
-        stage.receive_event(status(version % 2 == 0, version));
+        test.receive_event(status(version % 2 == 0, version));
     }
     assert_eq!(guest.received(), [false]);
 }
 
 #[tokio::test]
 async fn a_status_read_by_one_guest_does_not_suppress_the_event_for_others() {
-    let stage = WatchTest::new();
-    let (first, second) = (stage.guest(), stage.guest());
-    stage.answer(&first, status(false, 5)).await;
-    stage.answer(&second, status(true, 6)).await;
-    stage.receive_event(status(true, 6));
+    let test = WatchTest::new();
+    let (first, second) = (test.guest(), test.guest());
+    test.answer(&first, status(false, 5)).await;
+    test.answer(&second, status(true, 6)).await;
+    test.receive_event(status(true, 6));
     assert_eq!(first.received(), [true]);
     assert_eq!(second.received().last(), Some(&true));
-    stage.answer(&second, status(false, 7)).await;
+    test.answer(&second, status(false, 7)).await;
     assert_eq!(second.received(), [] as [bool; 0]);
-    stage.receive_event(status(false, 7));
+    test.receive_event(status(false, 7));
     assert_eq!((first.received(), second.received()), (vec![false], vec![false]));
 }
 
 #[tokio::test]
 async fn a_read_overtaken_by_an_event_is_not_sent() {
-    let stage = WatchTest::new();
-    let guest = stage.guest();
-    stage.receive_event(status(true, 5));
-    stage.receive_event(status(false, 6));
-    stage.answer(&guest, status(true, 5)).await;
+    let test = WatchTest::new();
+    let guest = test.guest();
+    test.receive_event(status(true, 5));
+    test.receive_event(status(false, 6));
+    test.answer(&guest, status(true, 5)).await;
     assert_eq!(guest.received(), [false]);
-    stage.receive_event(status(true, 7));
-    stage.answer(&guest, status(false, 6)).await;
+    test.receive_event(status(true, 7));
+    test.answer(&guest, status(false, 6)).await;
     assert_eq!(guest.received(), [true]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn missed_changes_are_sent_and_offline_only_after_a_delay() {
-    let stage = WatchTest::new();
-    let guest = stage.guest();
-    stage.store_returns(Some(status(true, 5)));
-    stage.compared().await;
+    let test = WatchTest::new();
+    let guest = test.guest();
+    test.store_returns(Some(status(true, 5)));
+    test.compared().await;
     assert_eq!(guest.received(), [true]);
-    stage.store_returns(Some(status(false, 6)));
+    test.store_returns(Some(status(false, 6)));
     let began = tokio::time::Instant::now();
-    stage.compared().await;
+    test.compared().await;
     assert_eq!(guest.received(), [false]);
     assert!(began.elapsed() >= SETTLING);
-    stage.compared().await;
+    test.compared().await;
     assert_eq!(guest.received(), [] as [bool; 0], "there is nothing new");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_lost_presence_and_receives_it_again_causes_no_offline() {
-    let stage = WatchTest::new();
-    let guest = stage.guest();
-    stage.receive_event(status(true, 5));
-    stage.store_returns(Some(status(false, 0)));
-    stage.watch.missed();
+    let test = WatchTest::new();
+    let guest = test.guest();
+    test.receive_event(status(true, 5));
+    test.store_returns(Some(status(false, 0)));
+    test.watch.missed();
     tokio::time::sleep(SETTLING / 2).await;
-    stage.store_returns(Some(status(true, 9)));
-    stage.receive_event(status(true, 9));
+    test.store_returns(Some(status(true, 9)));
+    test.receive_event(status(true, 9));
     tokio::time::sleep(SETTLING).await;
     assert!(guest.received().iter().all(|online| *online));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_store_changes_no_status() {
-    let stage = WatchTest::new();
-    let guest = stage.guest();
-    stage.receive_event(status(true, 5));
+    let test = WatchTest::new();
+    let guest = test.guest();
+    test.receive_event(status(true, 5));
     guest.received();
-    stage.watch.missed();
+    test.watch.missed();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(guest.received(), [] as [bool; 0]);
-    stage.store_returns(Some(status(false, 6)));
+    test.store_returns(Some(status(false, 6)));
     tokio::time::sleep(SETTLING * 2).await;
     assert_eq!(guest.received(), [false]);
 }
 
 #[tokio::test]
 async fn an_unwatched_host_is_removed() {
-    let stage = WatchTest::new();
-    let guest = stage.guest();
-    stage.receive_event(status(true, 5));
-    assert_eq!(stage.watch.known.len(), 1);
+    let test = WatchTest::new();
+    let guest = test.guest();
+    test.receive_event(status(true, 5));
+    assert_eq!(test.watch.known.len(), 1);
     drop(guest.registration);
-    stage.watch.forget_unwatched(stage.host);
-    stage.receive_event(status(false, 6));
-    stage.compared().await;
-    assert!(stage.watch.known.is_empty());
+    test.watch.forget_unwatched(test.host);
+    test.receive_event(status(false, 6));
+    test.compared().await;
+    assert!(test.watch.known.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Connections under one bound, and which of them wait for a request.
+//! Connections under one limit, and the ones among them that wait for a request.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use crate::http::metrics::{RefusalReason, TcpMetrics};
 /// Maximum number of idle connections searched for one of a given address.
 const SEARCHED: usize = 1_024;
 
-/// Connection waiting for a request, with the address that it is counted under.
+/// Connection that waits for a request, with the address under which it is counted.
 type WaitingSlot = (Option<IpAddr>, Weak<Slot>);
 
-/// Bound with the number of its connections and those waiting for a request.
+/// Limit, with the number of its connections and the connections that wait for a request.
 pub(super) struct SlotGroup {
     pub(super) limit: usize,
     pub(super) open: AtomicUsize,
@@ -46,7 +46,7 @@ impl SlotGroup {
         }
     }
 
-    /// Whether there is room for one more connection. May close an idle one to make room.
+    /// Whether one more connection is within the limit. May close an idle connection to achieve this.
     pub(super) fn has_room(&self) -> bool {
         let open = self.open.load(Relaxed);
         open < self.limit || (open < self.limit + OVERLAP.min(self.limit) && self.shed(None))
@@ -62,8 +62,8 @@ impl SlotGroup {
         self.next_ticket.fetch_add(1, Relaxed)
     }
 
-    /// Closes the connection that has waited longest for a request, of `address` if given. Returns whether there was
-    /// one.
+    /// Closes the connection that has waited longest for a request; if `address` is given, among the connections of
+    /// that address. Returns whether a connection was closed.
     pub(super) fn shed(&self, address: Option<IpAddr>) -> bool {
         let longest = {
             let mut waiting = self.waiting.lock();
