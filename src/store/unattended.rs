@@ -1,4 +1,4 @@
-//! Records which recipients are to be e-mailed, in the transaction that writes the messages that they miss.
+//! Records notifications for absent recipients, in the transaction that writes the messages that they miss.
 //!
 //! A batch without missed messages runs no query. Otherwise it reads the notification rows of the affected rooms and
 //! writes at most once: the first message of an absence makes the recipient due, and later messages change nothing.
@@ -39,7 +39,7 @@ pub(in crate::store) struct Contact {
 struct Unattended<'a> {
     to: Side,
     message: &'a Message,
-    /// How far the recipient has seen the room.
+    /// Position up to which the recipient has seen the room.
     seen: SeenThrough,
     host_id: i64,
 }
@@ -120,7 +120,7 @@ impl<'a> UnattendedRooms<'a> {
 fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let gathered = now + GATHER;
     let Some(row) = row else { return Some(gathered) };
-    // `first_seq` is the first message missed in that absence. A recipient who has seen it has been back since.
+    // `first_seq` is the first message missed in that absence. A recipient who has seen it has been in the room since.
     let was_back_after = |at| match seen.seq {
         Some(seq) => seq >= row.first_seq,
         None => seen.at.is_some_and(|seen| seen >= at),

@@ -23,7 +23,7 @@ use crate::store::{StoreError, WebhookRepository, millis, to_column};
 pub struct DueWebhook {
     /// Owner of the webhook.
     pub host: HostId,
-    /// Due time of its oldest waiting event.
+    /// Due time of the oldest waiting event of the webhook.
     pub since: DateTime<Utc>,
     /// Time before which no node may acquire the lease.
     pub next_turn_at: DateTime<Utc>,
