@@ -121,7 +121,8 @@ macro_rules! repositories {
 repositories! {
     /// Rooms: creation, lists, changes of state and the events of these changes, pins, counts.
     rooms: RoomRepository;
-    /// Messages: appending by a single node, archiving by a cluster, history, and deletion of rows that are not visible.
+    /// Messages: appending by a single node, archiving by a cluster, history, and deletion of rows that are not
+    /// visible.
     messages: MessageRepository;
     /// Contact addresses of guests, and the last message that each guest has seen.
     contacts: ContactRepository;

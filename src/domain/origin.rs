@@ -1,4 +1,4 @@
-//! Checks a browser's `Origin` against the service domains that a host registered (SPEC 2).
+//! Checks the `Origin` header of a browser against the service domains that a host registered (SPEC 2).
 
 use url::Url;
 
@@ -204,7 +204,7 @@ mod tests {
             "*.github.io",
             "github.io",
             "*.vercel.app",
-            // A rule that itself has a wildcard.
+            // A rule of the public suffix list that contains a wildcard.
             "*.ck",
             "*.kawasaki.jp",
             "*.city-of-ten.kawasaki.jp",
@@ -286,7 +286,7 @@ mod tests {
         assert!(!Origin::parse("https://shop.example").unwrap().is_allowed(None));
     }
 
-    /// Inputs that were once handled wrongly, or are likely to be.
+    /// Inputs that earlier releases handled incorrectly, and similar ones.
     const CORPUS: &[&str] = &[
         "",
         ",",

@@ -1,10 +1,10 @@
 //! Traces of messages across all nodes. Disabled unless traces are exported ([`telemetry`](crate::node::telemetry)).
 //!
-//! A message outlives the calls that process it. Therefore its spans are created explicitly, and their context
-//! ([`Trace`]) is sent with the message over the bus and into the archive queue.
+//! Several tasks and nodes process a message. Therefore its spans are created explicitly, and their context ([`Trace`])
+//! is sent with the message over the bus and into the archive queue.
 //!
 //! **Invariant:** attributes contain only numbers, room names and constants, never text written by a client. While
-//! traces are disabled, a message costs one atomic load.
+//! traces are disabled, the overhead per message is one atomic load.
 
 use std::fmt;
 use std::str::FromStr;

@@ -39,7 +39,7 @@ impl Setup {
         self.images.replace(self.host.id, Some(picture)).await
     }
 
-    /// What SQL refers to.
+    /// Returns the image keys stored in SQL.
     async fn referred(&self) -> Vec<String> {
         self.store.hosts().get(self.host.id).await.unwrap().unwrap().profile_image.into_iter().collect()
     }

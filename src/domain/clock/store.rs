@@ -1,4 +1,4 @@
-//! The clock of a store, as followed by a node.
+//! Clock of a store, estimated by a node.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::{Clock, SystemClock};
 
-/// Correction in µs above which a clock has stepped; two readings in a row must show it. Drift between two measurements
-/// is below a millisecond.
+/// Correction in µs above which the clock of the store counts as stepped. Two consecutive readings must confirm the
+/// step. Drift between two measurements is below a millisecond.
 const STEP: i64 = 1_000_000;
 
 /// Resolution of the time that a store returns, in µs: its true time is up to this much later.
@@ -30,21 +30,22 @@ pub struct Reading {
 pub enum Observed {
     /// The clock was corrected by at most one second.
     Followed,
-    /// The reading contradicts the earlier ones by this much. The clock is unchanged until the next reading confirms
+    /// The reading differs from the expected time by this much. The clock is unchanged until the next reading confirms
     /// it.
     Suspect(TimeDelta),
-    /// The second such reading in a row: the clock has stepped by this much.
+    /// A second consecutive reading confirmed that the clock of the store stepped by this much.
     Stepped(TimeDelta),
 }
 
-/// Clock of a store: its last readings, extrapolated by this process's monotonic clock.
+/// Estimate of a store's clock. It extrapolates the last readings with the monotonic clock of this process.
 ///
 /// Steps of the machine's clock have no effect. While the store is unavailable, the clock continues from the last
 /// reading. After the machine was suspended, the clock lags by that time until the next reading. Before the first
 /// reading it shows the machine's time.
 ///
-/// A reading only bounds the store's time, by half of its round trip. The clock is corrected to the nearest bound, and
-/// not at all if it is within the bounds, so a slow answer never makes it worse.
+/// A reading determines the store's time with an error of up to half of its round trip. If the clock is outside these
+/// bounds, it is corrected to the nearest bound; otherwise it is unchanged. A slow response therefore never increases
+/// the error.
 #[derive(Debug)]
 pub struct StoreClock {
     origin: Instant,
@@ -86,7 +87,7 @@ impl StoreClock {
         if is_step { Observed::Stepped(TimeDelta::microseconds(by)) } else { Observed::Followed }
     }
 
-    /// Whether there has been a reading.
+    /// Returns whether there has been a reading.
     pub fn is_measured(&self) -> bool {
         self.state.lock().offset.is_some()
     }
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn a_slow_answer_changes_nothing_and_a_quick_one_narrows() {
         let stage = Stage::new();
-        // Read at the very end of a round trip of 400 ms: the error is half of it.
+        // The store reads its clock at the end of a 400 ms round trip, so the error is 200 ms.
         stage.read(0, 400, 400);
         assert_eq!(stage.error(400).abs(), 200);
         stage.read(1_000, 1_001, 1_002);
@@ -181,7 +182,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.read(0, 1, 2);
         for round in 1..1_000 {
-            // 200 ppm, measured every 5 s.
+            // The clock of the store drifts by 200 ppm and is read every 5 s.
             stage.base += TimeDelta::milliseconds(1);
             let at = round * 5_000;
             assert_eq!(stage.read(at, at + 1, at + 2), Observed::Followed);
@@ -222,7 +223,7 @@ mod tests {
     fn a_suspended_machine_is_right_again_after_two_readings() {
         let mut stage = Stage::new();
         stage.read(0, 1, 2);
-        // The monotonic clock stopped for an hour, also between a request and its answer.
+        // The monotonic clock was stopped for an hour, as in a suspended machine.
         stage.read(5_000, 5_001, 5_003);
         stage.base += TimeDelta::hours(1);
         assert!(matches!(stage.read(10_000, 10_001, 10_002), Observed::Suspect(_)));

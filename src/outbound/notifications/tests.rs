@@ -25,7 +25,7 @@ struct World {
 impl World {
     async fn of(stage: Stage) -> Self {
         let first = stage.node().await;
-        // A single node is used twice.
+        // With the embedded broker, both nodes are the same node.
         let second = if stage.servers.is_some() { stage.node().await } else { first.clone() };
         let room = first.room().await;
         Self { stage, nodes: [first, second], room, clock: Arc::new(ManualClock::new(SystemClock.now())) }
@@ -129,7 +129,7 @@ async fn guest_with_address_is_mailed_and_can_unsubscribe() {
         world.say(3, Side::Host, "an\nanswer").await;
         let (_, mails) = world.a_minute_later().await;
         assert_eq!(mails.len(), 1);
-        // The first e-mail asks for consent. It contains no text of a guest or a host except the service's domain.
+        // The first e-mail requests consent. It contains no text of a guest or a host except the service's domain.
         let asked = &mails[0];
         assert_eq!((asked.recipient.as_str(), &asked.unsubscribe_url), ("guest@mail.example", &None));
         let text = format!("{} {}", asked.subject, asked.body);

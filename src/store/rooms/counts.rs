@@ -80,7 +80,8 @@ impl RoomRepository<'_> {
                 .col_expr(UnreadCount, unread.into())
                 .filter(room.condition())
         };
-        // Handles the usual case without counting: the host has seen all messages, and this view is later than the stored one.
+        // Handles the usual case without counting: the host has seen all messages, and this view is later than the
+        // stored one.
         let is_later = Condition::all()
             .add(Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at)))
             .add(Condition::any().add(CheckedSeq.is_null()).add(Expr::col(CheckedSeq).lte(through)));

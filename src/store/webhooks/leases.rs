@@ -41,8 +41,8 @@ pub struct DeliveryLease {
 }
 
 impl WebhookRepository<'_> {
-    /// Returns webhooks with a due event, including those whose lease cannot be acquired yet. Excludes disabled webhooks and
-    /// those of deactivated hosts.
+    /// Returns webhooks with a due event, including those whose lease cannot be acquired yet. Excludes disabled
+    /// webhooks and those of deactivated hosts.
     pub async fn due(self, now: DateTime<Utc>) -> Result<Vec<DueWebhook>, StoreError> {
         #[derive(FromQueryResult)]
         struct DueRow {
@@ -77,7 +77,8 @@ impl WebhookRepository<'_> {
         Ok(due.collect())
     }
 
-    /// Acquires the lease of a webhook until `ends_at`. Returns `None` if another node was first or the webhook was disabled.
+    /// Acquires the lease of a webhook until `ends_at`. Returns `None` if another node was first or the webhook was
+    /// disabled.
     pub async fn acquire_lease(
         self,
         due: &DueWebhook,

@@ -10,7 +10,7 @@ use crate::outbound::mail::{EmailContent, Language};
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, OutgoingMail, PendingVerification};
 
-/// MailSender that returns scripted results, then succeeds, and records the e-mails.
+/// Mail sender that returns the given results first, then succeeds, and records the e-mails.
 #[derive(Default)]
 struct Scripted {
     results: Mutex<VecDeque<Result<(), MailError>>>,

@@ -165,7 +165,7 @@ async fn failing_receiver_is_retried_with_backoff_for_three_days(world: World) {
         if world.dispatcher.round().await.unwrap() > 0 {
             tries.push(elapsed);
         }
-        // Steps short enough to see each retry, and long enough to reach the end.
+        // The steps are short enough to observe each retry, and long enough to reach the end of the attempts.
         world.clock.advance(Duration::from_secs(if elapsed < 600 { 1 } else { 120 }));
     }
     assert_eq!(world.states(&host).await, [0, 0, 1]);
@@ -288,7 +288,8 @@ on_sqlite! {
         world.room(&host).await;
         world.clock.advance(Duration::from_secs(3_600));
         assert_eq!((world.dispatcher.round().await, receiver.received().len()), (Ok(0), 1));
-        // Once enabled again, it receives the events that were waiting, but not those from the time between.
+        // After it is enabled again, the webhook receives the events that were waiting, but none from the time while it
+        // was disabled.
         receiver.reply(Reply::Status(200));
         world.hook(&host, &receiver.url()).await;
         world.dispatcher.round().await.unwrap();
