@@ -255,8 +255,9 @@ impl Limits {
             // This is also true after the clock has been set back.
             let is_over = !(now..=now + FALLBACK).contains(&until);
             // One caller retries the shared throttle; meanwhile the others count on this node.
-            let asks = is_over && self.fallback_until.compare_exchange(until, now + FALLBACK, Relaxed, Relaxed).is_ok();
-            if !asks {
+            let is_retrying =
+                is_over && self.fallback_until.compare_exchange(until, now + FALLBACK, Relaxed, Relaxed).is_ok();
+            if !is_retrying {
                 return None;
             }
         }

@@ -171,14 +171,14 @@ mod tests {
             assert_eq!(passwords.verify("wrong", hash.map(str::to_owned)).await, Ok(false));
             began.elapsed()
         };
-        let ours = passwords.hash("pass word").await.unwrap();
-        assert_eq!((refuse(None).await, refuse(Some(&ours)).await), (Duration::ZERO, Duration::ZERO));
-        let theirs = "pbkdf2_sha256$1000$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        refuse(Some(theirs)).await;
+        let current = passwords.hash("pass word").await.unwrap();
+        assert_eq!((refuse(None).await, refuse(Some(&current)).await), (Duration::ZERO, Duration::ZERO));
+        let django = "pbkdf2_sha256$1000$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        refuse(Some(django)).await;
         assert!(passwords.old_hashes.slowest() > Duration::ZERO);
-        let slow = DjangoHash::parse(theirs).unwrap().with_iterations(2_000);
+        let slow = DjangoHash::parse(django).unwrap().with_iterations(2_000);
         passwords.old_hashes.checked(&slow, Duration::from_secs(60));
-        for hash in [None, Some(ours.as_str()), Some("unreadable"), Some(theirs)] {
+        for hash in [None, Some(current.as_str()), Some("unreadable"), Some(django)] {
             let waited = refuse(hash).await;
             assert!(waited > Duration::from_millis(1), "{waited:?}");
         }

@@ -53,14 +53,14 @@ impl MailRepository<'_> {
         let mut taken = Vec::with_capacity(due.len());
         for row in due {
             // Of several nodes that read this row, only one succeeds in updating it.
-            let mine = mail_outbox::Entity::update_many()
+            let claimed = mail_outbox::Entity::update_many()
                 .col_expr(mail_outbox::Column::DueAt, again.into())
                 .col_expr(mail_outbox::Column::Attempts, (row.attempts + 1).into())
                 .filter(mail_outbox::Column::Id.eq(row.id))
                 .filter(mail_outbox::Column::Attempts.eq(row.attempts))
                 .exec(&self.store.writer)
                 .await?;
-            if mine.rows_affected > 0 {
+            if claimed.rows_affected > 0 {
                 taken.push(to_due(row));
             }
         }

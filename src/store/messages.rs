@@ -114,7 +114,7 @@ impl MessageRepository<'_> {
         // The upper bound of the range ends with a slash, the character after the dot that starts the fractional
         // seconds. Unlike a pattern, a range is read from the index on every dialect. Purged messages are filtered
         // afterwards, because a second range makes SQLite choose the other index.
-        let bears = chat_message::Entity::find()
+        let with_datetime = chat_message::Entity::find()
             .filter(chat_message::Column::ChatroomId.eq(room.id.0))
             .filter(chat_message::Column::Datetime.gte(whole_seconds))
             .filter(chat_message::Column::Datetime.lt(format!("{whole_seconds}/")))
@@ -124,7 +124,7 @@ impl MessageRepository<'_> {
             .order_by_asc(chat_message::Column::Seq)
             .limit(WITHIN_A_SECOND);
         let numbers: Vec<i64> =
-            self.store.run("messages", || bears.clone().into_tuple().all(&self.store.reader)).await?;
+            self.store.run("messages", || with_datetime.clone().into_tuple().all(&self.store.reader)).await?;
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 

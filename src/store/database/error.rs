@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_a_client_has_written_is_not_in_an_error() {
-        for (said, kept) in [
+        for (text, kept) in [
             (
                 "1366 (HY000): Incorrect string value: '\\xF0\\x9F it's for ' for column 'message' at row 1",
                 "1366 (HY000): Incorrect string value: '…' for column 'message' at row 1",
@@ -129,7 +129,7 @@ mod tests {
             ),
             ("Data too long for column 'message' at row 1", "Data too long for column 'message' at row 1"),
         ] {
-            assert_eq!(without_values(said), kept);
+            assert_eq!(without_values(text), kept);
         }
     }
 }

@@ -33,7 +33,7 @@ async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String)
     assert_eq!(store.hosts().by_access_key(&host.access_key.to_lowercase()).await.unwrap(), None);
     let credentials = store.hosts().credentials("HOST@Shop.example").await.unwrap().unwrap();
     assert_eq!((credentials.host, credentials.password_hash.as_str()), (host, "$argon2id$"));
-    assert!(store.hosts().credentials("nobody@shop.example").await.unwrap().is_none());
+    assert!(store.hosts().credentials("unknown@shop.example").await.unwrap().is_none());
     // MySQL ignores trailing spaces in comparisons, rate limits do not.
     assert!(store.hosts().credentials("host@shop.example ").await.unwrap().is_none());
     assert_eq!(store.hosts().get(HostId(999)).await.unwrap(), None);
@@ -158,7 +158,7 @@ async fn an_expired_or_ended_login_cannot_be_refreshed(store: Store, _url: Strin
     assert!(store.logins().end("sid", later(1)).await.unwrap());
     assert!(!store.logins().end("sid", later(2)).await.unwrap());
     assert_eq!(rotate(&store, 0, 3).await, Rotation::Ended);
-    assert!(!store.logins().end("nobody", later(1)).await.unwrap());
+    assert!(!store.logins().end("unknown", later(1)).await.unwrap());
 }
 
 async fn other_logins_end_and_are_named(store: Store, _url: String) {

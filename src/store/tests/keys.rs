@@ -39,8 +39,8 @@ async fn a_replaced_key_is_found_with_its_end_beside_the_present_one(store: Stor
     let new = store.keys().holder(&rotated.access_key).await.unwrap().unwrap();
     assert_eq!((&*new.host, &new.secret_key, new.ends_at), (&rotated, &rotated.secret_key, None));
     assert_eq!(end_of(&store, &rotated.access_key.to_uppercase()).await, None);
-    let nobody = store.keys().rotate(HostId(999), &pair('c'), OldKeys::Revoked, noon()).await;
-    assert_eq!(nobody.unwrap(), None);
+    let missing = store.keys().rotate(HostId(999), &pair('c'), OldKeys::Revoked, noon()).await;
+    assert_eq!(missing.unwrap(), None);
 }
 
 async fn rotating_once_more_is_harmless_when_it_is_the_same_pair(store: Store, _url: String) {

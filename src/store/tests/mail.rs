@@ -118,7 +118,7 @@ async fn a_mailbox_is_asked_five_times_in_a_month(store: Store, _url: String) {
         store.notifications().decide(&due, false, now, &Write).await.unwrap();
     }
     let waiting = store.mails().count().await.unwrap();
-    assert_eq!(waiting, 3, "those that have not asked yet; none asks twice");
+    assert_eq!(waiting, 3, "those without a request; no host requests consent twice");
 }
 
 async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_again(store: Store, _url: String) {

@@ -135,7 +135,7 @@ async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: Str
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
     miss(&store, message(room.id, 2, "two")).await;
-    assert_eq!(due(&store, 60).await, [], "gathered for a minute from the first on");
+    assert_eq!(due(&store, 60).await, [], "due one minute after the first message");
     assert_eq!(due(&store, 61).await.len(), 1);
     assert_eq!(settle(&store, 61, false).await, NotificationDecision::Mailed);
     let mail = write_of(&store).await;
@@ -144,7 +144,7 @@ async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: Str
     for seq in 3..20 {
         miss(&store, message(room.id, seq, "more")).await;
     }
-    assert_eq!(due(&store, 80_000).await, [], "no other until he has been back");
+    assert_eq!(due(&store, 80_000).await, [], "no second e-mail before the host returns");
 }
 
 pub(super) async fn write_of(store: &Store) -> OutgoingMail {
@@ -381,11 +381,11 @@ async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: St
     assert_eq!(take(360).await.unwrap(), []);
     let taken = take(361).await.unwrap().remove(0);
     let depart = async |mail| store.mails().begin_send(mail, &MailQuotas::default(), later(361_000)).await.unwrap();
-    assert_eq!(depart(&slow).await, SendDecision::NotWaiting, "another node has it");
+    assert_eq!(depart(&slow).await, SendDecision::NotWaiting, "another node has claimed it");
     assert!(matches!(depart(&taken).await, SendDecision::Send { body, .. } if body == "one"));
-    assert_eq!(take(86_399).await.unwrap(), [], "whether it has left nobody knows");
+    assert_eq!(take(86_399).await.unwrap(), [], "it is unknown whether the e-mail was sent");
     // The node reports that the e-mail was not sent.
     store.mails().reschedule(taken.id, later(70_000)).await.unwrap();
     assert_eq!(take(70).await.unwrap().len(), 1);
-    assert_eq!(take(86_400).await.unwrap().len(), 1, "to be thrown away");
+    assert_eq!(take(86_400).await.unwrap().len(), 1, "due at its expiry, to be dropped");
 }

@@ -113,7 +113,7 @@ async fn a_room_is_closed_once_by_whatever_closes_it(store: Store, _url: String)
     store.rooms().change(rooms[2].name, RoomChange::Delete, later(5)).await.unwrap();
     // This room is closed already, so its deletion adds no event.
     store.rooms().change(rooms[1].name, RoomChange::Delete, later(6)).await.unwrap();
-    let told: Vec<(i64, String)> = due(&store, host.id)
+    let recorded: Vec<(i64, String)> = due(&store, host.id)
         .await
         .into_iter()
         .map(|event| {
@@ -123,7 +123,7 @@ async fn a_room_is_closed_once_by_whatever_closes_it(store: Store, _url: String)
         .collect();
     let [first, second, third] = rooms.map(|room| room.id.0);
     let expected = [(first, "host"), (first, "host"), (second, "idle"), (third, "deleted")];
-    assert_eq!(told, expected.map(|(room, why)| (room, why.to_owned())));
+    assert_eq!(recorded, expected.map(|(room, why)| (room, why.to_owned())));
     let ids = ids(&store, host.id).await;
     assert!(ids[0] != ids[1], "each closing is one of its own");
 }
@@ -218,28 +218,28 @@ async fn a_turn_is_one_nodes_until_it_ends(store: Store, url: String) {
     let other = Store::connect(&url).await.unwrap();
     let due = only_due(&store, 10).await;
     assert_eq!((due.host, due.since, due.next_turn_at), (host.id, noon(), noon()));
-    let (mine, his) = tokio::join!(
+    let (first, second) = tokio::join!(
         store.webhooks().acquire_lease(&due, later(20_000)),
         other.webhooks().acquire_lease(&due, later(20_001))
     );
-    let (mine, his) = (mine.unwrap(), his.unwrap());
-    assert!(mine.is_some() != his.is_some(), "one of two that saw it");
-    let turn = mine.or(his).unwrap();
-    assert_eq!((turn.failed_turns, turn.webhook.secret.as_str()), (0, "whsec_b25l"));
-    assert!(only_due(&store, 10).await.next_turn_at >= later(20_000), "it is somebody's");
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first.is_some() != second.is_some(), "one of two concurrent calls acquires the lease");
+    let lease = first.or(second).unwrap();
+    assert_eq!((lease.failed_turns, lease.webhook.secret.as_str()), (0, "whsec_b25l"));
+    assert!(only_due(&store, 10).await.next_turn_at >= later(20_000), "the lease is held");
 
-    let longer = store.webhooks().renew_lease(&turn, later(30_000)).await.unwrap().unwrap();
-    assert_eq!(store.webhooks().renew_lease(&turn, later(40_000)).await.unwrap(), None, "what it was before");
+    let longer = store.webhooks().renew_lease(&lease, later(30_000)).await.unwrap().unwrap();
+    assert_eq!(store.webhooks().renew_lease(&lease, later(40_000)).await.unwrap(), None, "the lease was renewed since");
     // The node stalled, and another took over.
     let taken = other.webhooks().acquire_lease(&only_due(&store, 30_001).await, later(60_000)).await.unwrap().unwrap();
     assert_eq!(store.webhooks().renew_lease(&longer, later(70_000)).await.unwrap(), None);
     store.webhooks().release_lease(&longer, later(1), 7).await.unwrap();
-    assert_eq!(only_due(&store, 30_001).await.next_turn_at, later(60_000), "it is the other's");
+    assert_eq!(only_due(&store, 30_001).await.next_turn_at, later(60_000), "the other node holds the lease");
     other.webhooks().release_lease(&taken, later(50_000), 3).await.unwrap();
     let again = only_due(&store, 50_000).await;
     assert_eq!(again.next_turn_at, later(50_000));
     assert_eq!(store.webhooks().acquire_lease(&again, later(90_000)).await.unwrap().unwrap().failed_turns, 3);
-    // A change of the webhook by its host starts a turn at once.
+    // A change of the webhook by its host makes the lease available at once.
     hook(&store, &host, EventKinds::ALL).await;
     let due = only_due(&store, 50_000).await;
     assert_eq!(due.next_turn_at, noon());
@@ -260,7 +260,7 @@ async fn only_those_are_due_for_whom_something_is(store: Store, _url: String) {
     assert_eq!(store.webhooks().due(later(8_999)).await.unwrap(), []);
     assert_eq!(only_due(&store, 9_000).await.since, later(9_000));
     store.hosts().deactivate(host.id, crate::store::DeactivatedBy::Operator, later(2)).await.unwrap();
-    assert_eq!(store.webhooks().due(later(9_000)).await.unwrap(), [], "he is switched off");
+    assert_eq!(store.webhooks().due(later(9_000)).await.unwrap(), [], "the host is disabled");
     store.hosts().activate(host.id, later(3)).await.unwrap();
     only_due(&store, 9_000).await;
     let off = WebhookChange { is_enabled: false, ..change("https://shop.example/", EventKinds::ALL) };
