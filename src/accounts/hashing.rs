@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_queue_refuses_the_address_that_tried_most() {
+    async fn full_queue_rejects_the_address_with_most_attempts() {
         let slots = HashingSlots::new(1);
         let _busy = slots.acquire(from(1)).await;
         let mut flood: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(slots.acquire(from(1)))).collect();

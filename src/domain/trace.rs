@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_is_written_as_other_programs_read_it() {
+    fn trace_is_formatted_as_traceparent() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let trace: Trace = text.parse().unwrap();
         assert_eq!(trace.to_string(), text);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_traces_unless_told_to() {
+    fn traces_are_disabled_by_default() {
         assert!(TraceSpan::root("message").is_none());
         let trace: Trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
         assert!(trace.child("message").is_none());

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_in_the_calendar_is_replaced_by_that_of_acceptance() {
+    fn invalid_calendar_time_is_replaced_by_acceptance_time() {
         let korea = WireOffset::default();
         let accepted_at = DateTime::from_timestamp_millis(1_679_527_007_900).unwrap();
         let repaired = |text: &str| korea.repaired(text.parse().unwrap(), accepted_at).to_string();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_shown_on_the_wire_as_a_clock_in_korea() {
+    fn instant_is_converted_to_korean_wall_clock() {
         let korea: WireOffset = "+09:00".parse().unwrap();
         let at = DateTime::parse_from_rfc3339("2023-03-22T23:15:07.900Z").unwrap().with_timezone(&Utc);
         let shown = korea.wall_clock(at);

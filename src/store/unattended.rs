@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_message_of_an_absence_makes_him_due_and_the_others_wait_with_it() {
+    fn first_missed_message_makes_the_recipient_due() {
         let nothing = SeenThrough::default();
         assert_eq!(due_at(None, nothing, at(0)), Some(at(60)));
         let due = row(0, Some(60), None);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_mailed_is_mailed_again_only_after_he_was_back_and_an_hour_later() {
+    fn emailed_recipient_is_due_again_after_returning_and_an_hour() {
         let mailed = row(0, None, Some(60));
         assert_eq!(due_at(Some(&mailed), SeenThrough::default(), at(10_000)), None);
         assert_eq!(due_at(Some(&mailed), seen(Some(0), 100), at(10_000)), None);

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_is_refused_after_its_bytes_and_a_chunk_per_node() {
+    async fn host_is_limited_after_its_bytes_and_a_chunk_per_node() {
         let cluster = Cluster::new(3, 500 * MIB);
         let (sent, retry) = cluster.send(HostId(1)).await;
         assert!((500 * MIB..=504 * MIB).contains(&sent), "{sent}");

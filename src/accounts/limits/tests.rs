@@ -290,7 +290,7 @@ async fn disabled_limit_makes_no_call() {
 }
 
 #[tokio::test]
-async fn node_counts_alone_while_the_throttle_is_unavailable_and_retries_it() {
+async fn node_counts_locally_while_the_throttle_is_unavailable() {
     let setup = Setup::usual();
     setup.set_unavailable(true);
     assert_eq!(setup.mails(20).await, 5);

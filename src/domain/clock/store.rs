@@ -146,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reading_it_shows_the_time_of_the_machine() {
+    fn unmeasured_clock_returns_the_time_of_the_machine() {
         let clock = StoreClock::default();
         assert!(!clock.is_measured());
         assert!((clock.now() - SystemClock.now()).abs() < TimeDelta::seconds(5));
     }
 
     #[test]
-    fn it_shows_the_time_of_the_store_whatever_the_machine_shows() {
+    fn clock_returns_the_time_of_the_store() {
         let setup = Setup::new();
         setup.read(100, 110, 120);
         assert!(setup.clock.is_measured());
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_answer_changes_nothing_and_a_quick_one_narrows() {
+    fn slow_reading_changes_nothing_and_a_fast_one_reduces_the_error() {
         let setup = Setup::new();
         // The store reads its clock at the end of a 400 ms round trip, so the error is 200 ms.
         setup.read(0, 400, 400);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_answer_between_right_ones_is_ignored() {
+    fn single_outlier_is_ignored() {
         let mut setup = Setup::new();
         setup.read(0, 1, 2);
         for round in 1..5 {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_machine_is_right_again_after_two_readings() {
+    fn clock_of_a_suspended_machine_is_correct_after_two_readings() {
         let mut setup = Setup::new();
         setup.read(0, 1, 2);
         // The monotonic clock was stopped for an hour, as in a suspended machine.

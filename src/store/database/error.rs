@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_has_written_is_not_in_an_error() {
+    fn text_of_a_client_is_not_in_an_error() {
         for (text, kept) in [
             (
                 "1366 (HY000): Incorrect string value: '\\xF0\\x9F it's for ' for column 'message' at row 1",

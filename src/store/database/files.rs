@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn files_that_were_never_opened_are_not_missed() {
+    fn files_that_were_never_opened_are_not_lost() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Files::of(&folder.path().join("db.sqlite")).check(), Ok(()));
     }
 
     #[test]
-    fn a_lost_file_stays_lost_when_it_is_put_back() {
+    fn lost_file_stays_lost_when_it_is_restored() {
         let (folder, files, path) = opened();
         let aside = folder.path().join("aside");
         std::fs::rename(&path, &aside).unwrap();

@@ -10,12 +10,12 @@ use crate::store::RoomFilter;
 use crate::store::entity::chatroom;
 
 on_every_database!(
-    every_way_to_write_is_counted_once,
-    looking_makes_read_what_was_seen,
-    what_an_older_release_wrote_is_counted_when_it_is_needed,
-    a_look_of_an_older_release_counts_by_its_time,
-    a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking,
-    a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time,
+    every_written_message_is_counted_once,
+    viewing_marks_seen_messages_as_read,
+    messages_of_an_earlier_release_are_counted_on_demand,
+    view_of_an_earlier_release_counts_by_its_time,
+    page_is_located_by_number_and_across_gaps_by_skipping,
+    large_rooms_and_long_lists_are_listed_quickly,
 );
 
 async fn counts(store: &Store, room: &Room) -> (u64, u64, Seq) {
@@ -24,7 +24,7 @@ async fn counts(store: &Store, room: &Room) -> (u64, u64, Seq) {
     (messages, unread, through)
 }
 
-async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
+async fn every_written_message_is_counted_once(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     assert_eq!(counts(&store, &room).await, (0, 0, 0));
     let from_host = |seq| Message { side: Side::Host, ..message(room.id, seq, "hi") };
@@ -48,7 +48,7 @@ async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
     assert_eq!(store.rooms().count_messages(ChatroomId(99), None).await.unwrap(), 0);
 }
 
-async fn looking_makes_read_what_was_seen(store: Store, _url: String) {
+async fn viewing_marks_seen_messages_as_read(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=4).map(|seq| message(room.id, seq, "hi")).collect();
     store.messages().archive(&batch, &[], &[]).await.unwrap();
@@ -69,7 +69,7 @@ async fn looking_makes_read_what_was_seen(store: Store, _url: String) {
     store.rooms().mark_checked(ChatroomId(99), 1, later(1)).await.unwrap();
 }
 
-async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, _url: String) {
+async fn messages_of_an_earlier_release_are_counted_on_demand(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store.rooms().mark_checked(room.id, 1, later(1_000)).await.unwrap();
     store
@@ -97,7 +97,7 @@ async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, 
     assert_eq!(counts(&store, &room).await, (5, 4, 5));
 }
 
-async fn a_look_of_an_older_release_counts_by_its_time(store: Store, _url: String) {
+async fn view_of_an_earlier_release_counts_by_its_time(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store
         .messages()
@@ -120,7 +120,7 @@ async fn a_look_of_an_older_release_counts_by_its_time(store: Store, _url: Strin
     assert_eq!(store.rooms().get(room.id).await.unwrap().unwrap().checked_seq, Some(4));
 }
 
-async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(store: Store, _url: String) {
+async fn page_is_located_by_number_and_across_gaps_by_skipping(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (dense, skipped) = (a_room(&store, &host).await, a_room(&store, &host).await);
     let all = |room: &Room, skip: u64| {
@@ -142,10 +142,7 @@ async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(s
 
 /// Counting or skipping rows would take many times as long. Only the fastest of a few runs is compared, so that other
 /// load on the machine does not matter.
-async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time(
-    store: Store,
-    _url: String,
-) {
+async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     for _ in 1..999 {

@@ -11,23 +11,23 @@ use crate::store::entity::chatroom;
 use crate::store::{Appended, ArchivedRoom, BatchRoom, Dialect, StoreError};
 
 on_every_database!(
-    an_impossible_time_of_an_earlier_release_is_replaced_on_reading,
-    archiving_twice_is_harmless,
-    a_batch_moves_each_of_its_rooms_to_its_newest_message,
-    an_older_message_never_lowers_what_the_room_knows,
+    invalid_time_of_an_earlier_release_is_replaced_on_reading,
+    archiving_is_idempotent,
+    batch_updates_each_room_to_its_newest_message,
+    older_message_never_decreases_the_values_of_a_room,
     messages_of_a_deleted_room_are_dropped,
-    a_row_with_another_name_takes_and_shows_nothing,
+    row_with_another_name_is_not_written_or_read,
     a_number_with_another_message_is_a_conflict,
-    concurrent_batches_over_the_same_rooms_all_arrive,
-    an_archiver_writes_thousands_of_rows_a_second,
+    concurrent_batches_of_the_same_rooms_are_all_stored,
+    archiver_writes_thousands_of_rows_per_second,
     appended_messages_are_numbered_in_order,
-    an_appended_id_is_known_the_second_time,
-    a_closed_or_deleted_room_takes_no_message,
-    concurrent_appends_leave_no_hole,
+    repeated_append_of_an_id_returns_known,
+    closed_or_deleted_room_rejects_messages,
+    concurrent_appends_leave_no_gap,
     messages_are_read_forwards_backwards_and_by_page,
-    purged_messages_are_hidden_and_go_in_batches,
-    a_message_is_found_by_its_clock_and_by_its_acceptance,
-    only_a_row_that_can_never_be_written_is_refused_as_data,
+    purged_messages_are_hidden_and_deleted_in_batches,
+    message_is_found_by_wall_clock_and_by_acceptance_time,
+    only_a_permanently_rejected_row_is_a_data_error,
 );
 
 async fn all(store: &Store, room: ChatroomId) -> Vec<Message> {
@@ -42,7 +42,7 @@ fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }
 
-async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: String) {
+async fn row_with_another_name_is_not_written_or_read(store: Store, _url: String) {
     let host = a_host(&store).await;
     let owner = a_room(&store, &host).await;
     store
@@ -71,7 +71,7 @@ async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: Str
     assert_eq!((row.last_checked_at, row.has_contact), (None, false));
 }
 
-async fn archiving_twice_is_harmless(store: Store, _url: String) {
+async fn archiving_is_idempotent(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=3).map(|seq| message(room.id, seq, "안녕 🙂")).collect();
     let rooms = [of_batch(&room, "life-2")];
@@ -91,7 +91,7 @@ async fn archiving_twice_is_harmless(store: Store, _url: String) {
     assert_eq!(store.messages().archive(&[], &[], &[]).await.unwrap().rooms, []);
 }
 
-async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _url: String) {
+async fn batch_updates_each_room_to_its_newest_message(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (one, other, still) = (a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await);
     store.rooms().change(other.name, RoomChange::Close, later(1)).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _ur
     assert_eq!(store.rooms().get(still.id).await.unwrap(), Some(still));
 }
 
-async fn an_older_message_never_lowers_what_the_room_knows(store: Store, _url: String) {
+async fn older_message_never_decreases_the_values_of_a_room(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store.messages().archive(&[message(room.id, 5, "five")], &[of_batch(&room, "life-2")], &[]).await.unwrap();
     let after = store.rooms().get(room.id).await.unwrap();
@@ -154,7 +154,7 @@ async fn a_number_with_another_message_is_a_conflict(store: Store, _url: String)
     assert_eq!(texts, ["first", "two"]);
 }
 
-async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: String) {
+async fn concurrent_batches_of_the_same_rooms_are_all_stored(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
     for _ in 0..8 {
@@ -185,7 +185,7 @@ async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: S
 
 /// The minimum is far below the rate of an idle machine, so that a busy machine passes; one statement per row would
 /// fail.
-async fn an_archiver_writes_thousands_of_rows_a_second(store: Store, _url: String) {
+async fn archiver_writes_thousands_of_rows_per_second(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
     for _ in 0..250 {
@@ -219,7 +219,7 @@ async fn appended_messages_are_numbered_in_order(store: Store, _url: String) {
     assert_eq!(store.messages().append(&[], later(2)).await.unwrap(), []);
 }
 
-async fn an_appended_id_is_known_the_second_time(store: Store, _url: String) {
+async fn repeated_append_of_an_id_returns_known(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let from_host = Append { side: Side::Host, ..append(&room, "a") };
     let batch = [append(&room, "a"), append(&room, "a"), from_host.clone(), append(&room, "A")];
@@ -238,7 +238,7 @@ async fn an_appended_id_is_known_the_second_time(store: Store, _url: String) {
     assert_eq!((stored.len(), stored[0].text.as_str(), stored[0].accepted_at), (3, "text of a 🙂", later(1)));
 }
 
-async fn a_closed_or_deleted_room_takes_no_message(store: Store, _url: String) {
+async fn closed_or_deleted_room_rejects_messages(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (open, closed, left) = (a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await);
     store.rooms().change(closed.name, RoomChange::Close, later(1)).await.unwrap();
@@ -254,7 +254,7 @@ async fn a_closed_or_deleted_room_takes_no_message(store: Store, _url: String) {
     ));
 }
 
-async fn concurrent_appends_leave_no_hole(store: Store, url: String) {
+async fn concurrent_appends_leave_no_gap(store: Store, url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     // The second store acts as another process, which the single writer of one store does not serialise.
     let second = Store::connect(&url).await.unwrap();
@@ -300,7 +300,7 @@ async fn messages_are_read_forwards_backwards_and_by_page(store: Store, _url: St
     assert_eq!(store.messages().between(room.id, u64::MAX, None, 2).await.unwrap(), []);
 }
 
-async fn purged_messages_are_hidden_and_go_in_batches(store: Store, _url: String) {
+async fn purged_messages_are_hidden_and_deleted_in_batches(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=5).map(|seq| message(room.id, seq, "hi")).collect();
     store.messages().archive(&batch[..3], &[], &[]).await.unwrap();
@@ -325,7 +325,7 @@ async fn purged_messages_are_hidden_and_go_in_batches(store: Store, _url: String
     assert_eq!(all(&store, room.id).await, batch[3..]);
 }
 
-async fn a_message_is_found_by_its_clock_and_by_its_acceptance(store: Store, _url: String) {
+async fn message_is_found_by_wall_clock_and_by_acceptance_time(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let at = |seq, datetime: &str| Message { datetime: datetime.parse().unwrap(), ..message(room.id, seq, "hi") };
     let batch = [
@@ -346,7 +346,7 @@ async fn a_message_is_found_by_its_clock_and_by_its_acceptance(store: Store, _ur
     }
 }
 
-async fn only_a_row_that_can_never_be_written_is_refused_as_data(store: Store, _url: String) {
+async fn only_a_permanently_rejected_row_is_a_data_error(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch = [message(room.id, 1, "good"), message(room.id, 2, &"가".repeat(40_000))];
     let archived = store.messages().archive(&batch, &[], &[]).await;
@@ -361,7 +361,7 @@ async fn only_a_row_that_can_never_be_written_is_refused_as_data(store: Store, _
     }
 }
 
-async fn an_impossible_time_of_an_earlier_release_is_replaced_on_reading(store: Store, _url: String) {
+async fn invalid_time_of_an_earlier_release_is_replaced_on_reading(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     let mut odd = message(room.id, 1, "hi");

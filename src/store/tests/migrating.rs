@@ -10,12 +10,12 @@ use super::*;
 use crate::store::{Dialect, is_temporary};
 
 on_every_database!(
-    of_processes_that_migrate_an_empty_database_at_once_none_fails,
+    concurrent_migrations_of_an_empty_database_all_succeed,
     an_error_of_a_migration_is_an_error_and_releases_the_lock,
-    a_process_that_waits_goes_on_when_the_holder_is_killed,
+    waiting_process_continues_when_the_lock_holder_is_killed,
 );
 
-async fn of_processes_that_migrate_an_empty_database_at_once_none_fails(store: Store, url: String) {
+async fn concurrent_migrations_of_an_empty_database_all_succeed(store: Store, url: String) {
     for _ in 0..3 {
         Migrator::down(store.connection(), None).await.unwrap();
         store.connection().execute_unprepared("DROP TABLE seaql_migrations").await.unwrap();
@@ -58,7 +58,7 @@ async fn an_error_of_a_migration_is_an_error_and_releases_the_lock(store: Store,
     other.close().await;
 }
 
-async fn a_process_that_waits_goes_on_when_the_holder_is_killed(store: Store, url: String) {
+async fn waiting_process_continues_when_the_lock_holder_is_killed(store: Store, url: String) {
     Migrator::down(store.connection(), None).await.unwrap();
     let holder = Store::connect(&url).await.unwrap();
     let held = holder.begin().await.unwrap();

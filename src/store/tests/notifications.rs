@@ -14,19 +14,19 @@ use crate::store::{
 };
 
 on_every_database!(
-    who_was_not_there_is_mailed_once_with_what_came,
-    while_everybody_is_there_nothing_is_written,
-    who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour,
-    the_clock_of_the_messages_decides_nothing,
-    what_a_clock_that_was_ahead_put_off_is_due_at_once,
-    who_has_read_it_is_not_mailed_and_who_is_there_neither,
-    nobody_is_mailed_about_a_room_that_was_closed_or_left,
-    of_several_nodes_one_mails,
-    what_comes_while_it_is_asked_who_is_there_is_not_forgotten,
-    a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back,
-    a_host_is_mailed_unless_he_wants_no_mails,
-    a_host_of_the_previous_release_wants_mails,
-    a_mail_that_must_not_come_twice_is_not_given_to_a_second_node,
+    absent_recipient_is_emailed_once_with_missed_messages,
+    nothing_is_written_while_both_sides_are_present,
+    returned_recipient_is_emailed_again_and_a_guest_at_most_hourly,
+    clock_of_the_messages_has_no_effect,
+    email_delayed_by_a_clock_that_was_ahead_is_due_at_once,
+    recipient_who_read_or_is_present_is_not_emailed,
+    closed_or_deleted_room_causes_no_email,
+    one_of_several_nodes_writes_the_email,
+    message_during_the_presence_query_is_not_missed,
+    guest_is_emailed_only_while_an_address_is_stored,
+    host_is_emailed_unless_notifications_are_disabled,
+    host_of_the_previous_release_receives_emails,
+    at_most_once_email_is_not_claimed_by_a_second_node,
 );
 
 /// Composes e-mails whose body is the text that they cover.
@@ -130,7 +130,7 @@ pub(super) async fn mails(store: &Store) -> Vec<OutgoingMail> {
     due.into_iter().map(|due| due.mail).collect()
 }
 
-async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: String) {
+async fn absent_recipient_is_emailed_once_with_missed_messages(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -153,7 +153,7 @@ pub(super) async fn write_of(store: &Store) -> OutgoingMail {
     mails.remove(0)
 }
 
-async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String) {
+async fn nothing_is_written_while_both_sides_are_present(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     store.messages().archive(&[message(room.id, 1, "hi"), from_host(room.id, 2, "ho")], &[], &[]).await.unwrap();
@@ -168,7 +168,7 @@ async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String)
     assert_eq!(write_of(&store).await.body, "text of b 🙂");
 }
 
-async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: Store, _url: String) {
+async fn returned_recipient_is_emailed_again_and_a_guest_at_most_hourly(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     assert!(store.contacts().set(room.id, "guest@mail.example", "en", later(0)).await.unwrap());
@@ -192,7 +192,7 @@ async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: St
 }
 
 /// Views are stamped by the clock of SQL, messages by that of Redis.
-async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
+async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
     for skew in [-300_000, 300_000] {
         let host = store.hosts().create(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
         let room = a_room(&store, &host).await;
@@ -220,7 +220,7 @@ async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
     }
 }
 
-async fn what_a_clock_that_was_ahead_put_off_is_due_at_once(store: Store, _url: String) {
+async fn email_delayed_by_a_clock_that_was_ahead_is_due_at_once(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     // All times are a day ahead; then the clock is corrected.
@@ -242,7 +242,7 @@ async fn what_a_clock_that_was_ahead_put_off_is_due_at_once(store: Store, _url: 
     );
 }
 
-async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _url: String) {
+async fn recipient_who_read_or_is_present_is_not_emailed(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -260,7 +260,7 @@ async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _u
     assert_eq!(write_of(&store).await.body, "unseen");
 }
 
-async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _url: String) {
+async fn closed_or_deleted_room_causes_no_email(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (closed, left) = (a_room(&store, &host).await, a_room(&store, &host).await);
     miss(&store, message(closed.id, 1, "one")).await;
@@ -283,7 +283,7 @@ async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _ur
     assert_eq!((due(&store, 80_000).await, mails(&store).await), (vec![], vec![]));
 }
 
-async fn of_several_nodes_one_mails(store: Store, _url: String) {
+async fn one_of_several_nodes_writes_the_email(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -296,7 +296,7 @@ async fn of_several_nodes_one_mails(store: Store, _url: String) {
     assert_eq!((mailed, mails(&store).await.len()), (1, 1));
 }
 
-async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store, _url: String) {
+async fn message_during_the_presence_query_is_not_missed(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -309,7 +309,7 @@ async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store
     assert_eq!(settle(&store, 62, false).await, NotificationDecision::Mailed);
 }
 
-async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: Store, _url: String) {
+async fn guest_is_emailed_only_while_an_address_is_stored(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     store.messages().archive(&[from_host(room.id, 1, "before")], &[], &[]).await.unwrap();
@@ -343,7 +343,7 @@ async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: S
     assert!(!store.rooms().get(room.id).await.unwrap().unwrap().has_contact);
 }
 
-async fn a_host_is_mailed_unless_he_wants_no_mails(store: Store, _url: String) {
+async fn host_is_emailed_unless_notifications_are_disabled(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     let wants = async |email_notifications| {
@@ -359,7 +359,7 @@ async fn a_host_is_mailed_unless_he_wants_no_mails(store: Store, _url: String) {
     assert_eq!(write_of(&store).await.body, "two");
 }
 
-async fn a_host_of_the_previous_release_wants_mails(store: Store, _url: String) {
+async fn host_of_the_previous_release_receives_emails(store: Store, _url: String) {
     let host = a_host(&store).await;
     let again = format!("INSERT INTO user_config (user_id, use_online_status) VALUES ({}, 1)", host.id.0);
     for statement in ["DELETE FROM user_config", again.as_str()] {
@@ -368,7 +368,7 @@ async fn a_host_of_the_previous_release_wants_mails(store: Store, _url: String) 
     }
 }
 
-async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: Store, _url: String) {
+async fn at_most_once_email_is_not_claimed_by_a_second_node(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;

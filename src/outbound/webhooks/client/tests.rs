@@ -82,7 +82,7 @@ fn url_must_be_https_and_public_or_allowed() {
 }
 
 #[tokio::test]
-async fn name_that_resolves_to_private_address_is_not_connected_to() {
+async fn connection_to_a_name_with_a_private_address_is_rejected() {
     let receiver = Receiver::start().await;
     let port = receiver.address.port();
     // A host name that the resolver of the system resolves.
