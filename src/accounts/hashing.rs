@@ -210,7 +210,7 @@ mod tests {
         assert!(left.iter_mut().all(waits));
         drop(left);
         assert!(slots.0.lock().waiting.is_empty());
-        assert!(matches!(slots.acquire(from(2)).await, Err(Busy)), "after the longest wait");
+        assert!(matches!(slots.acquire(from(2)).await, Err(Busy)), "after the queue timeout");
         drop(busy);
         // A slot that was sent but never received is not lost.
         let held = slots.acquire(from(1)).await;

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(due_at(Some(&due), nothing, at(30)), None);
         // The sequence number decides, regardless of the times.
         assert_eq!(due_at(Some(&due), seen(Some(0), 10), at(30)), None);
-        assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "back, and away again");
+        assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "returned, and absent again");
         // Without a sequence number, the time decides.
         assert_eq!(due_at(Some(&due), seen(None, -5), at(30)), None);
         assert_eq!(due_at(Some(&due), seen(None, 10), at(30)), Some(at(90)));
@@ -200,14 +200,14 @@ mod tests {
         assert_eq!(
             due_at(Some(&row(0, None, None)), SeenThrough::default(), at(5)),
             Some(at(65)),
-            "nothing came of it"
+            "no e-mail was sent"
         );
         let of_host = notification::Model { to_host: true, ..mailed.clone() };
         assert_eq!(due_at(Some(&of_host), SeenThrough::default(), at(10_000)), None);
         assert_eq!(
             due_at(Some(&of_host), seen(Some(1), 100), at(200)),
             Some(at(260)),
-            "digests have an interval of their own"
+            "digests have a separate interval"
         );
         let waiting = notification::Model { awaits_consent: Some("mailbox".into()), ..row(0, None, None) };
         assert_eq!(due_at(Some(&waiting), SeenThrough::default(), at(10_000)), None, "waits for consent");

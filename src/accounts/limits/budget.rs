@@ -174,7 +174,7 @@ mod tests {
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
-                assert!(sent < 10_000 * MIB, "nothing was refused");
+                assert!(sent < 10_000 * MIB, "no message was rejected");
             }
             unreachable!("a cycle does not end")
         }
@@ -191,7 +191,10 @@ mod tests {
             cluster.nodes[0].of(HostId(2), Side::Guest).unwrap().take(8_192).is_ok(),
             "another host is not affected"
         );
-        assert!(cluster.nodes[0].of(HostId(1), Side::Host).unwrap().take(8_192).is_ok(), "nor is the host's own side");
+        assert!(
+            cluster.nodes[0].of(HostId(1), Side::Host).unwrap().take(8_192).is_ok(),
+            "the side of the host is not affected"
+        );
         cluster.clock.advance(retry + Duration::from_millis(1));
         let (sent, _) = cluster.send(HostId(1)).await;
         assert!(sent > 0 && sent <= 5 * MIB, "{sent}");
@@ -206,7 +209,7 @@ mod tests {
         while cluster.nodes[0].of(HostId(1), Side::Guest).unwrap().take(8_192).is_ok() {
             sent += 8_192;
             tokio::task::yield_now().await;
-            assert!(sent < 2 * MIB, "nothing was refused");
+            assert!(sent < 2 * MIB, "no message was rejected");
         }
         assert!(sent >= MIB, "{sent}");
         let limits =

@@ -184,7 +184,11 @@ async fn after_a_hundred_failures_only_known_devices_may_try() {
     assert_eq!(setup.fail(from(300), "dev@shop.example", Some("sid")).await, Err(6));
     assert_eq!(setup.pass(from(300), "dev@shop.example", Some("another")).await, Ok(()));
     setup.clock.advance(Duration::from_secs(36));
-    assert_eq!(setup.fail(from(100), "dev@shop.example", None).await, Ok(()), "the time was true");
+    assert_eq!(
+        setup.fail(from(100), "dev@shop.example", None).await,
+        Ok(()),
+        "the call passes after the returned time"
+    );
 }
 
 #[tokio::test]
@@ -198,7 +202,7 @@ async fn a_refusal_counts_no_failure() {
     }
     setup.clock.advance(10 * MINUTE);
     for _ in 0..10 {
-        assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()), "none was counted for the address");
+        assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()), "no attempt was counted for the address");
     }
 }
 

@@ -159,7 +159,10 @@ mod tests {
         assert!(setup.clock.is_measured());
         assert!(setup.error(120).abs() <= 10);
         assert!(setup.error(86_400_000).abs() <= 10, "the store is unavailable for a day");
-        assert!((setup.clock.now() - setup.base).num_seconds() < 60, "seven days and more from the machine's");
+        assert!(
+            (setup.clock.now() - setup.base).num_seconds() < 60,
+            "the time of the store differs from that of the machine by days"
+        );
     }
 
     #[test]

@@ -71,7 +71,7 @@ async fn account_disabled_by_an_operator_is_not_restored_by_email(store: Store, 
         store.hosts().credentials(&host.email).await.unwrap().unwrap().temporary.is_some()
     };
     store.hosts().deactivate(host.id, DeactivatedBy::Host, later(1)).await.unwrap();
-    assert!(is_mailed(true).await, "who left may come back");
+    assert!(is_mailed(true).await, "a host who left can be reactivated");
     // Applies to active and deactivated accounts, and to temporary passwords sent before.
     store.hosts().deactivate(host.id, DeactivatedBy::Operator, later(2)).await.unwrap();
     let stands = store.hosts().get(host.id).await.unwrap().unwrap();
@@ -79,7 +79,7 @@ async fn account_disabled_by_an_operator_is_not_restored_by_email(store: Store, 
     assert!(!is_mailed(true).await && !is_mailed(false).await);
     let taken = store.passwords().accept_temporary(host.id, &temporary, "hash", later(3)).await.unwrap();
     assert_eq!(taken, PasswordReplacement::Outdated);
-    // A deactivation by the owner does not lift that of the operator.
+    // A deactivation by the owner does not replace that by the operator.
     store.hosts().deactivate(host.id, DeactivatedBy::Host, later(4)).await.unwrap();
     assert!(!is_mailed(true).await);
     store.hosts().activate(host.id, later(5)).await.unwrap();

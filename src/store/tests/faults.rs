@@ -54,7 +54,7 @@ async fn recovered(store: &Store) -> Duration {
     let began = Instant::now();
     let mut condition = store.condition();
     let healthy = condition.wait_for(Option::is_none);
-    tokio::time::timeout(RECOVERED, healthy).await.expect("recovery is noticed").unwrap();
+    tokio::time::timeout(RECOVERED, healthy).await.expect("recovery is detected").unwrap();
     began.elapsed()
 }
 
@@ -72,7 +72,7 @@ async fn read_only_server_is_detected_and_writes_succeed_once_it_is_writable(of:
         // The probe detects the fault without an operation.
         let mut condition = store.condition();
         let noticed = condition.wait_for(|fault| *fault == Some(WriteFault::ReadOnly));
-        tokio::time::timeout(RECOVERED, noticed).await.expect("the probe notices it").unwrap();
+        tokio::time::timeout(RECOVERED, noticed).await.expect("the probe detects the fault").unwrap();
         assert_eq!(failed_of(&store, &host, 20).await, 20, "round {round}");
         assert_eq!(store.hosts().get(host.id).await.unwrap().map(|host| host.id), Some(host.id), "reads go on");
         root.run("SET GLOBAL read_only = 0").await;
@@ -100,7 +100,7 @@ async fn new_primary_behind_the_same_name_is_used_without_a_failed_call(of: Data
     let host = a_host(&on_new).await;
     proxy.lead_to(own.address);
     let store = open(&user, proxy.address, &name).await;
-    // Stands in for replication.
+    // Creates the same host on the second server, as replication would.
     let same = store.hosts().create(new_host("host@shop.example"), noon()).await.unwrap();
     assert_eq!(same.id, host.id);
     assert_eq!(failed_of(&store, &host, 30).await, 0);
@@ -108,7 +108,7 @@ async fn new_primary_behind_the_same_name_is_used_without_a_failed_call(of: Data
     old.run("SET GLOBAL read_only = 1").await;
     assert_eq!(failed_of(&store, &host, 30).await, 0);
     let created = on_new.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
-    assert_eq!(created.0, 30, "all of them are on the new writer");
+    assert_eq!(created.0, 30, "all connections are to the new primary");
     // Reads use the new server as well.
     let there = store.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(there.0, 30);

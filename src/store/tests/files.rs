@@ -126,7 +126,7 @@ async fn files_are_accessible_to_their_owner_only(store: Store, url: String) {
     a_host(&store).await;
     assert_eq!(modes(), [0o600; 3]);
     store.close().await;
-    // As left by earlier releases, with a log.
+    // Simulates files with a log that an earlier release created.
     for path in &files {
         std::fs::File::options().create(true).append(true).open(path).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -40,7 +40,7 @@ async fn full_disk_is_detected_at_once_and_its_end_within_five_seconds(store: St
     let monitor = tokio::spawn(store.clone().monitor(stop.clone()));
     let mut condition = store.condition();
     let ended = tokio::time::timeout(Duration::from_secs(5), condition.wait_for(Option::is_none)).await.is_ok();
-    assert!(ended, "the disk has room again");
+    assert!(ended, "the disk has free space again");
     store.messages().append(&[append(&room, "after")], noon()).await.unwrap();
     stop.cancel();
     monitor.await.unwrap();

@@ -34,7 +34,7 @@ async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String)
     let credentials = store.hosts().credentials("HOST@Shop.example").await.unwrap().unwrap();
     assert_eq!((credentials.host, credentials.password_hash.as_str()), (host, "$argon2id$"));
     assert!(store.hosts().credentials("unknown@shop.example").await.unwrap().is_none());
-    // MySQL ignores trailing spaces in comparisons, rate limits do not.
+    // MySQL ignores trailing spaces in comparisons, but rate limits do not.
     assert!(store.hosts().credentials("host@shop.example ").await.unwrap().is_none());
     assert_eq!(store.hosts().get(HostId(999)).await.unwrap(), None);
 }
@@ -83,7 +83,7 @@ async fn concurrent_image_changes_return_different_previous_images(store: Store,
     let swaps = names.iter().map(|name| store.hosts().swap_profile_image(host.id, Some(name), noon()));
     let mut seen: Vec<String> = Vec::new();
     for swap in futures_util::future::join_all(swaps).await {
-        let ImageSwap::Swapped(before) = swap.unwrap() else { panic!("the host is gone") };
+        let ImageSwap::Swapped(before) = swap.unwrap() else { panic!("the host does not exist") };
         seen.extend(before);
     }
     seen.extend(store.hosts().get(host.id).await.unwrap().unwrap().profile_image);
@@ -140,16 +140,16 @@ async fn two_tabs_that_refresh_at_once_stay_logged_in(store: Store, _url: String
 async fn an_older_refresh_token_ends_the_login(store: Store, _url: String) {
     let host = login(&store, "sid").await;
     rotate(&store, 0, 1_000).await;
-    assert_eq!(rotate(&store, 0, 11_001).await, Rotation::Theft { host }, "the one just spent, after its grace");
+    assert_eq!(rotate(&store, 0, 11_001).await, Rotation::Theft { host }, "the previous token, after the grace period");
     assert!(!store.logins().is_active("sid", later(11_001)).await.unwrap());
-    assert_eq!(rotate(&store, 1, 11_002).await, Rotation::Ended, "not even the newest is good now");
+    assert_eq!(rotate(&store, 1, 11_002).await, Rotation::Ended, "the newest token is also invalid");
 
     login(&store, "other").await;
     for generation in 0..2 {
         store.logins().rotate("other", generation, later(1), later(60_000), GRACE).await.unwrap();
     }
     let two_back = store.logins().rotate("other", 0, later(2), later(60_000), GRACE).await.unwrap();
-    assert_eq!(two_back, Rotation::Theft { host }, "older than the one just spent, within the grace");
+    assert_eq!(two_back, Rotation::Theft { host }, "older than the previous token, within the grace period");
 }
 
 async fn an_expired_or_ended_login_cannot_be_refreshed(store: Store, _url: String) {

@@ -25,7 +25,7 @@ async fn a_room_is_idle_after_its_last_message_or_change(store: Store, _url: Str
     store.rooms().change(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
     store.rooms().change(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
     store.rooms().change(closed.name, RoomChange::Close, later(1_000)).await.unwrap();
-    // Viewing and pinning are no activity.
+    // Viewing and pinning do not count as activity.
     store.rooms().mark_checked(new.id, 0, later(9_000)).await.unwrap();
     store.rooms().pin(new.id, true, later(9_000)).await.unwrap();
     assert_eq!(idle(&store, 0).await, []);
@@ -82,9 +82,9 @@ async fn a_room_is_empty_until_its_first_message_and_only_then_deleted(store: St
     store.rooms().change(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
     store.rooms().change(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
     store.rooms().change(closed.name, RoomChange::Close, later(8_000)).await.unwrap();
-    assert_eq!(empty(&store, 5_000).await, [new.id, closed.id], "a guest who was back keeps the room");
+    assert_eq!(empty(&store, 5_000).await, [new.id, closed.id], "a room is kept if its guest returned");
     assert_eq!(empty(&store, 9_000).await, [new.id, resumed.id, closed.id]);
-    // The room was found empty and has received its first message since.
+    // The room was empty when it was selected and has received its first message since.
     store.messages().append(&[append(&new, "a")], later(9_000)).await.unwrap();
     assert_eq!(store.rooms().delete_empty(new.name, later(9_000)).await.unwrap(), None);
     // A room whose messages were purged by retention is not empty either.

@@ -73,7 +73,7 @@ async fn number_of_replaced_keys_per_host_is_limited(store: Store, _url: String)
     for (at, name) in (0..).zip(&names) {
         rotate(&store, &host, *name, 100_000 + at, at).await;
     }
-    assert_eq!(end_of(&store, &host.access_key).await, None, "the first to end is the first to go");
+    assert_eq!(end_of(&store, &host.access_key).await, None, "the pair that expires first is deleted first");
     assert_eq!(end_of(&store, &pair(names[0]).access_key).await, None);
     for name in &names[1..] {
         assert!(end_of(&store, &pair(*name).access_key).await.is_some(), "{name}");

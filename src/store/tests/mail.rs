@@ -53,7 +53,7 @@ async fn consent_is_requested_once_and_releases_waiting_notifications(store: Sto
     let mail = write_of(&store).await;
     assert_eq!((mail.kind, mail.recipient.as_str(), mail.body.as_str()), (MailKind::Consent, ADDRESS, "consent?"));
     miss(&store, from_host(rooms[0].id, 70, "three")).await;
-    assert_eq!(due(&store, 3_000).await, [], "nothing else happens in this absence");
+    assert_eq!(due(&store, 3_000).await, [], "no further e-mail is sent in this absence");
     // Another room and another spelling of the same mailbox.
     miss(&store, from_host(rooms[1].id, 100, "elsewhere")).await;
     assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unconsented);
@@ -64,7 +64,7 @@ async fn consent_is_requested_once_and_releases_waiting_notifications(store: Sto
     assert_eq!(mails(&store).await, []);
 
     let other = another_host(&store, "other").await;
-    assert_eq!(store.consents().grant(&pair(&other, ADDRESS), later(400_000)).await.unwrap(), 0, "another host's");
+    assert_eq!(store.consents().grant(&pair(&other, ADDRESS), later(400_000)).await.unwrap(), 0, "of another host");
     assert_eq!(store.consents().grant(&pair(&host, "GUEST@mail.example"), later(400_000)).await.unwrap(), 2);
     assert_eq!(store.consents().grant(&pair(&host, ADDRESS), later(400_000)).await.unwrap(), 0, "once");
     for due in due(&store, 400).await {
@@ -100,7 +100,7 @@ async fn mailbox_receives_at_most_five_requests_per_month(store: Store, _url: St
     for room in &rooms {
         miss(&store, from_host(room.id, 1, "one")).await;
     }
-    // Hosts that ask concurrently share the limit.
+    // Hosts that request consent concurrently share the limit.
     let now = due(&store, 61).await;
     let settled = now.iter().map(|due| store.notifications().decide(due, false, later(61_000), &Write));
     futures_util::future::join_all(settled).await;
@@ -136,11 +136,11 @@ async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_
     }
     assert_eq!(store.mails().count().await.unwrap(), 2);
     store.consents().withdraw(&pair(&host, "Guest@mail.example"), later(62_000)).await.unwrap();
-    assert_eq!(store.mails().count().await.unwrap(), 1, "what waited is not sent");
+    assert_eq!(store.mails().count().await.unwrap(), 1, "waiting e-mails are not sent");
     assert_eq!(write_of(&store).await.host, Some(other.id));
     miss(&store, from_host(rooms[1].id, 100, "two")).await;
     assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unwanted);
-    // Leaving the address again is no consent, and consent is requested only once.
+    // Entering the address again does not grant consent, and consent is requested only once.
     assert!(store.contacts().set(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
     miss(&store, from_host(rooms[1].id, 300, "three")).await;
     assert_eq!(settle(&store, 360, false).await, NotificationDecision::Unwanted);
@@ -366,7 +366,7 @@ async fn many_emails_of_one_host_do_not_delay_others(store: Store, _url: String)
     for at in 0..50 {
         write_mail(&store, &format!("f{at}"), MailKind::Consent, Some(flood), &format!("{at}@stranger.example")).await;
     }
-    // One mailbox, whose limit for the class is used up by the flood.
+    // The e-mails to one mailbox use up its limit for the class.
     for at in 0..5 {
         write_mail(&store, &format!("v{at}"), MailKind::GuestDigest, Some(flood), "dev@shop.example").await;
     }

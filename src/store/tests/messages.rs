@@ -50,7 +50,7 @@ async fn row_with_another_name_is_not_written_or_read(store: Store, _url: String
         .archive(&[message(owner.id, 1, "of the owner")], &[of_batch(&owner, "life-1")], &[])
         .await
         .unwrap();
-    // As after a restore of SQL: the id that the broker has for a room belongs to another room.
+    // Simulates a restore of SQL: the id of a room in the broker belongs to another room in SQL.
     let lost = RoomKey { name: RoomName::from_random([7; 16]), chatroom: owner.id };
     let of_lost = BatchRoom { key: lost, life: "life-1".to_owned() };
     let archived = store.messages().archive(&[message(owner.id, 2, "private")], &[of_lost], &[]).await.unwrap();
@@ -137,7 +137,7 @@ async fn messages_of_a_deleted_room_are_dropped(store: Store, _url: String) {
     );
     assert!(archived.conflicts.is_empty());
     assert_eq!(all(&store, kept.id).await.len(), 1);
-    assert_eq!(store.messages().delete_invisible(left.id, 10).await.unwrap(), 0, "nothing of it was written");
+    assert_eq!(store.messages().delete_invisible(left.id, 10).await.unwrap(), 0, "no part of the batch was written");
     assert!(!store.messages().archive(&[message(left.id, 1, "lost")], &[], &[]).await.unwrap().rooms[0].exists);
 }
 
@@ -163,7 +163,7 @@ async fn concurrent_batches_of_the_same_rooms_are_all_stored(store: Store, _url:
     let archivers: Vec<_> = (0..6u64)
         .map(|archiver| {
             let (store, mut rooms) = (store.clone(), rooms.clone());
-            // Each archiver has the rooms in another order.
+            // Each archiver writes the rooms in a different order.
             rooms.rotate_left(usize::try_from(archiver).unwrap());
             tokio::spawn(async move {
                 for round in 0..5 {
@@ -226,8 +226,8 @@ async fn repeated_append_of_an_id_returns_known(store: Store, _url: String) {
     let answers = store.messages().append(&batch, later(1)).await.unwrap();
     assert!(matches!(answers[0], Appended::Accepted { seq: 1, .. }));
     assert!(matches!(&answers[1], Appended::Known { message } if message.seq == 1), "twice in one batch");
-    assert!(matches!(answers[2], Appended::Accepted { seq: 2, .. }), "the other side's id is another");
-    assert!(matches!(answers[3], Appended::Accepted { seq: 3, .. }), "ids are compared letter by letter");
+    assert!(matches!(answers[2], Appended::Accepted { seq: 2, .. }), "ids of the two sides are independent");
+    assert!(matches!(answers[3], Appended::Accepted { seq: 3, .. }), "ids are case-sensitive");
 
     let repeated = Append { text: "changed".to_owned(), ..append(&room, "a") };
     let answers = store.messages().append(&[repeated, from_host], later(2)).await.unwrap();
@@ -246,7 +246,7 @@ async fn closed_or_deleted_room_rejects_messages(store: Store, _url: String) {
     let batch = [append(&closed, "a"), append(&left, "a"), append(&open, "a")];
     let answers = store.messages().append(&batch, later(2)).await.unwrap();
     assert_eq!(answers[..2], [Appended::Closed, Appended::Deleted]);
-    assert!(matches!(answers[2], Appended::Accepted { seq: 1, .. }), "the others go on");
+    assert!(matches!(answers[2], Appended::Accepted { seq: 1, .. }), "other rooms still accept messages");
     store.rooms().change(closed.name, RoomChange::Resume, later(3)).await.unwrap();
     assert!(matches!(
         store.messages().append(&batch[..1], later(4)).await.unwrap()[0],
@@ -304,8 +304,8 @@ async fn purged_messages_are_hidden_and_deleted_in_batches(store: Store, _url: S
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=5).map(|seq| message(room.id, seq, "hi")).collect();
     store.messages().archive(&batch[..3], &[], &[]).await.unwrap();
-    assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 0, "what can be seen is never deleted");
-    // What retention does to the row.
+    assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 0, "visible messages are never deleted");
+    // Purges the messages as retention does.
     chatroom::Entity::update_many()
         .col_expr(chatroom::Column::PurgedThrough, Expr::col(chatroom::Column::LastSeq))
         .col_expr(chatroom::Column::MessageCount, Expr::value(0))
@@ -321,7 +321,11 @@ async fn purged_messages_are_hidden_and_deleted_in_batches(store: Store, _url: S
     assert_eq!(store.messages().delete_invisible(room.id, 2).await.unwrap(), 2);
     assert_eq!(store.messages().delete_invisible(room.id, 2).await.unwrap(), 1);
     store.messages().archive(&batch, &[], &[]).await.unwrap();
-    assert_eq!(store.messages().delete_invisible(room.id, 2).await.unwrap(), 0, "a late archiver brings nothing back");
+    assert_eq!(
+        store.messages().delete_invisible(room.id, 2).await.unwrap(),
+        0,
+        "a late archiver does not restore purged messages"
+    );
     assert_eq!(all(&store, room.id).await, batch[3..]);
 }
 
@@ -356,7 +360,7 @@ async fn only_a_permanently_rejected_row_is_a_data_error(store: Store, _url: Str
             assert_eq!(all(&store, room.id).await, [], "nothing of the batch was written");
             assert_eq!(store.rooms().get(room.id).await.unwrap(), Some(room));
         }
-        // SQLite has no such limit.
+        // SQLite accepts the message, because it has no such limit.
         Dialect::Sqlite => assert_eq!(all(&store, room.id).await, batch),
     }
 }

@@ -24,7 +24,7 @@ async fn concurrent_migrations_of_an_empty_database_all_succeed(store: Store, ur
             let url = url.clone();
             processes.spawn(async move {
                 let store = Store::connect(&url).await.unwrap();
-                // One process migrates in steps, as an operator may.
+                // One process applies the changes in two steps.
                 let steps = (at == 0).then_some(2);
                 let outcome = SchemaState::up(store.connection(), steps).await;
                 store.close().await;
@@ -76,7 +76,7 @@ async fn waiting_process_continues_when_the_lock_holder_is_killed(store: Store, 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(is_early.await.is_err(), "it does not wait");
+    assert!(is_early.await.is_err(), "the process does not wait");
     if store.dialect() == Dialect::MySql {
         let (server, database) = url.rsplit_once('/').unwrap();
         let mut root = Root::connect(server).await;

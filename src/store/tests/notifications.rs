@@ -178,7 +178,7 @@ async fn returned_recipient_is_emailed_again_and_a_guest_at_most_hourly(store: S
     mails(&store).await;
     store.contacts().mark_seen(room.id, 1, later(100_000)).await.unwrap();
     miss(&store, from_host(room.id, 200, "two")).await;
-    assert_eq!(due(&store, 3_660).await, [], "at most one an hour");
+    assert_eq!(due(&store, 3_660).await, [], "at most one e-mail per hour");
     assert_eq!(settle(&store, 3_661, false).await, NotificationDecision::Mailed);
     assert_eq!(write_of(&store).await.body, "two");
     store.contacts().mark_seen(room.id, 200, later(5_000_000)).await.unwrap();
@@ -191,7 +191,7 @@ async fn returned_recipient_is_emailed_again_and_a_guest_at_most_hourly(store: S
     assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
 }
 
-/// Views are stamped by the clock of SQL, messages by that of Redis.
+/// Views are timestamped by the clock of SQL, messages by that of Redis.
 async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
     for skew in [-300_000, 300_000] {
         let host = store.hosts().create(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
@@ -211,7 +211,7 @@ async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
         assert_eq!(due(store, 1_079).await, [], "{skew}: a minute by the clock of SQL");
         assert_eq!(settle(store, 1_080, false).await, NotificationDecision::Mailed, "{skew}");
         assert_eq!(write_of(store).await.body, "2", "{skew}");
-        // The host returned and left again, which the times alone would deny or claim too early.
+        // The host returned and left again. The times alone would show this incorrectly.
         clocked.rooms().mark_checked(room.id, 2, later(1_090_000)).await.unwrap();
         clock.set(later(9_000_000));
         miss(&clocked, stamped(3, 8_000_000)).await;
@@ -223,7 +223,7 @@ async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
 async fn email_delayed_by_a_clock_that_was_ahead_is_due_at_once(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    // All times are a day ahead; then the clock is corrected.
+    // The rows are written by a clock that is one day ahead; the reads use the corrected clock.
     let ahead = 86_400_000;
     miss(&store, Message { accepted_at: later(ahead), ..message(room.id, 1, "one") }).await;
     assert_eq!(settle(&store, 1, false).await, NotificationDecision::Mailed);
@@ -231,14 +231,14 @@ async fn email_delayed_by_a_clock_that_was_ahead_is_due_at_once(store: Store, _u
     assert_eq!(taken.len(), 1);
     store.mails().reschedule(taken[0].id, later(ahead - 1)).await.unwrap();
     let again = store.mails().claim_due(10, later(2_000), later(302_000)).await.unwrap();
-    assert_eq!(again.len(), 1, "no e-mail is put off for a day");
+    assert_eq!(again.len(), 1, "no e-mail is delayed for a day");
     assert_eq!(store.mails().claim_due(10, later(3_000), later(303_000)).await.unwrap(), []);
     store.rooms().change(room.name, RoomChange::Close, later(ahead)).await.unwrap();
     assert_eq!(store.rooms().pending_events(later(-4_000), 10).await.unwrap().len(), 1);
     assert_eq!(
         store.rooms().pending_events(later(ahead - 5_000), 10).await.unwrap(),
         [],
-        "a moment ago is no clock ahead"
+        "a recent time does not indicate a clock that was ahead"
     );
 }
 
@@ -272,7 +272,7 @@ async fn closed_or_deleted_room_causes_no_email(store: Store, _url: String) {
     miss(&store, message(left.id, 1, "one")).await;
     let due_once = due(&store, 61).await.remove(0);
     store.rooms().change(left.name, RoomChange::Delete, later(2_000)).await.unwrap();
-    assert_eq!(due(&store, 61).await, [], "nothing is left of it");
+    assert_eq!(due(&store, 61).await, [], "the notification was deleted");
     let late = store.notifications().decide(&due_once, false, later(61_000), &Write).await.unwrap();
     assert_eq!(late, NotificationDecision::Changed);
     // A node of an earlier release deleted the room without deleting its notification.

@@ -1,4 +1,4 @@
-//! Retention: which rooms lose which messages.
+//! Tests that retention purges exactly the messages of rooms that were closed long ago.
 
 use super::*;
 use crate::domain::{RoomChange, RoomCounts};
@@ -53,7 +53,7 @@ async fn room_closed_long_ago_is_kept_without_its_messages(store: Store, _url: S
         ..room.clone()
     };
     assert_eq!(purged, expected);
-    assert_eq!(store.retention().purge(later(99_999), 10).await, Ok(0), "there is nothing more to take");
+    assert_eq!(store.retention().purge(later(99_999), 10).await, Ok(0), "no further messages are due");
 
     let left = PurgedRoom { id: room.id, name: room.name, through: 5 };
     assert_eq!(
@@ -65,7 +65,7 @@ async fn room_closed_long_ago_is_kept_without_its_messages(store: Store, _url: S
         (store.retention().purged(10).await, store.retention().count_purged_messages().await),
         (Ok(Vec::new()), Ok(0))
     );
-    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap(), [], "the rows are gone");
+    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap(), [], "the rows were deleted");
     assert_eq!(store.rooms().get(room.id).await.unwrap(), Some(expected));
 }
 
@@ -120,7 +120,7 @@ async fn purged_messages_are_not_visible_while_their_rows_exist(store: Store, _u
     let room = a_closed_room(&store, &host, 5, later(10_000)).await;
     store.retention().purge(later(10_001), 10).await.unwrap();
     store.rooms().change(room.name, RoomChange::Resume, later(20_000)).await.unwrap();
-    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap().len(), 5, "the rows are there");
+    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap().len(), 5, "the rows exist");
     let id = |text: &str| text.parse().unwrap();
 
     assert!(seqs(&store, &room).await.is_empty());
@@ -161,7 +161,7 @@ async fn purged_room_can_be_resumed_and_purged_again(store: Store, _url: String)
     assert_eq!(seqs(&store, &room).await, [4, 5]);
     delete_rows(&store).await;
     assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap().len(), 2);
-    // The room is still closed, since long ago.
+    // The room is still closed, and the time of closing has not changed.
     assert_eq!(store.retention().purge(later(6_000), 10).await, Ok(1));
     assert_eq!((seqs(&store, &room).await, store.retention().count_purged_messages().await), (Vec::new(), Ok(2)));
     delete_rows(&store).await;
@@ -207,7 +207,7 @@ async fn room_deleted_during_a_purge_is_ignored(store: Store, _url: String) {
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 2);
 }
 
-/// As with two concurrent purges: the second finds that the rows it selected are deleted.
+/// Simulates two concurrent purges: the rows that the second one selected were deleted by the first.
 async fn purge_is_not_finished_while_rows_remain(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 5, later(10_000)).await;

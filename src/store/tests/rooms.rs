@@ -30,11 +30,7 @@ async fn a_new_room_is_found_by_row_and_name(store: Store, _url: String) {
     assert_eq!(store.rooms().by_name(room.name).await.unwrap().as_ref(), Some(&room));
     assert_eq!(store.rooms().by_name(random_name()).await.unwrap(), None);
     let swapped: String = room.name.as_str().chars().map(swap_case).collect();
-    assert_eq!(
-        store.rooms().by_name(swapped.parse().unwrap()).await.unwrap(),
-        None,
-        "names are compared letter by letter"
-    );
+    assert_eq!(store.rooms().by_name(swapped.parse().unwrap()).await.unwrap(), None, "names are case-sensitive");
 }
 
 fn swap_case(letter: char) -> char {
@@ -166,7 +162,7 @@ async fn list_of_any_length_is_counted_searched_and_paged(store: Store, _url: St
     assert_eq!((bears, last.len()), (9_999, 9));
     assert_eq!(page(search("호랑"), 0, 20).await.0, 1);
     assert_eq!(page(search("여우"), 0, 20).await, (0, Vec::new()));
-    // Rooms that the caller places are counted but omitted from the page.
+    // Rooms that the caller lists separately are counted but omitted from the page.
     let (count, rooms) = store.rooms().list_except(host.id, RoomFilter::default(), &all[1..3], 0, 2).await.unwrap();
     assert_eq!((count, rooms.iter().map(|room| room.id).collect::<Vec<_>>()), (12_000, vec![all[0], all[3]]));
 }
@@ -213,7 +209,7 @@ async fn of_ten_concurrent_pins_five_succeed(store: Store, _url: String) {
     }
     assert_eq!((done.len(), too_many), (5, 5));
     let again = store.rooms().pin(done[0].id, true, later(9)).await.unwrap();
-    assert_eq!(again, PinOutcome::Done(done[0].clone()), "pinned is pinned, and since then");
+    assert_eq!(again, PinOutcome::Done(done[0].clone()), "pinning again keeps the time of the first pin");
     let PinOutcome::Done(unpinned) = store.rooms().pin(done[0].id, false, later(2)).await.unwrap() else { panic!() };
     assert_eq!((unpinned.is_fixed, unpinned.fixed_at, unpinned.updated_at), (false, None, noon()));
     assert_eq!(store.rooms().get(unpinned.id).await.unwrap(), Some(unpinned));
@@ -261,7 +257,10 @@ async fn deleted_room_has_no_row_and_its_event_remains(store: Store, _url: Strin
     assert_eq!(store.rooms().get(room.id).await.unwrap(), None);
     assert_eq!(store.rooms().change(room.name, RoomChange::Delete, later(1)).await.unwrap(), None);
     assert_eq!(store.rooms().pending_events(later(2), 10).await.unwrap()[0].change, RoomChange::Delete);
-    assert!(store.messages().before(room.id, None, 10).await.unwrap().is_empty(), "hidden before the rows go");
+    assert!(
+        store.messages().before(room.id, None, 10).await.unwrap().is_empty(),
+        "messages are hidden before their rows are deleted"
+    );
     assert_eq!(store.messages().delete_invisible(room.id, 1).await.unwrap(), 1);
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 1);
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 0);

@@ -59,7 +59,7 @@ async fn a_release_works_with_the_schema_of_the_next_one(store: Store, _url: Str
     assert_eq!(store.messages().between(room.id, 0, None, 10).await.unwrap().len(), 1);
     assert_eq!(store.hosts().get(host.id).await.unwrap(), Some(host));
 
-    // The schema is not that of a later release: it lacks a change and has an unknown one.
+    // The schema belongs to an incompatible release: it lacks a change and has an unknown one.
     connection.execute_unprepared("DELETE FROM seaql_migrations WHERE version LIKE '%_webhooks'").await.unwrap();
     let refused = SchemaState::up(connection, None).await.unwrap_err().to_string();
     assert!(refused.contains("1 changes of this release are pending") && refused.contains(name), "{refused}");
@@ -102,7 +102,7 @@ async fn lock_wait_timeout_is_unavailable_and_changes_nothing(store: Store, url:
     holding.rollback().await.unwrap();
 
     let closed = store.rooms().change(room.name, RoomChange::Close, later(2)).await.unwrap().unwrap();
-    assert_eq!(closed.event.unwrap().created_at, later(2), "the one that was given up did not run");
+    assert_eq!(closed.event.unwrap().created_at, later(2), "the operation that timed out had no effect");
     let resumed = other.rooms().change(room.name, RoomChange::Resume, later(3)).await.unwrap().unwrap();
     assert_eq!((resumed.room.last_seq, resumed.room.state_version), (0, 2));
     other.close().await;

@@ -52,7 +52,7 @@ async fn each_event_is_recorded_once_with_its_content(store: Store, _url: String
     let room = a_room(&store, &host).await;
     let batch = [message(room.id, 1, "one 🙂"), Message { side: Side::Host, ..message(room.id, 2, "two") }];
     for _ in 0..2 {
-        // Repeated, as by an archiver whose commit was not confirmed.
+        // The batch is archived again, as if the commit had not been confirmed.
         store.messages().archive(&batch, &[], &[]).await.unwrap();
     }
     store.messages().append(&[append(&room, "a"), append(&room, "a")], later(3_000)).await.unwrap();
@@ -125,7 +125,7 @@ async fn every_way_to_close_a_room_records_one_event(store: Store, _url: String)
     let expected = [(first, "host"), (first, "host"), (second, "idle"), (third, "deleted")];
     assert_eq!(recorded, expected.map(|(room, why)| (room, why.to_owned())));
     let ids = ids(&store, host.id).await;
-    assert!(ids[0] != ids[1], "each closing is one of its own");
+    assert!(ids[0] != ids[1], "each time the room is closed is a separate event");
 }
 
 async fn repeated_room_creation_records_one_event(store: Store, _url: String) {
@@ -189,7 +189,7 @@ async fn one_of_two_concurrent_calls_creates_the_webhook(store: Store, url: Stri
 async fn archiving_does_not_wait_for_changes_of_a_webhook(store: Store, url: String) {
     use sea_orm::ConnectionTrait as _;
     if store.dialect() == crate::store::Dialect::Sqlite {
-        return; // SQLite has a single writer anyway.
+        return; // SQLite has a single writer.
     }
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
@@ -230,7 +230,7 @@ async fn lease_is_held_by_one_node_until_it_expires(store: Store, url: String) {
 
     let longer = store.webhooks().renew_lease(&lease, later(30_000)).await.unwrap().unwrap();
     assert_eq!(store.webhooks().renew_lease(&lease, later(40_000)).await.unwrap(), None, "the lease was renewed since");
-    // The node stalled, and another took over.
+    // The node stalled, and another node acquired the lease.
     let taken = other.webhooks().acquire_lease(&only_due(&store, 30_001).await, later(60_000)).await.unwrap().unwrap();
     assert_eq!(store.webhooks().renew_lease(&longer, later(70_000)).await.unwrap(), None);
     store.webhooks().release_lease(&longer, later(1), 7).await.unwrap();

@@ -161,7 +161,7 @@ async fn failing_receiver_is_retried_with_backoff_for_three_days(setup: Setup) {
     let mut tries: Vec<i64> = Vec::new();
     while setup.states(&host).await[0] > 0 {
         let elapsed = (setup.clock.now() - began).num_seconds();
-        assert!(elapsed < 3 * 86_400, "it must be given up by then");
+        assert!(elapsed < 3 * 86_400, "the event must have failed by then");
         if setup.dispatcher.round().await.unwrap() > 0 {
             tries.push(elapsed);
         }
@@ -170,7 +170,7 @@ async fn failing_receiver_is_retried_with_backoff_for_three_days(setup: Setup) {
     }
     assert_eq!(setup.states(&host).await, [0, 0, 1]);
     assert_eq!(tries.len(), receiver.received().len());
-    assert_eq!(receiver.different(), 1, "always the same id");
+    assert_eq!(receiver.different(), 1, "the event id does not change");
     let intervals: Vec<i64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!((4..=7).contains(&intervals[0]) && (16..=25).contains(&intervals[1]), "{intervals:?}");
     assert!(
