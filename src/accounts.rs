@@ -3,9 +3,9 @@
 //! A **login** is one row in SQL, and its tokens refer to it by `sid`. An access token is valid while its login is
 //! active. A refresh token names the login and its generation; each use increments the generation.
 //!
-//! **Invariants:** every operation that ends a login is announced to all nodes ([`Announce`]), so that its sockets close
-//! and no cache keeps it active. Every operation that changes a host removes the host from this node's cache
-//! ([`hosts`]) and announces the change, so that callers do neither.
+//! **Invariants:** every operation that ends a login is announced to all nodes ([`Announce`]), so that its sockets
+//! close and no cache keeps it active. Every operation that changes a host removes the host from this node's cache
+//! ([`hosts`]) and announces the change, so that callers do not have to.
 
 mod device;
 mod django;
@@ -159,7 +159,7 @@ impl Accounts {
     /// Returns a host that is not deactivated, from the cache.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn active_host(&self, id: HostId) -> Result<Option<Arc<Host>>, Fault> {
         Ok(self.hosts.by_id(id).await?.filter(|host| !host.is_deleted))
     }
@@ -167,7 +167,7 @@ impl Accounts {
     /// Reads a host from SQL, not from the cache, because it may have just been changed on another node.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn read_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
         Ok(self.store.hosts().get(id).await?)
     }
@@ -186,7 +186,7 @@ impl Accounts {
     /// Creates a host with a new pair of service keys.
     ///
     /// # Errors
-    /// [`CreateHostError`].
+    /// Returns a [`CreateHostError`] if a field is invalid, the address is taken or a dependency fails.
     pub async fn create_host(&self, account: NewAccount) -> Result<Host, CreateHostError> {
         let service_domain = rules::check(&account).map_err(CreateHostError::Invalid)?;
         let host = self.new_host(account, service_domain).await?;

@@ -19,22 +19,26 @@
 //!
 //! # Path of a message
 //!
-//! 1. `ws::pump` reads a frame and passes its text to the sender's [`session`](chat::session). The session validates it, assigns an id
-//!    if it has none, serialises its JSON once except for the sequence number, and [submits](chat::relay::Relay::submit) it.
-//! 2. The partition's acceptor adds it to the next batch. One call to [`MessageLog::accept`](backend::broker::MessageLog::accept) numbers the batch,
-//!    stores it (in Redis, or in SQL on a single node) and publishes it, in one step.
-//! 3. Every node receives the publication ([`Deliveries`](chat::relay::Deliveries)). The [`hub`](chat::hub) frames it once and queues it for each
-//!    connection of the room. A connection that is catching up is only notified that the log has grown.
+//! 1. `ws::pump` reads a frame and passes its text to the sender's [`session`](chat::session). The session validates
+//!    it, assigns an id if it has none, serialises its JSON once except for the sequence number, and
+//!    [submits](chat::relay::Relay::submit) it.
+//! 2. The partition's acceptor adds it to the next batch. One call to
+//!    [`MessageLog::accept`](backend::broker::MessageLog::accept) numbers the batch, stores it (in Redis, or in SQL on
+//!    a single node) and publishes it, in one step.
+//! 3. Every node receives the publication ([`Deliveries`](chat::relay::Deliveries)). The [`hub`](chat::hub) frames it
+//!    once and queues it for each connection of the room. A connection that is catching up is only notified that the
+//!    log has grown.
 //! 4. `ws::pump` of each receiver writes the queued frames. The copy that the sender receives is the acknowledgement:
 //!    the message is stored.
-//! 5. In a cluster the partition's archiver ([`archive`](chat::archive)) writes it to SQL in a batch, marks it as archived, and trims
-//!    the log.
+//! 5. In a cluster the partition's archiver ([`archive`](chat::archive)) writes it to SQL in a batch, marks it as
+//!    archived, and trims the log.
 //!
 //! # Invariants
 //!
 //! - A message is stored before it is sent to any client, and from then on it is always readable from some store
 //!   ([`history`](chat::history)).
-//! - Each sequence number of a room is queued for a connection at most once, in rising order ([`Connection`](chat::hub::Connection)).
+//! - Each sequence number of a room is queued for a connection at most once, in rising order
+//!   ([`Connection`](chat::hub::Connection)).
 //! - A host is online while a node that is not known to be dead holds one of the host's sockets; each change has a
 //!   version ([`presence`](backend::presence), [`statuses`](chat::statuses)).
 //! - The state of a room is decided in SQL under a rising version, and then published ([`rooms`](chat::rooms)).

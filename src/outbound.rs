@@ -1,4 +1,4 @@
-//! Connections that the server opens itself: e-mail, webhooks, object storage.
+//! Outgoing connections: e-mail, webhooks, object storage.
 
 pub mod contacts;
 pub(crate) mod http_client;

@@ -4,13 +4,14 @@
 //! name (`rooms.rs` and `rooms/`), and the rows are in `entity/`, one table per file. `database/` contains what all
 //! repositories share: connections, retries, faults, and the monitor that probes the database.
 //!
-//! An operation is atomic: it has its whole effect or none. [`StoreError::Unavailable`] may still be returned after the
-//! effect, when the response was lost. Every operation is therefore idempotent, and callers retry it. An operation
-//! takes at most [`OPERATION_TIMEOUT`]; deadlocks and lock wait timeouts are retried within that time. Dropping the
-//! future rolls the transaction back.
+//! An operation is atomic. [`StoreError::Unavailable`] can be returned although the operation was committed, if the
+//! response was lost. Every operation is therefore idempotent, and callers retry it. An operation takes at most
+//! [`OPERATION_TIMEOUT`]; deadlocks and lock wait timeouts are retried within that time. Dropping the future rolls the
+//! transaction back.
 //!
 //! **Locks** are always taken in this order: the row of a host, then rooms by ascending id, then everything else. The
-//! row of a room is the lock of its sequence numbers and its messages: every insert of messages holds it.
+//! lock on a room's row protects the sequence numbers and messages of the room: every transaction that inserts messages
+//! holds it.
 //!
 //! Times are stored in whole milliseconds. Arguments are truncated, never rounded up.
 
@@ -88,14 +89,14 @@ use crate::domain::clock::Clock;
 use crate::domain::{HostId, WireOffset};
 use crate::store::metrics::SqlMetrics;
 
-/// Upper bound on the duration of one operation, including its retries and the wait for a connection.
+/// Maximum duration of one operation, including its retries and the wait for a connection.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long [`Store::close`] waits for connections whose server does not respond.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Defines the repositories, and the methods of [`Store`] that return them. A repository borrows the store and costs
-/// nothing; its SQL is in the module of the same name.
+/// Defines the repositories, and the methods of [`Store`] that return them. A repository only borrows the store. Its
+/// SQL is in the module of the same name.
 macro_rules! repositories {
     ($($(#[$doc:meta])* $name:ident: $Repository:ident;)*) => {
         $(
@@ -120,9 +121,10 @@ macro_rules! repositories {
 repositories! {
     /// Rooms: creation, lists, changes of state and the events of these changes, pins, counts.
     rooms: RoomRepository;
-    /// Messages: appending by a single node, archiving by a cluster, history, and deletion of rows that are not visible.
+    /// Messages: appending by a single node, archiving by a cluster, history, and deletion of rows that are not
+    /// visible.
     messages: MessageRepository;
-    /// Contact addresses of guests, and how far a guest has seen a room.
+    /// Contact addresses of guests, and the last message that each guest has seen.
     contacts: ContactRepository;
     /// Guests' consent to e-mail from a host.
     consents: ConsentRepository;
@@ -136,7 +138,7 @@ repositories! {
     logins: LoginRepository;
     /// Access keys of services.
     keys: KeyRepository;
-    /// Recipients who missed messages, and the decisions whether they are e-mailed.
+    /// Recipients who missed messages, and decisions about whether to e-mail them.
     notifications: NotificationRepository;
     /// Outbox of e-mails, and the limits on sending them.
     mails: MailRepository;
@@ -146,7 +148,7 @@ repositories! {
     installation: InstallationRepository;
     /// Retention: purging the messages of closed rooms.
     retention: RetentionRepository;
-    /// Rows that expire by themselves.
+    /// Deletion of expired rows.
     expired: ExpiredRepository;
 }
 
@@ -163,8 +165,9 @@ pub enum Dialect {
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
-    /// SQLite has one writer connection, which also archives and migrates. On a server, each of the four fields is a
-    /// separate pool: operations that wait for a lock or for a disk in one pool take no connections from the others.
+    /// With SQLite, `writer`, `archiver` and `schema` share one connection. With a database server, each of the four
+    /// fields is a separate pool, so that operations that wait for a lock or for a disk in one pool do not occupy
+    /// connections of the others.
     writer: DatabaseConnection,
     /// Writes batches of messages.
     archiver: DatabaseConnection,
@@ -178,7 +181,7 @@ pub struct Store {
     wire: WireOffset,
 }
 
-/// Cached lengths of long lists, by host and filter, for one minute.
+/// Cache of the lengths of long room lists, by host and filter. Entries expire after one minute.
 type RoomCountCache = moka::future::Cache<(HostId, RoomFilter), u64>;
 
 fn room_count_cache() -> RoomCountCache {
@@ -197,8 +200,8 @@ struct StoreState {
 }
 
 impl Store {
-    /// Sets the clock that stamps the due times of work that a message causes in SQL. Without it, due times are counted
-    /// from the `accepted_at` of the message, which is correct where one clock stamps both.
+    /// Sets the clock from which the due times of notifications and webhook events are calculated. Without it, they are
+    /// calculated from the message's `accepted_at`, which is correct if the same clock is used for both.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -218,8 +221,8 @@ impl Store {
         self.wire
     }
 
-    /// Time from which the due times of work caused by a message are counted: now by the clock of the store, or else
-    /// `accepted_at`.
+    /// Returns the start time for the due times of a message's notifications and webhook events: the current time of
+    /// the store's clock, or `accepted_at` if no clock is set.
     fn due_from(&self, accepted_at: DateTime<Utc>) -> DateTime<Utc> {
         millis(self.clock.as_ref().map_or(accepted_at, |clock| clock.now()))
     }
@@ -234,8 +237,7 @@ impl Store {
         &self.schema
     }
 
-    /// Returns a value that changes whenever the connections are replaced because new ones may work where the old ones
-    /// failed.
+    /// Returns a value that changes whenever the connections are replaced after a failure.
     pub fn connections_replaced(&self) -> u64 {
         self.shared.recycle.discarded()
     }
@@ -254,14 +256,14 @@ impl Store {
         if self.dialect == Dialect::MySql {
             pools.extend([self.archiver, self.schema]);
         }
-        // A pool that fails to close holds nothing that could still be saved.
+        // A failure to close a pool loses no data.
         let closed = pools.into_iter().map(async |pool| {
             if let Err(error) = pool.close().await {
-                tracing::debug!(%error, "store did not close cleanly");
+                tracing::debug!(%error, "failed to close database connections");
             }
         });
         if tokio::time::timeout(CLOSE_TIMEOUT, futures_util::future::join_all(closed)).await.is_err() {
-            tracing::debug!("store did not close in time");
+            tracing::debug!("database connections not closed within time limit");
         }
     }
 }

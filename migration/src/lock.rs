@@ -24,7 +24,7 @@ impl SchemaLock {
     /// Waits until no other process holds the lock, and acquires it.
     ///
     /// # Errors
-    /// If the database fails or cannot be reached. A lock held by another process is not an error.
+    /// Returns an error if the database fails or cannot be reached. A lock held by another process is not an error.
     pub(crate) async fn acquire(connection: &DatabaseConnection) -> Result<Self, DbErr> {
         let mut attempts: u32 = 0;
         loop {
@@ -32,7 +32,7 @@ impl SchemaLock {
                 return Ok(Self { connection });
             }
             if attempts.is_multiple_of(ATTEMPTS_PER_LINE) {
-                tracing::warn!("another process is changing the schema, waiting for it");
+                tracing::warn!("schema lock held by another process, waiting");
             }
             attempts += 1;
         }
@@ -48,8 +48,8 @@ impl SchemaLock {
         let Self { connection } = self;
         let is_mysql = connection.get_database_backend() == DbBackend::MySql;
         if is_mysql && let Err(error) = connection.execute_unprepared(&format!("DO RELEASE_LOCK({NAME})")).await {
-            // The connection is lost, and the server has released the lock.
-            tracing::debug!(%error, "schema lock was not released by this process");
+            // The connection was lost, so the server has released the lock.
+            tracing::debug!(%error, "failed to release schema lock");
         }
         match outcome {
             Ok(()) => connection.commit().await,
@@ -73,7 +73,8 @@ async fn attempt(connection: &DatabaseConnection) -> Result<Option<DatabaseTrans
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    // A pool lends a connection for one statement; a transaction keeps it.
+    // The lock belongs to a connection. A transaction keeps one connection, while a pool may use another one for each
+    // statement.
     let held = match connection.begin_with_options(immediate).await {
         Err(error) if is_busy(&error) => return Ok(None),
         held => held?,

@@ -45,8 +45,8 @@ fn user(build: ColumnBuilder) -> TableCreateStatement {
         .table("user")
         .col(row_id())
         .col(build.prose("email", Some(320)).not_null())
-        // Lower case, so that addresses that differ only in case are one account on every dialect. A collation would
-        // also treat accented letters as plain ones and mix up accounts.
+        // Lower case, so that addresses that differ only in case are one account on every dialect. A case-insensitive
+        // collation would also treat accented letters as plain ones, and so confuse accounts.
         .col(ColumnDef::new("email_key").string_len(320).not_null())
         .col(ColumnDef::new("password_hash").string_len(255).not_null())
         .col(token22("uuid"))
@@ -172,9 +172,10 @@ const INDEXES: [IndexOf; 10] = [
     unique("chatroom", "chatroom_idempotency", &["host_id", "idempotency_key"]),
     // Order of the host's list, read backwards: pinned rooms first, latest pin on top, then by last update.
     index("chatroom", "chatroom_list", &["host_id", "is_fixed", "fixed_at", "updated_at"]),
-    // Used by retention.
+    // Index that retention uses.
     index("chatroom", "chatroom_closed", &["is_closed", "closed_at"]),
     index("room_event", "room_event_created", &["created_at"]),
-    // Not unique: both sides may use the same id, and a cluster drops ids after a while.
+    // This index is not unique: both sides may use the same id, and a cluster detects repeated ids only for a limited
+    // time.
     index("chat_message", "chat_message_id", &["chatroom_id", "message_id"]),
 ];

@@ -1,8 +1,7 @@
 //! Adds an index from which a host's list of rooms is read: its pages, filtered by state or nickname, and its length.
 //! Also adds an index that finds rooms without messages by their creation time.
 //!
-//! The list of a previous release's node uses the new index as well: its first columns are those of the index that it
-//! replaces.
+//! Nodes of the previous release use the new index as well, because its first columns are those of the replaced index.
 
 use sea_orm_migration::prelude::*;
 

@@ -26,7 +26,7 @@ impl ColumnBuilder {
         table
     }
 
-    /// Column for a time: UTC, whole milliseconds. On SQLite it is text whose order is that of time.
+    /// Column for a time: UTC, whole milliseconds. On SQLite, it is text that sorts chronologically.
     pub(crate) fn instant(self, name: &'static str) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         if self.mysql {

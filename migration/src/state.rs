@@ -25,7 +25,7 @@ impl SchemaState {
     /// Reads the state of a database, which may be empty. Changes nothing.
     ///
     /// # Errors
-    /// If the database cannot be read.
+    /// Returns an error if the database cannot be read.
     pub async fn read(connection: &DatabaseConnection) -> Result<Self, DbErr> {
         Self::read_on(connection).await
     }
@@ -52,11 +52,12 @@ impl SchemaState {
     }
 
     /// Applies the pending changes, at most `steps` of them. Concurrent processes are serialised: the first one applies
-    /// the changes, the others find nothing pending. If nothing is pending, no lock is taken and nothing is written.
+    /// the changes, and no changes are pending for the others. If nothing is pending, no lock is taken and nothing is
+    /// written.
     ///
     /// # Errors
-    /// If the database rejects a change, or if changes are pending although another release has applied its own. In the
-    /// latter case, the operator must install the release that matches the schema.
+    /// Returns an error if the database rejects a change, or if changes are pending although another release has
+    /// applied its own changes. In the latter case, the operator must install the release that matches the schema.
     pub async fn up(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(), DbErr> {
         if !Self::read(connection).await?.has_work()? {
             return Ok(());
@@ -89,8 +90,8 @@ impl SchemaState {
     /// Reverts the newest changes, under the same lock as [`up`](Self::up).
     ///
     /// # Errors
-    /// If the database rejects a change, or if changes of another release are applied: only that release can revert
-    /// them.
+    /// Returns an error if the database rejects a change, or if changes of another release are applied, which only that
+    /// release can revert.
     pub async fn down(connection: &DatabaseConnection, steps: u32) -> Result<(), DbErr> {
         let lock = SchemaLock::acquire(connection).await?;
         let outcome = Self::down_on(&lock, steps).await;

@@ -21,12 +21,12 @@ impl Accounts {
         None
     }
 
-    /// [`refresh`](Self::refresh) with one of several tokens: a browser may send refresh cookies of several domains.
-    /// Tokens of ended logins are skipped. If the remaining tokens belong to different accounts, another site of the
-    /// domain may have set one of the cookies, so all are rejected.
+    /// Refreshes a login with one of several tokens, like [`refresh`](Self::refresh): a browser may send refresh
+    /// cookies of several domains. Tokens of ended logins are skipped. If the remaining tokens belong to different
+    /// accounts, another site of the domain may have set one of the cookies, so all are rejected.
     ///
     /// # Errors
-    /// [`AuthError`].
+    /// Returns an [`AuthError`] if the token is invalid or expired, its login has ended or a dependency fails.
     pub async fn refresh_one_of(&self, refresh_tokens: &[&str]) -> Result<Tokens, AuthError> {
         if let [token] = refresh_tokens {
             return self.refresh(token).await;

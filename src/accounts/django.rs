@@ -10,7 +10,7 @@ use pbkdf2::pbkdf2_hmac_array;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-/// Beginning of every hash.
+/// Prefix of every hash.
 pub(super) const SCHEME: &str = "pbkdf2_sha256";
 
 /// Maximum number of iterations that are computed: five times the default of the newest Django release, about 2 s of
@@ -59,8 +59,8 @@ impl<'a> DjangoHash<'a> {
     }
 }
 
-/// Time that Django hashes take to verify on this machine. They take longer than Argon2id, in proportion to their
-/// iterations.
+/// Measures how long the verification of Django hashes takes on this machine. It takes longer than that of Argon2id
+/// hashes, in proportion to the iterations.
 #[derive(Debug, Default)]
 pub(super) struct OldHashes {
     /// Highest iteration count seen.

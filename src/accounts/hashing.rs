@@ -1,9 +1,9 @@
 //! Queue for password hashing.
 //!
 //! Hashing occupies a core for tens of milliseconds, so at most one password per core is hashed at a time and the
-//! others wait. The server itself is served first, then known devices, then addresses with the fewest recent attempts:
-//! an address that tries continuously delays only itself. The queue is bounded; when it is full, the last entry in that
-//! order is refused.
+//! others wait. Calls of the server itself have the highest priority, followed by known devices, and then by addresses
+//! with the fewest recent attempts. An address with continuous attempts therefore delays only itself. The queue is
+//! bounded; when it is full, the entry with the lowest priority is rejected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -62,7 +62,7 @@ struct QueueState {
     halved_at: Instant,
 }
 
-/// One hashing slot. Dropping it passes it to the next waiter.
+/// Hashing slot. Dropping the value passes the slot to the next waiter.
 pub(super) struct HashingSlot(Option<HashingSlots>);
 
 impl HashingSlots {
@@ -74,7 +74,7 @@ impl HashingSlots {
     /// Waits for a slot.
     ///
     /// # Errors
-    /// [`Busy`]: the queue is full of entries with a higher priority, or no slot became free in time.
+    /// Returns [`Busy`] if the queue is full of entries with a higher priority, or no slot became free in time.
     pub(super) async fn acquire(&self, source: Source) -> Result<HashingSlot, Busy> {
         let (position, slot) = {
             let mut state = self.0.lock();
@@ -85,7 +85,7 @@ impl HashingSlots {
             }
             if state.waiting.len() >= MAX_WAITING {
                 match state.waiting.last_entry() {
-                    // Dropping its sender refuses the waiter.
+                    // Dropping the sender rejects the waiter.
                     Some(last) if *last.key() > position => drop(last.remove()),
                     _ => return Err(Busy),
                 }
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_queue_refuses_the_address_that_tried_most() {
+    async fn full_queue_rejects_the_address_with_most_attempts() {
         let slots = HashingSlots::new(1);
         let _busy = slots.acquire(from(1)).await;
         let mut flood: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(slots.acquire(from(1)))).collect();
         assert!(flood.iter_mut().all(waits));
         assert!(matches!(slots.acquire(from(1)).await, Err(Busy)));
         let mut other = Box::pin(slots.acquire(from(2)));
-        assert!(waits(&mut other), "it takes the place of the flood's last");
+        assert!(waits(&mut other), "replaces the last entry of the flood");
         assert!(matches!(flood.last_mut().unwrap().as_mut().now_or_never(), Some(Err(Busy))));
         assert!(flood[..MAX_WAITING - 1].iter_mut().all(waits));
     }
@@ -210,7 +210,7 @@ mod tests {
         assert!(left.iter_mut().all(waits));
         drop(left);
         assert!(slots.0.lock().waiting.is_empty());
-        assert!(matches!(slots.acquire(from(2)).await, Err(Busy)), "after the longest wait");
+        assert!(matches!(slots.acquire(from(2)).await, Err(Busy)), "after the queue timeout");
         drop(busy);
         // A slot that was sent but never received is not lost.
         let held = slots.acquire(from(1)).await;

@@ -1,4 +1,4 @@
-//! Cache of hosts over SQL, so that a joining guest costs no query.
+//! Cache of hosts over SQL, so that no query runs when a guest joins.
 //!
 //! **Invariant:** while SQL is available, no entry is older than [`TTL`], and a changed host is removed at once
 //! ([`Hosts::evict`], called on every node). While SQL is unavailable, known hosts remain valid, so that their rooms
@@ -18,7 +18,7 @@ pub const TTL: Duration = Duration::from_secs(5);
 /// Time for which a host remains known while SQL is unavailable.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 
-/// Time limit of a query for a host that is still known from earlier.
+/// Time limit of a query for a host that the cache can still return.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of cached hosts per key: about 10 MB.
@@ -36,7 +36,7 @@ pub struct Hosts {
     by_id: Cache<HostId, CachedHost>,
     by_uuid: Cache<HostUuid, Arc<Host>>,
     by_access_key: Cache<String, Arc<KeyHolder>>,
-    /// Access keys without a host. They have a small cache of their own, so that invented keys do not evict known ones.
+    /// Access keys without a host. They are in a separate small cache, so that invented keys do not evict known ones.
     unknown_keys: Cache<String, ()>,
     /// Public ids without a host, in a small cache for the same reason.
     unknown_uuids: Cache<HostUuid, ()>,
@@ -67,7 +67,7 @@ impl Hosts {
     /// Returns a host by row id. While SQL is unavailable, returns the host as last known.
     ///
     /// # Errors
-    /// An error of the store; nothing is cached then.
+    /// Returns the error of the store. Nothing is cached in that case.
     pub async fn by_id(&self, id: HostId) -> Result<CachedHost, StoreError> {
         let ask = async { Ok(self.store.hosts().get(id).await?.map(Arc::new)) };
         let asked = self.by_id.try_get_with(id, ask);
@@ -95,7 +95,7 @@ impl Hosts {
     /// Returns a host by public id.
     ///
     /// # Errors
-    /// An error of the store; nothing is cached then.
+    /// Returns the error of the store. Nothing is cached in that case.
     pub async fn by_uuid(&self, uuid: HostUuid) -> Result<CachedHost, StoreError> {
         if self.unknown_uuids.contains_key(&uuid) {
             return Ok(None);
@@ -108,11 +108,11 @@ impl Hosts {
         Ok(found)
     }
 
-    /// Returns a host by access key, including a replaced key. Whether the key is still valid changes with time, so
-    /// [`Accounts::key_holder`](crate::accounts::Accounts::key_holder) decides it.
+    /// Returns a host by access key, including a replaced key. The key may have expired:
+    /// [`Accounts::key_holder`](crate::accounts::Accounts::key_holder) checks its validity.
     ///
     /// # Errors
-    /// An error of the store; nothing is cached then.
+    /// Returns the error of the store. Nothing is cached in that case.
     pub async fn by_access_key(&self, key: &str) -> Result<Option<Arc<KeyHolder>>, StoreError> {
         if self.unknown_keys.contains_key(key) {
             return Ok(None);
@@ -130,7 +130,7 @@ impl Hosts {
         self.by_access_key.get(key).await
     }
 
-    /// Clears the cache, because any host may have changed. Hosts remain known for times without SQL.
+    /// Clears the cache, because any host may have changed. Hosts remain known for use while SQL is unavailable.
     pub fn evict_all(&self) {
         self.by_id.invalidate_all();
         self.by_uuid.invalidate_all();
@@ -155,12 +155,12 @@ impl Hosts {
         evict(&self.by_uuid, move |_, host| host.id == id);
         evict(&self.by_access_key, move |_, holder| holder.host.id == id);
         evict(&self.remembered, move |known, _| *known == id);
-        // Some of these keys may be the host's by now.
+        // Some of these keys may belong to the host after the change.
         self.unknown_keys.invalidate_all();
     }
 }
 
-/// Why a lookup returned no host. Neither is cached as a host.
+/// Why a lookup returned no host. Neither case is cached as a host.
 #[derive(Debug)]
 enum Miss {
     Unknown,

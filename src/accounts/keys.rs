@@ -33,7 +33,7 @@ impl Accounts {
     /// Returns the active host of a pair of keys.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn key_holder(&self, access_key: &str, secret_key: &str) -> Result<Option<Arc<Host>>, Fault> {
         let holder = self.hosts.by_access_key(access_key).await?;
         Ok(holder.filter(|holder| self.is_valid_pair(holder, secret_key)).map(|holder| holder.host.clone()))
@@ -50,7 +50,7 @@ impl Accounts {
     /// With `revoke_old` all earlier pairs end at once; otherwise the replaced pair stays valid for the grace period.
     ///
     /// # Errors
-    /// [`Fault`]: the keys may have been changed.
+    /// Returns a [`Fault`] if SQL fails. The keys may have been changed.
     pub async fn rotate_keys(&self, host: HostId, revoke_old: bool) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
         let old = if revoke_old { OldKeys::Revoked } else { OldKeys::GoodUntil(now + self.key_grace) };
@@ -58,7 +58,7 @@ impl Accounts {
         // After an error, the change may have been committed.
         let rotated = rotated.inspect_err(|_| self.hosts.evict(host))?;
         if rotated.is_some() {
-            tracing::info!(host = host.0, revoke_old, "keys of host replaced");
+            tracing::info!(host = host.0, revoke_old, "service keys of host replaced");
             self.host_changed(host).await;
         }
         Ok(rotated)

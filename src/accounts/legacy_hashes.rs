@@ -4,8 +4,8 @@ use super::django::{DjangoHash, SCHEME};
 use super::{Accounts, Fault, passwords};
 use crate::domain::HostId;
 
-/// Number of stored hashes that are searched for the slowest. They come from a few Django releases, each with its own
-/// iteration count.
+/// Number of stored hashes among which the slowest is determined. They come from a few Django releases, each with its
+/// own iteration count.
 const SAMPLE: u64 = 1_000;
 
 impl Accounts {
@@ -13,7 +13,7 @@ impl Accounts {
     /// wrong password reveals which accounts have a Django hash.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn measure_old_hashes(&self) -> Result<(), Fault> {
         let hashes = self.store.passwords().hashes_with_prefix(SCHEME, SAMPLE).await?;
         let slowest = hashes.iter().max_by_key(|hash| DjangoHash::parse(hash).map(|hash| hash.iterations()));
@@ -23,8 +23,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Replaces a Django hash by an Argon2id hash after a login, unless the password was changed meanwhile. The login
-    /// does not depend on it: a failed replacement is retried at the next login. Returns the hash that is stored now.
+    /// Replaces a Django hash by an Argon2id hash after a login, unless the password was changed meanwhile. A failed
+    /// replacement does not fail the login and is retried at the next login. Returns the hash that is stored now.
     pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: String) -> String {
         if passwords::is_current(&checked) {
             return checked;
@@ -36,9 +36,9 @@ impl Accounts {
             }
             // Concurrent login or password change: `create_login` then rejects the old hash, and the login is tried
             // again.
-            Ok(None) => tracing::debug!(host = host.0, "password hash replaced during its check"),
+            Ok(None) => tracing::debug!(host = host.0, "password hash changed during login"),
             Err(why) => {
-                tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, kept until next login")
+                tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, retrying at next login")
             }
         }
         checked

@@ -1,10 +1,11 @@
 //! Rate limits per client, host and account (DESIGN "Limits").
 //!
 //! Handlers check a limit before they do any work. Attempts are counted, successful or not; login failures are counted
-//! separately ([`LoginAttempt`]). Handshakes, unknown keys and images are counted per node, everything else across nodes.
-//! While the shared throttle is unavailable, each node counts alone.
+//! separately ([`LoginAttempt`]). Handshakes, unknown keys and images are counted per node, everything else across
+//! nodes. While the shared throttle is unavailable, each node counts locally.
 //!
-//! **Invariant:** a configured limit is always counted, and no check waits longer than the timeout of a call to Redis.
+//! **Invariant:** every configured limit is always applied, and no check waits longer than the timeout of a call to
+//! Redis.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ mod tests;
 pub use budget::{Budgets, ByteQuota, HostBudget};
 pub use logins::{LoginAttempt, Trial};
 
-/// How long a node counts alone before it retries the shared throttle, in µs. Each retry may delay one caller by the
+/// How long a node counts locally before it retries the shared throttle, in µs. Each retry may delay one caller by the
 /// timeout of a call.
 const FALLBACK: i64 = 2_000_000;
 
@@ -42,8 +43,8 @@ pub struct Quotas {
     pub logins_per_address: Option<Quota>,
     /// Failed logins per account and address, per minute.
     pub login_failures_per_pair: Option<Quota>,
-    /// Failed logins per account and address, per hour. Below the limit per account, so that one address never uses
-    /// that up.
+    /// Failed logins per account and address, per hour. It is lower than the limit per account, so that one address
+    /// cannot use up the limit of the account.
     pub login_failures_per_pair_hour: Option<Quota>,
     /// Failed logins per account from all addresses, per hour.
     pub login_failures_per_account: Option<Quota>,
@@ -63,7 +64,7 @@ pub struct Quotas {
     pub host_bytes: Option<ByteQuota>,
 }
 
-/// A limit was exceeded. After `retry_after` the same call passes, unless others use the limit first.
+/// A limit was exceeded. After `retry_after` the same call passes, unless other calls use up the limit first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("rate limited: retry after {retry_after:?}")]
 pub struct TooMany {
@@ -90,7 +91,7 @@ pub struct Limits {
     shared: Arc<dyn Throttle>,
     own: Buckets,
     clock: Arc<dyn Clock>,
-    /// When this node stops counting alone, in µs since 1970; 0 while it uses the shared throttle.
+    /// Time at which this node retries the shared throttle, in µs since 1970; 0 while it uses the shared throttle.
     fallback_until: AtomicI64,
     metrics: LimitMetrics,
 }
@@ -134,7 +135,7 @@ impl Limits {
     /// address never uses up the host's limit.
     ///
     /// # Errors
-    /// Returns [`TooMany`] above either limit; after its time both pass.
+    /// Returns [`TooMany`] above either limit, with the time after which both limits permit the call.
     pub async fn room_of(&self, host: HostId, address: IpAddr) -> Result<(), TooMany> {
         let next_in = self.count(Kind::Room, Who::address(address), self.quotas.rooms).await?;
         let counted = self.count(Kind::Room, Who::host(host), self.quotas.rooms_per_host).await;
@@ -184,13 +185,13 @@ impl Limits {
     /// nothing about the account. Counts whether or not an e-mail is sent.
     ///
     /// # Errors
-    /// Returns [`TooMany`] above either limit; after its time both pass.
+    /// Returns [`TooMany`] above either limit, with the time after which both limits permit the call.
     pub async fn mail(&self, address: IpAddr, email: &str) -> Result<(), TooMany> {
         let next_in = self.count(Kind::Mail, Who::address(address), self.quotas.mails).await?;
         self.mailbox(email).await.map_err(|TooMany { retry_after }| TooMany { retry_after: retry_after.max(next_in) })
     }
 
-    /// Counts an e-mail to `email` whose sender is limited in another way.
+    /// Counts an e-mail to `email`. The caller limits the sender of the e-mail in another way.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit.
@@ -243,7 +244,7 @@ impl Limits {
         if is_alone {
             self.own.refund(kind, who, quota, self.clock.now());
         } else if let Err(error) = self.shared.refund(kind, who, quota).await {
-            tracing::debug!(%error, kind = kind.name(), "failed to return reserved budget");
+            tracing::debug!(%error, kind = kind.name(), "failed to refund rate limit token");
         }
     }
 
@@ -251,11 +252,12 @@ impl Limits {
     async fn ask(&self, kind: Kind, who: &Who, quota: Quota) -> Option<Verdict> {
         let (now, until) = (self.now(), self.fallback_until.load(Relaxed));
         if until != 0 {
-            // Also true after the clock has been set back.
+            // This is also true after the clock has been set back.
             let is_over = !(now..=now + FALLBACK).contains(&until);
             // One caller retries the shared throttle; meanwhile the others count on this node.
-            let asks = is_over && self.fallback_until.compare_exchange(until, now + FALLBACK, Relaxed, Relaxed).is_ok();
-            if !asks {
+            let is_retrying =
+                is_over && self.fallback_until.compare_exchange(until, now + FALLBACK, Relaxed, Relaxed).is_ok();
+            if !is_retrying {
                 return None;
             }
         }
@@ -266,7 +268,7 @@ impl Limits {
             }
             Err(error) => {
                 self.fallback_until.store(self.now() + FALLBACK, Relaxed);
-                tracing::warn!(%error, kind = kind.name(), "limit state unavailable, limits apply per node");
+                tracing::warn!(%error, kind = kind.name(), "shared rate limits unavailable, limiting per node");
                 None
             }
         }

@@ -11,12 +11,12 @@ use super::{Accounts, Fault, Source, passwords};
 use crate::domain::{Control, Host};
 use crate::store::{LoginCreation, Rotation, StoreError};
 
-/// Period after a refresh token is spent in which its reuse is accepted, as when two tabs refresh at once (SPEC 2).
-/// Later reuse is treated as theft.
+/// Period after the use of a refresh token in which its reuse is accepted, for example by a second tab (SPEC 2). Later
+/// reuse is treated as theft.
 const REFRESH_GRACE: Duration = Duration::from_secs(10);
 
-/// How long a login found active is cached. It bounds the delay if the announcement of its end does not reach this
-/// node.
+/// How long a login is cached as active. The end of a login takes effect within this time, even if its announcement
+/// does not reach this node.
 const ALIVE_TTL: TimeDelta = TimeDelta::seconds(5);
 
 /// How long an ended login is remembered: no access token of the login is valid for longer.
@@ -99,7 +99,7 @@ impl Accounts {
     /// Checks a password and starts a login. An unknown address takes as long as a wrong password.
     ///
     /// # Errors
-    /// [`LoginError`].
+    /// Returns a [`LoginError`] if the credentials are wrong, the account is deactivated or a dependency fails.
     pub async fn login(&self, email: &str, password: &str) -> Result<Login, LoginError> {
         self.login_from(Source::default(), email, password).await
     }
@@ -107,7 +107,7 @@ impl Accounts {
     /// [`login`](Self::login) with the origin of the call, which sets its place in the queue for password hashing.
     ///
     /// # Errors
-    /// [`LoginError`].
+    /// Returns a [`LoginError`] if the credentials are wrong, the account is deactivated or a dependency fails.
     pub async fn login_from(&self, source: Source, email: &str, password: &str) -> Result<Login, LoginError> {
         for _ in 0..LOGIN_TRIES {
             if let Some(login) = self.try_login(source, email, password).await? {
@@ -117,7 +117,7 @@ impl Accounts {
         Err(LoginError::WrongCredentials)
     }
 
-    /// Makes one attempt. `None`: the password or its hash was changed by another call during the check.
+    /// Makes one attempt. Returns `None` if another call changed the password or its hash during the check.
     async fn try_login(&self, source: Source, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.hosts().credentials(email).await.map_err(Fault::from)? };
@@ -126,7 +126,7 @@ impl Accounts {
         let right = self.passwords.of(source).verify(password, hash).await.map_err(Fault::from)?;
         let known = known.ok_or(LoginError::WrongCredentials)?;
         if !passwords::is_readable(&known.password_hash) {
-            tracing::error!(host = known.host.id.0, "failed to parse stored password hash, refusing login");
+            tracing::error!(host = known.host.id.0, "failed to parse stored password hash, rejecting login");
         }
         let (host, hash) = if right && !known.host.is_deleted {
             let hash = self.renew_hash(known.host.id, password, known.password_hash).await;
@@ -149,11 +149,12 @@ impl Accounts {
         Ok(Some(Login { host, tokens }))
     }
 
-    /// Spends a refresh token and returns the next pair. A token spent within the last 10 s returns the current pair
-    /// again. Reuse of an older token is treated as theft: the login is revoked for all its clients (SPEC 2).
+    /// Uses a refresh token and returns the next pair of tokens. For a token used within the last 10 s, returns the
+    /// current pair again. Reuse of an older token is treated as theft: the login is revoked for all its clients (SPEC
+    /// 2).
     ///
     /// # Errors
-    /// [`AuthError`].
+    /// Returns an [`AuthError`] if the token is invalid or expired, its login has ended or a dependency fails.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, AuthError> {
         let now = self.clock.now();
         let claims = self.keys.read_refresh(refresh_token, now)?;
@@ -167,7 +168,7 @@ impl Accounts {
             Rotation::Rotated { host, generation, rotated_at }
             | Rotation::JustRotated { host, generation, rotated_at } => (host, generation, rotated_at),
             Rotation::Theft { host } => {
-                tracing::warn!(host = host.0, "spent refresh token reused, login revoked");
+                tracing::warn!(host = host.0, "refresh token reused, login revoked");
                 self.ended(claims.sid).await;
                 return Err(AuthError::Ended);
             }
@@ -181,7 +182,7 @@ impl Accounts {
     /// Ends a login on this node and announces it to the others. Idempotent.
     ///
     /// # Errors
-    /// [`Fault`]: the login may still be active.
+    /// Returns a [`Fault`] if SQL fails. The login may still be active.
     pub async fn logout(&self, sid: &str) -> Result<(), Fault> {
         self.store.logins().end(sid, self.clock.now()).await?;
         self.ended(sid.to_owned()).await;
@@ -192,7 +193,7 @@ impl Accounts {
     /// and its login must be active.
     ///
     /// # Errors
-    /// [`AuthError`].
+    /// Returns an [`AuthError`] if the token is invalid or expired, its login has ended or a dependency fails.
     pub async fn authenticate(&self, access_token: &str) -> Result<AccessClaims, AuthError> {
         let claims = self.keys.read_access(access_token, self.clock.now())?;
         if self.is_alive(&claims.sid).await? { Ok(claims) } else { Err(AuthError::Ended) }
@@ -203,7 +204,7 @@ impl Accounts {
     /// should not depend on SQL.
     ///
     /// # Errors
-    /// [`Fault`]: the query failed although SQL is available.
+    /// Returns a [`Fault`] if the query failed although SQL is available.
     pub async fn is_alive(&self, sid: &str) -> Result<bool, Fault> {
         let now = self.clock.now();
         let seen = self.logins.get(sid).map(|seen| *seen);
@@ -217,7 +218,7 @@ impl Accounts {
                 Ok(alive)
             }
             Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
-                // Cached, so that the other sockets of this login do not query SQL again.
+                // The result is cached, so that the other sockets of this login do not query SQL again.
                 self.remember(sid.to_owned(), SeenLogin { at: now, alive: true });
                 Ok(true)
             }

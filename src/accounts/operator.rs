@@ -1,6 +1,6 @@
 //! Operator actions on an account: disable, enable, set the password.
 //!
-//! Each action has several steps, of which the first commits the decision. All steps are idempotent: after a [`Fault`]
+//! Each action has several steps, of which the first commits the change. All steps are idempotent: after a [`Fault`]
 //! the action must be repeated.
 
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
@@ -25,7 +25,7 @@ impl Accounts {
     /// such host.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn disable_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
         self.deactivate(id, DeactivatedBy::Operator).await
     }
@@ -38,7 +38,7 @@ impl Accounts {
         let ended = self.store.logins().end_others(id, None, now).await?;
         self.hosts.evict(id);
         (self.announce)(Control::HostDisabled { host: id }).await;
-        // Without this, a node with a cached login would accept it again if the account is enabled within seconds.
+        // Otherwise, a node with a cached login would accept the login again if the account is enabled within seconds.
         for sid in ended {
             self.ended(sid).await;
         }
@@ -49,7 +49,7 @@ impl Accounts {
     /// `None` if there is no such host.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn enable_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
         self.store.hosts().activate(id, self.clock.now()).await?;
         self.host_changed(id).await;
@@ -59,7 +59,7 @@ impl Accounts {
     /// Sets a password and ends all logins of the account. Returns `None` if there is no such host.
     ///
     /// # Errors
-    /// [`SetPasswordError`].
+    /// Returns a [`SetPasswordError`] if the password is too short or too long, or a dependency fails.
     pub async fn set_password(&self, id: HostId, password: &str) -> Result<Option<Host>, SetPasswordError> {
         if password.chars().count() < MIN_PASSWORD_CHARS {
             return Err(SetPasswordError::Invalid("needs at least 8 characters"));

@@ -16,8 +16,8 @@ use crate::domain::Rng;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 
-/// Hash that no password matches. It is verified when the address is unknown, so that the response time reveals
-/// nothing.
+/// Hash that no password matches. It is verified when the address is unknown, so that the response time does not reveal
+/// whether an account exists.
 const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -25,7 +25,7 @@ const DUMMY_HASH: &str =
 enum Stored<'a> {
     Argon2(Box<PasswordHash>),
     Django(DjangoHash<'a>),
-    /// Neither format: no password matches.
+    /// The hash is in neither format, so no password matches.
     Unreadable,
 }
 
@@ -82,7 +82,7 @@ impl Passwords {
         Self { slots: HashingSlots::new(cores), source: Source::default(), rng, old_hashes: Arc::default() }
     }
 
-    /// Returns a clone whose calls are queued as coming from `source`.
+    /// Returns a clone whose calls are queued with the priority of `source`.
     pub(super) fn of(&self, source: Source) -> Self {
         Self { source, ..self.clone() }
     }
@@ -90,7 +90,7 @@ impl Passwords {
     /// Hashes a password under a new salt and returns the PHC string.
     ///
     /// # Errors
-    /// [`PasswordError`].
+    /// Returns a [`PasswordError`] if the queue is full or hashing fails.
     pub async fn hash(&self, password: &str) -> Result<String, PasswordError> {
         let (password, salt) = (password.to_owned(), self.rng.bytes::<16>());
         self.on_a_core(move || {
@@ -104,7 +104,7 @@ impl Passwords {
     /// same time for every kind of hash: the time of the slowest kind that is stored.
     ///
     /// # Errors
-    /// [`PasswordError`].
+    /// Returns a [`PasswordError`] if the queue is full or hashing fails.
     pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, PasswordError> {
         let password = password.to_owned();
         let old_hashes = self.old_hashes.clone();
@@ -132,7 +132,7 @@ impl Passwords {
         Ok(right)
     }
 
-    /// Delay that extends a mismatch to the duration of the slowest hash. A match is not delayed.
+    /// Returns the delay that extends a mismatch to the duration of the slowest hash. A match is not delayed.
     fn wait_after(&self, right: bool, took: Duration) -> Duration {
         if right { Duration::ZERO } else { self.old_hashes.slowest().saturating_sub(took) }
     }
@@ -142,7 +142,7 @@ impl Passwords {
         work: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Result<T, PasswordError> {
         let slot = self.slots.acquire(self.source).await?;
-        // The work owns the slot: a caller that disconnects does not free the core early.
+        // The task owns the slot, so that a cancelled caller does not release the slot before the task ends.
         tokio::task::spawn_blocking(move || {
             let _slot = slot;
             work()
@@ -171,14 +171,14 @@ mod tests {
             assert_eq!(passwords.verify("wrong", hash.map(str::to_owned)).await, Ok(false));
             began.elapsed()
         };
-        let ours = passwords.hash("pass word").await.unwrap();
-        assert_eq!((refuse(None).await, refuse(Some(&ours)).await), (Duration::ZERO, Duration::ZERO));
-        let theirs = "pbkdf2_sha256$1000$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        refuse(Some(theirs)).await;
+        let current = passwords.hash("pass word").await.unwrap();
+        assert_eq!((refuse(None).await, refuse(Some(&current)).await), (Duration::ZERO, Duration::ZERO));
+        let django = "pbkdf2_sha256$1000$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        refuse(Some(django)).await;
         assert!(passwords.old_hashes.slowest() > Duration::ZERO);
-        let slow = DjangoHash::parse(theirs).unwrap().with_iterations(2_000);
+        let slow = DjangoHash::parse(django).unwrap().with_iterations(2_000);
         passwords.old_hashes.checked(&slow, Duration::from_secs(60));
-        for hash in [None, Some(ours.as_str()), Some("unreadable"), Some(theirs)] {
+        for hash in [None, Some(current.as_str()), Some("unreadable"), Some(django)] {
             let waited = refuse(hash).await;
             assert!(waited > Duration::from_millis(1), "{waited:?}");
         }
@@ -193,7 +193,7 @@ mod tests {
         let passwords = Passwords::new(Rng::from_seed(1));
         let hash = passwords.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_ne!(passwords.hash("correct horse").await.unwrap(), hash, "every hash has a salt of its own");
+        assert_ne!(passwords.hash("correct horse").await.unwrap(), hash, "every hash has a different salt");
         assert_eq!(passwords.verify("correct horse", Some(hash.clone())).await, Ok(true));
         assert_eq!(passwords.verify("correct horses", Some(hash)).await, Ok(false));
     }

@@ -40,11 +40,11 @@ impl Profiles {
         &self.images
     }
 
-    /// Changes the given fields of a host, and its image: `Some(None)` removes it. Announces the change and returns the
-    /// host; `None` if there is no such host.
+    /// Changes the given fields of a host, and the image: `Some(None)` removes the image. Announces the change and
+    /// returns the host; `None` if there is no such host.
     ///
     /// # Errors
-    /// [`ProfileChangeError`].
+    /// Returns a [`ProfileChangeError`] if a field is invalid or a dependency fails.
     pub async fn change(
         &self,
         id: HostId,
@@ -74,7 +74,7 @@ impl Accounts {
     /// there is no such host.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn change_config(&self, id: HostId, patch: ConfigsPatch) -> Result<Option<HostConfig>, Fault> {
         let Some(host) = self.read_host(id).await? else { return Ok(None) };
         let config = HostConfig {

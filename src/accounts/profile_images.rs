@@ -1,7 +1,7 @@
 //! Profile images of hosts: upload, processing, storage and delivery (SPEC 2).
 //!
 //! **Invariant:** SQL never refers to a missing image. An image is stored before SQL refers to it, and deleted after
-//! SQL no longer does. A crash or an unknown result in between leaves an image without a reference.
+//! the reference was removed. A crash or an unknown result in between leaves an image without a reference.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -149,7 +149,7 @@ impl ProfileImages {
     /// processed.
     ///
     /// # Errors
-    /// [`NoUploadPlace`] when a limit is reached.
+    /// Returns [`NoUploadPlace`] if a limit is reached.
     pub fn try_upload(&self, host: HostId, address: IpAddr) -> Result<UploadPlace, NoUploadPlace> {
         self.uploads.try_enter(host, address)
     }
@@ -157,7 +157,8 @@ impl ProfileImages {
     /// Decodes and re-encodes an upload. Nothing is stored yet.
     ///
     /// # Errors
-    /// [`ProfileImageError::Refused`]; [`ProfileImageError::Fault`] when too many uploads wait for a decoder.
+    /// Returns [`ProfileImageError::Refused`] if the upload is not an acceptable image, and
+    /// [`ProfileImageError::Fault`] if too many uploads wait for a decoder.
     pub async fn prepare(&self, upload: Bytes) -> Result<Picture, ProfileImageError> {
         let busy = || Fault::Unavailable("too many images wait to be decoded".to_owned());
         let waiting = tokio::time::timeout(DECODER_TIMEOUT, self.decoders.clone().acquire_owned()).await;
@@ -179,7 +180,7 @@ impl ProfileImages {
     /// Sets or removes the image of a host, and deletes the previous one. Returns `false` if there is no such host.
     ///
     /// # Errors
-    /// [`Fault`]: the new image may or may not be set.
+    /// Returns a [`Fault`] if a store fails. The new image may or may not be set.
     pub(super) async fn replace(&self, host: HostId, picture: Option<Picture>) -> Result<bool, Fault> {
         let key = match picture {
             Some(picture) => {
@@ -206,7 +207,7 @@ impl ProfileImages {
     /// Returns an image by key; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`Fault`] when the image could not be read.
+    /// Returns a [`Fault`] if the image could not be read.
     pub async fn show(&self, key: &ImageKey) -> Result<Option<Shown>, Fault> {
         let image_type = key.image_type();
         let bytes = match self.cache.get(key).await {
@@ -223,12 +224,12 @@ impl ProfileImages {
     /// Returns whether an image with this key exists.
     ///
     /// # Errors
-    /// [`Fault`] when the media storage could not be queried.
+    /// Returns a [`Fault`] if the media storage could not be queried.
     pub async fn has(&self, key: &ImageKey) -> Result<bool, Fault> {
         Ok(self.media.has(key).await?)
     }
 
-    /// Deletes an image without references. If this fails, the image only occupies storage.
+    /// Deletes an image without references. A failure is only logged: the image then occupies storage.
     async fn delete_unused(&self, key: Option<ImageKey>) {
         let Some(key) = key else { return };
         self.cache.invalidate(&key).await;

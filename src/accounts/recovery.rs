@@ -1,7 +1,7 @@
 //! Password change, forgotten passwords, leaving and restoring an account (SPEC 2).
 //!
-//! A reset request does not replace the password: a second, temporary one is e-mailed
-//! ([`temporary`](super::temporary)). It replaces the first when it is used.
+//! A reset request does not replace the password. It e-mails a temporary password ([`temporary`](super::temporary)),
+//! which replaces the permanent one when it is used.
 
 use chrono::TimeDelta;
 use subtle::ConstantTimeEq as _;
@@ -17,7 +17,7 @@ use crate::store::{Credentials, DeactivatedBy, PasswordReplacement, StoreError, 
 /// Validity of an e-mailed password.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
 
-/// What an e-mailed password is for.
+/// Purpose of an e-mailed password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryKind {
     /// Access to an active account.
@@ -48,20 +48,20 @@ impl From<StoreError> for PasswordChangeError {
 
 /// Result of trying a password as the temporary one.
 pub(super) enum TemporaryLogin {
-    /// It matched and is now the host's password; the new hash.
+    /// It matched and is now the host's password. Contains the host and the new hash.
     Accepted(Box<Host>, String),
     /// It matched, but another call used or replaced it meanwhile.
     Superseded,
-    /// It did not match, or there is none.
+    /// It did not match, or the account has no temporary password.
     Rejected,
 }
 
 impl Accounts {
-    /// E-mails a temporary password, valid for an hour, if a matching account exists. The result is the same either
-    /// way.
+    /// E-mails a temporary password, valid for an hour, if a matching account exists. The result does not reveal
+    /// whether it exists.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// Returns a [`Fault`] if a dependency fails.
     pub async fn mail_password(&self, email: &str, recovery: RecoveryKind, language: Language) -> Result<(), Fault> {
         if !is_email(email) {
             return Ok(());
@@ -81,8 +81,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Logs in with an e-mailed password. It replaces the old password, reactivates a deactivated account and ends all
-    /// logins.
+    /// Logs in with an e-mailed password. The password replaces the old password, reactivates a deactivated account and
+    /// ends all logins.
     pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<TemporaryLogin, Fault> {
         let now = self.clock.now();
         let Some(temporary) = known.temporary.as_ref().filter(|temporary| now < temporary.until) else {
@@ -107,7 +107,7 @@ impl Accounts {
     /// Changes a password and ends all logins except `sid`.
     ///
     /// # Errors
-    /// [`PasswordChangeError`].
+    /// Returns a [`PasswordChangeError`] if a password is wrong or invalid, or a dependency fails.
     pub async fn change_password(
         &self,
         id: HostId,
@@ -138,7 +138,7 @@ impl Accounts {
     /// Deactivates an account at the request of its host and ends all its logins.
     ///
     /// # Errors
-    /// [`PasswordChangeError`].
+    /// Returns a [`PasswordChangeError`] if a password is wrong or invalid, or a dependency fails.
     pub async fn leave(&self, id: HostId, password: &str) -> Result<Host, PasswordChangeError> {
         self.check_password(id, password).await?;
         self.deactivate(id, DeactivatedBy::Host).await?.ok_or(PasswordChangeError::WrongPassword)

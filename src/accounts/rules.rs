@@ -12,7 +12,8 @@ pub(super) const MAX_EMAIL_LEN: usize = 254;
 /// Minimum length of a password in characters (SPEC 2).
 pub(super) const MIN_PASSWORD_CHARS: usize = 8;
 
-/// Maximum length of a password in bytes: far above practical lengths, and Argon2 processes all of it.
+/// Maximum length of a password in bytes: far above practical lengths, and low enough for Argon2, which processes the
+/// whole password.
 pub(super) const MAX_PASSWORD_LEN: usize = 1024;
 
 /// Reasons given for an invalid single-line text and an invalid multi-line text.

@@ -1,8 +1,8 @@
 //! Sign-up (SPEC 2): check an address, e-mail a code to it, confirm the code, create the host.
 //!
-//! The client carries its progress in a signed token, and counters are in SQL, so that any node can handle the next
-//! step. **Invariant:** a host is created only for an address whose code was confirmed within [`CONFIRMATION_TTL`], and
-//! only once per confirmation.
+//! The progress is stored in a signed token that the client sends, and counters are stored in SQL, so that any node can
+//! handle the next step. **Invariant:** a host is created only for an address whose code was confirmed within
+//! [`CONFIRMATION_TTL`], and only once per confirmation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -44,14 +44,14 @@ const CONFIRMATION_TTL: TimeDelta = TimeDelta::minutes(10);
 /// Number of possible codes: six digits.
 const CODES: u64 = 1_000_000;
 
-/// Token type of sign-up tokens, so that they are not valid for anything else.
+/// Token type of sign-up tokens. Tokens of this type are not valid for other purposes.
 const KIND: &str = "sign_up";
 
 /// Progress of a sign-up, as signed in the client's token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
     token_type: String,
-    /// Address that was checked and free.
+    /// Address that had no account when it was checked.
     email: String,
     /// Ticket of the verification, once a code was e-mailed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ struct Progress {
 /// Why a step of the sign-up was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignUpError {
-    /// The step before is missing or has expired.
+    /// The preceding step is missing or has expired.
     #[error("{0}")]
     TooEarly(&'static str),
     /// The code is wrong.
@@ -89,7 +89,7 @@ impl Accounts {
     /// Checks that an address has no account yet. Returns the progress token.
     ///
     /// # Errors
-    /// [`CreateHostError`].
+    /// Returns a [`CreateHostError`] if a field is invalid, the address is taken or a dependency fails.
     pub async fn check_email(&self, email: &str) -> Result<String, CreateHostError> {
         if !is_email(email) {
             let why = ("email", "is not an e-mail address".to_owned());
@@ -105,7 +105,8 @@ impl Accounts {
     /// E-mails a code to an address that was checked. Returns the progress token.
     ///
     /// # Errors
-    /// [`SignUpError`].
+    /// Returns a [`SignUpError`] if the preceding step is missing, the code or a field is invalid, or a dependency
+    /// fails.
     pub async fn mail_code(
         &self,
         email: &str,
@@ -135,7 +136,8 @@ impl Accounts {
     /// Checks the code that the client received by e-mail.
     ///
     /// # Errors
-    /// [`SignUpError`].
+    /// Returns a [`SignUpError`] if the preceding step is missing, the code or a field is invalid, or a dependency
+    /// fails.
     pub async fn confirm_email(&self, code: &str, progress: Option<&str>) -> Result<(), SignUpError> {
         let now = self.clock.now();
         let ticket = self.progress(progress, now).and_then(|progress| progress.ticket);
@@ -150,14 +152,15 @@ impl Accounts {
     /// Creates a host for a confirmed address.
     ///
     /// # Errors
-    /// [`SignUpError`].
+    /// Returns a [`SignUpError`] if the preceding step is missing, the code or a field is invalid, or a dependency
+    /// fails.
     pub async fn sign_up(&self, account: NewAccount, progress: Option<&str>) -> Result<Host, SignUpError> {
         let service_domain = rules::check(&account).map_err(CreateHostError::Invalid)?;
         let now = self.clock.now();
         let (too_early, since) = (SignUpError::TooEarly("Confirm this e-mail address first."), now - CONFIRMATION_TTL);
         let progress = self.progress(progress, now).filter(|progress| is_same(&progress.email, &account.email));
         let Some(ticket) = progress.and_then(|progress| progress.ticket) else { return Err(too_early) };
-        // Checked before hashing, so that unconfirmed callers cannot cause that load.
+        // The confirmation is checked before hashing, so that unconfirmed callers cannot cause hashing load.
         if !self.store.verifications().is_confirmed(&ticket, &account.email, since).await? {
             return Err(too_early);
         }
@@ -185,7 +188,7 @@ fn is_same(email: &str, other: &str) -> bool {
     email.to_lowercase() == other.trim().to_lowercase()
 }
 
-/// Hash of a code with its ticket as salt, so that one precomputed table does not cover all tickets.
+/// Returns the hash of a code with its ticket as salt, so that one precomputed table does not cover all tickets.
 fn code_hash(ticket: &str, code: &str) -> String {
     hex(Sha256::new().chain_update(ticket).chain_update(code).finalize())
 }

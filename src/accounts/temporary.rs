@@ -1,8 +1,8 @@
 //! Temporary passwords, which are e-mailed and valid for an hour.
 //!
 //! Repeated requests do not replace a valid temporary password. It is derived from the account, the hash of its
-//! permanent password, the day and the server's secret. So strangers can request it any number of times, and each
-//! e-mail still contains a password that works.
+//! permanent password, the day and the server's secret. Even if it is requested many times, every e-mail contains a
+//! valid password.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
@@ -42,15 +42,15 @@ pub fn readable_password(mut draw: impl FnMut() -> [u8; LEN]) -> String {
     }
 }
 
-/// Hash of a temporary password. Its entropy makes a plain digest sufficient, and a digest has no timing that reveals
-/// the account.
+/// Returns the hash of a temporary password. A plain digest is sufficient for its entropy, and its computation time
+/// does not reveal whether the account exists.
 pub(super) fn temporary_hash(password: &str) -> String {
     hex(Sha256::digest(password.trim()))
 }
 
 impl Accounts {
-    /// Returns the temporary password of an account: the one e-mailed before while it is valid, else today's. An
-    /// unknown account takes the same time.
+    /// Returns the temporary password of an account: the one e-mailed before while it is valid, else that of the
+    /// current day. The computation takes the same time for an unknown account.
     pub(super) fn temporary_password(&self, known: Option<&Credentials>, now: DateTime<Utc>) -> String {
         let (id, beside) = known.map_or((0, ""), |known| (known.host.id.0, known.password_hash.as_str()));
         let today = now.timestamp().div_euclid(86_400);

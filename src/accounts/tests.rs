@@ -51,7 +51,7 @@ fn account() -> NewAccount {
 }
 
 impl TestAccounts {
-    /// Takes all due e-mails and returns the code or password of the newest, and its recipient.
+    /// Claims all due e-mails and returns the code or password of the newest e-mail, and its recipient.
     async fn mailed(&self) -> Option<(String, String)> {
         let now = self.clock.now();
         let mut mails = self.accounts.store.mails().claim_due(10, now, now).await.unwrap();
@@ -149,7 +149,7 @@ async fn login_ended_on_another_node_is_rejected_within_five_seconds_or_at_once_
             let tokens = setup.log_in().await;
             let sid = setup.accounts.authenticate(&tokens.access).await.unwrap().sid;
             setup.accounts.store.logins().end(&sid, setup.clock.now()).await.unwrap();
-            assert!(setup.accounts.authenticate(&tokens.access).await.is_ok(), "still believed");
+            assert!(setup.accounts.authenticate(&tokens.access).await.is_ok(), "the cached login is still accepted");
             if echo {
                 setup.accounts.login_ended(&sid);
             } else {

@@ -1,7 +1,7 @@
 //! Access and refresh tokens: JWTs with HS256 (SPEC 2).
 //!
 //! **Invariant:** expiry is checked against the `now` that the caller passes. The time checks of the JWT library are
-//! off.
+//! disabled.
 
 use std::sync::Once;
 
@@ -69,7 +69,8 @@ struct Claims {
     exp: i64,
 }
 
-/// Signing secrets. The first signs, all verify: a secret can be rotated without ending any login.
+/// Signing secrets. Tokens are signed with the first secret and verified with all secrets, so that rotating a secret
+/// ends no login.
 #[derive(Clone)]
 pub struct TokenKeys {
     sign: EncodingKey,
@@ -87,16 +88,16 @@ impl TokenKeys {
     /// Signs a new access token. `jti` is random.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`] if signing fails.
+    /// Returns [`TokenError::Invalid`] if signing fails.
     pub fn access(&self, host: HostId, sid: &str, jti: String, now: DateTime<Utc>) -> Result<String, TokenError> {
         self.sign(host, "access", sid, jti, now, ACCESS_TTL)
     }
 
-    /// Signs the refresh token of one generation of a login. The result is deterministic, so the current token can be
-    /// issued again.
+    /// Signs the refresh token of one generation of a login. The result is deterministic, so that the current token can
+    /// be issued again.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`] if signing fails.
+    /// Returns [`TokenError::Invalid`] if signing fails.
     pub fn refresh(
         &self,
         host: HostId,
@@ -110,7 +111,7 @@ impl TokenKeys {
     /// Verifies an access token and returns its claims.
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// Returns a [`TokenError`] if the token is invalid or has expired.
     pub fn read_access(&self, token: &str, now: DateTime<Utc>) -> Result<AccessClaims, TokenError> {
         let claims = self.read(token, "access", now)?;
         let exp = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?;
@@ -120,7 +121,7 @@ impl TokenKeys {
     /// Verifies a refresh token and returns its claims.
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// Returns a [`TokenError`] if the token is invalid or has expired.
     pub fn read_refresh(&self, token: &str, now: DateTime<Utc>) -> Result<RefreshClaims, TokenError> {
         Self::refresh_claims(self.read(token, "refresh", now)?)
     }
@@ -128,7 +129,7 @@ impl TokenKeys {
     /// Verifies the signature and type of a refresh token, and ignores its expiry.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`].
+    /// Returns [`TokenError::Invalid`] if the token is invalid.
     pub fn read_any_refresh(&self, token: &str) -> Result<RefreshClaims, TokenError> {
         match self.read_claims::<Claims>(token)? {
             claims if claims.token_type == "refresh" => Self::refresh_claims(claims),
@@ -178,7 +179,7 @@ impl TokenKeys {
     /// Signs a token with the given claims.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`] if signing fails.
+    /// Returns [`TokenError::Invalid`] if signing fails.
     pub(super) fn sign_claims(&self, claims: &impl Serialize) -> Result<String, TokenError> {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.sign).map_err(|_| TokenError::Invalid)
     }
@@ -186,7 +187,7 @@ impl TokenKeys {
     /// Verifies the signature of a token and returns its claims. The caller must check the token type and the times.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`].
+    /// Returns [`TokenError::Invalid`] if the token is invalid.
     pub(super) fn read_claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::Invalid);
@@ -208,7 +209,7 @@ impl TokenKeys {
     }
 }
 
-/// Installs an HMAC-SHA256 backend for jsonwebtoken, which is built without one. No other algorithm is used.
+/// Installs an HMAC-SHA256 provider for jsonwebtoken, which is built without a provider. No other algorithm is used.
 fn install_provider() {
     static PROVIDER: CryptoProvider = CryptoProvider {
         signer_factory: |algorithm, key| {
@@ -222,7 +223,7 @@ fn install_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if PROVIDER.install_default().is_err() {
-            tracing::warn!("token backend already installed");
+            tracing::warn!("JWT crypto provider already installed");
         }
     });
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 pub use agreement::Agreement;
 pub use store::{Observed, Reading, StoreClock};
 
-/// Source of the current time, in whole milliseconds: the resolution that every store keeps.
+/// Source of the current time, in whole milliseconds, the resolution of all stored times.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> DateTime<Utc>;

@@ -18,7 +18,8 @@ pub struct ChatroomId(pub i64);
 /// Sequence number of a message in its room: 1, 2, 3 …, always rising, never reused (SPEC 4).
 pub type Seq = u64;
 
-/// Identifies a connection of this process. Never reused, so that a late disconnect evicts no other connection.
+/// Identifies a connection of this process. Ids are never reused, so that a delayed disconnect cannot evict another
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 

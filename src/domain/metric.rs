@@ -1,8 +1,8 @@
 //! Typed metrics. A component declares its metrics with `metric_set!`, beside its code, and holds their handles.
 //! `node::telemetry` collects the declarations into the table that `grafana/README.md` contains.
 //!
-//! Handles are created once per component, after the recorder is installed. Recording through a handle costs a tenth
-//! of a lookup by name.
+//! Handles are created once per component, after the recorder is installed. Recording through a handle takes a tenth of
+//! the time of a lookup by name.
 //!
 //! **Invariant:** the values of a label do not grow with rooms, users or paths, because a series is never removed.
 

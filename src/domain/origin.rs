@@ -1,4 +1,4 @@
-//! Checks a browser's `Origin` against the service domains that a host registered (SPEC 2).
+//! Checks the `Origin` header of a browser against the service domains that a host registered (SPEC 2).
 
 use url::Url;
 
@@ -204,7 +204,7 @@ mod tests {
             "*.github.io",
             "github.io",
             "*.vercel.app",
-            // A rule that itself has a wildcard.
+            // A rule of the public suffix list that contains a wildcard.
             "*.ck",
             "*.kawasaki.jp",
             "*.city-of-ten.kawasaki.jp",
@@ -286,7 +286,7 @@ mod tests {
         assert!(!Origin::parse("https://shop.example").unwrap().is_allowed(None));
     }
 
-    /// Inputs that were once handled wrongly, or are likely to be.
+    /// Inputs that earlier releases handled incorrectly, and similar ones.
     const CORPUS: &[&str] = &[
         "",
         ",",
@@ -350,7 +350,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_stored_is_stored_again_as_it_is(
+        fn normalisation_is_idempotent(
             text in proptest::prop_oneof![
                 "(https?://)?(\\*\\.)?[a-zA-Z0-9.:%_\\-\\[\\]]{0,20}(,[a-z*.:0-9]{0,12})?",
                 "(\\*\\.)?(shop\\.)?(co\\.kr|github\\.io|com|ck|한국|公司\\.cn|example)\\.?(:[0-9]{1,5})?",
@@ -361,7 +361,7 @@ mod tests {
         }
 
         #[test]
-        fn no_origin_is_allowed_by_another_name(
+        fn no_origin_matches_another_name(
             origin in "[a-z]{1,6}(\\.[a-z]{1,6}){0,3}(:[0-9]{1,4})?",
             entry in "[a-z]{1,6}(\\.[a-z]{1,6}){0,3}(:[0-9]{1,4})?",
         ) {
@@ -373,7 +373,7 @@ mod tests {
         }
 
         #[test]
-        fn any_origin_is_read_or_is_none(text in "\\PC{0,40}", list in "\\PC{0,40}") {
+        fn parsing_any_origin_does_not_panic(text in "\\PC{0,40}", list in "\\PC{0,40}") {
             if let Some(origin) = Origin::parse(&text) {
                 origin.is_allowed(Some(&list));
             }

@@ -16,7 +16,7 @@ pub enum RoomState {
     Deleted,
 }
 
-/// Change of a room's state. SQL decides it under a rising version; the broker then applies it.
+/// Change of a room's state. It is committed in SQL with a higher version and then applied to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomChange {
     /// Closes the room, at the host's request or because it is idle.
@@ -93,7 +93,7 @@ pub struct Room {
     pub created_at: DateTime<Utc>,
     /// Time of the newest message or change of state; viewing and pinning do not change it (SPEC 3).
     pub updated_at: DateTime<Utc>,
-    /// Highest `seq` known to SQL.
+    /// Highest `seq` stored in SQL.
     pub last_seq: Seq,
     /// Broker epoch in which `last_seq` was assigned; `None` if unknown.
     pub last_epoch: Option<String>,

@@ -1,10 +1,10 @@
 //! Traces of messages across all nodes. Disabled unless traces are exported ([`telemetry`](crate::node::telemetry)).
 //!
-//! A message outlives the calls that process it. Therefore its spans are created explicitly, and their context
-//! ([`Trace`]) is sent with the message over the bus and into the archive queue.
+//! Several tasks and nodes process a message. Therefore its spans are created explicitly, and their context ([`Trace`])
+//! is sent with the message over the bus and into the archive queue.
 //!
 //! **Invariant:** attributes contain only numbers, room names and constants, never text written by a client. While
-//! traces are disabled, a message costs one atomic load.
+//! traces are disabled, the overhead per message is one atomic load.
 
 use std::fmt;
 use std::str::FromStr;
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_is_written_as_other_programs_read_it() {
+    fn trace_is_formatted_as_traceparent() {
         let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let trace: Trace = text.parse().unwrap();
         assert_eq!(trace.to_string(), text);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_traces_unless_told_to() {
+    fn traces_are_disabled_by_default() {
         assert!(TraceSpan::root("message").is_none());
         let trace: Trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
         assert!(trace.child("message").is_none());

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 
-/// Local time written by a client: `YYYY-MM-DDTHH:MM:SS` with 0 to 6 decimals and no zone (SPEC 4). Only the shape is
-/// guaranteed; see [`is_valid`](Self::is_valid).
+/// Local time written by a client: `YYYY-MM-DDTHH:MM:SS` with 0 to 6 fractional digits and no zone (SPEC 4). Only the
+/// shape is guaranteed; see [`is_valid`](Self::is_valid).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WallClock(Box<str>);
 
@@ -17,7 +17,7 @@ pub struct WallClock(Box<str>);
 pub struct InvalidWallClock;
 
 impl WallClock {
-    /// Maximum length in characters, with six decimals.
+    /// Maximum length in characters, with six fractional digits.
     pub const MAX_LEN: usize = 26;
 
     /// Returns the text as it was received.
@@ -36,7 +36,7 @@ impl WallClock {
         year > 0 && is_day && number(11..13) < 24 && number(14..16) < 60 && number(17..19) < 60
     }
 
-    /// Returns the value without decimals. The widget requests older messages with this form.
+    /// Returns the value without fractional seconds. The widget requests older messages with this form.
     pub fn whole_seconds(&self) -> &str {
         &self.0[..19]
     }
@@ -57,7 +57,7 @@ impl FromStr for WallClock {
             Some([b'.', decimals @ ..]) => decimals.len() <= 6 && decimals.iter().all(u8::is_ascii_digit),
             _ => false,
         };
-        // A final dot without decimals is rejected.
+        // A final dot without fractional digits is rejected.
         if head && decimals && !text.ends_with('.') { Ok(Self(text.into())) } else { Err(InvalidWallClock) }
     }
 }
@@ -74,7 +74,7 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// Offset of the clients' wall clocks from UTC (`wire-offset`); Korea's by default.
+/// Offset of the clients' wall clocks from UTC (`wire-offset`). The default is that of Korea.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireOffset(FixedOffset);
 
@@ -118,8 +118,8 @@ impl WireOffset {
         WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
 
-    /// Converts a client's wall clock to an instant, ignoring decimals. Returns `None` if the day does not exist.
-    /// Seconds over 59, as in the specification's own example, carry over into the next minute.
+    /// Converts a client's wall clock to an instant, ignoring fractional seconds. Returns `None` if the day does not
+    /// exist. Seconds over 59, as in the specification's own example, carry over into the next minute.
     pub fn instant(self, shown: &WallClock) -> Option<DateTime<Utc>> {
         let (day, time) = shown.whole_seconds().split_once('T')?;
         let mut parts = time.split(':').map(str::parse::<i64>);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_in_the_calendar_is_replaced_by_that_of_acceptance() {
+    fn invalid_calendar_time_is_replaced_by_acceptance_time() {
         let korea = WireOffset::default();
         let accepted_at = DateTime::from_timestamp_millis(1_679_527_007_900).unwrap();
         let repaired = |text: &str| korea.repaired(text.parse().unwrap(), accepted_at).to_string();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_shown_on_the_wire_as_a_clock_in_korea() {
+    fn instant_is_converted_to_korean_wall_clock() {
         let korea: WireOffset = "+09:00".parse().unwrap();
         let at = DateTime::parse_from_rfc3339("2023-03-22T23:15:07.900Z").unwrap().with_timezone(&Utc);
         let shown = korea.wall_clock(at);

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_follows_from_what_happened() {
+    fn event_id_is_derived_from_its_cause() {
         assert_eq!(EventKind::MessageCreated.id(ChatroomId(3), 9), "evt_3_message_9");
         assert_ne!(EventKind::RoomClosed.id(ChatroomId(3), 1), EventKind::RoomClosed.id(ChatroomId(3), 3));
     }

@@ -387,7 +387,7 @@ mod sentences {
         assert_eq!((&first["count"], first["results"].as_array().unwrap().len()), (&json!(3), 2));
         assert_eq!(first["next"], "https://chat.example/api/chat/chatrooms/?is_closed=false&page=2&page_size=2");
         assert_eq!(server.ask("GET", &list("?page=2"), &[auth]).await.json()["code"], 404);
-        assert_eq!(server.ask("GET", &list("?search=nobody"), &[auth]).await.json()["count"], 0);
+        assert_eq!(server.ask("GET", &list("?search=unknown"), &[auth]).await.json()["count"], 0);
     }
 
     pub(super) async fn readiness_reports_why_a_node_is_not_ready(server: TestServer) {

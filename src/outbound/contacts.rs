@@ -54,7 +54,7 @@ impl Contacts {
     /// Records consent and releases the e-mails that wait for it. Idempotent.
     ///
     /// # Errors
-    /// Errors of the store.
+    /// Returns the error of the store if SQL fails.
     pub async fn consent(&self, pair: &ConsentPair) -> Result<(), StoreError> {
         self.store.consents().grant(pair, self.clock.now()).await?;
         self.mail.wake();
@@ -65,7 +65,7 @@ impl Contacts {
     /// from an earlier release and its room was deleted or has another address now.
     ///
     /// # Errors
-    /// Errors of the store.
+    /// Returns the error of the store if SQL fails.
     pub async fn unsubscribe(&self, asked: &Unsubscription) -> Result<Option<ConsentPair>, StoreError> {
         let pair = match asked {
             Unsubscription::Pair(pair) => pair.clone(),

@@ -1,7 +1,8 @@
 //! HTTP client for all outgoing requests: object storage, traces, webhooks.
 //!
 //! HTTP/1.1 over pooled connections, with the TLS configuration in [`tls`]. Redirects are not followed and no proxy is
-//! used. [`ClientOptions`] sets the limits, and an [`AddressFilter`] restricts the addresses to which names may resolve.
+//! used. [`ClientOptions`] sets the limits, and an [`AddressFilter`] restricts the addresses to which names may
+//! resolve.
 
 mod resolver;
 pub(crate) mod tls;
@@ -51,7 +52,7 @@ pub(crate) enum RequestError {
     /// The time limit has passed.
     #[error("no response within {} s", .0.as_secs())]
     TimedOut(Duration),
-    /// The name does not resolve, or to no address that the [`AddressFilter`] allows.
+    /// The name does not resolve, or resolves to no address that the [`AddressFilter`] allows.
     #[error("name resolves to no allowed address")]
     NoAddressAllowed,
     /// The connection or its TLS handshake failed. Nothing was sent.
@@ -96,7 +97,7 @@ where
     /// Creates a client that connects to every address, with the system's root certificates.
     ///
     /// # Errors
-    /// The TLS configuration could not be created.
+    /// Returns an error if the TLS configuration could not be created.
     pub(crate) fn new(options: ClientOptions) -> Result<Self, rustls::Error> {
         Ok(Self::with(options, Resolver::system(), tls::client_config()?))
     }
@@ -125,7 +126,7 @@ where
     /// Sends a request and returns the response with its body still to be read.
     ///
     /// # Errors
-    /// [`RequestError`], except [`RequestError::Body`].
+    /// Returns a [`RequestError`] other than [`RequestError::Body`] if there is no response.
     pub(crate) async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, RequestError> {
         let response = tokio::time::timeout(self.request_timeout, self.client.request(request)).await;
         Ok(response.map_err(|_| RequestError::TimedOut(self.request_timeout))??)
@@ -136,7 +137,7 @@ impl HttpClient<Full<Bytes>> {
     /// Sends a request and reads the body of the response, at most `max_bytes`.
     ///
     /// # Errors
-    /// [`RequestError`].
+    /// Returns a [`RequestError`] if no complete response is received.
     pub(crate) async fn fetch(
         &self,
         request: Request<Bytes>,
@@ -155,7 +156,7 @@ impl HttpClient<Full<Bytes>> {
 /// Reads a body of at most `max_bytes`.
 ///
 /// # Errors
-/// An error if the body is longer, or the error of the connection.
+/// Returns an error if the body is longer, or the error of the connection.
 pub(crate) async fn read_body(
     body: Incoming,
     max_bytes: usize,

@@ -1,6 +1,6 @@
 //! E-mail: templates and delivery.
 //!
-//! An e-mail is written to the outbox in the same transaction as its cause, and sent by the node that takes it first
+//! An e-mail is written to the outbox in the same transaction as its cause, and sent by the node that claims it first
 //! ([`MailDispatcher`]). Each template has one file per language. Subjects never contain text written by users.
 
 mod dispatcher;

@@ -63,16 +63,16 @@ impl Media {
     /// Opens a storage. Creates a missing folder; does not contact a bucket yet.
     ///
     /// # Errors
-    /// If the folder cannot be created, or the settings of the bucket are invalid.
+    /// Returns an error if the folder cannot be created, or the settings of the bucket are invalid.
     pub fn open(location: &MediaLocation) -> Result<Self, MediaError> {
         let (objects, prefix) = location.open()?;
         Ok(Self { objects, prefix })
     }
 
-    /// Stores an image durably: it survives a power cut once this returns.
+    /// Stores an image durably: it survives a power failure once this returns.
     ///
     /// # Errors
-    /// After an error, the image may or may not be stored.
+    /// Returns an error if the storage fails. The image may or may not be stored.
     pub async fn put(&self, key: &ImageKey, bytes: Bytes) -> Result<(), MediaError> {
         let path = self.path(key);
         within_timeout(self.objects.put(&path, PutPayload::from_bytes(bytes))).await?;
@@ -82,7 +82,7 @@ impl Media {
     /// Returns an image; `None` if it does not exist.
     ///
     /// # Errors
-    /// If the storage could not be read, or the object is larger than any image.
+    /// Returns an error if the storage could not be read, or the object is larger than any image.
     pub async fn get(&self, key: &ImageKey) -> Result<Option<Bytes>, MediaError> {
         let path = self.path(key);
         let reading = async {
@@ -98,7 +98,7 @@ impl Media {
     /// Returns whether an image exists.
     ///
     /// # Errors
-    /// If the storage could not be read.
+    /// Returns an error if the storage could not be read.
     pub async fn has(&self, key: &ImageKey) -> Result<bool, MediaError> {
         let path = self.path(key);
         within_timeout(async { Ok::<_, MediaError>(present(self.objects.head(&path).await)?.is_some()) }).await
@@ -107,7 +107,7 @@ impl Media {
     /// Deletes an image. Deleting a missing image is not an error.
     ///
     /// # Errors
-    /// After an error, the image may or may not exist.
+    /// Returns an error if the storage fails. The image may or may not exist.
     pub async fn delete(&self, key: &ImageKey) -> Result<(), MediaError> {
         let path = self.path(key);
         let deleting = async {
@@ -122,7 +122,7 @@ impl Media {
     /// Stores, reads and deletes an object. Used by `pintalk check`.
     ///
     /// # Errors
-    /// The error of the first operation that fails.
+    /// Returns the error of the first operation that fails.
     pub async fn try_out(&self, rng: &Rng) -> Result<(), MediaError> {
         let key = ImageKey::from_random(rng.bytes(), ImageType::Png);
         let probe = Bytes::from_static(b"pintalk check");
@@ -148,7 +148,7 @@ fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
         Ok(found) => Ok(Some(found)),
         Err(NotFound { .. }) => Ok(None),
         Err(error @ PermissionDenied { .. }) => {
-            tracing::debug!(%error, "media store failed, treated as absent");
+            tracing::debug!(%error, "media store denied access, treating image as missing");
             Ok(None)
         }
         Err(error) => Err(error.into()),

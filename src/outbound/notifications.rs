@@ -1,9 +1,10 @@
 //! Notifier: e-mails recipients who were not in a room when a message arrived (SPEC 8).
 //!
-//! The store records due notifications in the same transaction as the messages ([`archive`](crate::store::MessageRepository::archive), [`append`](crate::store::MessageRepository::append)).
-//! A minute later the notifier decides whether the recipients are still absent, have unread messages and want e-mail:
-//! per room for a guest, for all rooms together for a host. Every node runs one. Each decision is one transaction that
-//! locks the rooms and also writes the e-mail to the outbox. So an e-mail is written once, and the outbox sends it at
+//! The store records due notifications in the same transaction as the messages
+//! ([`archive`](crate::store::MessageRepository::archive), [`append`](crate::store::MessageRepository::append)). A
+//! minute later the notifier decides whether the recipients are still absent, have unread messages and want e-mail: per
+//! room for a guest, for all rooms together for a host. Every node runs a notifier. Each decision is one transaction
+//! that locks the rooms and also writes the e-mail to the outbox. Therefore each e-mail is written once and sent at
 //! most once.
 
 mod email;
@@ -41,7 +42,7 @@ pub enum RoundError {
     Store(#[from] StoreError),
 }
 
-/// Decides who is e-mailed. Any number of nodes may run one each.
+/// Processes due notifications and queues e-mails to their recipients. Can run on every node concurrently.
 pub struct Notifier {
     store: Store,
     states: Arc<dyn RoomStates>,
@@ -69,13 +70,13 @@ impl Notifier {
         Self { store, states, clock, writer, mail, metrics: NotificationMetrics::default() }
     }
 
-    /// Decides due notifications until `stop` is cancelled.
+    /// Processes due notifications until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let more = match self.round().await {
                 Ok(looked) => looked == BATCH as usize,
                 Err(error) => {
-                    tracing::debug!(%error, "failed to collect notifications, retrying");
+                    tracing::debug!(%error, "failed to process due notifications, retrying");
                     false
                 }
             };
@@ -85,10 +86,10 @@ impl Notifier {
         }
     }
 
-    /// Decides the notifications that are due now. Returns the number of decisions.
+    /// Processes the notifications that are due now. Returns the number of decisions.
     ///
     /// # Errors
-    /// [`RoundError`].
+    /// Returns a [`RoundError`] if the broker or SQL fails.
     pub async fn round(&self) -> Result<usize, RoundError> {
         let now = self.clock.now();
         let due = self.store.notifications().due(now, BATCH).await?;
@@ -110,7 +111,8 @@ impl Notifier {
                 pending.push((host, self.pending_rooms(host, due).await?));
             }
         }
-        // Queried after the rooms' sequence numbers: a member who left since then left before the next message.
+        // The members are queried after the sequence numbers were read. A message that a member misses after this query
+        // has a higher number, which the decision detects.
         let members = self.members(pending.iter().flat_map(|(_, rooms)| rooms).chain(&others)).await?;
         for due in &others {
             let is_present = members.include(due);

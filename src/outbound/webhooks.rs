@@ -1,8 +1,8 @@
 //! Webhooks: events of a host's rooms, sent to the host's own systems.
 //!
-//! Events are recorded in the same transaction as the change that causes them ([`archive`](crate::store::MessageRepository::archive) and similar methods).
-//! A [`WebhookDispatcher`] on every node sends them to the receivers. This module is where hosts set and test their webhook and
-//! read the results.
+//! Events are recorded in the same transaction as the change that causes them
+//! ([`archive`](crate::store::MessageRepository::archive) and similar methods). A [`WebhookDispatcher`] on every node
+//! sends them to the receivers. The functions of this module set and test the webhook of a host and return the results.
 //!
 //! **Guarantees:** an event is sent at least once, even if nodes crash, until its receiver answers 2xx or three days
 //! have passed, always with the same id. Within a room the order is kept while nothing fails; a message's `seq` is
@@ -33,7 +33,7 @@ pub use dispatcher::WebhookDispatcher;
 
 use client::WebhookClient;
 
-/// How long a replaced secret signs in addition to the new one.
+/// How long requests are also signed with a replaced secret.
 const OLD_SECRET_KEPT: TimeDelta = TimeDelta::days(1);
 
 /// Maximum number of recent events that a host can list.
@@ -64,11 +64,11 @@ impl std::fmt::Debug for EventSender {
 }
 
 impl EventSender {
-    /// Creates a sender. Besides public addresses it connects to those that `is_allowed` accepts, and to these also
-    /// without TLS.
+    /// Creates a sender. The sender connects to public addresses and to those that `is_allowed` accepts. Only the
+    /// latter are allowed without TLS.
     ///
     /// # Errors
-    /// The TLS client could not be created.
+    /// Returns an error if the TLS client could not be created.
     pub fn new(is_allowed: Option<IsAllowed>, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
         Ok(Self { client: WebhookClient::new(is_allowed)?, clock })
     }
@@ -119,15 +119,15 @@ impl Webhooks {
     /// Returns a host's webhook, if there is one.
     ///
     /// # Errors
-    /// Errors of the store.
+    /// Returns the error of the store if SQL fails.
     pub async fn show(&self, host: HostId) -> Result<Option<HostWebhook>, StoreError> {
         self.store.webhooks().get(host).await
     }
 
-    /// Sets a host's webhook. Returns `true` with it if there was none before, so that its secret is new.
+    /// Creates or updates a host's webhook. Returns it, and `true` if it was created; its secret is then new.
     ///
     /// # Errors
-    /// [`SetError`].
+    /// Returns a [`SetError`] if the URL is not allowed or SQL fails.
     pub async fn set(&self, host: HostId, change: WebhookChange) -> Result<(HostWebhook, bool), SetError> {
         let url = self.sender.client.check_url(&change.url)?.to_string();
         let change = WebhookChange { url, ..change };
@@ -138,16 +138,16 @@ impl Webhooks {
     /// Deletes a host's webhook and its events. Returns `false` if there was none.
     ///
     /// # Errors
-    /// Errors of the store; the call may be repeated.
+    /// Returns the error of the store if SQL fails. The call may be repeated.
     pub async fn delete(&self, host: HostId) -> Result<bool, StoreError> {
         self.store.webhooks().delete(host).await
     }
 
-    /// Replaces the secret of a webhook. The old one stays valid for a day, or ends at once with `revoke_old`. Returns
-    /// `None` if there is no webhook.
+    /// Replaces the secret of a webhook. The old secret also signs requests for a day. With `revoke_old`, it is removed
+    /// immediately. Returns `None` if there is no webhook.
     ///
     /// # Errors
-    /// Errors of the store.
+    /// Returns the error of the store if SQL fails.
     pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<HostWebhook>, StoreError> {
         let now = self.sender.now();
         let old_ends_at = (!revoke_old).then_some(now + OLD_SECRET_KEPT);
@@ -157,7 +157,7 @@ impl Webhooks {
     /// Sends a test event at once, even if the webhook is disabled. Returns `None` if there is no webhook.
     ///
     /// # Errors
-    /// Errors of the store.
+    /// Returns the error of the store if SQL fails.
     pub async fn test(&self, host: HostId) -> Result<Option<DeliveryAttempt>, StoreError> {
         let Some(webhook) = self.store.webhooks().get(host).await? else { return Ok(None) };
         let id = format!("evt_test_{:032x}", u128::from_be_bytes(self.rng.bytes()));
@@ -168,7 +168,7 @@ impl Webhooks {
     /// Returns the newest events of a host that are still stored, at most [`RECENT`].
     ///
     /// # Errors
-    /// Errors of the store.
+    /// Returns the error of the store if SQL fails.
     pub async fn recent(&self, host: HostId) -> Result<Vec<RecordedEvent>, StoreError> {
         self.store.webhooks().recent_events(host, RECENT).await
     }

@@ -1,7 +1,8 @@
 //! Consent of guests' mailboxes to e-mail from a host (SPEC 8): requested once, given and withdrawn by the mailbox's
 //! owner.
 //!
-//! The row of a host and a mailbox is the lock of their consent. It is taken after the lock of the sending room.
+//! Consent is changed under the lock of the row of its host and mailbox. This lock is taken after the lock of the
+//! sending room.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::Set;
@@ -34,7 +35,7 @@ pub(super) enum Consent {
     Given,
     /// Consent must be requested. The request is already recorded.
     Ask,
-    /// Consent was requested without an answer, or must not be requested now.
+    /// Consent was requested but not answered, or a limit prevents a request now.
     Missing,
     /// Consent was withdrawn.
     Withdrawn,
@@ -54,7 +55,8 @@ pub(super) async fn consent(
             (None, None) => Consent::Missing,
         });
     }
-    // Inserted before counting, so that of two hosts that ask at the same time each counts the other's request.
+    // The row is inserted before the requests are counted, so that two hosts that request consent concurrently count
+    // each other's request.
     mail_consent::Entity::insert(row(pair, Some(now), None, None)).exec_without_returning(tx).await?;
     let asked: Vec<i64> = mail_consent::Entity::find()
         .select_only()
@@ -92,8 +94,8 @@ fn row(
 }
 
 impl ConsentRepository<'_> {
-    /// Records consent, even after a withdrawal, and makes the notifications that waited for it due. Returns the number
-    /// of these. Repeating the call is harmless.
+    /// Records consent, even after a withdrawal, and makes the notifications due that waited for consent. Returns the
+    /// number of these notifications. Idempotent.
     pub async fn grant(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
         self.store.run("consents", || self.grant_once(pair, millis(now))).await
     }
@@ -119,7 +121,7 @@ impl ConsentRepository<'_> {
         Ok(released.rows_affected)
     }
 
-    /// Withdraws consent and deletes the waiting e-mails of the pair. Repeating the call is harmless.
+    /// Withdraws consent and deletes the waiting e-mails of the pair. Idempotent.
     pub async fn withdraw(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<(), StoreError> {
         use mail_consent::Column::{HostId, Mailbox, WithdrawnAt};
         let now = millis(now);

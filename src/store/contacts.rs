@@ -63,12 +63,12 @@ impl ContactRepository<'_> {
         Ok(())
     }
 
-    /// Records that the guest was in the room at `at` and has seen messages up to `through`. Has no effect without a
-    /// contact address. Neither value decreases.
+    /// Records that the guest was in the room at `at` and has seen messages up to `through`. Has no effect if the guest
+    /// left no address. The stored time and sequence number never decrease.
     pub async fn mark_seen(self, room: impl Into<RoomRow>, through: Seq, at: DateTime<Utc>) -> Result<(), StoreError> {
         use chatroom::Column::{GuestEmail, GuestSeenAt, GuestSeenSeq};
         if through == 0 {
-            // The guest was not admitted, or the room has no messages.
+            // `through` is 0 if the guest was not admitted or the room has no messages.
             return Ok(());
         }
         let (room, through, at) = (room.into(), to_column(through), millis(at));

@@ -1,4 +1,4 @@
-//! Counts kept on the room row, and how far each side has seen a room.
+//! Message counts stored in the room row, and the position up to which each side has seen a room.
 //!
 //! **Invariant:** the counts are exact for the messages up to `counted_through`.
 
@@ -12,8 +12,9 @@ use crate::domain::{Message, Side};
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{millis, to_column};
 
-/// How far one side has seen a room. The sequence number decides. The time decides only for rooms last viewed before
-/// numbers were recorded, because messages and views may be stamped by different clocks.
+/// Position up to which one side has seen a room: the sequence number of a message. The time is used only for rooms
+/// last viewed before sequence numbers were recorded, because messages and views may be timestamped by different
+/// clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct SeenThrough {
     pub(in crate::store) seq: Option<i64>,
@@ -40,7 +41,7 @@ impl SeenThrough {
     }
 }
 
-/// Counts of a room whose lock is held.
+/// Counts of a room. The caller holds the lock of the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 pub(in crate::store) struct Counts {
@@ -52,7 +53,7 @@ pub(in crate::store) struct Counts {
 }
 
 impl Counts {
-    /// How far the host has seen the room.
+    /// Returns the position up to which the host has seen the room.
     pub(in crate::store) fn seen(&self) -> SeenThrough {
         SeenThrough { seq: self.checked_seq, at: self.last_checked_at }
     }
@@ -83,7 +84,7 @@ impl Counts {
         self.counted_through = Ord::max(self.counted_through, to_column(message.seq));
     }
 
-    /// Writes the counts of a room whose row is not updated otherwise.
+    /// Writes the counts to the row of a room that no other statement of the transaction updates.
     pub(in crate::store) async fn write(&self, tx: &DatabaseTransaction, room: i64) -> Result<(), DbErr> {
         chatroom::Entity::update_many()
             .col_expr(chatroom::Column::MessageCount, self.message_count.into())

@@ -1,4 +1,4 @@
-//! Deletion of expired rows. Readers compare the expiry time themselves: an expired row may still exist.
+//! Deletion of expired rows. Queries must check the expiry time, because an expired row may still exist.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Query;
@@ -18,7 +18,7 @@ pub enum ExpiringRows {
     Verification,
     /// An e-mail that no node has sent in time.
     Mail,
-    /// The count of an e-mail that was sent and no longer counts towards a limit.
+    /// The record of a sent e-mail that no longer counts towards a limit.
     SentMail,
     /// A replaced pair of keys.
     OldKey,
@@ -52,7 +52,7 @@ impl ExpiredRepository<'_> {
                         let deleted = self
                             .delete_rows::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit)
                             .await?;
-                        // Only waiting e-mails have parts, so the orphans are few.
+                        // Only waiting e-mails have parts, so few parts are without an e-mail.
                         let waits = Query::select().column(mail::Column::Id).from(mail::Entity).take();
                         let orphans = mail_part::Column::MailId.not_in_subquery(waits);
                         mail_part::Entity::delete_many().filter(orphans).exec(&self.store.writer).await?;
@@ -124,7 +124,7 @@ impl ExpiredRepository<'_> {
         if keys.is_empty() {
             return Ok(0);
         }
-        // The condition is repeated, because a row may have been prolonged since it was found.
+        // The condition is repeated, because the expiry of a row may have been extended since the row was selected.
         let deleted = E::delete_many().filter(key.is_in(keys)).filter(end.lte(by)).exec(&self.store.writer).await?;
         Ok(deleted.rows_affected)
     }

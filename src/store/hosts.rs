@@ -41,7 +41,7 @@ pub struct Credentials {
     pub host: Host,
     /// Argon2id hash as a PHC string, or the hash of an imported account in the format of its previous system.
     pub password_hash: String,
-    /// Temporary password that is valid in addition.
+    /// Temporary password that is valid in addition to the permanent one.
     pub temporary: Option<TemporaryPassword>,
 }
 
@@ -58,7 +58,7 @@ impl HostRepository<'_> {
     /// Creates a host with default settings.
     ///
     /// # Errors
-    /// `Conflict` when the address is taken. Addresses are compared case-insensitively.
+    /// Returns `Conflict` if the address is taken. Addresses are compared case-insensitively.
     pub async fn create(self, new: NewHost, now: DateTime<Utc>) -> Result<Host, StoreError> {
         let (new, now) = (&new, millis(now));
         self.store
@@ -90,7 +90,8 @@ impl HostRepository<'_> {
     pub async fn credentials(self, email: &str) -> Result<Option<Credentials>, StoreError> {
         let key = email_key(email);
         let found = self.user_where(&user::Column::EmailKey.eq(key.as_str())).await?;
-        // MySQL ignores trailing spaces in comparisons, but rate limits count an address with them as another account.
+        // MySQL ignores trailing spaces in comparisons. Such a match is rejected, because rate limits treat an address
+        // with trailing spaces as another account.
         Ok(found.filter(|found| email_key(&found.host.email) == key))
     }
 
@@ -191,7 +192,7 @@ pub(super) async fn insert_host(tx: &DatabaseTransaction, new: &NewHost, now: Da
     })
 }
 
-/// Key under which two spellings of an e-mail address are the same.
+/// Returns the key of an e-mail address: the address in lower case.
 pub(crate) fn email_key(email: &str) -> String {
     email.to_lowercase()
 }

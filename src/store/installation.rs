@@ -14,9 +14,9 @@ const ROW: i32 = 1;
 /// Mode in which the database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallationMode {
-    /// By nodes that share a Redis.
+    /// The database is served by nodes that share a Redis.
     Cluster,
-    /// By a single node.
+    /// The database is served by a single-node server.
     Single,
 }
 
@@ -41,7 +41,8 @@ pub struct Installation {
     pub id: InstallationId,
     /// Mode in which the database is served.
     pub mode: InstallationMode,
-    /// Incremented by the leader. Lower than in Redis after this database was restored to an earlier state.
+    /// Generation of the data, which the leader increments. After this database was restored to an earlier state, it is
+    /// lower than the generation in Redis.
     pub generation: u64,
 }
 
@@ -53,8 +54,8 @@ impl InstallationRepository<'_> {
         Ok(row.map(to_installation).transpose()?)
     }
 
-    /// Returns the installation. A database without a record gets `candidate` and `mode`, or the mode of a cluster if a
-    /// cluster of an earlier release has served it.
+    /// Returns the installation. If the database has no record, creates one with the id `candidate` and with `mode`, or
+    /// with the mode of a cluster if a cluster of an earlier release has used the database.
     pub async fn ensure(
         self,
         candidate: InstallationId,
@@ -88,7 +89,8 @@ impl InstallationRepository<'_> {
         made.ok_or_else(|| StoreError::Unavailable("the installation's row was deleted at once".to_owned()))
     }
 
-    /// Only the broker of a cluster records its epoch on a room.
+    /// Returns whether a cluster has used the database. Only the broker of a cluster records an epoch in the row of a
+    /// room.
     async fn was_served_by_a_cluster(self) -> Result<bool, DbErr> {
         let found = chatroom::Entity::find()
             .select_only()

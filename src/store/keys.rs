@@ -1,4 +1,4 @@
-//! Keys of services: each host has one current pair, and replaced pairs that stay valid for a while.
+//! Keys of services: each host has one current pair, and replaced pairs that stay valid until their expiry.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub struct KeyHolder {
     pub host: Arc<Host>,
     /// Secret key that belongs to the access key.
     pub secret_key: String,
-    /// Expiry of a replaced pair, which the caller compares. `None` for the current pair.
+    /// Expiry of a replaced pair, which the caller must check. `None` for the current pair.
     pub ends_at: Option<DateTime<Utc>>,
 }
 
@@ -47,7 +47,7 @@ impl KeyRepository<'_> {
         if let Some(host) = self.store.hosts().by_access_key(access_key).await? {
             return Ok(Some(KeyHolder { secret_key: host.secret_key.clone(), host: Arc::new(host), ends_at: None }));
         }
-        // Queried second, so that a pair replaced between the two queries is found.
+        // This query runs second, so that a pair replaced between the two queries is found.
         let old = self.store.run("keys", || old_key::Entity::find_by_id(access_key).one(&self.store.reader)).await?;
         let Some(old) = old else { return Ok(None) };
         let host = self.store.hosts().get(HostId(old.user_id)).await?;
@@ -72,7 +72,7 @@ impl KeyRepository<'_> {
     async fn rotate_once(self, host: HostId, new: &KeyPair, old: OldKeys, now: DateTime<Utc>) -> Result<bool, DbErr> {
         let tx = self.store.begin().await?;
         let Some(row) = user::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await? else { return Ok(false) };
-        // On a retry the pair is already the new one.
+        // On a retry, the new pair may already be stored.
         if row.access_key != new.access_key {
             user::Entity::update_many()
                 .col_expr(user::Column::AccessKey, new.access_key.as_str().into())
@@ -102,7 +102,7 @@ impl KeyRepository<'_> {
     }
 }
 
-/// Deletes replaced pairs beyond [`MAX_OLD_PAIRS`], those that expire first.
+/// Deletes the replaced pairs that expire first, so that at most [`MAX_OLD_PAIRS`] remain.
 async fn delete_surplus(tx: &DatabaseTransaction, host: HostId) -> Result<(), DbErr> {
     let newest_first: Vec<String> = old_key::Entity::find()
         .select_only()

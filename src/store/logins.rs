@@ -10,7 +10,7 @@ use crate::domain::HostId;
 use crate::store::entity::{login, user};
 use crate::store::{LoginRepository, StoreError, from_column, millis, to_column};
 
-/// Result of spending a refresh token.
+/// Result of using a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
     /// The token was the newest and has been replaced.
@@ -22,7 +22,7 @@ pub enum Rotation {
         /// Time of the rotation.
         rotated_at: DateTime<Utc>,
     },
-    /// The token just spent was presented again within the grace period, as two tabs do. The login is unchanged.
+    /// The previous token was used again within the grace period, for example by a second tab. The login is unchanged.
     JustRotated {
         /// Host of the login.
         host: HostId,
@@ -31,7 +31,7 @@ pub enum Rotation {
         /// Time of the last rotation.
         rotated_at: DateTime<Utc>,
     },
-    /// An older token was presented, so a copy exists. The login has been ended.
+    /// An older token was used, so the token was copied. The login has been ended.
     Theft {
         /// Host of the login.
         host: HostId,
@@ -50,8 +50,8 @@ pub enum LoginCreation {
 }
 
 impl LoginRepository<'_> {
-    /// Creates a login at generation 0, if the host is still active and the password hash is still the checked one.
-    /// Without this check, a concurrent password change would miss a login by the old password.
+    /// Creates a login at generation 0, if the host is still active and the password hash has not changed since it was
+    /// checked. Otherwise a login with the old password could remain active after a concurrent password change.
     pub async fn create(
         self,
         sid: &str,
@@ -90,8 +90,8 @@ impl LoginRepository<'_> {
         Ok(LoginCreation::Created)
     }
 
-    /// Spends the refresh token of one generation for the next. Of concurrent callers with the same token, one gets
-    /// `Rotated` and the others `JustRotated`.
+    /// Replaces the refresh token of one generation by that of the next. Of concurrent callers with the same token, one
+    /// gets `Rotated` and the others `JustRotated`.
     pub async fn rotate(
         self,
         sid: &str,
@@ -122,7 +122,7 @@ impl LoginRepository<'_> {
             .exec(&self.store.writer)
             .await?
             .rows_affected;
-        // Read from the writer, because the row may have just been changed.
+        // The row is read through the writer connection, because it may have just been changed.
         let row = login::Entity::find_by_id(sid).filter(alive_at(now)).one(&self.store.writer).await?;
         let Some(row) = row else { return Ok(Rotation::Ended) };
         let (host, newest) = (HostId(row.user_id), from_column(row.generation));

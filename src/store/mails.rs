@@ -1,7 +1,7 @@
-//! Outbox of e-mails. They are written in the transaction that causes them, sent by the node that claims them first,
-//! and deleted once a mail server has accepted them.
+//! Outbox of e-mails. An e-mail is written in the transaction that causes it, sent by the node that claims it first,
+//! and deleted once a mail server has accepted it.
 //!
-//! Whether an e-mail may be sent is decided in [`sending`].
+//! [`sending`] decides whether an e-mail may be sent.
 
 pub(super) mod mail;
 pub(super) mod sending;
@@ -19,8 +19,8 @@ use crate::store::mails::mail::to_due;
 use crate::store::{DueMail, MailClass, MailKind};
 use crate::store::{MailRepository, StoreError, from_column, mailbox_key, millis};
 
-/// Maximum delay of an e-mail: the period of the limits plus a margin. A later due time was written by a clock that was
-/// ahead, and the e-mail is due at once.
+/// Maximum delay of an e-mail: the period of the limits plus a margin. A later due time can only have been written by a
+/// clock that was ahead; the e-mail is then due immediately.
 const LATEST_DUE: TimeDelta = TimeDelta::minutes(75);
 
 impl MailRepository<'_> {
@@ -52,15 +52,15 @@ impl MailRepository<'_> {
             .await?;
         let mut taken = Vec::with_capacity(due.len());
         for row in due {
-            // Of several nodes that read this row, one updates it first.
-            let mine = mail_outbox::Entity::update_many()
+            // Of several nodes that read this row, only one succeeds in updating it.
+            let claimed = mail_outbox::Entity::update_many()
                 .col_expr(mail_outbox::Column::DueAt, again.into())
                 .col_expr(mail_outbox::Column::Attempts, (row.attempts + 1).into())
                 .filter(mail_outbox::Column::Id.eq(row.id))
                 .filter(mail_outbox::Column::Attempts.eq(row.attempts))
                 .exec(&self.store.writer)
                 .await?;
-            if mine.rows_affected > 0 {
+            if claimed.rows_affected > 0 {
                 taken.push(to_due(row));
             }
         }

@@ -16,7 +16,7 @@ use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOf
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{MessageRepository, RoomRow, StoreError, from_column, millis, parse_column, to_column};
 
-/// Maximum number of messages of one second that are searched for the oldest; more than a room receives in practice.
+/// Maximum number of messages of the same second among which the oldest is searched. A room receives fewer in practice.
 const WITHIN_A_SECOND: u64 = 200;
 
 impl MessageRepository<'_> {
@@ -98,7 +98,8 @@ impl MessageRepository<'_> {
         Ok(ids.collect::<Result<_, DbErr>>()?)
     }
 
-    /// Returns the sequence number of the oldest message whose `datetime`, without decimals, is `whole_seconds`.
+    /// Returns the sequence number of the oldest message whose `datetime`, truncated to whole seconds, equals
+    /// `whole_seconds`.
     pub async fn seq_of_datetime(
         self,
         room: impl Into<RoomRow>,
@@ -110,10 +111,10 @@ impl MessageRepository<'_> {
         else {
             return Ok(None);
         };
-        // Decimals start with a dot, and the character after the dot is the slash. Unlike a pattern, a range is read
-        // from the index on every dialect. Purged messages are filtered afterwards, because a second range makes SQLite
-        // choose the other index.
-        let bears = chat_message::Entity::find()
+        // The upper bound of the range ends with a slash, the character after the dot that starts the fractional
+        // seconds. Unlike a pattern, a range is read from the index on every dialect. Purged messages are filtered
+        // afterwards, because a second range makes SQLite choose the other index.
+        let with_datetime = chat_message::Entity::find()
             .filter(chat_message::Column::ChatroomId.eq(room.id.0))
             .filter(chat_message::Column::Datetime.gte(whole_seconds))
             .filter(chat_message::Column::Datetime.lt(format!("{whole_seconds}/")))
@@ -123,7 +124,7 @@ impl MessageRepository<'_> {
             .order_by_asc(chat_message::Column::Seq)
             .limit(WITHIN_A_SECOND);
         let numbers: Vec<i64> =
-            self.store.run("messages", || bears.clone().into_tuple().all(&self.store.reader)).await?;
+            self.store.run("messages", || with_datetime.clone().into_tuple().all(&self.store.reader)).await?;
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
@@ -206,13 +207,13 @@ impl MessageRepository<'_> {
     }
 }
 
-/// Selects the visible messages of a room. Without a row of the room the bound is null, and no number is above null.
+/// Selects the visible messages of a room. If the room has no row, the bound is null and no message matches.
 fn visible(room: RoomRow) -> Select<chat_message::Entity> {
     visible_above(room, 0)
 }
 
-/// Like [`visible`], restricted to numbers above `after`. Uses one bound, because with two SQLite starts at the wrong
-/// one and scans from there.
+/// Like [`visible`], restricted to numbers above `after`. Combines both limits into one lower bound. With two, SQLite
+/// may seek to the smaller one and scan from there.
 fn visible_above(room: RoomRow, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)
@@ -235,8 +236,8 @@ fn visible_through(room: RoomRow, through: Option<Seq>) -> Select<chat_message::
     }
 }
 
-/// Converts a row to a message. A node of an earlier release may have stored an invalid wall clock, which `accepted_at`
-/// replaces.
+/// Converts a row to a message. An invalid wall clock, which a node of an earlier release may have stored, is replaced
+/// by `accepted_at`.
 pub(super) fn to_message(row: chat_message::Model, wire: WireOffset) -> Result<Message, DbErr> {
     // Imported rows may contain any text. One such row must not make its room unreadable.
     let datetime = match row.datetime.parse::<WallClock>() {

@@ -1,6 +1,6 @@
-//! Recipients who are due to be e-mailed about a room, and the decision whether they are e-mailed. A decision is one
-//! transaction under the lock of the room. Of several nodes, one decides, and a concurrent message is ordered before or
-//! after the decision. Decisions about guests are in [`guests`], those about hosts in [`digests`].
+//! Due notifications of recipients, and the decisions about whether to e-mail them. A decision is one transaction under
+//! the lock of the room, so that only one node decides, and a concurrent message is ordered before or after the
+//! decision. Decisions about guests are in [`guests`], those about hosts in [`digests`].
 
 pub(super) mod digests;
 mod guests;
@@ -85,13 +85,13 @@ pub enum NotificationDecision {
     Unconsented,
     /// The recipient is in the room again.
     Present,
-    /// The recipient has been in the room since then and has seen all messages.
+    /// The recipient has been in the room since the notification was recorded and has seen all messages.
     Read,
     /// The room was closed or deleted.
     Closed,
     /// The recipient has turned e-mails off, has unsubscribed, or has no address.
     Unwanted,
-    /// Another node decided, or more messages arrived. If still due, the recipient is examined again.
+    /// Another node decided, or more messages arrived. If the notification is still due, it is processed again.
     Changed,
 }
 
@@ -151,7 +151,7 @@ impl NotificationRepository<'_> {
     }
 }
 
-/// Decision about a recipient of a locked room, if it does not depend on missed messages.
+/// Returns the decision about a recipient of a locked room, if it does not depend on missed messages.
 pub(super) fn without_mail(
     row: &chatroom::Model,
     due: &DueNotification,
@@ -196,7 +196,7 @@ pub(super) async fn missed(
         .add(chat_message::Column::IsHost.eq(!known.to_host));
     let missed = chat_message::Entity::find().filter(seen.missed(of_others));
     let rows = missed.order_by_asc(chat_message::Column::Seq).limit(most as u64 + 1).all(tx).await?;
-    // No e-mail shows a wall clock, so any offset will do.
+    // E-mails contain no wall clocks, so the offset has no effect.
     let mut messages =
         rows.into_iter().map(|row| to_message(row, WireOffset::default())).collect::<Result<Vec<_>, _>>()?;
     let more = messages.len() > most;

@@ -1,4 +1,4 @@
-//! Passwords: changes, temporary passwords sent by e-mail, and the reactivation of accounts by these.
+//! Passwords: changes, temporary passwords sent by e-mail, and the reactivation of accounts with a temporary password.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -15,14 +15,14 @@ use crate::store::{OutgoingMail, PasswordRepository, StoreError, TemporaryPasswo
 pub enum PasswordReplacement {
     /// The password was replaced.
     Replaced,
-    /// The password to replace is no longer current, because a concurrent change was first.
+    /// A concurrent change has already replaced the password.
     Outdated,
 }
 
 impl PasswordRepository<'_> {
-    /// Gives the account of an address a temporary password and e-mails it, if `is_deleted` matches the account and no
-    /// operator has disabled it. Without such an account the same statements run, with an e-mail that expires at once,
-    /// so that timing does not reveal whether the account exists.
+    /// Sets a temporary password for the account of an address and e-mails the password. The account's state must equal
+    /// `is_deleted`, and no operator must have disabled the account. Without such an account the same statements run,
+    /// with an e-mail that expires at once, so that timing does not reveal whether the account exists.
     pub async fn mail_temporary(
         self,
         email: &str,
@@ -44,7 +44,7 @@ impl PasswordRepository<'_> {
         now: DateTime<Utc>,
     ) -> Result<(), DbErr> {
         let tx = self.store.begin().await?;
-        // The address that was confirmed, which may be spelt differently from `email`.
+        // The confirmed address of the account. Its spelling may differ from `email`.
         let known: Option<(i64, String)> = user::Entity::find()
             .select_only()
             .columns([user::Column::Id, user::Column::Email])
@@ -90,7 +90,7 @@ impl PasswordRepository<'_> {
         Ok(if done.rows_affected > 0 { PasswordReplacement::Replaced } else { PasswordReplacement::Outdated })
     }
 
-    /// Changes a password if the current hash is still `checked_hash`. Deletes a temporary password.
+    /// Changes a password if the current hash is still `checked_hash`. Deletes the temporary password, if there is one.
     pub async fn change(
         self,
         id: HostId,
@@ -160,7 +160,7 @@ impl PasswordRepository<'_> {
     }
 }
 
-/// Sets a password and deletes a temporary one.
+/// Builds the update that sets a password and deletes the temporary one.
 fn set_password(id: HostId, hash: &str, now: DateTime<Utc>) -> UpdateMany<user::Entity> {
     user::Entity::update_many()
         .col_expr(user::Column::PasswordHash, hash.into())

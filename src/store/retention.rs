@@ -1,8 +1,8 @@
 //! Retention (SPEC 6.4): deletes the messages of rooms that were closed long ago.
 //!
-//! One conditional update decides: it raises `purged_through`, below which no reader sees messages, and sets
-//! `is_purging`. The rows are deleted later, in batches; `is_purging` marks rooms that may still have some, so that any
-//! node can continue.
+//! One conditional update purges a room: it raises `purged_through` and sets `is_purging`. Messages up to
+//! `purged_through` are not visible. The rows are deleted later, in batches; `is_purging` marks rooms that may still
+//! have some, so that any node can continue.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Query};
@@ -15,8 +15,8 @@ use crate::domain::{ChatroomId, RoomName, Seq};
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{RetentionRepository, StoreError, from_column, mails, millis, parse_column, to_column};
 
-/// Generated column for `last_seq > purged_through`, which the index uses. Absent from the entity, because it is never
-/// written.
+/// Generated column for `last_seq > purged_through`, which the index uses. The column is absent from the entity,
+/// because it is never written.
 const HAS_MESSAGES: &str = "has_messages";
 
 /// A purged room that may still have rows to delete.
@@ -62,7 +62,7 @@ impl RetentionRepository<'_> {
             .col_expr(Column::LatestMsgAt, Option::<DateTime<Utc>>::None.into())
             .col_expr(Column::IsPurging, true.into())
             .filter(Column::Id.is_in(due))
-            // The condition is repeated, because a room may have been resumed since it was found.
+            // The condition is repeated, because a room may have been resumed since it was selected.
             .filter(is_due.clone())
             .exec(&self.store.writer)
             .await?;
@@ -75,7 +75,7 @@ impl RetentionRepository<'_> {
         self.store.run("retention", || rooms.clone().count(&self.store.reader)).await
     }
 
-    /// Number of messages in these rooms.
+    /// Number of messages that [`purge`](Self::purge) would purge.
     pub async fn count_messages(self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rows =
             chat_message::Entity::find().join(JoinType::InnerJoin, of_room()).filter(is_due(closed_before)).filter(

@@ -29,7 +29,7 @@ pub struct NewRoom {
     pub name: RoomName,
     /// A repeated call with the same key returns the room that the first call created (SPEC 3).
     pub idempotency_key: Option<String>,
-    /// Current Redis epoch, so that the first seed of the room needs no jump of sequence numbers.
+    /// Current Redis epoch, so that the broker can seed the room without skipping sequence numbers.
     pub life: Option<String>,
 }
 
@@ -38,7 +38,7 @@ impl RoomRepository<'_> {
     /// created.
     ///
     /// # Errors
-    /// `Conflict` when the name is taken.
+    /// Returns `Conflict` if the name is taken.
     pub async fn create(self, new: NewRoom, now: DateTime<Utc>) -> Result<Room, StoreError> {
         let (new, now) = (&new, millis(now));
         let room = self.store.run("rooms", || self.create_once(new, now)).await?;
@@ -87,7 +87,7 @@ impl RoomRepository<'_> {
                 tx.commit().await?;
                 Ok(row)
             }
-            // A concurrent call with the same key was first: return its room.
+            // A concurrent call with the same key has created the room.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
                 tx.rollback().await?;
                 self.room_by_key(new).await?.ok_or(error)
@@ -124,7 +124,7 @@ impl RoomRepository<'_> {
         self.rooms_where(chatroom::Column::Id.is_in(ids.iter().map(|id| id.0))).await
     }
 
-    /// Returns whether the deletion of a room has been committed but not yet applied.
+    /// Returns whether the deletion of a room has been committed but not yet applied to the broker.
     pub async fn is_being_deleted(self, room: RoomName) -> Result<bool, StoreError> {
         let found = self
             .store

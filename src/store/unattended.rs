@@ -1,4 +1,4 @@
-//! Records which recipients are to be e-mailed, in the transaction that writes the messages that they miss.
+//! Records notifications for absent recipients, in the transaction that writes the messages that they miss.
 //!
 //! A batch without missed messages runs no query. Otherwise it reads the notification rows of the affected rooms and
 //! writes at most once: the first message of an absence makes the recipient due, and later messages change nothing.
@@ -39,7 +39,7 @@ pub(in crate::store) struct Contact {
 struct Unattended<'a> {
     to: Side,
     message: &'a Message,
-    /// How far the recipient has seen the room.
+    /// Position up to which the recipient has seen the room.
     seen: SeenThrough,
     host_id: i64,
 }
@@ -120,7 +120,7 @@ impl<'a> UnattendedRooms<'a> {
 fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let gathered = now + GATHER;
     let Some(row) = row else { return Some(gathered) };
-    // `first_seq` is the first message missed in that absence. A recipient who has seen it has been back since.
+    // `first_seq` is the first message missed in that absence. A recipient who has seen it has been in the room since.
     let was_back_after = |at| match seen.seq {
         Some(seq) => seq >= row.first_seq,
         None => seen.at.is_some_and(|seen| seen >= at),
@@ -175,21 +175,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_message_of_an_absence_makes_him_due_and_the_others_wait_with_it() {
+    fn first_missed_message_makes_the_recipient_due() {
         let nothing = SeenThrough::default();
         assert_eq!(due_at(None, nothing, at(0)), Some(at(60)));
         let due = row(0, Some(60), None);
         assert_eq!(due_at(Some(&due), nothing, at(30)), None);
         // The sequence number decides, regardless of the times.
         assert_eq!(due_at(Some(&due), seen(Some(0), 10), at(30)), None);
-        assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "back, and away again");
+        assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "returned, and absent again");
         // Without a sequence number, the time decides.
         assert_eq!(due_at(Some(&due), seen(None, -5), at(30)), None);
         assert_eq!(due_at(Some(&due), seen(None, 10), at(30)), Some(at(90)));
     }
 
     #[test]
-    fn who_was_mailed_is_mailed_again_only_after_he_was_back_and_an_hour_later() {
+    fn emailed_recipient_is_due_again_after_returning_and_an_hour() {
         let mailed = row(0, None, Some(60));
         assert_eq!(due_at(Some(&mailed), SeenThrough::default(), at(10_000)), None);
         assert_eq!(due_at(Some(&mailed), seen(Some(0), 100), at(10_000)), None);
@@ -200,14 +200,14 @@ mod tests {
         assert_eq!(
             due_at(Some(&row(0, None, None)), SeenThrough::default(), at(5)),
             Some(at(65)),
-            "nothing came of it"
+            "no e-mail was sent"
         );
         let of_host = notification::Model { to_host: true, ..mailed.clone() };
         assert_eq!(due_at(Some(&of_host), SeenThrough::default(), at(10_000)), None);
         assert_eq!(
             due_at(Some(&of_host), seen(Some(1), 100), at(200)),
             Some(at(260)),
-            "digests have an interval of their own"
+            "digests have a separate interval"
         );
         let waiting = notification::Model { awaits_consent: Some("mailbox".into()), ..row(0, None, None) };
         assert_eq!(due_at(Some(&waiting), SeenThrough::default(), at(10_000)), None, "waits for consent");

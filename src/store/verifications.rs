@@ -1,4 +1,4 @@
-//! Confirmation of e-mail addresses, one row per attempt to sign up. All state is in SQL; nodes keep none.
+//! Confirmation of e-mail addresses, one row per attempt to sign up. All state is stored in SQL.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -90,8 +90,8 @@ impl VerificationRepository<'_> {
             return Ok(CodeOutcome::Over);
         }
         let confirmed = email_verification::Entity::update_many()
-            // A right code that is entered twice, for example by a double click, stays right; the time of confirmation
-            // does not change.
+            // A right code that is entered twice, for example by a double click, is accepted again; the time of
+            // confirmation does not change.
             .col_expr(
                 email_verification::Column::ConfirmedAt,
                 Expr::col(email_verification::Column::ConfirmedAt).if_null(now),
@@ -120,7 +120,7 @@ impl VerificationRepository<'_> {
     /// expired or was consumed.
     ///
     /// # Errors
-    /// `Conflict` when the address is taken. Addresses are compared case-insensitively.
+    /// Returns `Conflict` if the address is taken. Addresses are compared case-insensitively.
     pub async fn create_host(
         self,
         new: &NewHost,

@@ -64,8 +64,8 @@ impl WebhookRepository<'_> {
         Ok(row.map(to_webhook).transpose()?)
     }
 
-    /// Sets the webhook of a host. A new webhook gets `secret`, and the result contains `true`; an existing one keeps
-    /// its secret.
+    /// Creates or updates the webhook of a host. Returns the webhook, and `true` if it was created. A new webhook uses
+    /// `secret`; an existing one keeps its secret.
     pub async fn set(
         self,
         host: HostId,
@@ -102,7 +102,7 @@ impl WebhookRepository<'_> {
             secret: secret.to_owned(),
             old_secret: None,
             old_secret_ends_at: None,
-            // A change of the settings may have repaired the receiver, so it is tried at once.
+            // The new settings may fix the cause of failures, so delivery is attempted immediately.
             next_turn_at: now,
             failed_turns: 0,
             created_at: now,
@@ -127,7 +127,8 @@ impl WebhookRepository<'_> {
                     .filter(webhook::Column::HostId.eq(host.0))
                     .exec(&tx)
                     .await?;
-                // Failed events are retried at once as well. They are few, because a turn ends with its first failure.
+                // Events with failed attempts are also retried immediately. There are few of these, because a delivery
+                // run ends with its first failure.
                 webhook_event::Entity::update_many()
                     .col_expr(webhook_event::Column::DueAt, Some(now).into())
                     .filter(webhook_event::Column::HostId.eq(host.0))
@@ -186,7 +187,7 @@ impl WebhookRepository<'_> {
 
     /// Deletes the webhook of a host and all its events. Returns `false` if there was none.
     pub async fn delete(self, host: HostId) -> Result<bool, StoreError> {
-        // Deleted first, so that no further events are recorded.
+        // The webhook is deleted first, so that no further events are recorded.
         let deleted =
             self.store.run("webhooks", || webhook::Entity::delete_by_id(host.0).exec(&self.store.writer)).await?;
         while self.store.run("webhooks", || self.delete_events_once(host)).await? > 0 {}

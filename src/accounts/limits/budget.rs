@@ -1,12 +1,12 @@
 //! Daily byte budgets of hosts for messages. Guests and the host's side have separate budgets, so that no guest can
 //! exhaust the host's.
 //!
-//! A node counts a host's messages locally and takes one chunk of the shared budget per chunk of accepted bytes. A
-//! message costs an addition, and Redis is called once per chunk. The budget can be exceeded by one chunk per node and
-//! by what arrives during that call.
+//! A node counts a host's messages locally and takes one chunk of the shared budget per chunk of accepted bytes.
+//! Counting a message takes one addition, and Redis is called once per chunk. The budget can be exceeded by one chunk
+//! per node and by the messages that arrive during that call.
 //!
 //! The budget is a token bucket: it holds the bytes of a day and refills at that rate, so a host sends at most twice
-//! the limit in any 24 h. While Redis is unavailable, each node counts alone.
+//! the limit in any 24 h. While Redis is unavailable, each node counts locally.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -21,8 +21,8 @@ use crate::domain::{HostId, Side};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Number of budgets from which unused ones are removed, each with less than a chunk uncounted. The next removal is at
-/// twice the number that remains.
+/// Number of budgets above which unused budgets are removed. A removed budget has less than one uncounted chunk. The
+/// next removal runs at twice the number of budgets that remain.
 const KEPT: usize = 50_000;
 
 /// Bytes per day of a host, and the chunk that a node takes at once.
@@ -73,7 +73,7 @@ struct Budget {
     /// Accepted bytes not yet covered by a chunk.
     uncounted: AtomicU64,
     is_taking: AtomicBool,
-    /// When messages are accepted again, in µs since 1970; 0 while they are accepted.
+    /// Time at which messages are accepted again, in µs since 1970; 0 while they are accepted.
     refused_until: AtomicI64,
 }
 
@@ -125,7 +125,7 @@ impl HostBudget {
                         host = host.0,
                         is_host = side.is_host(),
                         retry_after_s = retry_after.as_secs(),
-                        "daily byte budget of host exhausted, refusing messages"
+                        "daily byte budget of host exhausted, rejecting messages"
                     );
                     break;
                 }
@@ -170,28 +170,31 @@ mod tests {
                     Ok(()) => sent += 8_192,
                     Err(retry) => return (sent, retry),
                 }
-                // Tasks take the chunks.
+                // Lets the spawned tasks acquire their chunks from the shared budget.
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
-                assert!(sent < 10_000 * MIB, "nothing was refused");
+                assert!(sent < 10_000 * MIB, "no message was rejected");
             }
             unreachable!("a cycle does not end")
         }
     }
 
     #[tokio::test]
-    async fn a_host_is_refused_after_its_bytes_and_a_chunk_per_node() {
+    async fn host_is_limited_after_its_bytes_and_a_chunk_per_node() {
         let cluster = Cluster::new(3, 500 * MIB);
         let (sent, retry) = cluster.send(HostId(1)).await;
         assert!((500 * MIB..=504 * MIB).contains(&sent), "{sent}");
-        // One of 500 chunks becomes available after 172.8 s.
+        // The refill rate is one of 500 chunks per 172.8 s.
         assert!(retry <= Duration::from_secs(173) && retry >= Duration::from_secs(100), "{retry:?}");
         assert!(
             cluster.nodes[0].of(HostId(2), Side::Guest).unwrap().take(8_192).is_ok(),
             "another host is not affected"
         );
-        assert!(cluster.nodes[0].of(HostId(1), Side::Host).unwrap().take(8_192).is_ok(), "nor is the host's own side");
+        assert!(
+            cluster.nodes[0].of(HostId(1), Side::Host).unwrap().take(8_192).is_ok(),
+            "the side of the host is not affected"
+        );
         cluster.clock.advance(retry + Duration::from_millis(1));
         let (sent, _) = cluster.send(HostId(1)).await;
         assert!(sent > 0 && sent <= 5 * MIB, "{sent}");
@@ -206,7 +209,7 @@ mod tests {
         while cluster.nodes[0].of(HostId(1), Side::Guest).unwrap().take(8_192).is_ok() {
             sent += 8_192;
             tokio::task::yield_now().await;
-            assert!(sent < 2 * MIB, "nothing was refused");
+            assert!(sent < 2 * MIB, "no message was rejected");
         }
         assert!(sent >= MIB, "{sent}");
         let limits =

@@ -48,7 +48,7 @@ impl<'a> LoginAttempt<'a> {
     /// cookie of that account.
     ///
     /// # Errors
-    /// Returns [`TooMany`] above a limit; after its time the address may also try again.
+    /// Returns [`TooMany`] above a limit, with the time after which the address may also try again.
     pub async fn at(self, email: &str, device: Option<&str>) -> Result<Trial<'a>, TooMany> {
         let (quotas, key) = (&self.limits.quotas, email_key(email));
         let (pair, account) = match device {

@@ -151,7 +151,7 @@ async fn failures_are_counted_per_account_in_any_spelling_even_if_it_does_not_ex
 async fn wrong_passwords_from_one_address_block_only_that_address() {
     let setup = Setup::usual();
     let mut failures = 0;
-    // The maximum that one address can do in an hour.
+    // The maximum number of attempts of one address in an hour.
     for _ in 0..600 {
         failures += usize::from(setup.fail(HOME, "dev@shop.example", None).await.is_ok());
         setup.clock.advance(Duration::from_secs(6));
@@ -177,14 +177,18 @@ async fn after_a_hundred_failures_only_known_devices_may_try() {
     }
     assert_eq!(setup.fail(from(100), "dev@shop.example", None).await, Err(36));
     assert_eq!(setup.fail(from(101), "other@shop.example", None).await, Ok(()));
-    // A device is counted by its login, from any address.
+    // The attempts of a device are counted by its login, regardless of the address.
     for at in 0..10 {
         assert_eq!(setup.fail(from(200 + at), "dev@shop.example", Some("sid")).await, Ok(()));
     }
     assert_eq!(setup.fail(from(300), "dev@shop.example", Some("sid")).await, Err(6));
     assert_eq!(setup.pass(from(300), "dev@shop.example", Some("another")).await, Ok(()));
     setup.clock.advance(Duration::from_secs(36));
-    assert_eq!(setup.fail(from(100), "dev@shop.example", None).await, Ok(()), "the time was true");
+    assert_eq!(
+        setup.fail(from(100), "dev@shop.example", None).await,
+        Ok(()),
+        "the call passes after the returned time"
+    );
 }
 
 #[tokio::test]
@@ -198,7 +202,7 @@ async fn a_refusal_counts_no_failure() {
     }
     setup.clock.advance(10 * MINUTE);
     for _ in 0..10 {
-        assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()), "none was counted for the address");
+        assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()), "no attempt was counted for the address");
     }
 }
 
@@ -250,7 +254,7 @@ async fn login_passes_after_retry_after() {
     let setup =
         Setup::with(Quotas { logins_per_address: one(30), login_failures_per_pair: one(10), ..Quotas::default() });
     assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
-    // Refused by the limit of the address, so the account is not counted.
+    // The limit of the address rejects the attempt, so it is not counted for the account.
     assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Err(30));
     setup.clock.advance(Duration::from_secs(30));
     assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
@@ -261,7 +265,7 @@ async fn login_passes_after_retry_after() {
         ..Quotas::default()
     });
     assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
-    // Refused by the limit of the account, while the address has no attempts left.
+    // The limit of the account rejects the attempt, and the address has no attempts left.
     assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Err(30));
     setup.clock.advance(Duration::from_secs(30));
     assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
@@ -290,14 +294,14 @@ async fn disabled_limit_makes_no_call() {
 }
 
 #[tokio::test]
-async fn node_counts_alone_while_the_throttle_is_unavailable_and_retries_it() {
+async fn node_counts_locally_while_the_throttle_is_unavailable() {
     let setup = Setup::usual();
     setup.set_unavailable(true);
     assert_eq!(setup.mails(20).await, 5);
     assert_eq!(setup.asked(), 1);
     setup.clock.advance(Duration::from_secs(3));
     assert_eq!((setup.mails(20).await, setup.asked()), (0, 1));
-    // The throttle is available again: every e-mail is counted there, and it has counted none before.
+    // The throttle is available again. It counts every e-mail from now on and has counted none before.
     setup.set_unavailable(false);
     setup.clock.advance(Duration::from_secs(3));
     assert_eq!((setup.mails(20).await, setup.asked()), (5, 20));
@@ -310,7 +314,7 @@ async fn clock_set_back_does_not_prolong_local_counting() {
     assert_eq!((setup.mails(3).await, setup.asked()), (3, 3));
 }
 
-/// With a real Redis that is suspended: only the first caller waits for the timeout of a call.
+/// Tests with a suspended Redis that only the first caller waits for the timeout of a call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_redis_neither_blocks_calls_nor_lifts_limits() {
     let servers = Servers::of(Deployment::Redis7).await;

@@ -39,7 +39,7 @@ impl Setup {
         self.images.replace(self.host.id, Some(picture)).await
     }
 
-    /// What SQL refers to.
+    /// Returns the image keys stored in SQL.
     async fn referred(&self) -> Vec<String> {
         self.store.hosts().get(self.host.id).await.unwrap().unwrap().profile_image.into_iter().collect()
     }
@@ -107,7 +107,7 @@ async fn no_image_is_deleted_while_sql_is_unavailable() {
         setup.store.clone().close().await;
         assert!(setup.upload(20).await.is_err());
         let after = kept(setup.folder.path());
-        assert!(before.iter().all(|name| after.contains(name)), "what SQL refers to is there");
+        assert!(before.iter().all(|name| after.contains(name)), "every image that SQL refers to exists");
     })
     .await;
 }

@@ -32,7 +32,7 @@ async fn each_replaced_pair_of_keys_is_valid_for_a_day() {
             assert!(setup.opens(keys).await);
         }
         let mixed = Host { secret_key: third.secret_key.clone(), ..second.clone() };
-        assert!(!setup.opens(&mixed).await, "a secret goes with its own access key only");
+        assert!(!setup.opens(&mixed).await, "a secret is valid only with its own access key");
         setup.clock.advance(hour);
         assert_eq!((setup.opens(&setup.host).await, setup.opens(&second).await), (false, true));
         assert_eq!(setup.delete_ended_keys().await, 1);

@@ -23,7 +23,7 @@ async fn django_hash_is_replaced_by_argon2id_at_the_first_login() {
         }
         let first = setup.stored_hash().await;
         setup.log_in().await;
-        assert_eq!(setup.stored_hash().await, first, "a hash of today stays");
+        assert_eq!(setup.stored_hash().await, first, "an Argon2id hash is not replaced");
     })
     .await;
 }

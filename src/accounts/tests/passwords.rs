@@ -13,8 +13,15 @@ async fn temporary_password_is_valid_beside_the_old_one_until_it_is_used() {
         assert!(accounts.login("dev@shop.example", &password.replace(['!', '#', '$', '%'], "-")).await.is_err());
         assert!(accounts.login("dev@shop.example", &password).await.is_ok());
         assert_eq!(accounts.login("dev@shop.example", "pass word").await.err(), Some(LoginError::WrongCredentials));
-        assert_eq!(accounts.authenticate(&old.access).await.err(), Some(AuthError::Ended), "what the old one opened");
-        assert!(accounts.login("dev@shop.example", &password).await.is_ok(), "it is the password now");
+        assert_eq!(
+            accounts.authenticate(&old.access).await.err(),
+            Some(AuthError::Ended),
+            "logins with the old password have ended"
+        );
+        assert!(
+            accounts.login("dev@shop.example", &password).await.is_ok(),
+            "the temporary password has replaced the old one"
+        );
     })
     .await;
 }
@@ -31,10 +38,10 @@ async fn repeated_request_keeps_the_temporary_password() {
         let first = ask().await;
         for _ in 0..30 {
             setup.clock.advance(5 * minute);
-            assert_eq!(ask().await, first, "one that is good is mailed again");
+            assert_eq!(ask().await, first, "a valid temporary password is e-mailed again");
         }
         setup.clock.advance(59 * minute);
-        assert!(accounts.login("dev@shop.example", &first).await.is_ok(), "for an hour from the last e-mail");
+        assert!(accounts.login("dev@shop.example", &first).await.is_ok(), "valid for an hour after the last e-mail");
         let second = ask().await;
         assert_ne!(second, first, "it was used");
         setup.clock.advance(48 * 60 * minute);
@@ -77,7 +84,7 @@ async fn deactivated_host_is_logged_out_everywhere_and_restored_by_email() {
         assert_eq!(accounts.login("dev@shop.example", "pass word").await.err(), Some(LoginError::Deactivated));
         assert_eq!(accounts.login("dev@shop.example", "another").await.err(), Some(LoginError::WrongCredentials));
         accounts.mail_password("dev@shop.example", RecoveryKind::Password, Language::Korean).await.unwrap();
-        assert_eq!(setup.mailed().await, None, "an account that has ended is restored, not reset");
+        assert_eq!(setup.mailed().await, None, "a deactivated account is restored, not reset");
         accounts.mail_password("dev@shop.example", RecoveryKind::Account, Language::Korean).await.unwrap();
         let (_, password) = setup.mailed().await.unwrap();
         let login = accounts.login("dev@shop.example", &password).await.unwrap();

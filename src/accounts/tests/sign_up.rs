@@ -62,7 +62,7 @@ async fn every_step_expires_and_a_code_allows_five_attempts() {
         for _ in 0..5 {
             assert_eq!(accounts.confirm_email(wrong, Some(&mailed)).await, Err(SignUpError::WrongCode));
         }
-        assert!(too_early(accounts.confirm_email(&code, Some(&mailed)).await), "guessed at too often");
+        assert!(too_early(accounts.confirm_email(&code, Some(&mailed)).await), "too many wrong codes");
 
         let mailed = accounts.mail_code("new@shop.example", Some(&checked), Language::Korean).await.unwrap();
         let (_, code) = setup.mailed().await.unwrap();

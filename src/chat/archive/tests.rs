@@ -215,7 +215,7 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage
         let entry = [&queue, "*", "n", room.name.as_str(), "i", &id, "l", "life", "a", "1", "f", frame];
         let _: String = node.redis().raw("XADD", &entry).await;
     }
-    let _: String = node.redis().raw("XADD", &[&queue, "*", "somebody", "else's"]).await;
+    let _: String = node.redis().raw("XADD", &[&queue, "*", "foreign", "entry"]).await;
     node.say(&other, 1..=2).await;
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;

@@ -1,16 +1,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// Whether the clocks of this node and of its stores agree closely enough to lead and to run jobs. Clones share the
-/// state.
+/// Whether the clock skew between this node and its stores is within the limit for leadership and jobs. Clones share
+/// the state.
 ///
-/// A job must read its [`Clock`](super::Clock) first and check the agreement second, because the agreement ends before
-/// the clock follows a store whose clock stepped.
+/// A job must read its [`Clock`](super::Clock) first and check the agreement second, because the agreement is revoked
+/// before the clock adopts a step of a store's clock.
 #[derive(Clone, Debug)]
 pub struct Agreement(Arc<AtomicBool>);
 
 impl Agreement {
-    /// Creates an agreement that always holds, for a node with only one clock, as with SQLite.
+    /// Creates an agreement that always holds, for a node with only one clock, for example with SQLite.
     pub fn assumed() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }
@@ -20,12 +20,12 @@ impl Agreement {
         Self(Arc::new(AtomicBool::new(false)))
     }
 
-    /// Whether the clocks agree.
+    /// Returns whether the clock skew is within the limit.
     pub fn holds(&self) -> bool {
         self.0.load(SeqCst)
     }
 
-    /// Sets whether the clocks agree.
+    /// Sets whether the clock skew is within the limit.
     pub(crate) fn set(&self, holds: bool) {
         self.0.store(holds, SeqCst);
     }

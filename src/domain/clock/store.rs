@@ -1,4 +1,4 @@
-//! The clock of a store, as followed by a node.
+//! Clock of a store, estimated by a node.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::{Clock, SystemClock};
 
-/// Correction in µs above which a clock has stepped; two readings in a row must show it. Drift between two measurements
-/// is below a millisecond.
+/// Correction in µs above which the clock of the store counts as stepped. Two consecutive readings must confirm the
+/// step. Drift between two measurements is below a millisecond.
 const STEP: i64 = 1_000_000;
 
 /// Resolution of the time that a store returns, in µs: its true time is up to this much later.
@@ -30,21 +30,22 @@ pub struct Reading {
 pub enum Observed {
     /// The clock was corrected by at most one second.
     Followed,
-    /// The reading contradicts the earlier ones by this much. The clock is unchanged until the next reading confirms
+    /// The reading differs from the expected time by this much. The clock is unchanged until the next reading confirms
     /// it.
     Suspect(TimeDelta),
-    /// The second such reading in a row: the clock has stepped by this much.
+    /// A second consecutive reading confirmed that the clock of the store stepped by this much.
     Stepped(TimeDelta),
 }
 
-/// Clock of a store: its last readings, extrapolated by this process's monotonic clock.
+/// Estimate of a store's clock. It extrapolates the last readings with the monotonic clock of this process.
 ///
 /// Steps of the machine's clock have no effect. While the store is unavailable, the clock continues from the last
 /// reading. After the machine was suspended, the clock lags by that time until the next reading. Before the first
 /// reading it shows the machine's time.
 ///
-/// A reading only bounds the store's time, by half of its round trip. The clock is corrected to the nearest bound, and
-/// not at all if it is within the bounds, so a slow answer never makes it worse.
+/// A reading determines the store's time with an error of up to half of its round trip. If the clock is outside these
+/// bounds, it is corrected to the nearest bound; otherwise it is unchanged. A slow response therefore never increases
+/// the error.
 #[derive(Debug)]
 pub struct StoreClock {
     origin: Instant,
@@ -86,7 +87,7 @@ impl StoreClock {
         if is_step { Observed::Stepped(TimeDelta::microseconds(by)) } else { Observed::Followed }
     }
 
-    /// Whether there has been a reading.
+    /// Returns whether there has been a reading.
     pub fn is_measured(&self) -> bool {
         self.state.lock().offset.is_some()
     }
@@ -113,14 +114,14 @@ mod tests {
     use super::*;
 
     /// A store's clock read from a node. All times are in ms since the node's start.
-    struct Stage {
+    struct Setup {
         clock: StoreClock,
         start: Instant,
         /// Time of the store at the node's start.
         base: DateTime<Utc>,
     }
 
-    impl Stage {
+    impl Setup {
         fn new() -> Self {
             let clock = StoreClock::default();
             let start = clock.origin;
@@ -145,88 +146,91 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reading_it_shows_the_time_of_the_machine() {
+    fn unmeasured_clock_returns_the_time_of_the_machine() {
         let clock = StoreClock::default();
         assert!(!clock.is_measured());
         assert!((clock.now() - SystemClock.now()).abs() < TimeDelta::seconds(5));
     }
 
     #[test]
-    fn it_shows_the_time_of_the_store_whatever_the_machine_shows() {
-        let stage = Stage::new();
-        stage.read(100, 110, 120);
-        assert!(stage.clock.is_measured());
-        assert!(stage.error(120).abs() <= 10);
-        assert!(stage.error(86_400_000).abs() <= 10, "the store is unavailable for a day");
-        assert!((stage.clock.now() - stage.base).num_seconds() < 60, "seven days and more from the machine's");
+    fn clock_returns_the_time_of_the_store() {
+        let setup = Setup::new();
+        setup.read(100, 110, 120);
+        assert!(setup.clock.is_measured());
+        assert!(setup.error(120).abs() <= 10);
+        assert!(setup.error(86_400_000).abs() <= 10, "the store is unavailable for a day");
+        assert!(
+            (setup.clock.now() - setup.base).num_seconds() < 60,
+            "the time of the store differs from that of the machine by days"
+        );
     }
 
     #[test]
-    fn a_slow_answer_changes_nothing_and_a_quick_one_narrows() {
-        let stage = Stage::new();
-        // Read at the very end of a round trip of 400 ms: the error is half of it.
-        stage.read(0, 400, 400);
-        assert_eq!(stage.error(400).abs(), 200);
-        stage.read(1_000, 1_001, 1_002);
-        assert!(stage.error(1_002).abs() <= 2);
+    fn slow_reading_changes_nothing_and_a_fast_one_reduces_the_error() {
+        let setup = Setup::new();
+        // The store reads its clock at the end of a 400 ms round trip, so the error is 200 ms.
+        setup.read(0, 400, 400);
+        assert_eq!(setup.error(400).abs(), 200);
+        setup.read(1_000, 1_001, 1_002);
+        assert!(setup.error(1_002).abs() <= 2);
         for slow in [2_000, 4_000] {
-            assert_eq!(stage.read(slow, slow + 1_900, slow + 1_900), Observed::Followed);
-            assert_eq!(stage.read(slow, slow, slow + 1_900), Observed::Followed);
-            assert!(stage.error(slow).abs() <= 2);
+            assert_eq!(setup.read(slow, slow + 1_900, slow + 1_900), Observed::Followed);
+            assert_eq!(setup.read(slow, slow, slow + 1_900), Observed::Followed);
+            assert!(setup.error(slow).abs() <= 2);
         }
     }
 
     #[test]
     fn drift_is_followed_in_small_corrections() {
-        let mut stage = Stage::new();
-        stage.read(0, 1, 2);
+        let mut setup = Setup::new();
+        setup.read(0, 1, 2);
         for round in 1..1_000 {
-            // 200 ppm, measured every 5 s.
-            stage.base += TimeDelta::milliseconds(1);
+            // The clock of the store drifts by 200 ppm and is read every 5 s.
+            setup.base += TimeDelta::milliseconds(1);
             let at = round * 5_000;
-            assert_eq!(stage.read(at, at + 1, at + 2), Observed::Followed);
-            assert!(stage.error(at + 2).abs() <= 3, "{}", stage.error(at + 2));
+            assert_eq!(setup.read(at, at + 1, at + 2), Observed::Followed);
+            assert!(setup.error(at + 2).abs() <= 3, "{}", setup.error(at + 2));
         }
     }
 
     #[test]
     fn a_step_takes_two_readings() {
         for step in [86_400_000, -86_400_000] {
-            let mut stage = Stage::new();
-            stage.read(0, 1, 2);
-            let before = stage.clock.at(stage.instant(10));
-            stage.base += TimeDelta::milliseconds(step);
+            let mut setup = Setup::new();
+            setup.read(0, 1, 2);
+            let before = setup.clock.at(setup.instant(10));
+            setup.base += TimeDelta::milliseconds(step);
             let near = |by: TimeDelta| (by.num_milliseconds() - step).abs() <= 5;
-            assert!(matches!(stage.read(5_000, 5_001, 5_002), Observed::Suspect(by) if near(by)));
-            assert_eq!(stage.clock.at(stage.instant(10)), before);
-            assert!(matches!(stage.read(5_003, 5_004, 5_005), Observed::Stepped(by) if near(by)));
-            assert!(stage.error(5_005).abs() <= 3);
-            assert_eq!(stage.read(10_000, 10_001, 10_002), Observed::Followed);
+            assert!(matches!(setup.read(5_000, 5_001, 5_002), Observed::Suspect(by) if near(by)));
+            assert_eq!(setup.clock.at(setup.instant(10)), before);
+            assert!(matches!(setup.read(5_003, 5_004, 5_005), Observed::Stepped(by) if near(by)));
+            assert!(setup.error(5_005).abs() <= 3);
+            assert_eq!(setup.read(10_000, 10_001, 10_002), Observed::Followed);
         }
     }
 
     #[test]
-    fn one_odd_answer_between_right_ones_is_ignored() {
-        let mut stage = Stage::new();
-        stage.read(0, 1, 2);
+    fn single_outlier_is_ignored() {
+        let mut setup = Setup::new();
+        setup.read(0, 1, 2);
         for round in 1..5 {
-            stage.base += TimeDelta::hours(1);
-            assert!(matches!(stage.read(round * 5_000, round * 5_000, round * 5_000 + 2), Observed::Suspect(_)));
-            stage.base -= TimeDelta::hours(1);
-            assert_eq!(stage.read(round * 5_000 + 10, round * 5_000 + 11, round * 5_000 + 12), Observed::Followed);
-            assert!(stage.error(round * 5_000).abs() <= 3);
+            setup.base += TimeDelta::hours(1);
+            assert!(matches!(setup.read(round * 5_000, round * 5_000, round * 5_000 + 2), Observed::Suspect(_)));
+            setup.base -= TimeDelta::hours(1);
+            assert_eq!(setup.read(round * 5_000 + 10, round * 5_000 + 11, round * 5_000 + 12), Observed::Followed);
+            assert!(setup.error(round * 5_000).abs() <= 3);
         }
     }
 
     #[test]
-    fn a_suspended_machine_is_right_again_after_two_readings() {
-        let mut stage = Stage::new();
-        stage.read(0, 1, 2);
-        // The monotonic clock stopped for an hour, also between a request and its answer.
-        stage.read(5_000, 5_001, 5_003);
-        stage.base += TimeDelta::hours(1);
-        assert!(matches!(stage.read(10_000, 10_001, 10_002), Observed::Suspect(_)));
-        assert!(matches!(stage.read(10_003, 10_004, 10_005), Observed::Stepped(_)));
-        assert!(stage.error(10_005).abs() <= 3);
+    fn clock_of_a_suspended_machine_is_correct_after_two_readings() {
+        let mut setup = Setup::new();
+        setup.read(0, 1, 2);
+        // The monotonic clock was stopped for an hour, as in a suspended machine.
+        setup.read(5_000, 5_001, 5_003);
+        setup.base += TimeDelta::hours(1);
+        assert!(matches!(setup.read(10_000, 10_001, 10_002), Observed::Suspect(_)));
+        assert!(matches!(setup.read(10_003, 10_004, 10_005), Observed::Stepped(_)));
+        assert!(setup.error(10_005).abs() <= 3);
     }
 }

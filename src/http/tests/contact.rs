@@ -30,8 +30,8 @@ pub(super) async fn guest_address_is_set_only_in_a_room_of_the_calling_service(s
     assert_eq!(answer.header("access-control-allow-origin"), Some(SHOP));
     assert_eq!(server.store.contacts().get(room.id).await.unwrap().as_deref(), Some("guest@mail.example"));
 
-    let nobody = format!("/api/chat/{}/contact/", RoomName::from_random([7; 16]));
-    assert_eq!(server.send("PUT", &nobody, &[JSON, access, secret], good).await.status, 404);
+    let unknown = format!("/api/chat/{}/contact/", RoomName::from_random([7; 16]));
+    assert_eq!(server.send("PUT", &unknown, &[JSON, access, secret], good).await.status, 404);
     assert_eq!(server.ask("GET", &path, &[]).await.header("allow"), Some("PUT, OPTIONS"));
 }
 

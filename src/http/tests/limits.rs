@@ -25,7 +25,7 @@ impl TestServer {
 
 pub(super) async fn ten_wrong_passwords_a_minute_close_an_account_to_one_address_and_no_other(server: TestServer) {
     let mut answers = Vec::new();
-    for email in ["dev@shop.example", "nobody@shop.example"] {
+    for email in ["dev@shop.example", "unknown@shop.example"] {
         let mut seen = Vec::new();
         for _ in 0..12 {
             let answer = server.log_in("192.0.2.1", email, "pass wort").await;

@@ -1,5 +1,5 @@
-//! Links in e-mails to guests: consent and unsubscribe. They are signed, so that only the recipient has a valid one,
-//! and self-contained, so that any node can verify them without a lookup.
+//! Links in e-mails to guests: consent and unsubscribe. They are signed, so that only the recipient of an e-mail has a
+//! valid link, and self-contained, so that any node can verify them without a lookup.
 
 use std::sync::Arc;
 
@@ -36,7 +36,8 @@ const ID: usize = 8;
 const DIGEST: usize = MAILBOX_DIGEST;
 const SIGNATURE: usize = 16;
 
-/// Creates and verifies links with the token secrets: the first signs, all verify. Clones share them.
+/// Creates and verifies links with the token secrets: the first secret signs, and all secrets verify. Clones share the
+/// secrets.
 #[derive(Clone)]
 pub struct MailLinks {
     public_url: Arc<str>,

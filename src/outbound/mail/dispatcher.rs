@@ -1,4 +1,4 @@
-//! Dispatcher: sends e-mails from the outbox, within the limits on sent e-mails.
+//! Mail dispatcher: sends e-mails from the outbox, within the limits on sent e-mails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::store::{DueMail, MailQuotas, MailScope, OutgoingMail, SendDecision, S
 /// Polling interval of the outbox, in addition to wake-ups.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Number of e-mails taken at once.
+/// Maximum number of e-mails claimed at once.
 const BATCH: u64 = 10;
 
-/// Lease on taken e-mails. After it, another node may send them.
+/// Duration of a claim on e-mails. After this time, another node may claim them.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 
 /// Delay before the first retry; doubled at each further one.
@@ -39,7 +39,7 @@ impl MailWaker {
     }
 }
 
-/// Sends the e-mails that are due. Any number of nodes may run one each.
+/// Sends the e-mails that are due. Can run on every node concurrently.
 pub struct MailDispatcher {
     store: Store,
     sender: Arc<dyn MailSender>,
@@ -50,7 +50,7 @@ pub struct MailDispatcher {
 }
 
 impl MailDispatcher {
-    /// Creates a dispatcher from the outbox of `store` to `sender`, without limits.
+    /// Creates a dispatcher that sends the e-mails in the outbox of `store` with `sender`, without limits.
     pub fn new(store: Store, sender: Arc<dyn MailSender>, clock: Arc<dyn Clock>, waker: MailWaker) -> Self {
         Self { store, sender, quotas: MailQuotas::default(), clock, waker, metrics: MailMetrics::default() }
     }
@@ -82,10 +82,10 @@ impl MailDispatcher {
         }
     }
 
-    /// Sends the e-mails that are due now, at most one batch. Returns how many were taken.
+    /// Sends the e-mails that are due now, at most one batch. Returns the number of claimed e-mails.
     ///
     /// # Errors
-    /// SQL failed; e-mails that were taken become due again when their lease ends.
+    /// Returns an error if SQL fails. Claimed e-mails become due again when the claim expires.
     pub async fn round(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let due = self.store.mails().claim_due(BATCH, now, now + LEASE).await?;
@@ -98,7 +98,8 @@ impl MailDispatcher {
     async fn deliver(&self, due: &DueMail) -> Result<(), StoreError> {
         let now = self.clock.now();
         if now >= due.mail.expires_at {
-            // An e-mail without a recipient is written so that an unknown address takes as long as a known one.
+            // E-mails without a recipient are not sent. They are written so that a request for an unknown address takes
+            // as long as one for a known address.
             if !due.mail.recipient.is_empty() {
                 self.count(MailOutcome::Expired);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, "e-mail expired before it could be sent");
@@ -122,7 +123,12 @@ impl MailDispatcher {
             }
             Err(MailError::Unknown(why)) if due.mail.at_most_once => {
                 self.count(MailOutcome::Unknown);
-                tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail may or may not have been sent");
+                tracing::warn!(
+                    mail = due.id,
+                    subject = due.mail.subject,
+                    why,
+                    "connection lost while sending e-mail, not retrying"
+                );
                 self.store.mails().remove(due.id).await
             }
             Err(failure) => {
@@ -142,14 +148,14 @@ impl MailDispatcher {
         self.metrics.mails.get(outcome).increment(1);
     }
 
-    /// Delays an e-mail over a limit, together with others that the same limit applies to.
+    /// Delays an e-mail that is over a limit, and the other e-mails under the same limit.
     async fn delay(&self, due: &DueMail, scope: MailScope, until: DateTime<Utc>) -> Result<(), StoreError> {
         let delayed = self.store.mails().delay(due, scope, until, self.clock.now()).await?;
         let (scope, class) = (LimitScope::from(scope), LimitedMail::from(due.mail.kind.class()));
         self.metrics.limited.get((scope, class)).increment(delayed);
         let (scope, class) = (scope.value(), class.value());
         let host = due.mail.host.map(|host| host.0);
-        tracing::warn!(mail = due.id, class, scope, host, delayed, %until, "e-mail rate limited, delayed");
+        tracing::warn!(mail = due.id, class, scope, host, delayed, %until, "e-mail delayed by rate limit");
         Ok(())
     }
 }

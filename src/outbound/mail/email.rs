@@ -29,7 +29,7 @@ impl Language {
         }
     }
 
-    /// Returns the language of an `Accept-Language` header: decided by its first entry; Korean without one.
+    /// Returns the language of the first entry of an `Accept-Language` header; Korean without a header.
     pub fn of(header: Option<&str>) -> Self {
         let first = header.unwrap_or_default().split([',', ';', '-']).next().unwrap_or_default().trim();
         if first.is_empty() || first == "*" || first.eq_ignore_ascii_case("ko") { Self::Korean } else { Self::English }
@@ -138,7 +138,7 @@ impl EmailContent {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Option<OutgoingMail> {
-        // Rounded up, so that five minutes granted a moment ago are shown as five.
+        // The time is rounded up, so that a validity of five minutes that has just begun is shown as five minutes.
         let minutes = (until - now + TimeDelta::seconds(59)).num_minutes();
         let mut parts = Vec::new();
         let (context, kind) = match self {

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Why an e-mail was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
-    /// The mail server is unavailable or asks for a later retry.
+    /// The mail server is unavailable or requests a later retry.
     #[error("{0}")]
     Temporary(String),
     /// The connection failed while the e-mail was being sent: it may have been accepted.
@@ -28,7 +28,7 @@ pub enum MailError {
     Permanent(String),
 }
 
-/// Port to a mail server.
+/// Port for a mail server.
 #[async_trait]
 pub trait MailSender: Send + Sync {
     /// Sends an e-mail. On success the mail server has accepted it.
@@ -46,7 +46,7 @@ impl SmtpSender {
     /// `from` is the sender address.
     ///
     /// # Errors
-    /// A description of what is wrong with the URL.
+    /// Returns a description of the problem if the URL is invalid.
     pub fn new(url: &str, from: Mailbox) -> Result<Self, String> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|error| error.to_string())?;
         Ok(Self { transport: transport.timeout(Some(TIMEOUT)).build(), from })
@@ -59,7 +59,7 @@ impl MailSender for SmtpSender {
         let permanent = |error: &dyn std::fmt::Display| MailError::Permanent(without_addresses(error));
         let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
         let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
-        // Errors before the e-mail itself is sent allow a retry even of an at-most-once e-mail.
+        // If an error occurs before the e-mail itself is sent, even an at-most-once e-mail may be retried.
         if mail.at_most_once {
             match self.transport.test_connection().await {
                 Ok(true) => {}
@@ -115,8 +115,8 @@ fn address(text: &str) -> Result<Address, AddressError> {
 
 /// Headers for unsubscribing with one click (RFC 2369, RFC 8058).
 fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
-    // The value is written without encoding, since the library would fold long lines. So it may only contain URL
-    // characters.
+    // The value is written without encoding, because the library would fold long lines. It must therefore contain only
+    // URL characters.
     let Some(url) = url.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>".contains(&byte))) else {
         return Vec::new();
     };
@@ -127,7 +127,7 @@ fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
     ]
 }
 
-/// MailSender without a mail server: logs that there was an e-mail, but not its content.
+/// Mail sender without a mail server. It logs the subject of each e-mail, but not its content.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSender;
 

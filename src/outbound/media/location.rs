@@ -48,7 +48,8 @@ impl S3Settings {
         Self(variables.into_iter().filter(is_aws).collect())
     }
 
-    /// Returns the settings that the driver supports. Others are ignored, because they may belong to other programs.
+    /// Returns the settings that the driver supports. Other variables are ignored, because they may belong to other
+    /// programs.
     fn known(&self) -> impl Iterator<Item = (AmazonS3ConfigKey, &str)> {
         self.0.iter().filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.as_str())))
     }
@@ -64,7 +65,7 @@ impl MediaLocation {
     /// Parses `file:///path` or `s3://bucket/prefix`. `settings` is called for a bucket only.
     ///
     /// # Errors
-    /// [`InvalidMediaLocation`] with the expected form.
+    /// Returns [`InvalidMediaLocation`] with the expected form if the URL has another form.
     pub fn parse(url: &str, settings: impl FnOnce() -> S3Settings) -> Result<Self, InvalidMediaLocation> {
         const EXPECTED: InvalidMediaLocation = InvalidMediaLocation("expected file:///path or s3://bucket/prefix");
         let url = Url::parse(url).map_err(|_| EXPECTED)?;

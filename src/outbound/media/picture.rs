@@ -1,4 +1,4 @@
-//! Converts uploads to pictures: decodes and re-encodes an image, or returns the reason why not.
+//! Converts uploads to pictures: decodes and re-encodes an image, or returns the reason why it is rejected.
 //!
 //! **Invariant:** only the pixels of an upload are kept. Its metadata, such as places and names, and data after the end
 //! of the image are removed. The claimed content type and file name are ignored.
@@ -14,8 +14,8 @@ use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder as _, Im
 
 use super::key::ImageType;
 
-/// Maximum width and height of a stored picture, in pixels. Sharp at the size at which profile images are shown, on any
-/// screen.
+/// Maximum width and height of a stored picture, in pixels. Such a picture is sharp on every screen at the size of
+/// profile images.
 pub const MAX_SIDE: u32 = 512;
 
 /// Maximum number of pixels that are decoded: 4096 × 4096, the size of photographs from phones.
@@ -64,11 +64,12 @@ impl Picture {
     /// used. Takes up to one second of CPU time and 200 MB, so it must not run on an async thread.
     ///
     /// # Errors
-    /// [`ImageRejection`] when the upload is not an acceptable image.
+    /// Returns an [`ImageRejection`] if the upload is not an acceptable image.
     pub fn of(upload: &[u8]) -> Result<Self, ImageRejection> {
         let format = format_of(upload)?;
         let (decoded, orientation) = decode(upload, format)?;
-        // Scaled before the rotation, which is then faster; both sides have the same limit.
+        // The image is scaled before the rotation, so that the rotation is faster. Width and height have the same
+        // limit.
         let mut image = if decoded.width().max(decoded.height()) > MAX_SIDE {
             decoded.resize(MAX_SIDE, MAX_SIDE, Scaling::CatmullRom)
         } else {
@@ -95,7 +96,7 @@ fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientati
     let mut reader = ImageReader::with_format(Cursor::new(upload), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|error| rejection(&error))?;
-    // Read from the header of the file, before anything is decoded.
+    // The dimensions are read from the header of the file, before the pixels are decoded.
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS || decoder.total_bytes() > MAX_DECODED {
         return Err(ImageRejection::TooLarge);

@@ -46,7 +46,7 @@ impl NotificationWriter {
         })
     }
 
-    /// Returns the page that guests are linked to: the first domain without a wildcard; without one, `public_url`.
+    /// Returns the URL of the page for guests: the first domain without a wildcard; without one, `public_url`.
     fn page_of(&self, domains: Option<&str>) -> String {
         let names = domains.unwrap_or_default().split(',').map(str::trim);
         match names.into_iter().find(|name| !name.is_empty() && !name.contains('*')) {

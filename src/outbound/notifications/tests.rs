@@ -15,17 +15,17 @@ fn links() -> MailLinks {
 }
 
 /// A room, two nodes, and the clock that decides what is due.
-struct World {
+struct Setup {
     stage: Stage,
     nodes: [Node; 2],
     room: Room,
     clock: Arc<ManualClock>,
 }
 
-impl World {
+impl Setup {
     async fn of(stage: Stage) -> Self {
         let first = stage.node().await;
-        // A single node is used twice.
+        // With the embedded broker, both nodes are the same node.
         let second = if stage.servers.is_some() { stage.node().await } else { first.clone() };
         let room = first.room().await;
         Self { stage, nodes: [first, second], room, clock: Arc::new(ManualClock::new(SystemClock.now())) }
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// Sends a message and waits until SQL has it.
-    async fn say(&self, seq: Seq, side: Side, text: &str) {
+    async fn send(&self, seq: Seq, side: Side, text: &str) {
         let message = submission(&self.room, side, &format!("id-{seq}"), text, "2023-03-23T08:15:07");
         self.nodes[0].accept(&[message]).await;
         if self.stage.servers.is_some() {
@@ -66,30 +66,30 @@ impl World {
     }
 }
 
-async fn on_each<F>(test: impl Fn(World) -> F + Clone + Send + Sync + 'static)
+async fn on_each<F>(test: impl Fn(Setup) -> F + Clone + Send + Sync + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let alone = test.clone();
-    Stage::embedded(Database::Sqlite, |stage| async move { alone(World::of(stage).await).await }).await;
+    Stage::embedded(Database::Sqlite, |stage| async move { alone(Setup::of(stage).await).await }).await;
     for database in [Database::MySql, Database::MariaDb] {
         let test = test.clone();
-        Stage::cluster(database, |stage| async move { test(World::of(stage).await).await }).await;
+        Stage::cluster(database, |stage| async move { test(Setup::of(stage).await).await }).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recipient_in_the_room_is_not_mailed_and_absent_one_is_mailed_once() {
-    on_each(|world| async move {
-        world.members(0, 1, 0).await;
-        world.members(1, 1, 1).await;
-        world.say(1, Side::Guest, "you are there").await;
-        assert_eq!(world.a_minute_later().await, (0, vec![]), "no notification was due");
+    on_each(|setup| async move {
+        setup.members(0, 1, 0).await;
+        setup.members(1, 1, 1).await;
+        setup.send(1, Side::Guest, "you are there").await;
+        assert_eq!(setup.a_minute_later().await, (0, vec![]), "no notification was due");
 
-        world.members(1, 1, 0).await;
-        world.say(2, Side::Guest, "you are gone").await;
-        world.say(3, Side::Guest, "still gone").await;
-        let (decided, mails) = world.a_minute_later().await;
+        setup.members(1, 1, 0).await;
+        setup.send(2, Side::Guest, "you are gone").await;
+        setup.send(3, Side::Guest, "still gone").await;
+        let (decided, mails) = setup.a_minute_later().await;
         assert_eq!((decided, mails.len()), (1, 1), "{mails:?}");
         let mail = &mails[0];
         assert_eq!((mail.recipient.as_str(), mail.subject.as_str()), ("host@shop.example", "New messages on PinTalk"));
@@ -99,37 +99,37 @@ async fn recipient_in_the_room_is_not_mailed_and_absent_one_is_mailed_once() {
             "{mail:?}"
         );
 
-        world.say(4, Side::Guest, "hello?").await;
-        assert_eq!(world.a_minute_later().await, (0, vec![]));
+        setup.send(4, Side::Guest, "hello?").await;
+        assert_eq!(setup.a_minute_later().await, (0, vec![]));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recipient_who_reconnects_within_a_minute_is_not_mailed() {
-    on_each(|world| async move {
-        world.say(1, Side::Guest, "are you there?").await;
-        world.members(1, 0, 1).await;
-        assert_eq!(world.a_minute_later().await, (1, vec![]));
+    on_each(|setup| async move {
+        setup.send(1, Side::Guest, "are you there?").await;
+        setup.members(1, 0, 1).await;
+        assert_eq!(setup.a_minute_later().await, (1, vec![]));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guest_with_address_is_mailed_and_can_unsubscribe() {
-    on_each(|world| async move {
-        let (store, room) = (&world.stage.store, world.room.id);
-        world.say(1, Side::Host, "to an absent guest").await;
-        assert_eq!(world.a_minute_later().await, (0, vec![]));
+    on_each(|setup| async move {
+        let (store, room) = (&setup.stage.store, setup.room.id);
+        setup.send(1, Side::Host, "to an absent guest").await;
+        assert_eq!(setup.a_minute_later().await, (0, vec![]));
         let before = SystemClock.now() - TimeDelta::minutes(1);
         assert!(store.contacts().set(room, "guest@mail.example", "en", before).await.unwrap());
-        world.members(1, 1, 0).await;
-        world.say(2, Side::Host, "you are there").await;
-        world.members(1, 0, 0).await;
-        world.say(3, Side::Host, "an\nanswer").await;
-        let (_, mails) = world.a_minute_later().await;
+        setup.members(1, 1, 0).await;
+        setup.send(2, Side::Host, "you are there").await;
+        setup.members(1, 0, 0).await;
+        setup.send(3, Side::Host, "an\nanswer").await;
+        let (_, mails) = setup.a_minute_later().await;
         assert_eq!(mails.len(), 1);
-        // The first e-mail asks for consent. It contains no text of a guest or a host except the service's domain.
+        // The first e-mail requests consent. It contains no text of a guest or a host except the service's domain.
         let asked = &mails[0];
         assert_eq!((asked.recipient.as_str(), &asked.unsubscribe_url), ("guest@mail.example", &None));
         let text = format!("{} {}", asked.subject, asked.body);
@@ -139,15 +139,15 @@ async fn guest_with_address_is_mailed_and_can_unsubscribe() {
             "{text}"
         );
         let link = asked.body.split_whitespace().find(|word| word.starts_with("https://chat.example/consent/"));
-        let contacts = Contacts::new(store.clone(), world.clock.clone(), links(), MailWaker::default());
+        let contacts = Contacts::new(store.clone(), setup.clock.clone(), links(), MailWaker::default());
         let pair = contacts.read_consent(link.unwrap().rsplit_once('/').unwrap().1).unwrap();
         contacts.consent(&pair).await.unwrap();
-        let (decided, mails) = world.a_minute_later().await;
+        let (decided, mails) = setup.a_minute_later().await;
         assert_eq!((decided, mails.len()), (1, 1));
         let url = mails[0].unsubscribe_url.as_deref().unwrap();
         assert_eq!(mails[0].recipient, "guest@mail.example");
         assert!(mails[0].body.contains("> an\n> answer\n") && mails[0].body.contains(url), "{mails:?}");
-        assert!(!mails[0].body.contains(world.room.name.as_str()), "the room's name opens the room");
+        assert!(!mails[0].body.contains(setup.room.name.as_str()), "the room's name opens the room");
     })
     .await;
 }
@@ -155,13 +155,13 @@ async fn guest_with_address_is_mailed_and_can_unsubscribe() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_on_a_crashed_node_are_absent() {
     Stage::cluster(Database::Sqlite, |stage| async move {
-        let world = World::of(stage).await;
-        world.members(0, 1, 0).await;
-        let partition = world.nodes[0].backend.log.partition_of(world.room.name).0;
-        let key = format!("{PT}{{{partition}}}:room:{}", world.room.name);
-        let _: u64 = world.nodes[0].redis().raw("HSET", &[&key, "hosts", "a-node-that-died"]).await;
-        world.say(1, Side::Guest, "are you there?").await;
-        assert_eq!(world.a_minute_later().await.1.len(), 1);
+        let setup = Setup::of(stage).await;
+        setup.members(0, 1, 0).await;
+        let partition = setup.nodes[0].backend.log.partition_of(setup.room.name).0;
+        let key = format!("{PT}{{{partition}}}:room:{}", setup.room.name);
+        let _: u64 = setup.nodes[0].redis().raw("HSET", &[&key, "hosts", "a-node-that-died"]).await;
+        setup.send(1, Side::Guest, "are you there?").await;
+        assert_eq!(setup.a_minute_later().await.1.len(), 1);
     })
     .await;
 }
@@ -169,18 +169,18 @@ async fn members_on_a_crashed_node_are_absent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_broker_delays_notifications() {
     Stage::cluster(Database::Sqlite, |stage| async move {
-        let world = World::of(stage).await;
-        world.nodes[0].accept(&[guest(&world.room, "id-1")]).await;
-        world.nodes[0].write_to_sql(&world.stage.store, &world.room, 1..=1).await;
-        world.clock.advance(Duration::from_secs(61));
-        let servers = world.stage.servers.as_ref().unwrap();
+        let setup = Setup::of(stage).await;
+        setup.nodes[0].accept(&[guest(&setup.room, "id-1")]).await;
+        setup.nodes[0].write_to_sql(&setup.stage.store, &setup.room, 1..=1).await;
+        setup.clock.advance(Duration::from_secs(61));
+        let servers = setup.stage.servers.as_ref().unwrap();
         servers.freeze();
-        let round = world.notifier(0).round().await;
+        let round = setup.notifier(0).round().await;
         servers.thaw();
         assert!(matches!(round, Err(RoundError::Broker(_))), "{round:?}");
-        assert_eq!(world.mails().await, []);
-        assert_eq!(world.notifier(0).round().await.unwrap(), 1);
-        assert_eq!(world.mails().await.len(), 1);
+        assert_eq!(setup.mails().await, []);
+        assert_eq!(setup.notifier(0).round().await.unwrap(), 1);
+        assert_eq!(setup.mails().await.len(), 1);
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! Addresses that webhooks may connect to: public ones, and private ones that the operator allows.
 //!
-//! **Invariant:** embedded addresses are checked, too: an IPv6 address that represents an IPv4 one is treated as that
-//! one.
+//! **Invariant:** embedded addresses are checked, too: an IPv6 address that represents an IPv4 address is classified
+//! like that IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

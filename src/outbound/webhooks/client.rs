@@ -1,8 +1,8 @@
 //! HTTP client of webhooks: one POST per event, only to addresses that were checked.
 //!
-//! **Invariant:** a connection is made only to addresses that were checked immediately before. The resolver returns no
-//! others, and an IP address in a URL is checked before each request. Redirects are not followed and no proxy is used.
-//! Of a response, only the status is ever shown to a host.
+//! **Invariant:** a connection is made only to addresses that were checked immediately before. The resolver returns
+//! only checked addresses, and an IP address in a URL is checked before each request. Redirects are not followed and no
+//! proxy is used. Hosts see only the status of a response.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ pub(super) enum DeliveryError {
     /// The URL is not allowed; nothing was sent.
     #[error("the URL {0}")]
     Url(#[from] UrlProblem),
-    /// The name does not resolve, or only to addresses that must not be connected to. Both have the same message: the
-    /// difference would reveal to a host which names exist in the operator's network.
+    /// The name does not resolve, or resolves only to addresses that are not allowed. Both cases have the same message:
+    /// a difference would reveal to a host which names exist in the operator's network.
     #[error("the name of the URL leads to no public address")]
     Unresolved,
     /// No response within the time limit, in seconds.
@@ -88,11 +88,11 @@ pub(super) struct WebhookClient {
 }
 
 impl WebhookClient {
-    /// Creates a client. Besides public addresses it connects to those that `is_allowed` accepts, and to these also
-    /// without TLS.
+    /// Creates a client. The client connects to public addresses and to those that `is_allowed` accepts. Only the
+    /// latter are allowed without TLS.
     ///
     /// # Errors
-    /// The TLS configuration could not be created.
+    /// Returns an error if the TLS configuration could not be created.
     pub(super) fn new(is_allowed: Option<IsAllowed>) -> Result<Self, rustls::Error> {
         Ok(Self::with(is_allowed, system_lookup(), tls::client_config()?))
     }
@@ -159,7 +159,7 @@ fn resolver(lookup: Lookup, with_public: bool, is_allowed: Option<IsAllowed>) ->
 
 /// Reads a body and discards it, so that the connection can be reused.
 async fn discard(body: Incoming) {
-    // The result is ignored, since the status is known.
+    // The result is ignored, because the status is already known.
     let _read = tokio::time::timeout(BODY_TIMEOUT, read_body(body, MAX_BODY_BYTES)).await;
 }
 

@@ -1,9 +1,10 @@
 //! Webhook dispatcher: sends events to their receivers.
 //!
-//! A receiver is served by one node at a time, which holds its lease ([`acquire_lease`](crate::store::WebhookRepository::acquire_lease)). During one turn several
-//! rooms are served concurrently, and the events of a room in order. The first failure ends the turn, so that an
-//! unavailable or slow receiver is paused and delays no others. An event is marked as delivered after it was sent, so a
-//! node that crashes in between sends it again: at least once, with the same id.
+//! A receiver is served by one node at a time, which holds its lease
+//! ([`acquire_lease`](crate::store::WebhookRepository::acquire_lease)). During one delivery run, several rooms are
+//! served concurrently, and the events of a room are sent in order. The first failure ends the run, so that an
+//! unavailable or slow receiver is paused and does not delay other receivers. An event is marked as delivered after it
+//! was sent, so a node that crashes in between sends it again: at least once, with the same id.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ const BATCH: u64 = 50;
 const LEASE: TimeDelta = TimeDelta::seconds(20);
 const MIN_LEASE: TimeDelta = TimeDelta::seconds(REQUEST_TIMEOUT.as_secs() as i64 + 3);
 
-/// Maximum duration of a turn, so that other receivers are served.
+/// Maximum duration of a delivery run, so that other receivers are served.
 const TURN: TimeDelta = TimeDelta::seconds(30);
 
 /// Delay before the first retry of an event, factor for each further one, and maximum.
@@ -48,11 +49,11 @@ const FIRST_RETRY: TimeDelta = TimeDelta::seconds(5);
 const RETRY_FACTOR: i32 = 4;
 const LAST_RETRY: TimeDelta = TimeDelta::hours(6);
 
-/// Pause of a receiver after a turn without a delivered event, doubled after each further one, and maximum.
+/// Pause of a receiver after a delivery run without a delivered event, doubled after each further one, and maximum.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const LAST_PAUSE: TimeDelta = TimeDelta::minutes(5);
 
-/// No turn is scheduled further ahead than this: a later time was written by a clock that was ahead.
+/// Maximum time until the next delivery run. A later time can only have been written by a clock that was ahead.
 const LATEST_TURN: TimeDelta = TimeDelta::minutes(10);
 
 /// Time limit for events in flight when the node stops.
@@ -61,7 +62,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// HTTP status of a receiver that no longer exists (410 Gone).
 const GONE: u16 = 410;
 
-/// Sends due events. Any number of nodes may run one each.
+/// Sends due events. Can run on every node concurrently.
 #[derive(Clone, Debug)]
 pub struct WebhookDispatcher {
     store: Store,
@@ -89,7 +90,8 @@ impl WebhookDispatcher {
                     Ok(host) => drop(served.remove(&host)),
                     Err(error) => {
                         tracing::error!(%error, "webhook worker failed");
-                        // The host of the failed task is unknown. A turn that is still running holds its lease in SQL.
+                        // The host of the failed task is unknown. A delivery run that is still active holds its lease
+                        // in SQL.
                         served.clear();
                     }
                 },
@@ -112,10 +114,10 @@ impl WebhookDispatcher {
         while turns.join_next().await.is_some() {}
     }
 
-    /// Serves all receivers that are due once. Returns how many.
+    /// Serves all due receivers once. Returns the number of receivers.
     ///
     /// # Errors
-    /// SQL failed; events that were not marked as delivered are sent again later.
+    /// Returns an error if SQL fails. Events that were not marked as delivered are sent again later.
     pub async fn round(&self) -> Result<usize, StoreError> {
         let (due, stop) = (self.due().await?, CancellationToken::new());
         let count = due.len();
@@ -138,7 +140,7 @@ impl WebhookDispatcher {
 
     async fn serve_and_log(&self, due: DueWebhook, stop: &CancellationToken) {
         if let Err(error) = self.serve(due, stop).await {
-            tracing::debug!(%error, host = due.host.0, "webhook delivery run aborted");
+            tracing::debug!(%error, host = due.host.0, "failed to process webhook queue of host, retrying");
         }
     }
 
@@ -180,24 +182,25 @@ impl WebhookDispatcher {
     }
 }
 
-/// Delay before the next attempt of an event with this number of earlier failures.
+/// Returns the delay before the next attempt of an event with this number of earlier failures.
 fn retry(attempts: u32) -> TimeDelta {
     (FIRST_RETRY * RETRY_FACTOR.saturating_pow(attempts.min(8))).min(LAST_RETRY)
 }
 
-/// Pause of a receiver with this number of earlier failed turns.
+/// Returns the pause of a receiver after this number of failed delivery runs.
 fn pause(failed_turns: u32) -> TimeDelta {
     (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
 }
 
-/// Number of failed turns after which a warning is logged. It is repeated at every twelfth, about once per hour.
+/// Number of failed delivery runs after which a warning is logged. The warning is repeated at every twelfth run, about
+/// once per hour.
 const WARN_AFTER: u32 = 3;
 
 fn should_warn(failed_turns: u32) -> bool {
     failed_turns == WARN_AFTER || failed_turns.is_multiple_of(12)
 }
 
-/// One turn of a receiver.
+/// Delivery run of one receiver.
 struct DeliveryRun<'a> {
     dispatcher: &'a WebhookDispatcher,
     turn: tokio::sync::Mutex<DeliveryLease>,
@@ -210,7 +213,7 @@ struct DeliveryRun<'a> {
 }
 
 impl DeliveryRun<'_> {
-    /// Returns whether the turn must send no further events.
+    /// Returns whether no further events must be sent in this run.
     fn is_over(&self) -> bool {
         self.has_failed.load(Relaxed)
             || self.lost_lease.load(Relaxed)
@@ -246,7 +249,7 @@ impl DeliveryRun<'_> {
         Ok(())
     }
 
-    /// Returns the webhook, after renewing the lease if too little of it remains. `None` if the turn was lost.
+    /// Returns the webhook, after renewing the lease if too little of it remains. Returns `None` if the lease was lost.
     async fn webhook(&self) -> Result<Option<HostWebhook>, StoreError> {
         let (store, now) = (&self.dispatcher.store, self.dispatcher.sender.now());
         let mut turn = self.turn.lock().await;
@@ -271,7 +274,7 @@ impl DeliveryRun<'_> {
         };
         let attempt = tokio::select! {
             attempt = sender.send(&webhook, &event.event_id, &event.body) => attempt,
-            // Not marked as delivered: another node sends it again.
+            // The event is not marked as delivered, so another node sends it again.
             () = late => return Ok(()),
         };
         metrics.duration.record(Duration::from_millis(attempt.millis).as_secs_f64());
@@ -287,7 +290,7 @@ impl DeliveryRun<'_> {
         let outcome = if again.is_some() { WebhookOutcome::Failed } else { WebhookOutcome::GivenUp };
         metrics.events.get(outcome).increment(1);
         let outcome = outcome.value();
-        tracing::debug!(host = webhook.host.0, event = event.event_id, outcome, "webhook event not delivered");
+        tracing::debug!(host = webhook.host.0, event = event.event_id, outcome, "failed to deliver webhook event");
         store.webhooks().record_failure(event.id, &attempt, again).await?;
         if attempt.status == Some(GONE) {
             tracing::info!(host = webhook.host.0, "webhook disabled: receiver returned 410");

@@ -1,5 +1,5 @@
-//! Secrets and signatures of events, in the format of the "Standard Webhooks" specification, for which receivers find
-//! libraries.
+//! Secrets and signatures of events, in the format of the "Standard Webhooks" specification, which existing libraries
+//! can verify.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -19,7 +19,7 @@ impl Store {
     }
 
     async fn read_clock_once(&self) -> Result<Reading, DbErr> {
-        // sea-query has no function for it.
+        // sea-query has no function for `UTC_TIMESTAMP`.
         let query = Query::select().expr_as(Expr::cust("UTC_TIMESTAMP(6)"), "shown").to_owned();
         let asked = Instant::now();
         let row = self.reader.query_one(&query).await?;

@@ -28,32 +28,35 @@ const MYSQL_WRITERS: u32 = 8;
 /// Connections per node that write batches of messages.
 const MYSQL_ARCHIVERS: u32 = 6;
 
-/// Connections without a time limit per statement: for schema changes and for the lock of a single node.
+/// Connections without a time limit per statement. They are used for schema changes and for the database lock of a
+/// single-node server.
 const MYSQL_SCHEMA: u32 = 2;
 
-/// Shorter than the session's `wait_timeout` of 10 s, so that the client closes an idle connection first.
+/// Time after which the client closes an idle connection. It is shorter than the session's `wait_timeout` of 10 s, so
+/// that the server does not close the connection first.
 const MYSQL_IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Strict mode on every server. The server releases the locks of an unreachable node after 10 s (`wait_timeout`). A
-/// statement waits at most 3 s for a row lock.
+/// Sets strict SQL mode, regardless of the server's default. The server releases the locks of an unreachable node after
+/// 10 s (`wait_timeout`). A statement waits at most 3 s for a row lock.
 const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
      ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', \
      SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 10";
 
 /// Limits per statement. A statement waits at most 3 s for a table lock (`LOCK TABLES`, `ALTER TABLE`; the default is a
-/// year on MySQL and a day on MariaDB) and runs at most 8 s. That is below [`crate::store::OPERATION_TIMEOUT`], so the server
-/// ends the statement before the client closes the connection. MySQL limits only reads, in milliseconds; MariaDB limits
-/// every statement, in seconds.
+/// year on MySQL and a day on MariaDB) and runs at most 8 s. That is below [`crate::store::OPERATION_TIMEOUT`], so the
+/// server ends the statement before the client closes the connection. The variable of MySQL limits only reads and is in
+/// milliseconds; that of MariaDB limits every statement and is in seconds.
 const MYSQL_LIMITS: &str = "SET SESSION lock_wait_timeout = 3 \
      /*!50708 , SESSION max_execution_time = 8000 */ /*M!100108 , SESSION max_statement_time = 8 */";
 
 /// Limits of schema changes. A change may take long on a large table, so its duration is unlimited. While it waits for
-/// a table lock, all other statements on that table queue behind it.
+/// a table lock, all other statements on that table wait as well, so the wait is limited to 10 s.
 const MYSQL_SCHEMA_LIMITS: &str = "SET SESSION lock_wait_timeout = 10 \
      /*!50708 , SESSION max_execution_time = 0 */ /*M!100108 , SESSION max_statement_time = 0 */";
 
-/// No gap locks. Every read that decides something locks exactly the rows that it decides about, while the gap locks of
-/// the default level would let inserts into different rooms deadlock. MariaDB accepts this spelling too.
+/// Isolation level without gap locks. A read on which a write depends locks exactly the rows that it reads. The gap
+/// locks of the default level would cause deadlocks between inserts into different rooms. MariaDB accepts the same
+/// statement.
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// How long SQLite waits for a write lock that another process holds.
@@ -72,18 +75,18 @@ impl Store {
     /// created.
     ///
     /// # Errors
-    /// `Data` when the URL is invalid, `Unavailable` when the database cannot be reached.
+    /// Returns `Data` if the URL is invalid, and `Unavailable` if the database cannot be reached.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let store = Self::connect_lazy(url).await.map_err(|error| StoreError::Data(error.to_string()))?;
         store.ping().await?;
         Ok(store)
     }
 
-    /// Like [`connect`](Self::connect), but opens the first connection on first use, so that a node starts while the
-    /// database is down.
+    /// Like [`connect`](Self::connect), but opens the first connection on first use, so that a node can start while the
+    /// database is unavailable.
     ///
     /// # Errors
-    /// [`InvalidUrl`] when the URL is invalid.
+    /// Returns [`InvalidUrl`] if the URL is invalid.
     pub async fn connect_lazy(url: &str) -> Result<Self, InvalidUrl> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("mysql" | "mariadb") => mysql(url),
@@ -156,11 +159,10 @@ fn mysql_pool(
         })
 }
 
-/// Returns whether the database exists, as far as this machine can determine: `false` for a SQLite file that has not
-/// been created.
+/// Returns `false` for a SQLite database whose file does not exist, and `true` for every other database.
 ///
 /// # Errors
-/// [`InvalidUrl`] when the URL is invalid.
+/// Returns [`InvalidUrl`] if the URL is invalid.
 pub fn is_made(url: &str) -> Result<bool, InvalidUrl> {
     if !url.starts_with("sqlite:") {
         return Ok(true);
@@ -172,13 +174,13 @@ pub fn is_made(url: &str) -> Result<bool, InvalidUrl> {
 fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     let options: SqliteConnectOptions = url.parse().map_err(|error: sqlx::Error| InvalidUrl(error.to_string()))?;
     let (recycle, files) = (Arc::new(Recycle::new()), Arc::new(Files::of(options.get_filename())));
-    // `Files` creates the database, at most once.
+    // `Files` creates the database file, so connections must not create it.
     let options = options
         .create_if_missing(false)
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
         .foreign_keys(false)
         .disable_statement_logging();
-    // A message is acknowledged once it is committed, so a commit must survive a power cut: FULL.
+    // Messages are acknowledged after the commit. With synchronous mode FULL, the commit survives a power failure.
     let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
     let reading = options.pragma("query_only", "ON");
     let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(sqlite_writer(&recycle, &files).connect_lazy_with(writing));
@@ -202,8 +204,8 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     })
 }
 
-/// Pool with the only writer connection. A file needs no connection test: only connections older than the last fault
-/// are closed.
+/// Creates the pool with the only writer connection. A connection to a file is not tested before use. It is closed only
+/// if it is older than the last fault.
 fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
     let (acquired, released) = ((recycle.clone(), files.clone()), (recycle.clone(), files.clone()));
     sqlite_pool(1, true, files)
@@ -218,8 +220,8 @@ fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOption
         .after_release(move |connection, metadata| {
             let (recycle, files) = released.clone();
             Box::pin(async move {
-                // On a full disk, SQLite rolls the transaction back, but the driver still counts it as open. The next
-                // transaction would become a savepoint in it and never be committed.
+                // On a full disk, SQLite rolls the transaction back, but the driver still counts it as open. The driver
+                // would start the next transaction as a savepoint, which would never be committed.
                 let is_clean = connection.ping().await.is_ok() && !connection.is_in_transaction();
                 Ok(stays(&files, is_clean && !recycle.is_discarded(Use::Write, metadata.age)))
             })

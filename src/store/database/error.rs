@@ -14,7 +14,7 @@ pub enum StoreError {
     /// The value of a unique key is already in use.
     #[error("already taken")]
     Conflict,
-    /// This statement or row can never succeed.
+    /// The database rejects the statement or the row permanently.
     #[error("the database refuses the data: {0}")]
     Data(String),
 }
@@ -31,7 +31,7 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// Removes the value that a MySQL error quotes: it may be user input, and errors are logged.
+/// Removes the quoted value from a MySQL error, because it may be user input and errors are logged.
 fn without_values(text: &str) -> String {
     for before in ["value: '", "value '", "entry '"] {
         let quoted = text.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once("' for ")?.1)));
@@ -61,8 +61,8 @@ enum ErrorClass {
     Data,
 }
 
-/// Classifies an error as `Data` only if the data is certainly the cause: the archiver gives up a message whose row
-/// fails with `Data`, and retries all other errors.
+/// Classifies an error as `Data` only if the data is certainly the cause: the archiver dead-letters a message whose row
+/// fails with `Data`, and retries after all other errors.
 fn class(error: &DbErr) -> ErrorClass {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -88,7 +88,8 @@ fn class_of_mysql(error: &MySqlDatabaseError) -> ErrorClass {
         // NULL in a NOT NULL column; text outside the column's character set (two codes); failed CHECK constraint (two
         // codes).
         1048 | 1300 | 1366 | 3819 | 4025 => ErrorClass::Data,
-        // Packet above `max_allowed_packet`, as reported by the server and by a function: a part of the batch may fit.
+        // Packet above `max_allowed_packet`, as reported by the server and by a function: a smaller batch may be
+        // accepted.
         1153 | 1301 => ErrorClass::Data,
         // SQLSTATE class 22: data exceptions (too long, out of range, invalid date).
         _ if error.code().is_some_and(|state| state.starts_with("22")) => ErrorClass::Data,
@@ -116,19 +117,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_has_written_is_not_in_an_error() {
-        for (said, kept) in [
+    fn text_of_a_client_is_not_in_an_error() {
+        for (text, kept) in [
             (
                 "1366 (HY000): Incorrect string value: '\\xF0\\x9F it's for ' for column 'message' at row 1",
                 "1366 (HY000): Incorrect string value: '…' for column 'message' at row 1",
             ),
             (
-                "1062 (23000): Duplicate entry 'somebody@mail.example' for key 'user.email'",
+                "1062 (23000): Duplicate entry 'unknown@mail.example' for key 'user.email'",
                 "1062 (23000): Duplicate entry '…' for key 'user.email'",
             ),
             ("Data too long for column 'message' at row 1", "Data too long for column 'message' at row 1"),
         ] {
-            assert_eq!(without_values(said), kept);
+            assert_eq!(without_values(text), kept);
         }
     }
 }

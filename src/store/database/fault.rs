@@ -9,17 +9,18 @@ use sea_orm::{DbErr, RuntimeErr};
 /// Reason why the database cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFault {
-    /// It does not respond, responds too late, or refuses connections.
+    /// The database does not respond, responds too late, or refuses connections.
     Unreachable,
-    /// It responds but rejects writes: a replica, a demoted primary, or a file system mounted read-only.
+    /// The database responds but rejects writes. It is a replica,  a demoted primary, or a file system mounted
+    /// read-only.
     ReadOnly,
-    /// Its disk, tablespace or file is full.
+    /// The disk, the tablespace or the file of the database is full.
     Full,
     /// The user lacks a privilege.
     Denied,
     /// A lock of another session blocks writes, for example `LOCK TABLES`.
     Locked,
-    /// The SQLite files were deleted, moved, replaced or truncated. Permanent: the process must be restarted.
+    /// The SQLite files were deleted, moved, replaced or truncated. This is permanent: the process must be restarted.
     FilesLost,
     /// Any other error of the database.
     Failing,
@@ -40,7 +41,7 @@ impl fmt::Display for WriteFault {
 }
 
 impl WriteFault {
-    /// Returns the fault behind an error that the data did not cause.
+    /// Returns the fault that an error indicates. The error must not be caused by the data.
     pub(in crate::store) fn of(error: &DbErr) -> Self {
         match error {
             DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -97,12 +98,12 @@ impl WriteFault {
         }
     }
 
-    /// Returns whether connections opened from now on may be free of the fault, although older ones are not.
+    /// Returns whether the fault may affect only existing connections, so that new connections may work.
     pub(in crate::store) fn is_of_connection(self) -> bool {
         matches!(self, Self::Unreachable | Self::ReadOnly | Self::Denied | Self::Failing)
     }
 
-    /// Returns whether one failed operation proves the fault. Other faults may be those of one connection or one
+    /// Returns whether one failed operation proves the fault. Other faults may affect only one connection or one
     /// statement.
     pub(in crate::store) fn is_certain(self) -> bool {
         matches!(self, Self::ReadOnly | Self::Full | Self::Denied | Self::FilesLost)

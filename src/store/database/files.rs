@@ -17,10 +17,10 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-/// Result of a failed comparison of the files.
+/// Problem that the comparison of the files has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum FileProblem {
-    /// The files at the paths are not those that were opened. Permanent.
+    /// The files at the paths are not those that were opened. This is permanent.
     Lost(String),
     /// The files cannot be examined now.
     Unknown(String),
@@ -32,7 +32,8 @@ pub(in crate::store) enum FileProblem {
 /// Mode: readable and writable by the owner only.
 const PRIVATE: u32 = 0o600;
 
-/// Restricts a file to its owner. Works by path, because a file that SQLite has open must not be opened again.
+/// Sets the mode of a file to [`PRIVATE`]. The file is accessed by path, because a file that SQLite has open must not
+/// be opened again.
 fn private_file(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(file) if file.mode() & 0o077 != 0 => std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)),
@@ -95,12 +96,12 @@ impl Files {
         Ok(())
     }
 
-    /// Restricts files that earlier releases left readable by others to their owner. SQLite creates the `-wal` and
-    /// `-shm` files with the mode of the database.
+    /// Restricts the permissions of files that earlier releases created readable by other users. SQLite creates the
+    /// `-wal` and `-shm` files with the mode of the database.
     fn restrict(&self) {
         for path in std::iter::once(&self.database).chain(&self.beside) {
             if let Err(error) = private_file(path) {
-                tracing::warn!(path = %path.display(), %error, "failed to restrict a sqlite file to its owner");
+                tracing::warn!(path = %path.display(), %error, "failed to restrict permissions of sqlite file");
             }
         }
     }
@@ -124,12 +125,13 @@ impl Files {
         Ok(())
     }
 
-    /// Called before the writer closes its connection: if it is the last one, SQLite deletes the log.
+    /// Must be called before the writer connection is closed: SQLite deletes the log when the last connection is
+    /// closed.
     pub(in crate::store) fn writer_closes(&self) {
         self.opened.lock().beside = None;
     }
 
-    /// Ends the comparison, because the store is closed and its files may be deleted.
+    /// Disables the comparison, because the store is closed and its files may be deleted.
     pub(in crate::store) fn close(&self) {
         self.opened.lock().is_closed = true;
     }
@@ -193,8 +195,8 @@ impl Files {
         })
     }
 
-    /// Marks a file as lost and returns the problem. Permanent even if the path leads to the right file again, because another process may
-    /// have written in the meantime.
+    /// Marks a file as lost and returns the problem. The mark remains even if the path leads to the opened file again,
+    /// because another process may have written to another file meanwhile.
     fn mark_lost(&self, path: &Path, what: &str) -> FileProblem {
         let reason = self.lost.get_or_init(|| {
             let reason = format!("{} {what} while it was open", path.display());
@@ -202,8 +204,8 @@ impl Files {
                 file = %path.display(),
                 problem = what,
                 pid = std::process::id(),
-                "sqlite file lost while it was open, refusing every operation until a restart; deleted files can be copied from \
-                 /proc/<pid>/fd before that"
+                "sqlite file lost while open, rejecting all operations until restart: recover deleted files from \
+                 /proc/<pid>/fd first"
             );
             reason
         });
@@ -233,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn files_that_were_never_opened_are_not_missed() {
+    fn files_that_were_never_opened_are_not_lost() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Files::of(&folder.path().join("db.sqlite")).check(), Ok(()));
     }
 
     #[test]
-    fn a_lost_file_stays_lost_when_it_is_put_back() {
+    fn lost_file_stays_lost_when_it_is_restored() {
         let (folder, files, path) = opened();
         let aside = folder.path().join("aside");
         std::fs::rename(&path, &aside).unwrap();
@@ -253,7 +255,7 @@ mod tests {
         let (folder, files, path) = opened();
         File::options().write(true).open(&path).unwrap().set_len(4).unwrap();
         assert_eq!(files.check(), Err(FileProblem::Shorter));
-        assert_eq!(files.check_sizes(4, 0), Ok(()), "shortened by sqlite itself");
+        assert_eq!(files.check_sizes(4, 0), Ok(()), "shortened by sqlite");
         assert_eq!(files.check(), Ok(()));
         File::options().write(true).open(folder.path().join("db.sqlite-wal")).unwrap().set_len(0).unwrap();
         assert_eq!(files.check(), Err(FileProblem::Shorter));

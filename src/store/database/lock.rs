@@ -1,4 +1,4 @@
-//! Named lock of a MySQL database, which a single node holds while it runs.
+//! Named lock on a MySQL database, which a single-node server holds while it runs.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
 
@@ -11,7 +11,8 @@ const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"
 /// Named lock on a MySQL database. MySQL releases it when the connection ends.
 #[derive(Debug)]
 pub struct DatabaseLock {
-    /// The pool hands out a connection per statement; a transaction holds on to one.
+    /// Transaction that keeps the connection with the lock. Without it, the pool could use another connection for each
+    /// statement.
     held: DatabaseTransaction,
 }
 
@@ -19,7 +20,8 @@ impl Store {
     /// Tries to lock the database; returns `None` if another process holds the lock. MySQL and MariaDB only.
     ///
     /// # Errors
-    /// An error for which [`is_temporary`](crate::store::is_temporary) holds may be retried.
+    /// Returns the error of the database. If [`is_temporary`](crate::store::is_temporary) returns `true` for the error,
+    /// the call may be retried.
     pub async fn try_lock(&self) -> Result<Option<DatabaseLock>, DbErr> {
         let held = self.connection().begin().await?;
         let lock = async |digest: &str| {
@@ -37,7 +39,7 @@ impl Store {
 
 impl DatabaseLock {
     /// Executes a statement without effect, so that the server does not close the idle connection. An error means that
-    /// the lock may be lost.
+    /// the lock may have been released.
     pub async fn keep_alive(&self) -> Result<(), DbErr> {
         self.held.execute_unprepared("DO 1").await.map(|_| ())
     }

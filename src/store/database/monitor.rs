@@ -22,16 +22,16 @@ const TICK: Duration = Duration::from_millis(500);
 /// Interval between probes of a writable server.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Interval between probes of a writable SQLite database. Longer, because each probe is a commit to disk and operations
-/// detect most faults first.
+/// Interval between probes of a writable SQLite database. It is longer than [`INTERVAL`], because each probe is a
+/// commit to disk and operations detect most faults first.
 const SQLITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time limit of a probe. With the interval, a database that stops responding is detected within 5 s and its recovery
-/// within 4 s.
+/// Time limit of a probe. Together with [`INTERVAL`], a database that stops responding is detected within 5 s and its
+/// recovery within 4 s.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a fault that the probe cannot rule out is assumed to last after the last operation that met it. Recovery
-/// must be detected within 5 s.
+/// Time for which a fault that the probe does not detect is assumed to continue after the last operation that failed
+/// because of it. Recovery must be detected within 5 s.
 const HELD: Duration = Duration::from_secs(3);
 
 /// Size in bytes of the value that the probe writes while the store is full: as large as a long message, and below the
@@ -49,7 +49,7 @@ const FILLER_ROW: i64 = 2;
 pub(in crate::store) struct Monitor {
     condition: watch::Sender<Option<WriteFault>>,
     wake: Notify,
-    /// When an operation last met a fault that the probe cannot rule out.
+    /// Time at which an operation last failed because of a fault that the probe does not detect.
     met: Mutex<Option<Instant>>,
     faulty_since: Mutex<Option<Instant>>,
 }
@@ -108,8 +108,8 @@ impl Monitor {
 }
 
 impl Store {
-    /// Reports why the database cannot be written, or `None` while it can. Updated within seconds, and at once if the
-    /// error of an operation proves the fault.
+    /// Returns a receiver of the reason why the database cannot be written, which is `None` while it can be written.
+    /// The value is updated within seconds, or immediately if the error of an operation proves the fault.
     pub fn condition(&self) -> watch::Receiver<Option<WriteFault>> {
         self.shared.monitor.condition.subscribe()
     }
@@ -131,7 +131,7 @@ impl Store {
                 }
                 probed = Some(Instant::now());
             } else if let Err((fault, error)) = self.verify_files().await {
-                tracing::debug!(%fault, error, "sqlite files replaced since they were opened");
+                tracing::debug!(%fault, error, "sqlite file check failed");
             }
         }
     }
@@ -139,7 +139,7 @@ impl Store {
     /// Writes to the database and updates [`condition`](Self::condition).
     ///
     /// # Errors
-    /// The fault that prevents the write.
+    /// Returns the fault that prevents the write.
     pub async fn probe(&self) -> Result<(), WriteFault> {
         let monitor = &self.shared.monitor;
         let is_full = *monitor.condition.borrow() == Some(WriteFault::Full);
@@ -164,9 +164,9 @@ impl Store {
         self.verify_files().await
     }
 
-    /// Writes without changing any room. On a server, it also tests the privileges and locks of the most important
-    /// tables with statements that match no row. Each commits separately, so that a node that freezes meanwhile holds
-    /// no lock.
+    /// Writes to the table of the probe. On a server, it also tests the privileges and locks of the most important
+    /// tables with statements that match no row. Each statement is committed separately, so that a node that stalls in
+    /// between holds no lock.
     async fn write_probe(&self, is_full: bool) -> Result<(), DbErr> {
         if self.dialect == Dialect::MySql {
             self.insert_nothing(chat_message::Entity).await?;
@@ -249,7 +249,7 @@ impl Store {
         };
         let page = number("page_size", 0).await?;
         let database = number("page_count", 0).await? * page;
-        // Frames in the log; this checkpoint mode moves none of them.
+        // Number of frames in the log. This checkpoint mode does not move any frame.
         let frames = number("wal_checkpoint(NOOP)", 1).await?;
         // The log has a header of 32 bytes, and each frame one of 24.
         let log = if frames == 0 { 0 } else { 32 + frames * (24 + page) };
@@ -257,5 +257,5 @@ impl Store {
     }
 }
 
-/// A fault of the files, and its reason for the log.
+/// Fault of the files, and the reason that is logged.
 type FileFault = (WriteFault, String);

@@ -16,8 +16,9 @@ const RETRIES: u32 = 3;
 
 impl Store {
     /// Runs an operation within [`OPERATION_TIMEOUT`] and retries it if the database rolled it back because of other
-    /// transactions (deadlock, lock wait timeout). The duration is recorded under `label`, a fixed part of the metric's
-    /// contract: several operations may share one label, and a label stays when an operation is renamed.
+    /// transactions (deadlock, lock wait timeout). The duration is recorded under `label`. Labels are part of the
+    /// public interface of the metric: several operations may share one label, and a label does not change when an
+    /// operation is renamed.
     pub(in crate::store) async fn run<T, F>(
         &self,
         label: &'static str,
@@ -41,7 +42,7 @@ impl Store {
         let StoreState { monitor, recycle, .. } = &*self.shared;
         let result = {
             let mut attempts = pin!(self.attempts(operation));
-            // Dropped before the attempts and their connection if the caller drops this future.
+            // If the caller drops this future, this guard is dropped before the attempts and their connection.
             let running = recycle.running();
             let result = tokio::time::timeout(OPERATION_TIMEOUT, attempts.as_mut()).await;
             if result.is_err() {
@@ -70,8 +71,8 @@ impl Store {
         }
     }
 
-    /// Runs an operation until it succeeds or a retry would be useless. A refused write is retried once on a new
-    /// connection, because the database did not execute it.
+    /// Runs an operation until it succeeds or a retry would be useless. A write that the database rejected because of
+    /// the connection is retried once on a new connection, because it was not executed.
     pub(in crate::store) async fn attempts<T, F>(&self, operation: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,
@@ -102,7 +103,7 @@ impl Store {
                 return Err(error);
             }
             is_first_refusal = false;
-            tracing::debug!(%error, "sql connection refused a write, retrying on a new connection");
+            tracing::debug!(%error, "sql connection rejected a write, retrying on new connection");
         }
     }
 

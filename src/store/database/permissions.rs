@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Sets the mode of a file or directory that belongs to this process's user. Leaves those of other users, such as a
-/// mounted volume, unchanged.
+/// Sets the mode of a file or directory that belongs to this process's user. Does not change files of other users, such
+/// as a mounted volume.
 pub(crate) fn restrict(path: &Path, mode: u32) {
     let change = || {
         let found = fs::metadata(path)?;
@@ -15,6 +15,6 @@ pub(crate) fn restrict(path: &Path, mode: u32) {
         fs::set_permissions(path, Permissions::from_mode(mode))
     };
     if let Err(error) = change() {
-        tracing::warn!(path = %path.display(), %error, "failed to restrict a file to its owner");
+        tracing::warn!(path = %path.display(), %error, "failed to restrict file permissions");
     }
 }

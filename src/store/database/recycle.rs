@@ -1,16 +1,16 @@
-//! Decides which pooled connections are not used again: those opened before the last failure that a new connection may
-//! be free of.
+//! Decides which pooled connections are closed instead of reused: those opened before the last failure that may affect
+//! only existing connections.
 //!
-//! A pool resolves the host name of its server for each new connection, so that it finds the new writer after a
-//! failover.
+//! A pool resolves the host name of its server for each new connection, so that new connections reach the new primary
+//! after a failover.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx;
 
-/// How long an idle or cancelled connection may take to respond to a ping before it is closed. One round trip, plus a
-/// margin for a slow server.
+/// How long an idle or cancelled connection may take to respond to a ping before it is closed. This allows for one
+/// round trip and a slow server.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// Delay between two attempts to reach a server that does not respond.
@@ -20,7 +20,8 @@ const RECONNECT: Duration = Duration::from_millis(250);
 /// replace all of them.
 const READERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longer than any operation: after this time, a connection whose caller was cancelled is back in its pool or closed.
+/// Time after which a connection whose caller was cancelled has been returned to its pool or closed. It is longer than
+/// any operation.
 const CANCELLED_FOR: Duration = Duration::from_secs(15);
 
 /// Purpose of a pool's connections.
@@ -37,7 +38,7 @@ pub(in crate::store) struct Recycle {
     writers: AtomicU64,
     readers: AtomicU64,
     cancelled: AtomicU64,
-    /// When a connection last did not respond.
+    /// Time at which a connection last failed to respond.
     silent: AtomicU64,
 }
 
@@ -66,7 +67,7 @@ impl Recycle {
         let _is_recent = self.readers.fetch_update(Relaxed, Relaxed, due);
     }
 
-    /// When [`discard`](Self::discard) was last called.
+    /// Returns the time of the last call of [`discard`](Self::discard).
     pub(in crate::store) fn discarded(&self) -> u64 {
         self.writers.load(Relaxed)
     }
@@ -77,7 +78,7 @@ impl Recycle {
         RunningOperation { recycle: self, is_done: false }
     }
 
-    /// Returns whether a connection is older than the last fault that a new one may be free of.
+    /// Returns whether a connection was opened before the last fault of connections and must not be reused.
     pub(in crate::store) fn is_discarded(&self, of: Use, age: Duration) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
@@ -101,8 +102,9 @@ impl Recycle {
         self.answers(connection, options).await && !self.is_discarded(of, age)
     }
 
-    /// Returns whether a connection may return to its pool. After a cancelled operation, the connection still has to
-    /// receive a response, which a stuck server never sends: without a time limit it would occupy a slot of the pool.
+    /// Returns whether a connection may return to its pool. After a cancelled operation, a response is still to be
+    /// received from the connection. A server that stalls never sends it. Without a time limit, the connection would
+    /// occupy a slot of the pool.
     pub(in crate::store) async fn may_return<C: sqlx::Connection>(
         &self,
         of: Use,
@@ -119,13 +121,13 @@ impl Recycle {
         self.answers(connection, options).await && !is_discarded
     }
 
-    /// Returns whether a connection responds in time. If it does not, it is replaced, and older idle connections are
-    /// replaced when they are next used.
+    /// Returns whether a connection responds in time. If not, the connection is replaced, and older idle connections
+    /// are replaced at their next use.
     async fn answers<C: sqlx::Connection>(&self, connection: &mut C, options: &C::Options) -> bool {
         match tokio::time::timeout(ANSWER, connection.ping()).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "sql connection lost, or its cancelled operation failed");
+                tracing::debug!(%error, "sql connection failed liveness check, closing connection");
                 false
             }
             Err(_) => {
@@ -149,16 +151,17 @@ impl Recycle {
     }
 }
 
-/// Drops a connection that does not respond and puts a new one in its place, which the pool then closes. The pool would
-/// wait for the old one without a limit: over TLS, the driver closes a connection only after the peer has sent
-/// something.
+/// Drops a connection that does not respond and replaces it by a new one, which the pool then closes. Closing the old
+/// connection could wait without limit: over TLS, the driver closes a connection only after data was received from the
+/// peer.
 async fn abandon<C: sqlx::Connection>(connection: &mut C, options: &C::Options) {
     loop {
         if let Ok(Ok(fresh)) = tokio::time::timeout(ANSWER, C::connect_with(options)).await {
             *connection = fresh;
             return;
         }
-        // The slot of the pool stays occupied while the server is unreachable, which makes no difference.
+        // The slot of the pool remains occupied while the server is unreachable. No other connection could be opened in
+        // that time.
         tokio::time::sleep(RECONNECT).await;
     }
 }

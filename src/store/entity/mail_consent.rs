@@ -1,5 +1,5 @@
-//! Consent of mailboxes to e-mail, one row per host and mailbox. Kept permanently, because consent is requested only
-//! once.
+//! Consent of mailboxes to e-mail, one row per host and mailbox. Rows are kept permanently, because consent is
+//! requested only once.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,7 +11,7 @@ pub struct Model {
     /// Digest of the canonical mailbox.
     #[sea_orm(primary_key, auto_increment = false)]
     pub mailbox: String,
-    /// When the request was written; null for pairs that were e-mailed before consent was required.
+    /// Time of the request; null for pairs that were e-mailed before consent was required.
     pub asked_at: Option<DateTimeUtc>,
     pub granted_at: Option<DateTimeUtc>,
     pub withdrawn_at: Option<DateTimeUtc>,

@@ -1,4 +1,4 @@
-//! E-mails sent within the last hour, which limits count.
+//! E-mails sent within the last hour. The limits on sending count these rows.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,9 +10,9 @@ pub struct Model {
     pub class: String,
     /// Digest of the canonical mailbox.
     pub mailbox: String,
-    /// Host on whose behalf it was sent.
+    /// Host on whose behalf the e-mail was sent.
     pub host_id: Option<i64>,
-    /// Time from which it no longer counts.
+    /// Time from which limits no longer count the e-mail.
     pub ends_at: DateTimeUtc,
 }
 

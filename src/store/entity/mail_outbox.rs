@@ -17,7 +17,7 @@ pub struct Model {
     pub unsubscribe_url: Option<String>,
     /// Null if a node of an earlier release wrote the row.
     pub kind: Option<String>,
-    /// Host on whose behalf it is sent.
+    /// Host on whose behalf the e-mail is sent.
     pub host_id: Option<i64>,
     /// Digest of the canonical mailbox.
     pub mailbox: Option<String>,

@@ -9,11 +9,11 @@ pub struct Model {
     pub chatroom_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub to_host: bool,
-    /// First message that the recipient missed in this absence.
+    /// Sequence number of the first message that the recipient missed in this absence.
     pub first_seq: i64,
-    /// Time of that message.
+    /// Time at which that message was accepted.
     pub since: DateTimeUtc,
-    /// Time at which to e-mail; null if no e-mail is pending.
+    /// Time at which the e-mail is due; null if no e-mail is pending.
     pub due_at: Option<DateTimeUtc>,
     pub mailed_at: Option<DateTimeUtc>,
     /// The room's host; null if a node of an earlier release wrote the row.

@@ -11,14 +11,15 @@ pub struct Model {
     /// Names of event kinds, separated by commas.
     pub events: String,
     pub is_enabled: bool,
-    /// When it was disabled because its receiver returned 410.
+    /// Time at which the webhook was disabled because its receiver returned 410.
     pub gone_at: Option<DateTimeUtc>,
     pub secret: String,
     pub old_secret: Option<String>,
     pub old_secret_ends_at: Option<DateTimeUtc>,
-    /// No node takes a turn before this time: another one is sending, or the receiver has failed and is retried later.
+    /// Time before which no node acquires the delivery lease: another node holds the lease, or the receiver has failed
+    /// and is retried later.
     pub next_turn_at: DateTimeUtc,
-    /// Number of turns since the last delivery.
+    /// Number of consecutive leases without a delivery.
     pub failed_turns: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,

@@ -12,15 +12,15 @@ pub struct Model {
     pub kind: String,
     /// `seq` of the message, `state_version` of the change, or 0.
     pub number: i64,
-    /// Body of the request. Empty once the event is delivered or given up.
+    /// Body of the request. Empty once the event was delivered or has failed.
     pub body: String,
     pub created_at: DateTimeUtc,
     pub attempts: i64,
-    /// Time of the next attempt; null once the event is delivered or given up.
+    /// Time of the next attempt; null once the event was delivered or has failed.
     pub due_at: Option<DateTimeUtc>,
     /// `waiting`, `delivered` or `failed`.
     pub state: String,
-    /// Time at which a waiting event is given up; afterwards, time at which the record is deleted.
+    /// Time at which a waiting event fails. After delivery or failure, time at which the record is deleted.
     pub ends_at: DateTimeUtc,
     pub tried_at: Option<DateTimeUtc>,
     /// HTTP status of the last attempt, if the receiver responded.

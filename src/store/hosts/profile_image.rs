@@ -1,4 +1,5 @@
-//! Reference from a host to its profile image. It alone decides which object in the media storage is in use.
+//! Reference from a host to its profile image. An object in the media storage is in use only while such a reference
+//! exists.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -21,7 +22,7 @@ impl HostRepository<'_> {
     /// Sets or removes a host's image and returns the previous one. Concurrent calls return different previous images.
     ///
     /// # Errors
-    /// After an error, the new image may or may not be set.
+    /// Returns an error of the database. The new image may or may not be set.
     pub async fn swap_profile_image(
         self,
         id: HostId,

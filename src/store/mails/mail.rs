@@ -24,7 +24,7 @@ pub enum MailKind {
 /// Class of e-mails that limits count separately, so that no class delays another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailClass {
-    /// To the owners of accounts, on their own request.
+    /// E-mails that owners of accounts request, such as codes and temporary passwords.
     Account,
     /// Digests to hosts.
     Host,
@@ -44,8 +44,8 @@ impl MailKind {
         }
     }
 
-    /// Reads the kind from a row. A node of an earlier release leaves the column null; of its e-mails only digests are
-    /// sent at most once.
+    /// Reads the kind from a row. A node of an earlier release leaves the column null. Its at-most-once e-mails are
+    /// digests.
     fn of(row: &mail_outbox::Model) -> Self {
         let named = row.kind.as_deref().and_then(|kind| Self::ALL.into_iter().find(|known| known.as_str() == kind));
         named.unwrap_or(match (row.at_most_once, &row.unsubscribe_url) {
@@ -103,7 +103,7 @@ pub struct OutgoingMail {
     pub body: String,
     /// Time after which the e-mail is not sent.
     pub expires_at: DateTime<Utc>,
-    /// Whether the e-mail is lost rather than sent twice after a crash.
+    /// Whether the e-mail is sent at most once: after a crash during sending, it is lost instead of being sent again.
     pub at_most_once: bool,
     /// One-click unsubscribe URL (RFC 8058).
     pub unsubscribe_url: Option<String>,

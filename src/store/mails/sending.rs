@@ -1,9 +1,9 @@
 //! Limits on outgoing e-mail over all nodes, applied when an e-mail is sent.
 //!
-//! An e-mail is counted under the lock of its class just before it is sent; the e-mails of the last hour decide.
-//! Classes are counted separately, so that a flood in one class delays no e-mail of another. The share of one host is
-//! limited below that of the installation. An e-mail over a limit is delayed until the limit permits it, together with
-//! all others that the same limit delays. An e-mail that expires first is dropped.
+//! An e-mail is counted under the lock of its class just before it is sent. Limits apply to the e-mails of the last
+//! hour. Classes are counted separately, so that many e-mails of one class do not delay another class. The limit of one
+//! host is lower than that of the installation. An e-mail over a limit is delayed until the limit permits it, together
+//! with all others that the same limit delays. An e-mail that expires first is dropped.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -76,7 +76,7 @@ pub enum SendDecision {
 
 impl MailRepository<'_> {
     /// Decides whether a claimed e-mail may be sent, and counts it. After this, no other node claims an `at_most_once`
-    /// e-mail, because it is unknown how far a crashed node got.
+    /// e-mail, because a node that crashed may have sent it.
     pub async fn begin_send(
         self,
         due: &DueMail,
@@ -186,8 +186,8 @@ fn is_counted(scope: MailScope, class: MailClass, mailbox: &str, host: Option<Ho
     }
 }
 
-/// Time at which fewer than `quota` of the counted departures remain; `None` if that is already true. Rows that end
-/// more than [`SPAN`] from now are ignored: a clock that was ahead wrote them.
+/// Returns the time at which fewer than `quota` of the counted departures remain; `None` if that is already true. Rows
+/// that end more than [`SPAN`] from now are ignored: a clock that was ahead wrote them.
 async fn reached_until(
     tx: &DatabaseTransaction,
     counted: Condition,

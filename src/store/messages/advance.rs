@@ -15,7 +15,7 @@ use crate::store::{millis, to_column};
 const ROOMS_PER_STATEMENT: usize = 50;
 
 /// Rows per INSERT. Each row has seven parameters; SQLite accepts 32,766 per statement and MySQL 65,535.
-const ROWS_A_STATEMENT: usize = 1_000;
+const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Values of a room row after its newest message. The caller holds the room's lock and guarantees that no value
 /// decreases.
@@ -60,7 +60,7 @@ pub(in crate::store) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[A
 /// Inserts messages. An existing row stays unchanged.
 pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Message]) -> Result<(), DbErr> {
     use chat_message::Column::{ChatroomId, Seq};
-    for chunk in messages.chunks(ROWS_A_STATEMENT) {
+    for chunk in messages.chunks(ROWS_PER_STATEMENT) {
         let rows = chunk.iter().map(|message| chat_message::ActiveModel {
             chatroom_id: Set(message.chatroom.0),
             seq: Set(to_column(message.seq)),

@@ -1,5 +1,5 @@
-//! Commit of the embedded broker: assigns sequence numbers and writes messages in one transaction, before they are
-//! published.
+//! Appends messages for the embedded broker: assigns sequence numbers and writes the messages in one transaction,
+//! before they are published.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,7 +31,7 @@ pub struct Append {
     pub text: String,
     /// Wall clock of the sender.
     pub datetime: WallClock,
-    /// Whether the other side has no connection in the room: the recipient may have to be e-mailed.
+    /// Whether the other side has no connection in the room and may have to be e-mailed.
     pub unattended: bool,
 }
 
@@ -54,7 +54,8 @@ pub enum Appended {
         /// The original message, as stored.
         message: Message,
     },
-    /// The room is closed. Checked before `Known`, because this result also serves as the notice.
+    /// The room is closed. This is checked before `Known`, because the result also notifies the sender's node that the
+    /// room is closed.
     Closed,
     /// The room does not exist or has been deleted.
     Deleted,
@@ -62,7 +63,7 @@ pub enum Appended {
 
 impl MessageRepository<'_> {
     /// Assigns sequence numbers to a batch (ideally up to 64 messages) and stores it in order, in one transaction. The
-    /// results hold together or not at all. Accepted messages survive a crash once this returns. Retrying after
+    /// whole batch is stored, or nothing of it. Accepted messages survive a crash once this returns. Retrying after
     /// `Unavailable` is safe: messages that were stored are `Known`.
     pub async fn append(self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, StoreError> {
         if batch.is_empty() {
@@ -171,7 +172,7 @@ async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMa
     Ok(rows.into_iter().map(|room| (room.subject.name.clone(), room)).collect())
 }
 
-/// Returns the messages of the batch that SQL already has, by room, side and id.
+/// Returns the messages of the batch that are already stored, by room, side and id.
 async fn known_messages(
     tx: &DatabaseTransaction,
     batch: &[Append],
@@ -196,12 +197,12 @@ async fn known_messages(
     });
     let rows = chat_message::Entity::find()
         .filter(candidates)
-        // Of several messages with one id, the oldest is inserted last and remains.
+        // If several messages have the same id, the oldest is inserted into the map last and remains.
         .order_by_desc(chat_message::Column::Seq)
         .all(tx)
         .await?;
-    // Purged messages are not returned to their senders. Filtered here, because a bound in the query makes SQLite
-    // choose the wrong index.
+    // Purged messages are not treated as known. They are filtered here, because a bound in the query makes SQLite
+    // choose an unsuitable index.
     let bounds: HashMap<i64, i64> = rooms.values().map(|room| (room.id, room.purged_through)).collect();
     let visible = rows.into_iter().filter(|row| bounds.get(&row.chatroom_id).is_some_and(|bound| row.seq > *bound));
     let messages = visible.map(|row| {
@@ -224,7 +225,7 @@ fn advances<'a>(rooms: &HashMap<String, AppendRoom>, accepted: &'a [Message], no
                 latest_msg: &message.text,
                 latest_msg_at: now,
                 updated_at: room.updated_at.max(now),
-                // Only this broker assigns numbers here, and it continues from SQL, so there is no epoch.
+                // The embedded broker continues the sequence numbers stored in SQL, so it has no epoch.
                 last_epoch: None,
                 counts: room.counts,
             })

@@ -1,4 +1,4 @@
-//! Write of the archiver: stores messages that the broker has accepted. Every call may be repeated.
+//! Archiving: stores messages that the broker has accepted. Every call is idempotent.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,7 +17,7 @@ use crate::store::unattended::{Contact, UnattendedRooms};
 use crate::store::webhooks::events::{Events, Subject};
 use crate::store::{Dialect, MessageRepository, StoreError, from_column, millis, to_column};
 
-/// State of a room of an archived batch, as SQL had it under lock.
+/// State of a room of an archived batch, as read from SQL under lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchivedRoom {
     /// Id of the room.
@@ -32,7 +32,7 @@ pub struct ArchivedRoom {
     pub stored: Seq,
 }
 
-/// A room of a batch, as the broker has it.
+/// A room of a batch, as stored in the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchRoom {
     /// Id and name of the room; a row with another name does not match.
@@ -46,8 +46,8 @@ pub struct BatchRoom {
 pub struct Archived {
     /// Every room of the batch, by ascending id.
     pub rooms: Vec<ArchivedRoom>,
-    /// Messages that were not written because another message has their sequence number. Each requires an alert and a
-    /// dead letter.
+    /// Messages that were not written because another message has their sequence number. The caller must alert about
+    /// and dead-letter each of these messages.
     pub conflicts: Vec<(ChatroomId, Seq)>,
 }
 
@@ -56,14 +56,14 @@ type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 
 impl MessageRepository<'_> {
     /// Writes a batch of accepted messages (ideally up to 500) of any rooms in one transaction. Updates the rooms:
-    /// `latest_msg`, `last_seq` and similar columns only ever increase. Repeating the call is harmless. Messages that
+    /// `last_seq` never decreases, and `latest_msg` is replaced only by a newer message. Idempotent. Messages that
     /// retention has purged are not written again.
     ///
     /// `rooms` contains each room of the batch once. `unattended` lists the messages whose recipient had no connection
     /// in the room and may have to be e-mailed. Events for hosts' webhooks are written in the same transaction.
     ///
     /// # Errors
-    /// `Data` when a row can never be written; in that case nothing of the batch was written.
+    /// Returns `Data` if a row can never be written. In that case nothing of the batch was written.
     pub async fn archive(
         self,
         messages: &[Message],
@@ -100,7 +100,7 @@ impl MessageRepository<'_> {
         let (mut batch, mut conflicts) = group(messages);
         let tx = self.store.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
-        // After a restore of SQL, a row may belong to another room than the one that the broker has under this id.
+        // After a restore of SQL, a row may belong to another room than the one with the same id in the broker.
         rooms
             .retain(|id, room| of_batch.get(id).is_none_or(|of_batch| of_batch.key.name.as_str() == room.subject.name));
 
@@ -156,7 +156,8 @@ impl MessageRepository<'_> {
             last_seq,
             latest_msg: &newest.text,
             latest_msg_at: accepted_at,
-            // Not later than now: a time in the future would keep the room at the top of the host's list.
+            // The time is limited to the current time: a time in the future would keep the room at the top of the
+            // host's list.
             updated_at: room.updated_at.max(accepted_at.min(self.store.due_from(accepted_at))),
             last_epoch: of_batch.get(&id).map(|room| room.life.as_str()),
             counts: room.counts,
@@ -212,8 +213,8 @@ async fn lock_rooms(
     Ok(rows.into_iter().map(|room| (room.id, room)).collect())
 }
 
-/// Adds the batch to the counts. Writes the counts of rooms whose newest message is older than the row, as
-/// `advance_rooms` skips these.
+/// Adds the batch to the counts. Writes the counts of rooms whose newest message is older than the row, because
+/// `advance_rooms` skips these rooms.
 async fn count(
     tx: &DatabaseTransaction,
     rooms: &mut BTreeMap<i64, ArchiveRoom>,
@@ -230,8 +231,8 @@ async fn count(
     Ok(())
 }
 
-/// Removes messages that SQL already has from the batch. Only numbers up to a room's `last_seq` can be stored already.
-/// A first attempt has none of these and runs no query.
+/// Removes from the batch the messages that are already stored in SQL. Only numbers up to a room's `last_seq` can be
+/// stored. If the batch contains none of these, no query runs.
 async fn drop_known(
     tx: &DatabaseTransaction,
     rooms: &BTreeMap<i64, ArchiveRoom>,

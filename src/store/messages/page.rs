@@ -19,8 +19,8 @@ impl MessageRepository<'_> {
     /// Returns a page of a room's messages up to and including `through`, newest first. The page ends early once it
     /// contains `bytes` of text.
     ///
-    /// Pages far from the newest message are not reached by skipping rows: if no sequence number is missing, the page
-    /// starts at a computed number. Otherwise only sequence numbers are skipped, from the nearer end.
+    /// For pages far from the newest message, no rows are skipped. If no sequence number is missing, the first number
+    /// of the page is computed. Otherwise it is found by skipping sequence numbers, from the nearer end.
     pub async fn page(
         self,
         room: impl Into<RoomRow>,

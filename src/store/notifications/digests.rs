@@ -1,4 +1,5 @@
-//! Digests to hosts (SPEC 8): one for all rooms, at most every [`INTERVAL`], and each room at most once per absence.
+//! Digests to hosts (SPEC 8): one e-mail for all rooms. A host receives at most one digest per [`INTERVAL`], and each
+//! room is included at most once per absence.
 //!
 //! A digest is one transaction. It takes the host's lock, which is the row of `host_digest`, and then the locks of the
 //! rooms.
@@ -88,7 +89,8 @@ impl NotificationRepository<'_> {
         let Some(next) = row.and_then(|row| next_digest(&row, now)) else { return Ok(false) };
         self.store
             .run("digests", || {
-                // Runs without the rooms' locks, because it only changes when the rooms are examined again.
+                // This update runs without the locks of the rooms, because it only changes when the notifications are
+                // processed again.
                 notification::Entity::update_many()
                     .col_expr(notification::Column::DueAt, next.into())
                     .filter(notification::Column::ToHost.eq(true))
@@ -100,8 +102,9 @@ impl NotificationRepository<'_> {
         Ok(true)
     }
 
-    /// Decides about the rooms of a host. Each is given with the presence of the host in it, which must have been
-    /// queried after the rooms were read. Messages that the host missed in the other rooms become one e-mail.
+    /// Decides about the rooms of a host. Each room is passed with a flag whether the host is present in it. Presence
+    /// must be queried after the rooms were read. Messages that the host missed in rooms without the host become one
+    /// e-mail.
     pub async fn decide_for_host(
         self,
         host: HostId,
@@ -145,8 +148,8 @@ impl NotificationRepository<'_> {
     }
 }
 
-/// Time at which the next digest may be written; `None` means now. A clock that was ahead at the last digest delays the
-/// next by at most [`INTERVAL`].
+/// Returns the time at which the next digest may be written; `None` means now. A clock that was ahead at the last
+/// digest delays the next by at most [`INTERVAL`].
 fn next_digest(row: &host_digest::Model, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let next = row.mailed_at?.min(now) + INTERVAL;
     (next > now).then_some(next)
@@ -203,12 +206,12 @@ impl Decisions {
         Ok(decisions)
     }
 
-    /// Rooms without a decision so far.
+    /// Returns the rooms without a decision so far.
     fn to_mail(&self) -> Vec<i64> {
         self.open.keys().copied().collect()
     }
 
-    /// Collects the missed messages; `None` if there are none.
+    /// Collects the missed messages. Returns `None` if there are none.
     async fn digest(
         &mut self,
         tx: &DatabaseTransaction,
@@ -235,7 +238,8 @@ impl Decisions {
         Ok((!shown.is_empty()).then_some(HostDigest { host, rooms: shown, others }))
     }
 
-    /// Records the decisions. Rooms without a decision were in the e-mail, or no e-mail could be written about them.
+    /// Records the decisions. Rooms without a decision are included in the e-mail if `is_mailed`; otherwise no e-mail
+    /// could be written.
     async fn finish(&mut self, tx: &DatabaseTransaction, is_mailed: bool, now: DateTime<Utc>) -> Result<(), DbErr> {
         use notification::Column::{ChatroomId, DueAt, FirstSeq, MailedAt, ToHost};
         for (id, _) in std::mem::take(&mut self.open) {
@@ -259,7 +263,7 @@ impl Decisions {
                 .col_expr(DueAt, Option::<DateTime<Utc>>::None.into())
                 .col_expr(MailedAt, now.into());
             if let Some(first) = self.first_missed.get(&id) {
-                // A host who has seen this message has been back since the e-mail.
+                // A host who has seen this message has been in the room since the e-mail.
                 update = update.col_expr(FirstSeq, (*first).into());
             }
             update.filter(is_row((id, true))).exec(tx).await?;

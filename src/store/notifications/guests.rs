@@ -22,7 +22,7 @@ struct GuestOutcome {
     first_missed: i64,
 }
 
-/// Content of an e-mail to a guest, or the decision that there is none.
+/// Content of an e-mail to a guest, or the decision that no e-mail is sent.
 enum GuestMail {
     Digest(Box<GuestDigest>),
     None(NotificationDecision),
@@ -97,7 +97,7 @@ async fn record(
     Ok(())
 }
 
-/// Writes the e-mail about the messages that a guest missed, as far as consent permits.
+/// Writes the e-mail about the messages that a guest missed, if consent permits it.
 async fn mail_missed(
     tx: &DatabaseTransaction,
     row: chatroom::Model,
@@ -118,7 +118,7 @@ async fn mail_missed(
     Ok(GuestOutcome { decision, awaits_consent: waits.then_some(pair.mailbox), first_missed })
 }
 
-/// Writes the e-mail that the consent of the guest's mailbox permits.
+/// Writes the digest if the guest's mailbox has consented, or a request for consent if one is permitted.
 async fn mail_guest(
     tx: &DatabaseTransaction,
     digest: &GuestDigest,

@@ -1,8 +1,8 @@
 //! Numbers of messages in rooms, from the [counts](crate::store::counts) on the room row: all messages, and those that
 //! the host has not seen.
 //!
-//! **Invariant:** the counts are exact for the messages up to `counted_through`. Callers that need all messages count
-//! those above it. There are none, unless a node of an older release wrote them.
+//! **Invariant:** the counts are exact for the messages up to `counted_through`. Callers that need all messages also
+//! count the messages above it. Such messages exist only if a node of an earlier release wrote them.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -80,7 +80,8 @@ impl RoomRepository<'_> {
                 .col_expr(UnreadCount, unread.into())
                 .filter(room.condition())
         };
-        // Usually the host has seen everything, and later than before.
+        // Handles the usual case without counting: the host has seen all messages, and this view is later than the
+        // stored one.
         let is_later = Condition::all()
             .add(Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at)))
             .add(Condition::any().add(CheckedSeq.is_null()).add(Expr::col(CheckedSeq).lte(through)));
@@ -111,7 +112,7 @@ impl RoomRepository<'_> {
     }
 }
 
-/// Highest sequence number among a room's messages accepted at or before `at`.
+/// Returns the highest sequence number among a room's messages accepted at or before `at`.
 async fn last_accepted_by(tx: &DatabaseTransaction, room: i64, at: DateTime<Utc>) -> Result<Option<i64>, DbErr> {
     let found: Option<Option<i64>> = chat_message::Entity::find()
         .select_only()

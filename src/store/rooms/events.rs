@@ -1,7 +1,7 @@
-//! Changes of a room's state, and the events that pass them on to the broker.
+//! Changes of a room's state, and the events by which the broker applies them.
 //!
 //! **Invariant:** a change and its event are written in one transaction. Any node may apply an event, any number of
-//! times: the version decides whether it has an effect.
+//! times: an event with an outdated version has no effect.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -13,8 +13,8 @@ use crate::store::rooms::row::to_room;
 use crate::store::webhooks::events as webhook_events;
 use crate::store::{RoomRepository, StoreError, from_column, mails, millis, parse_column, unattended};
 
-/// Minimum distance by which an event must be in the future to count as written by a clock that was ahead. Nodes with
-/// synchronised clocks stay below it.
+/// Events created at least this far in the future are treated as written by a clock that was ahead. The skew between
+/// nodes with synchronised clocks is smaller.
 const CLOCK_WAS_AHEAD: TimeDelta = TimeDelta::minutes(1);
 
 /// A change of a room that may not have been applied to the broker yet.
@@ -39,7 +39,7 @@ pub struct RoomEvent {
 /// Result of a requested change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedRoom {
-    /// The room after the change; a deleted room as it was before.
+    /// The room after the change; for a deletion, the room before the change.
     pub room: Room,
     /// Event of the change; `None` if the room was already in that state.
     pub event: Option<RoomEvent>,
@@ -173,7 +173,7 @@ impl RoomRepository<'_> {
         Ok(rows.into_iter().map(to_event).collect::<Result<_, _>>()?)
     }
 
-    /// Deletes an event that the broker has applied. Repeating the call is harmless.
+    /// Deletes an event that the broker has applied. Idempotent.
     pub async fn finish_event(self, id: i64) -> Result<(), StoreError> {
         self.store.run("room_events", || room_event::Entity::delete_by_id(id).exec(&self.store.writer)).await?;
         Ok(())

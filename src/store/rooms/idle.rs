@@ -1,5 +1,5 @@
 //! Rooms without recent activity (SPEC 6.5), and rooms that never had a message (SPEC 6.6). They are closed or deleted
-//! through the same change as any other room: see `events`.
+//! by the functions in `events`, like other rooms.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -12,7 +12,8 @@ use crate::store::entity::chatroom;
 use crate::store::rooms::row::to_room;
 use crate::store::{RoomRepository, StoreError, millis};
 
-/// Generated column for `last_seq = 0`, which the index uses. Absent from the entity, because it is never written.
+/// Generated column for `last_seq = 0`, which the index uses. The column is absent from the entity, because it is never
+/// written.
 const IS_EMPTY: &str = "is_empty";
 
 impl RoomRepository<'_> {

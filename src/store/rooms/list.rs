@@ -108,8 +108,8 @@ const COUNTED: u64 = 10_000;
 /// Maximum number of matches of a search that are sorted instead of found by scanning the list.
 const FEW: u64 = 1_000;
 
-/// Condition for the rooms of a host's list. Its columns are all in the index `chatroom_listed`, so that no row is
-/// read.
+/// Condition for the rooms of a host's list. All its columns are in the index `chatroom_listed`, so that the database
+/// reads only the index.
 #[derive(Clone)]
 pub(in crate::store) struct ListFilter(Condition);
 
@@ -143,8 +143,8 @@ impl ListFilter {
     }
 }
 
-/// Builds a pattern for text that contains `part`. The escape character is not a backslash, because MySQL gives that a
-/// meaning in string literals.
+/// Builds a pattern for text that contains `part`. The escape character is not a backslash, because a backslash is an
+/// escape character in string literals of MySQL.
 fn containing(part: &str) -> LikeExpr {
     let mut pattern = String::with_capacity(part.len() + 2);
     pattern.push('%');

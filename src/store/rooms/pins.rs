@@ -15,7 +15,7 @@ pub const MAX_PINNED: u64 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // one exists at a time, and is destructured at once
 pub enum PinOutcome {
-    /// The room is in the requested state, which it may have had before.
+    /// The room is in the requested state. It may have been in that state before.
     Done(Room),
     /// The host has [`MAX_PINNED`] other pinned rooms.
     TooMany,

@@ -5,13 +5,13 @@ use crate::domain::HostId;
 use crate::store::{DeactivatedBy, MailKind, OutgoingMail, PasswordReplacement, TemporaryPassword};
 
 on_every_database!(
-    hosts_are_listed_behind_an_id,
-    a_host_stands_as_he_was_set_last_and_since_when_he_was_first,
-    what_an_operator_disabled_no_mail_brings_back,
-    a_password_hash_is_replaced_only_if_it_is_still_the_one,
+    hosts_are_listed_after_an_id,
+    last_activation_change_decides_and_first_deactivation_sets_the_time,
+    account_disabled_by_an_operator_is_not_restored_by_email,
+    password_hash_is_replaced_only_if_unchanged,
 );
 
-async fn hosts_are_listed_behind_an_id(store: Store, _url: String) {
+async fn hosts_are_listed_after_an_id(store: Store, _url: String) {
     assert!(store.hosts().after(HostId(0), 2).await.unwrap().is_empty());
     let mut hosts = Vec::new();
     for email in ["c@shop.example", "a@shop.example", "b@shop.example"] {
@@ -27,7 +27,7 @@ async fn hosts_are_listed_behind_an_id(store: Store, _url: String) {
     assert_eq!(listed(hosts[1].id).await, [(hosts[2].id, Some(DeactivatedBy::Operator))]);
 }
 
-async fn a_host_stands_as_he_was_set_last_and_since_when_he_was_first(store: Store, _url: String) {
+async fn last_activation_change_decides_and_first_deactivation_sets_the_time(store: Store, _url: String) {
     let host = a_host(&store).await;
     for at in [1, 2] {
         store.hosts().deactivate(host.id, DeactivatedBy::Host, later(at)).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_host_stands_as_he_was_set_last_and_since_when_he_was_first(store: Sto
     assert_eq!(store.hosts().get(active.id).await.unwrap(), Some(active));
 }
 
-async fn a_password_hash_is_replaced_only_if_it_is_still_the_one(store: Store, _url: String) {
+async fn password_hash_is_replaced_only_if_unchanged(store: Store, _url: String) {
     let host = a_host(&store).await;
     let stored = async || store.hosts().credentials(&host.email).await.unwrap().unwrap().password_hash;
     assert_eq!(store.passwords().hashes_with_prefix("$argon2id", 9).await, Ok(vec!["$argon2id$".to_owned()]));
@@ -52,7 +52,7 @@ async fn a_password_hash_is_replaced_only_if_it_is_still_the_one(store: Store, _
     assert_eq!(stored().await, "newer");
 }
 
-async fn what_an_operator_disabled_no_mail_brings_back(store: Store, _url: String) {
+async fn account_disabled_by_an_operator_is_not_restored_by_email(store: Store, _url: String) {
     let host = a_host(&store).await;
     let temporary = TemporaryPassword { hash: "b".repeat(64), until: later(3_600_000) };
     let mail = OutgoingMail {
@@ -71,7 +71,7 @@ async fn what_an_operator_disabled_no_mail_brings_back(store: Store, _url: Strin
         store.hosts().credentials(&host.email).await.unwrap().unwrap().temporary.is_some()
     };
     store.hosts().deactivate(host.id, DeactivatedBy::Host, later(1)).await.unwrap();
-    assert!(is_mailed(true).await, "who left may come back");
+    assert!(is_mailed(true).await, "a host who left can be reactivated");
     // Applies to active and deactivated accounts, and to temporary passwords sent before.
     store.hosts().deactivate(host.id, DeactivatedBy::Operator, later(2)).await.unwrap();
     let stands = store.hosts().get(host.id).await.unwrap().unwrap();
@@ -79,7 +79,7 @@ async fn what_an_operator_disabled_no_mail_brings_back(store: Store, _url: Strin
     assert!(!is_mailed(true).await && !is_mailed(false).await);
     let taken = store.passwords().accept_temporary(host.id, &temporary, "hash", later(3)).await.unwrap();
     assert_eq!(taken, PasswordReplacement::Outdated);
-    // A deactivation by the owner does not lift that of the operator.
+    // A deactivation by the owner does not replace that by the operator.
     store.hosts().deactivate(host.id, DeactivatedBy::Host, later(4)).await.unwrap();
     assert!(!is_mailed(true).await);
     store.hosts().activate(host.id, later(5)).await.unwrap();

@@ -10,12 +10,12 @@ use crate::store::RoomFilter;
 use crate::store::entity::chatroom;
 
 on_every_database!(
-    every_way_to_write_is_counted_once,
-    looking_makes_read_what_was_seen,
-    what_an_older_release_wrote_is_counted_when_it_is_needed,
-    a_look_of_an_older_release_counts_by_its_time,
-    a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking,
-    a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time,
+    every_written_message_is_counted_once,
+    viewing_marks_seen_messages_as_read,
+    messages_of_an_earlier_release_are_counted_on_demand,
+    view_of_an_earlier_release_counts_by_its_time,
+    page_is_located_by_number_and_across_gaps_by_skipping,
+    large_rooms_and_long_lists_are_listed_quickly,
 );
 
 async fn counts(store: &Store, room: &Room) -> (u64, u64, Seq) {
@@ -24,7 +24,7 @@ async fn counts(store: &Store, room: &Room) -> (u64, u64, Seq) {
     (messages, unread, through)
 }
 
-async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
+async fn every_written_message_is_counted_once(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     assert_eq!(counts(&store, &room).await, (0, 0, 0));
     let from_host = |seq| Message { side: Side::Host, ..message(room.id, seq, "hi") };
@@ -33,7 +33,7 @@ async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
     store.messages().archive(&batch, &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
-    // Late messages, and one that is stored already.
+    // The batch contains late messages and one message that is already stored.
     store
         .messages()
         .archive(&[message(room.id, 3, "late"), from_host(4), message(room.id, 5, "a")], &[], &[])
@@ -48,17 +48,18 @@ async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
     assert_eq!(store.rooms().count_messages(ChatroomId(99), None).await.unwrap(), 0);
 }
 
-async fn looking_makes_read_what_was_seen(store: Store, _url: String) {
+async fn viewing_marks_seen_messages_as_read(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=4).map(|seq| message(room.id, seq, "hi")).collect();
     store.messages().archive(&batch, &[], &[]).await.unwrap();
     store.rooms().mark_checked(room.id, 2, later(2_500)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 2, 4));
     store.rooms().mark_checked(room.id, 1, later(1_500)).await.unwrap();
-    assert_eq!(counts(&store, &room).await, (4, 2, 4), "an earlier look changes nothing");
+    assert_eq!(counts(&store, &room).await, (4, 2, 4), "an earlier view changes nothing");
     store.rooms().mark_checked(room.id, 5, later(4_000)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 0, 4));
-    // One message that the host saw before SQL had it, and a new one. The clock that stamps messages is behind.
+    // The batch contains a message that the host saw before it was archived, and a new one. The clock that timestamps
+    // messages is behind.
     let early = Message { accepted_at: later(1), ..message(room.id, 5, "hi") };
     store
         .messages()
@@ -69,7 +70,7 @@ async fn looking_makes_read_what_was_seen(store: Store, _url: String) {
     store.rooms().mark_checked(ChatroomId(99), 1, later(1)).await.unwrap();
 }
 
-async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, _url: String) {
+async fn messages_of_an_earlier_release_are_counted_on_demand(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store.rooms().mark_checked(room.id, 1, later(1_000)).await.unwrap();
     store
@@ -97,7 +98,7 @@ async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, 
     assert_eq!(counts(&store, &room).await, (5, 4, 5));
 }
 
-async fn a_look_of_an_older_release_counts_by_its_time(store: Store, _url: String) {
+async fn view_of_an_earlier_release_counts_by_its_time(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store
         .messages()
@@ -114,13 +115,13 @@ async fn a_look_of_an_older_release_counts_by_its_time(store: Store, _url: Strin
     let late = Message { accepted_at: later(1_999), ..message(room.id, 4, "hi") };
     store.messages().archive(&[late, message(room.id, 5, "hi")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 2, 5));
-    // A host who was not admitted has seen nothing more.
+    // A host who was not admitted has not seen further messages.
     store.rooms().mark_checked(room.id, 0, later(9_000)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 1, 5));
     assert_eq!(store.rooms().get(room.id).await.unwrap().unwrap().checked_seq, Some(4));
 }
 
-async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(store: Store, _url: String) {
+async fn page_is_located_by_number_and_across_gaps_by_skipping(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (dense, skipped) = (a_room(&store, &host).await, a_room(&store, &host).await);
     let all = |room: &Room, skip: u64| {
@@ -141,11 +142,8 @@ async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(s
 }
 
 /// Counting or skipping rows would take many times as long. Only the fastest of a few runs is compared, so that other
-/// load on the machine does not matter.
-async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time(
-    store: Store,
-    _url: String,
-) {
+/// load on the machine has no effect.
+async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     for _ in 1..999 {
@@ -158,7 +156,7 @@ async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_ar
             .await
             .unwrap();
     }
-    // As after a failover: above 60,000 the sequence numbers are no longer the positions.
+    // Simulates the gap that a failover leaves: above 60,000, sequence numbers differ from positions.
     let skipped = a_room(&store, &host).await;
     for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
         let numbered = |seq: &Seq| message(skipped.id, if *seq > 60_000 { seq + 10_000 } else { *seq }, "hi");

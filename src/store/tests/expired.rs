@@ -7,9 +7,9 @@ use crate::store::{
 };
 
 on_every_database!(
-    what_has_ended_goes_in_batches_and_nothing_else,
-    who_was_e_mailed_is_forgotten_when_no_limit_counts_it,
-    a_login_that_was_renewed_stays,
+    expired_rows_are_deleted_in_batches_and_no_others,
+    record_of_a_sent_email_is_deleted_when_no_limit_counts_it,
+    renewed_login_is_kept,
 );
 
 async fn a_login(store: &Store, host: &Host, sid: char, ends_at: i64) {
@@ -18,7 +18,7 @@ async fn a_login(store: &Store, host: &Host, sid: char, ends_at: i64) {
     assert_eq!(begun, LoginCreation::Created);
 }
 
-async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: String) {
+async fn expired_rows_are_deleted_in_batches_and_no_others(store: Store, _url: String) {
     let host = a_host(&store).await;
     for (name, ends_at) in [('a', 4_000), ('b', 2_000), ('c', 1_000), ('d', 3_001), ('e', 3_000)] {
         a_login(&store, &host, name, ends_at).await;
@@ -56,7 +56,7 @@ async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: Str
     assert!(store.logins().is_active(&"d".repeat(22), later(3_000)).await.unwrap());
 }
 
-async fn who_was_e_mailed_is_forgotten_when_no_limit_counts_it(store: Store, _url: String) {
+async fn record_of_a_sent_email_is_deleted_when_no_limit_counts_it(store: Store, _url: String) {
     let mail = OutgoingMail {
         recipient: "dev@shop.example".into(),
         subject: "subject".into(),
@@ -79,7 +79,7 @@ async fn who_was_e_mailed_is_forgotten_when_no_limit_counts_it(store: Store, _ur
     assert_eq!(store.expired().count(ExpiringRows::SentMail, later(9_000_000)).await, Ok(1));
 }
 
-async fn a_login_that_was_renewed_stays(store: Store, _url: String) {
+async fn renewed_login_is_kept(store: Store, _url: String) {
     let host = a_host(&store).await;
     a_login(&store, &host, 'a', 1_000).await;
     let sid = "a".repeat(22);

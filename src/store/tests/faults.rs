@@ -22,13 +22,13 @@ macro_rules! on_servers {
 }
 
 on_servers!(
-    a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_it_is_writable,
-    the_writer_behind_the_same_name_is_found_without_a_failed_call,
-    a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too,
-    reads_answer_while_writers_wait_for_locked_tables,
-    connections_that_do_not_answer_are_replaced,
+    read_only_server_is_detected_and_writes_succeed_once_it_is_writable,
+    new_primary_behind_the_same_name_is_used_without_a_failed_call,
+    probe_detects_revoked_and_granted_privileges,
+    reads_succeed_while_writers_wait_for_locked_tables,
+    unresponsive_connections_are_replaced,
     killed_sessions_fail_no_later_call,
-    cancelled_calls_give_their_connections_back,
+    cancelled_calls_release_their_connections,
 );
 
 /// Time within which recovery must be detected.
@@ -54,11 +54,11 @@ async fn recovered(store: &Store) -> Duration {
     let began = Instant::now();
     let mut condition = store.condition();
     let healthy = condition.wait_for(Option::is_none);
-    tokio::time::timeout(RECOVERED, healthy).await.expect("recovery is noticed").unwrap();
+    tokio::time::timeout(RECOVERED, healthy).await.expect("recovery is detected").unwrap();
     began.elapsed()
 }
 
-async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_it_is_writable(of: Database) {
+async fn read_only_server_is_detected_and_writes_succeed_once_it_is_writable(of: Database) {
     let own = OwnServer::start(of).await;
     let mut root = Root::connect(&own.url()).await;
     let (name, user) = root.create_database().await;
@@ -72,7 +72,7 @@ async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_
         // The probe detects the fault without an operation.
         let mut condition = store.condition();
         let noticed = condition.wait_for(|fault| *fault == Some(WriteFault::ReadOnly));
-        tokio::time::timeout(RECOVERED, noticed).await.expect("the probe notices it").unwrap();
+        tokio::time::timeout(RECOVERED, noticed).await.expect("the probe detects the fault").unwrap();
         assert_eq!(failed_of(&store, &host, 20).await, 20, "round {round}");
         assert_eq!(store.hosts().get(host.id).await.unwrap().map(|host| host.id), Some(host.id), "reads go on");
         root.run("SET GLOBAL read_only = 0").await;
@@ -90,7 +90,7 @@ async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_
     store.close().await;
 }
 
-async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Database) {
+async fn new_primary_behind_the_same_name_is_used_without_a_failed_call(of: Database) {
     let (own, shared) = (OwnServer::start(of).await, of.server());
     let (mut old, mut new) = (Root::connect(&own.url()).await, Root::connect(&shared).await);
     let (name, user) = old.create_database().await;
@@ -100,7 +100,7 @@ async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Data
     let host = a_host(&on_new).await;
     proxy.lead_to(own.address);
     let store = open(&user, proxy.address, &name).await;
-    // Stands in for replication.
+    // Creates the same host on the second server, as replication would.
     let same = store.hosts().create(new_host("host@shop.example"), noon()).await.unwrap();
     assert_eq!(same.id, host.id);
     assert_eq!(failed_of(&store, &host, 30).await, 0);
@@ -108,7 +108,7 @@ async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Data
     old.run("SET GLOBAL read_only = 1").await;
     assert_eq!(failed_of(&store, &host, 30).await, 0);
     let created = on_new.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
-    assert_eq!(created.0, 30, "all of them are on the new writer");
+    assert_eq!(created.0, 30, "all connections are to the new primary");
     // Reads use the new server as well.
     let there = store.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(there.0, 30);
@@ -117,7 +117,7 @@ async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Data
     new.drop_database(&(name, user)).await;
 }
 
-async fn a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too(of: Database) {
+async fn probe_detects_revoked_and_granted_privileges(of: Database) {
     let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
@@ -138,7 +138,7 @@ async fn a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too(of: Datab
     root.drop_database(&database).await;
 }
 
-async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
+async fn reads_succeed_while_writers_wait_for_locked_tables(of: Database) {
     let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
@@ -184,7 +184,7 @@ async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
     root.drop_database(&database).await;
 }
 
-async fn connections_that_do_not_answer_are_replaced(of: Database) {
+async fn unresponsive_connections_are_replaced(of: Database) {
     let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
@@ -220,7 +220,7 @@ async fn killed_sessions_fail_no_later_call(of: Database) {
     root.drop_database(&database).await;
 }
 
-async fn cancelled_calls_give_their_connections_back(of: Database) {
+async fn cancelled_calls_release_their_connections(of: Database) {
     let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;

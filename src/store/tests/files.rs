@@ -12,11 +12,11 @@ use crate::store::{Appended, StoreError, WriteFault};
 
 on_database!(
     sqlite, Sqlite:
-    a_lost_file_ends_all_acknowledgements_and_is_not_made_anew,
-    a_lost_file_is_noticed_within_a_second_without_any_operation,
-    what_sqlite_itself_shortens_is_not_lost,
-    a_writer_that_turned_read_only_is_replaced,
-    the_files_belong_to_their_owner_alone
+    lost_file_stops_acknowledgements_and_is_not_recreated,
+    lost_file_is_detected_within_a_second_without_any_operation,
+    file_shortened_by_sqlite_is_not_lost,
+    read_only_writer_connection_is_replaced,
+    files_are_accessible_to_their_owner_only
 );
 
 fn path_of(url: &str) -> PathBuf {
@@ -31,7 +31,7 @@ async fn accepted(store: &Store, room: &Room, id: &str) -> Result<Vec<Appended>,
     store.messages().append(&[append(room, id)], noon()).await
 }
 
-async fn a_lost_file_ends_all_acknowledgements_and_is_not_made_anew(_: Store, _: String) {
+async fn lost_file_stops_acknowledgements_and_is_not_recreated(_: Store, _: String) {
     type Mishap = fn(&Path);
     let mishaps: [(&str, Mishap); 8] = [
         ("database deleted", |path| std::fs::remove_file(path).unwrap()),
@@ -81,7 +81,7 @@ fn cut(path: &Path, len: u64) {
     std::fs::File::options().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-async fn a_lost_file_is_noticed_within_a_second_without_any_operation(store: Store, url: String) {
+async fn lost_file_is_detected_within_a_second_without_any_operation(store: Store, url: String) {
     let stop = tokio_util::sync::CancellationToken::new();
     let monitor = tokio::spawn(store.clone().monitor(stop.clone()));
     a_host(&store).await;
@@ -93,7 +93,7 @@ async fn a_lost_file_is_noticed_within_a_second_without_any_operation(store: Sto
     monitor.await.unwrap();
 }
 
-async fn what_sqlite_itself_shortens_is_not_lost(store: Store, url: String) {
+async fn file_shortened_by_sqlite_is_not_lost(store: Store, url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     for at in 0..50 {
         accepted(&store, &room, &format!("id-{at}")).await.unwrap();
@@ -110,7 +110,7 @@ async fn what_sqlite_itself_shortens_is_not_lost(store: Store, url: String) {
     accepted(&store, &room, "at-the-end").await.unwrap();
 }
 
-async fn a_writer_that_turned_read_only_is_replaced(store: Store, _: String) {
+async fn read_only_writer_connection_is_replaced(store: Store, _: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let read_only = "PRAGMA query_only = ON";
     sqlx::query(read_only).execute(store.connection().get_sqlite_connection_pool()).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_writer_that_turned_read_only_is_replaced(store: Store, _: String) {
     assert_eq!(store.probe().await, Ok(()));
 }
 
-async fn the_files_belong_to_their_owner_alone(store: Store, url: String) {
+async fn files_are_accessible_to_their_owner_only(store: Store, url: String) {
     let path = path_of(&url);
     let files = ["", "-wal", "-shm"].map(|suffix| beside(&path, suffix));
     let modes =
@@ -126,7 +126,7 @@ async fn the_files_belong_to_their_owner_alone(store: Store, url: String) {
     a_host(&store).await;
     assert_eq!(modes(), [0o600; 3]);
     store.close().await;
-    // As left by earlier releases, with a log.
+    // Simulates files with a log that an earlier release created.
     for path in &files {
         std::fs::File::options().create(true).append(true).open(path).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -10,11 +10,11 @@ use crate::store::{Appended, WriteFault};
 
 on_database!(
     sqlite, Sqlite:
-    what_a_full_disk_refused_is_refused_and_the_rest_is_committed,
-    a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds
+    writes_rejected_by_a_full_disk_are_not_stored_and_all_others_are,
+    full_disk_is_detected_at_once_and_its_end_within_five_seconds
 );
 
-async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: Store, _: String) {
+async fn full_disk_is_detected_at_once_and_its_end_within_five_seconds(store: Store, _: String) {
     let host = store.hosts().create(new_host("dev@shop.example"), noon()).await.unwrap();
     let room = a_room(&store, &host).await;
     let limit = async || {
@@ -40,13 +40,13 @@ async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: S
     let monitor = tokio::spawn(store.clone().monitor(stop.clone()));
     let mut condition = store.condition();
     let ended = tokio::time::timeout(Duration::from_secs(5), condition.wait_for(Option::is_none)).await.is_ok();
-    assert!(ended, "the disk has room again");
+    assert!(ended, "the disk has free space again");
     store.messages().append(&[append(&room, "after")], noon()).await.unwrap();
     stop.cancel();
     monitor.await.unwrap();
 }
 
-async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: Store, _: String) {
+async fn writes_rejected_by_a_full_disk_are_not_stored_and_all_others_are(store: Store, _: String) {
     let host = store.hosts().create(new_host("dev@shop.example"), noon()).await.unwrap();
     let room = a_room(&store, &host).await;
     let message = |at: usize| Append {

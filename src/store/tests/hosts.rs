@@ -10,17 +10,17 @@ const GRACE: Duration = Duration::from_secs(10);
 
 on_every_database!(
     a_host_is_found_by_row_uuid_key_and_address,
-    an_address_is_taken_in_whatever_case,
+    address_is_unique_regardless_of_case,
     an_accent_makes_another_address,
     a_setting_is_kept,
-    who_changes_an_image_is_told_which_one_he_replaced,
-    of_two_images_at_once_each_is_replaced_once,
-    a_refresh_token_is_good_once,
-    two_tabs_that_refresh_at_once_both_stay,
+    changing_an_image_returns_the_previous_one,
+    concurrent_image_changes_return_different_previous_images,
+    refresh_token_is_valid_once,
+    two_tabs_that_refresh_at_once_stay_logged_in,
     an_older_refresh_token_ends_the_login,
     an_expired_or_ended_login_cannot_be_refreshed,
     other_logins_end_and_are_named,
-    a_login_begins_only_while_the_password_that_was_checked_is_still_the_one,
+    login_is_created_only_if_the_checked_password_is_unchanged,
 );
 
 async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String) {
@@ -33,13 +33,13 @@ async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String)
     assert_eq!(store.hosts().by_access_key(&host.access_key.to_lowercase()).await.unwrap(), None);
     let credentials = store.hosts().credentials("HOST@Shop.example").await.unwrap().unwrap();
     assert_eq!((credentials.host, credentials.password_hash.as_str()), (host, "$argon2id$"));
-    assert!(store.hosts().credentials("nobody@shop.example").await.unwrap().is_none());
-    // MySQL ignores trailing spaces in comparisons, rate limits do not.
+    assert!(store.hosts().credentials("unknown@shop.example").await.unwrap().is_none());
+    // MySQL ignores trailing spaces in comparisons, but rate limits do not.
     assert!(store.hosts().credentials("host@shop.example ").await.unwrap().is_none());
     assert_eq!(store.hosts().get(HostId(999)).await.unwrap(), None);
 }
 
-async fn an_address_is_taken_in_whatever_case(store: Store, _url: String) {
+async fn address_is_unique_regardless_of_case(store: Store, _url: String) {
     a_host(&store).await;
     let again = store.hosts().create(new_host("Host@SHOP.example"), noon()).await;
     assert_eq!(again.unwrap_err(), StoreError::Conflict);
@@ -61,7 +61,7 @@ async fn a_setting_is_kept(store: Store, _url: String) {
     }
 }
 
-async fn who_changes_an_image_is_told_which_one_he_replaced(store: Store, _url: String) {
+async fn changing_an_image_returns_the_previous_one(store: Store, _url: String) {
     let host = a_host(&store).await;
     let had = |name: &str| ImageSwap::Swapped(Some(name.to_owned()));
     for (image, replaced) in [
@@ -77,13 +77,13 @@ async fn who_changes_an_image_is_told_which_one_he_replaced(store: Store, _url: 
     assert_eq!(store.hosts().swap_profile_image(HostId(999), Some("x.png"), noon()).await, Ok(ImageSwap::NoHost));
 }
 
-async fn of_two_images_at_once_each_is_replaced_once(store: Store, _url: String) {
+async fn concurrent_image_changes_return_different_previous_images(store: Store, _url: String) {
     let host = a_host(&store).await;
     let names: Vec<String> = (0..6).map(|n| format!("{n}.png")).collect();
     let swaps = names.iter().map(|name| store.hosts().swap_profile_image(host.id, Some(name), noon()));
     let mut seen: Vec<String> = Vec::new();
     for swap in futures_util::future::join_all(swaps).await {
-        let ImageSwap::Swapped(before) = swap.unwrap() else { panic!("the host is gone") };
+        let ImageSwap::Swapped(before) = swap.unwrap() else { panic!("the host does not exist") };
         seen.extend(before);
     }
     seen.extend(store.hosts().get(host.id).await.unwrap().unwrap().profile_image);
@@ -107,7 +107,7 @@ async fn rotate(store: &Store, generation: u64, at_millis: i64) -> Rotation {
     store.logins().rotate("sid", generation, later(at_millis), later(at_millis + 60_000), GRACE).await.unwrap()
 }
 
-async fn a_refresh_token_is_good_once(store: Store, _url: String) {
+async fn refresh_token_is_valid_once(store: Store, _url: String) {
     let host = login(&store, "sid").await;
     assert_eq!(rotate(&store, 0, 1_000).await, Rotation::Rotated { host, generation: 1, rotated_at: later(1_000) });
     assert_eq!(rotate(&store, 1, 2_000).await, Rotation::Rotated { host, generation: 2, rotated_at: later(2_000) });
@@ -118,7 +118,7 @@ async fn a_refresh_token_is_good_once(store: Store, _url: String) {
     assert_eq!(store.logins().create("sid", host, HASH, noon(), noon()).await, Err(StoreError::Conflict));
 }
 
-async fn two_tabs_that_refresh_at_once_both_stay(store: Store, _url: String) {
+async fn two_tabs_that_refresh_at_once_stay_logged_in(store: Store, _url: String) {
     let host = login(&store, "sid").await;
     let tabs: Vec<_> = (0..5)
         .map(|_| {
@@ -140,16 +140,16 @@ async fn two_tabs_that_refresh_at_once_both_stay(store: Store, _url: String) {
 async fn an_older_refresh_token_ends_the_login(store: Store, _url: String) {
     let host = login(&store, "sid").await;
     rotate(&store, 0, 1_000).await;
-    assert_eq!(rotate(&store, 0, 11_001).await, Rotation::Theft { host }, "the one just spent, after its grace");
+    assert_eq!(rotate(&store, 0, 11_001).await, Rotation::Theft { host }, "the previous token, after the grace period");
     assert!(!store.logins().is_active("sid", later(11_001)).await.unwrap());
-    assert_eq!(rotate(&store, 1, 11_002).await, Rotation::Ended, "not even the newest is good now");
+    assert_eq!(rotate(&store, 1, 11_002).await, Rotation::Ended, "the newest token is also invalid");
 
     login(&store, "other").await;
     for generation in 0..2 {
         store.logins().rotate("other", generation, later(1), later(60_000), GRACE).await.unwrap();
     }
     let two_back = store.logins().rotate("other", 0, later(2), later(60_000), GRACE).await.unwrap();
-    assert_eq!(two_back, Rotation::Theft { host }, "older than the one just spent, within the grace");
+    assert_eq!(two_back, Rotation::Theft { host }, "older than the previous token, within the grace period");
 }
 
 async fn an_expired_or_ended_login_cannot_be_refreshed(store: Store, _url: String) {
@@ -158,7 +158,7 @@ async fn an_expired_or_ended_login_cannot_be_refreshed(store: Store, _url: Strin
     assert!(store.logins().end("sid", later(1)).await.unwrap());
     assert!(!store.logins().end("sid", later(2)).await.unwrap());
     assert_eq!(rotate(&store, 0, 3).await, Rotation::Ended);
-    assert!(!store.logins().end("nobody", later(1)).await.unwrap());
+    assert!(!store.logins().end("unknown", later(1)).await.unwrap());
 }
 
 async fn other_logins_end_and_are_named(store: Store, _url: String) {
@@ -174,7 +174,7 @@ async fn other_logins_end_and_are_named(store: Store, _url: String) {
     assert!(store.logins().is_active("elsewhere", later(2)).await.unwrap());
 }
 
-async fn a_login_begins_only_while_the_password_that_was_checked_is_still_the_one(store: Store, _url: String) {
+async fn login_is_created_only_if_the_checked_password_is_unchanged(store: Store, _url: String) {
     let host = a_host(&store).await.id;
     let begin = async |sid: &str, hash: &str| {
         let begun = store.logins().create(sid, host, hash, noon(), later(60_000)).await.unwrap();

@@ -6,9 +6,9 @@ use crate::domain::{RoomChange, RoomState};
 on_every_database!(
     a_room_is_idle_after_its_last_message_or_change,
     an_idle_room_is_closed_like_any_other_and_only_while_it_is_idle,
-    idle_rooms_are_walked_through_to_the_end,
+    all_idle_rooms_are_listed_page_by_page,
     a_room_is_empty_until_its_first_message_and_only_then_deleted,
-    empty_rooms_are_found_in_the_index_and_walked_through_to_the_end,
+    all_empty_rooms_are_listed_page_by_page_from_the_index,
 );
 
 async fn idle(store: &Store, since: i64) -> Vec<ChatroomId> {
@@ -25,7 +25,7 @@ async fn a_room_is_idle_after_its_last_message_or_change(store: Store, _url: Str
     store.rooms().change(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
     store.rooms().change(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
     store.rooms().change(closed.name, RoomChange::Close, later(1_000)).await.unwrap();
-    // Viewing and pinning are no activity.
+    // Viewing and pinning do not count as activity.
     store.rooms().mark_checked(new.id, 0, later(9_000)).await.unwrap();
     store.rooms().pin(new.id, true, later(9_000)).await.unwrap();
     assert_eq!(idle(&store, 0).await, []);
@@ -49,7 +49,7 @@ async fn an_idle_room_is_closed_like_any_other_and_only_while_it_is_idle(store: 
     assert_eq!(store.rooms().close_idle(random_name(), later(9_999), later(9_999)).await.unwrap(), None);
 }
 
-async fn idle_rooms_are_walked_through_to_the_end(store: Store, _url: String) {
+async fn all_idle_rooms_are_listed_page_by_page(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut ids = Vec::new();
     for at in [2, 1, 1, 1, 3] {
@@ -82,9 +82,9 @@ async fn a_room_is_empty_until_its_first_message_and_only_then_deleted(store: St
     store.rooms().change(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
     store.rooms().change(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
     store.rooms().change(closed.name, RoomChange::Close, later(8_000)).await.unwrap();
-    assert_eq!(empty(&store, 5_000).await, [new.id, closed.id], "a guest who was back keeps the room");
+    assert_eq!(empty(&store, 5_000).await, [new.id, closed.id], "a room is kept if its guest returned");
     assert_eq!(empty(&store, 9_000).await, [new.id, resumed.id, closed.id]);
-    // The room was found empty and has received its first message since.
+    // The room was empty when it was selected and has received its first message since.
     store.messages().append(&[append(&new, "a")], later(9_000)).await.unwrap();
     assert_eq!(store.rooms().delete_empty(new.name, later(9_000)).await.unwrap(), None);
     // A room whose messages were purged by retention is not empty either.
@@ -98,7 +98,7 @@ async fn a_room_is_empty_until_its_first_message_and_only_then_deleted(store: St
     assert_eq!(empty(&store, 9_000).await, [resumed.id]);
 }
 
-async fn empty_rooms_are_found_in_the_index_and_walked_through_to_the_end(store: Store, _url: String) {
+async fn all_empty_rooms_are_listed_page_by_page_from_the_index(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut ids = Vec::new();
     for at in [2, 1, 1, 1, 3] {

@@ -5,12 +5,12 @@ use crate::domain::HostId;
 use crate::store::{ExpiringRows, KeyPair, MAX_OLD_PAIRS, OldKeys};
 
 on_every_database!(
-    a_replaced_key_is_found_with_its_end_beside_the_present_one,
+    replaced_key_is_found_with_its_expiry_beside_the_current_one,
     rotating_once_more_is_harmless_when_it_is_the_same_pair,
-    keys_that_have_ended_are_deleted_and_no_others,
-    a_host_keeps_so_many_replaced_keys_and_no_more,
-    two_who_rotate_at_once_lose_no_keys,
-    revoking_touches_no_other_host,
+    only_expired_keys_are_deleted,
+    number_of_replaced_keys_per_host_is_limited,
+    concurrent_rotations_lose_no_keys,
+    revocation_affects_no_other_host,
 );
 
 fn pair(name: char) -> KeyPair {
@@ -27,7 +27,7 @@ async fn end_of(store: &Store, access_key: &str) -> Option<Option<DateTime<Utc>>
     store.keys().holder(access_key).await.unwrap().map(|holder| holder.ends_at)
 }
 
-async fn a_replaced_key_is_found_with_its_end_beside_the_present_one(store: Store, _url: String) {
+async fn replaced_key_is_found_with_its_expiry_beside_the_current_one(store: Store, _url: String) {
     let host = a_host(&store).await;
     let rotated = rotate(&store, &host, 'b', 5_000, 1_000).await;
     assert_eq!((&rotated.access_key, &rotated.secret_key), (&pair('b').access_key, &pair('b').secret_key));
@@ -39,8 +39,8 @@ async fn a_replaced_key_is_found_with_its_end_beside_the_present_one(store: Stor
     let new = store.keys().holder(&rotated.access_key).await.unwrap().unwrap();
     assert_eq!((&*new.host, &new.secret_key, new.ends_at), (&rotated, &rotated.secret_key, None));
     assert_eq!(end_of(&store, &rotated.access_key.to_uppercase()).await, None);
-    let nobody = store.keys().rotate(HostId(999), &pair('c'), OldKeys::Revoked, noon()).await;
-    assert_eq!(nobody.unwrap(), None);
+    let missing = store.keys().rotate(HostId(999), &pair('c'), OldKeys::Revoked, noon()).await;
+    assert_eq!(missing.unwrap(), None);
 }
 
 async fn rotating_once_more_is_harmless_when_it_is_the_same_pair(store: Store, _url: String) {
@@ -51,7 +51,7 @@ async fn rotating_once_more_is_harmless_when_it_is_the_same_pair(store: Store, _
     assert_eq!(end_of(&store, &rotated.access_key).await, Some(None));
 }
 
-async fn keys_that_have_ended_are_deleted_and_no_others(store: Store, _url: String) {
+async fn only_expired_keys_are_deleted(store: Store, _url: String) {
     let host = a_host(&store).await;
     let other = store.hosts().create(new_host("other@shop.example"), noon()).await.unwrap();
     rotate(&store, &host, 'b', 5_000, 0).await;
@@ -67,20 +67,20 @@ async fn keys_that_have_ended_are_deleted_and_no_others(store: Store, _url: Stri
     assert_eq!(end_of(&store, &pair('b').access_key).await, Some(Some(later(7_000))));
 }
 
-async fn a_host_keeps_so_many_replaced_keys_and_no_more(store: Store, _url: String) {
+async fn number_of_replaced_keys_per_host_is_limited(store: Store, _url: String) {
     let host = a_host(&store).await;
     let names: Vec<char> = ('a'..='z').take(MAX_OLD_PAIRS + 2).collect();
     for (at, name) in (0..).zip(&names) {
         rotate(&store, &host, *name, 100_000 + at, at).await;
     }
-    assert_eq!(end_of(&store, &host.access_key).await, None, "the first to end is the first to go");
+    assert_eq!(end_of(&store, &host.access_key).await, None, "the pair that expires first is deleted first");
     assert_eq!(end_of(&store, &pair(names[0]).access_key).await, None);
     for name in &names[1..] {
         assert!(end_of(&store, &pair(*name).access_key).await.is_some(), "{name}");
     }
 }
 
-async fn two_who_rotate_at_once_lose_no_keys(store: Store, _url: String) {
+async fn concurrent_rotations_lose_no_keys(store: Store, _url: String) {
     let host = a_host(&store).await;
     let racers: Vec<_> = "abcd"
         .chars()
@@ -102,7 +102,7 @@ async fn two_who_rotate_at_once_lose_no_keys(store: Store, _url: String) {
     assert_eq!(present, 1);
 }
 
-async fn revoking_touches_no_other_host(store: Store, _url: String) {
+async fn revocation_affects_no_other_host(store: Store, _url: String) {
     let host = a_host(&store).await;
     let other = store.hosts().create(new_host("other@shop.example"), noon()).await.unwrap();
     rotate(&store, &host, 'b', 60_000, 0).await;

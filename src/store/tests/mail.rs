@@ -12,19 +12,19 @@ use crate::store::{
 };
 
 on_every_database!(
-    a_mailbox_is_asked_once_and_consent_releases_what_waits,
-    of_rooms_and_nodes_that_ask_at_the_same_time_one_asks,
-    a_mailbox_is_asked_five_times_in_a_month,
+    consent_is_requested_once_and_releases_waiting_notifications,
+    concurrent_rooms_and_nodes_request_consent_once,
+    mailbox_receives_at_most_five_requests_per_month,
     withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_again,
-    a_request_that_never_left_may_be_made_again,
-    pairs_that_were_mailed_before_the_rule_have_consent,
-    a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_later,
+    request_that_was_not_sent_may_be_repeated,
+    pairs_emailed_before_consent_was_required_have_consent,
+    host_receives_one_digest_for_all_rooms_every_fifteen_minutes,
     rows_of_an_earlier_release_are_in_the_digest,
-    no_e_mail_holds_text_of_a_room_that_was_left,
-    no_e_mail_holds_text_that_retention_has_taken,
-    limits_hold_for_all_nodes_together,
-    a_flood_of_one_host_delays_no_e_mail_of_others,
-    an_e_mail_that_did_not_leave_is_not_counted,
+    email_contains_no_text_of_a_deleted_room,
+    email_contains_no_purged_text,
+    limits_apply_across_nodes,
+    many_emails_of_one_host_do_not_delay_others,
+    unsent_email_is_not_counted,
 );
 
 const ADDRESS: &str = "guest@mail.example";
@@ -44,7 +44,7 @@ fn pair(host: &Host, address: &str) -> ConsentPair {
     ConsentPair { host: host.id, mailbox: mailbox_key(address) }
 }
 
-async fn a_mailbox_is_asked_once_and_consent_releases_what_waits(store: Store, _url: String) {
+async fn consent_is_requested_once_and_releases_waiting_notifications(store: Store, _url: String) {
     let host = a_host(&store).await;
     let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room_with(&store, &host, "Guest+2@mail.example").await];
     miss(&store, from_host(rooms[0].id, 1, "one")).await;
@@ -53,7 +53,7 @@ async fn a_mailbox_is_asked_once_and_consent_releases_what_waits(store: Store, _
     let mail = write_of(&store).await;
     assert_eq!((mail.kind, mail.recipient.as_str(), mail.body.as_str()), (MailKind::Consent, ADDRESS, "consent?"));
     miss(&store, from_host(rooms[0].id, 70, "three")).await;
-    assert_eq!(due(&store, 3_000).await, [], "nothing else happens in this absence");
+    assert_eq!(due(&store, 3_000).await, [], "no further e-mail is sent in this absence");
     // Another room and another spelling of the same mailbox.
     miss(&store, from_host(rooms[1].id, 100, "elsewhere")).await;
     assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unconsented);
@@ -64,7 +64,7 @@ async fn a_mailbox_is_asked_once_and_consent_releases_what_waits(store: Store, _
     assert_eq!(mails(&store).await, []);
 
     let other = another_host(&store, "other").await;
-    assert_eq!(store.consents().grant(&pair(&other, ADDRESS), later(400_000)).await.unwrap(), 0, "another host's");
+    assert_eq!(store.consents().grant(&pair(&other, ADDRESS), later(400_000)).await.unwrap(), 0, "of another host");
     assert_eq!(store.consents().grant(&pair(&host, "GUEST@mail.example"), later(400_000)).await.unwrap(), 2);
     assert_eq!(store.consents().grant(&pair(&host, ADDRESS), later(400_000)).await.unwrap(), 0, "once");
     for due in due(&store, 400).await {
@@ -76,7 +76,7 @@ async fn a_mailbox_is_asked_once_and_consent_releases_what_waits(store: Store, _
     assert_eq!(bodies, ["elsewhere", "four"]);
 }
 
-async fn of_rooms_and_nodes_that_ask_at_the_same_time_one_asks(store: Store, _url: String) {
+async fn concurrent_rooms_and_nodes_request_consent_once(store: Store, _url: String) {
     let host = a_host(&store).await;
     for at in 0..6 {
         let room = a_room_with(&store, &host, &format!("guest+{at}@mail.example")).await;
@@ -91,7 +91,7 @@ async fn of_rooms_and_nodes_that_ask_at_the_same_time_one_asks(store: Store, _ur
     assert_eq!((asked.count(), mails(&store).await.len()), (1, 1));
 }
 
-async fn a_mailbox_is_asked_five_times_in_a_month(store: Store, _url: String) {
+async fn mailbox_receives_at_most_five_requests_per_month(store: Store, _url: String) {
     let mut rooms = Vec::new();
     for at in 0..8 {
         let host = another_host(&store, &format!("host{at}")).await;
@@ -100,7 +100,7 @@ async fn a_mailbox_is_asked_five_times_in_a_month(store: Store, _url: String) {
     for room in &rooms {
         miss(&store, from_host(room.id, 1, "one")).await;
     }
-    // Hosts that ask concurrently share the limit.
+    // Hosts that request consent concurrently share the limit.
     let now = due(&store, 61).await;
     let settled = now.iter().map(|due| store.notifications().decide(due, false, later(61_000), &Write));
     futures_util::future::join_all(settled).await;
@@ -118,7 +118,7 @@ async fn a_mailbox_is_asked_five_times_in_a_month(store: Store, _url: String) {
         store.notifications().decide(&due, false, now, &Write).await.unwrap();
     }
     let waiting = store.mails().count().await.unwrap();
-    assert_eq!(waiting, 3, "those that have not asked yet; none asks twice");
+    assert_eq!(waiting, 3, "those without a request; no host requests consent twice");
 }
 
 async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_again(store: Store, _url: String) {
@@ -136,11 +136,11 @@ async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_
     }
     assert_eq!(store.mails().count().await.unwrap(), 2);
     store.consents().withdraw(&pair(&host, "Guest@mail.example"), later(62_000)).await.unwrap();
-    assert_eq!(store.mails().count().await.unwrap(), 1, "what waited is not sent");
+    assert_eq!(store.mails().count().await.unwrap(), 1, "waiting e-mails are not sent");
     assert_eq!(write_of(&store).await.host, Some(other.id));
     miss(&store, from_host(rooms[1].id, 100, "two")).await;
     assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unwanted);
-    // Leaving the address again is no consent, and consent is requested only once.
+    // Entering the address again does not grant consent, and consent is requested only once.
     assert!(store.contacts().set(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
     miss(&store, from_host(rooms[1].id, 300, "three")).await;
     assert_eq!(settle(&store, 360, false).await, NotificationDecision::Unwanted);
@@ -151,7 +151,7 @@ async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_
     assert_eq!(write_of(&store).await.body, "four");
 }
 
-async fn a_request_that_never_left_may_be_made_again(store: Store, _url: String) {
+async fn request_that_was_not_sent_may_be_repeated(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room_with(&store, &host, ADDRESS).await;
     for (seq, expected) in [(1, NotificationDecision::Asked), (100, NotificationDecision::Asked)] {
@@ -171,7 +171,7 @@ async fn a_request_that_never_left_may_be_made_again(store: Store, _url: String)
     assert_eq!(settle(&store, 460, false).await, NotificationDecision::Unconsented, "it has left");
 }
 
-async fn pairs_that_were_mailed_before_the_rule_have_consent(store: Store, _url: String) {
+async fn pairs_emailed_before_consent_was_required_have_consent(store: Store, _url: String) {
     let later = Migrator::migrations().iter().rev().take_while(|known| !known.name().ends_with("_consent")).count();
     Migrator::down(store.connection(), Some(later as u32 + 1)).await.unwrap();
     let run = async |sql: String| store.connection().execute_unprepared(&sql).await.unwrap();
@@ -205,7 +205,7 @@ async fn pairs_that_were_mailed_before_the_rule_have_consent(store: Store, _url:
     assert_eq!(given, [true, false, false]);
 }
 
-async fn a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_later(store: Store, _url: String) {
+async fn host_receives_one_digest_for_all_rooms_every_fifteen_minutes(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
     for at in 0..60 {
@@ -251,7 +251,7 @@ async fn rows_of_an_earlier_release_are_in_the_digest(store: Store, _url: String
     assert_eq!(write_of(&store).await.body, "one");
 }
 
-async fn no_e_mail_holds_text_of_a_room_that_was_left(store: Store, _url: String) {
+async fn email_contains_no_text_of_a_deleted_room(store: Store, _url: String) {
     let host = a_host(&store).await;
     consents(&store, &host, ADDRESS).await;
     let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room(&store, &host).await, a_room(&store, &host).await];
@@ -277,7 +277,7 @@ async fn no_e_mail_holds_text_of_a_room_that_was_left(store: Store, _url: String
     assert_eq!(departure, SendDecision::NotWaiting);
 }
 
-async fn no_e_mail_holds_text_that_retention_has_taken(store: Store, _url: String) {
+async fn email_contains_no_purged_text(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (old, kept) = (a_room(&store, &host).await, a_room(&store, &host).await);
     miss(&store, message(old.id, 1, "old")).await;
@@ -336,7 +336,7 @@ async fn send(store: &Store, quotas: &MailQuotas, seconds: i64) -> Vec<String> {
     sent
 }
 
-async fn limits_hold_for_all_nodes_together(store: Store, url: String) {
+async fn limits_apply_across_nodes(store: Store, url: String) {
     let quotas = MailQuotas { per_mailbox: Some(3), per_host: None, total: Some(7) };
     for at in 0..6 {
         write_mail(&store, &format!("a{at}"), MailKind::Account, None, &format!("victim+{at}@mail.example")).await;
@@ -360,13 +360,13 @@ async fn limits_hold_for_all_nodes_together(store: Store, url: String) {
     second.close().await;
 }
 
-async fn a_flood_of_one_host_delays_no_e_mail_of_others(store: Store, _url: String) {
+async fn many_emails_of_one_host_do_not_delay_others(store: Store, _url: String) {
     let quotas = MailQuotas { per_mailbox: Some(2), per_host: Some(5), total: Some(20) };
     let (flood, host) = (HostId(1), HostId(2));
     for at in 0..50 {
         write_mail(&store, &format!("f{at}"), MailKind::Consent, Some(flood), &format!("{at}@stranger.example")).await;
     }
-    // One mailbox, whose limit for the class is used up by the flood.
+    // The e-mails to one mailbox use up its limit for the class.
     for at in 0..5 {
         write_mail(&store, &format!("v{at}"), MailKind::GuestDigest, Some(flood), "dev@shop.example").await;
     }
@@ -386,7 +386,7 @@ async fn a_flood_of_one_host_delays_no_e_mail_of_others(store: Store, _url: Stri
     assert!(take(&store, 86_400).await.iter().any(|due| due.id == held.id));
 }
 
-async fn an_e_mail_that_did_not_leave_is_not_counted(store: Store, _url: String) {
+async fn unsent_email_is_not_counted(store: Store, _url: String) {
     let quotas = MailQuotas { per_mailbox: Some(1), ..MailQuotas::default() };
     write_mail(&store, "a", MailKind::Account, None, "dev@shop.example").await;
     let taken = take(&store, 1).await.remove(0);

@@ -11,23 +11,23 @@ use crate::store::entity::chatroom;
 use crate::store::{Appended, ArchivedRoom, BatchRoom, Dialect, StoreError};
 
 on_every_database!(
-    an_impossible_time_of_an_earlier_release_is_replaced_on_reading,
-    archiving_twice_is_harmless,
-    a_batch_moves_each_of_its_rooms_to_its_newest_message,
-    an_older_message_never_lowers_what_the_room_knows,
+    invalid_time_of_an_earlier_release_is_replaced_on_reading,
+    archiving_is_idempotent,
+    batch_updates_each_room_to_its_newest_message,
+    older_message_never_decreases_the_values_of_a_room,
     messages_of_a_deleted_room_are_dropped,
-    a_row_with_another_name_takes_and_shows_nothing,
+    row_with_another_name_is_not_written_or_read,
     a_number_with_another_message_is_a_conflict,
-    concurrent_batches_over_the_same_rooms_all_arrive,
-    an_archiver_writes_thousands_of_rows_a_second,
+    concurrent_batches_of_the_same_rooms_are_all_stored,
+    archiver_writes_thousands_of_rows_per_second,
     appended_messages_are_numbered_in_order,
-    an_appended_id_is_known_the_second_time,
-    a_closed_or_deleted_room_takes_no_message,
-    concurrent_appends_leave_no_hole,
+    repeated_append_of_an_id_returns_known,
+    closed_or_deleted_room_rejects_messages,
+    concurrent_appends_leave_no_gap,
     messages_are_read_forwards_backwards_and_by_page,
-    purged_messages_are_hidden_and_go_in_batches,
-    a_message_is_found_by_its_clock_and_by_its_acceptance,
-    only_a_row_that_can_never_be_written_is_refused_as_data,
+    purged_messages_are_hidden_and_deleted_in_batches,
+    message_is_found_by_wall_clock_and_by_acceptance_time,
+    only_a_permanently_rejected_row_is_a_data_error,
 );
 
 async fn all(store: &Store, room: ChatroomId) -> Vec<Message> {
@@ -42,7 +42,7 @@ fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }
 
-async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: String) {
+async fn row_with_another_name_is_not_written_or_read(store: Store, _url: String) {
     let host = a_host(&store).await;
     let owner = a_room(&store, &host).await;
     store
@@ -50,7 +50,7 @@ async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: Str
         .archive(&[message(owner.id, 1, "of the owner")], &[of_batch(&owner, "life-1")], &[])
         .await
         .unwrap();
-    // As after a restore of SQL: the id that the broker has for a room belongs to another room.
+    // Simulates a restore of SQL: the id of a room in the broker belongs to another room in SQL.
     let lost = RoomKey { name: RoomName::from_random([7; 16]), chatroom: owner.id };
     let of_lost = BatchRoom { key: lost, life: "life-1".to_owned() };
     let archived = store.messages().archive(&[message(owner.id, 2, "private")], &[of_lost], &[]).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: Str
     assert_eq!((row.last_checked_at, row.has_contact), (None, false));
 }
 
-async fn archiving_twice_is_harmless(store: Store, _url: String) {
+async fn archiving_is_idempotent(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=3).map(|seq| message(room.id, seq, "안녕 🙂")).collect();
     let rooms = [of_batch(&room, "life-2")];
@@ -91,7 +91,7 @@ async fn archiving_twice_is_harmless(store: Store, _url: String) {
     assert_eq!(store.messages().archive(&[], &[], &[]).await.unwrap().rooms, []);
 }
 
-async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _url: String) {
+async fn batch_updates_each_room_to_its_newest_message(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (one, other, still) = (a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await);
     store.rooms().change(other.name, RoomChange::Close, later(1)).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _ur
     assert_eq!(store.rooms().get(still.id).await.unwrap(), Some(still));
 }
 
-async fn an_older_message_never_lowers_what_the_room_knows(store: Store, _url: String) {
+async fn older_message_never_decreases_the_values_of_a_room(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store.messages().archive(&[message(room.id, 5, "five")], &[of_batch(&room, "life-2")], &[]).await.unwrap();
     let after = store.rooms().get(room.id).await.unwrap();
@@ -137,7 +137,7 @@ async fn messages_of_a_deleted_room_are_dropped(store: Store, _url: String) {
     );
     assert!(archived.conflicts.is_empty());
     assert_eq!(all(&store, kept.id).await.len(), 1);
-    assert_eq!(store.messages().delete_invisible(left.id, 10).await.unwrap(), 0, "nothing of it was written");
+    assert_eq!(store.messages().delete_invisible(left.id, 10).await.unwrap(), 0, "no part of the batch was written");
     assert!(!store.messages().archive(&[message(left.id, 1, "lost")], &[], &[]).await.unwrap().rooms[0].exists);
 }
 
@@ -154,7 +154,7 @@ async fn a_number_with_another_message_is_a_conflict(store: Store, _url: String)
     assert_eq!(texts, ["first", "two"]);
 }
 
-async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: String) {
+async fn concurrent_batches_of_the_same_rooms_are_all_stored(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
     for _ in 0..8 {
@@ -163,7 +163,7 @@ async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: S
     let archivers: Vec<_> = (0..6u64)
         .map(|archiver| {
             let (store, mut rooms) = (store.clone(), rooms.clone());
-            // Each archiver has the rooms in another order.
+            // Each archiver writes the rooms in a different order.
             rooms.rotate_left(usize::try_from(archiver).unwrap());
             tokio::spawn(async move {
                 for round in 0..5 {
@@ -185,7 +185,7 @@ async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: S
 
 /// The minimum is far below the rate of an idle machine, so that a busy machine passes; one statement per row would
 /// fail.
-async fn an_archiver_writes_thousands_of_rows_a_second(store: Store, _url: String) {
+async fn archiver_writes_thousands_of_rows_per_second(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
     for _ in 0..250 {
@@ -219,15 +219,15 @@ async fn appended_messages_are_numbered_in_order(store: Store, _url: String) {
     assert_eq!(store.messages().append(&[], later(2)).await.unwrap(), []);
 }
 
-async fn an_appended_id_is_known_the_second_time(store: Store, _url: String) {
+async fn repeated_append_of_an_id_returns_known(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let from_host = Append { side: Side::Host, ..append(&room, "a") };
     let batch = [append(&room, "a"), append(&room, "a"), from_host.clone(), append(&room, "A")];
     let answers = store.messages().append(&batch, later(1)).await.unwrap();
     assert!(matches!(answers[0], Appended::Accepted { seq: 1, .. }));
     assert!(matches!(&answers[1], Appended::Known { message } if message.seq == 1), "twice in one batch");
-    assert!(matches!(answers[2], Appended::Accepted { seq: 2, .. }), "the other side's id is another");
-    assert!(matches!(answers[3], Appended::Accepted { seq: 3, .. }), "ids are compared letter by letter");
+    assert!(matches!(answers[2], Appended::Accepted { seq: 2, .. }), "ids of the two sides are independent");
+    assert!(matches!(answers[3], Appended::Accepted { seq: 3, .. }), "ids are case-sensitive");
 
     let repeated = Append { text: "changed".to_owned(), ..append(&room, "a") };
     let answers = store.messages().append(&[repeated, from_host], later(2)).await.unwrap();
@@ -238,7 +238,7 @@ async fn an_appended_id_is_known_the_second_time(store: Store, _url: String) {
     assert_eq!((stored.len(), stored[0].text.as_str(), stored[0].accepted_at), (3, "text of a 🙂", later(1)));
 }
 
-async fn a_closed_or_deleted_room_takes_no_message(store: Store, _url: String) {
+async fn closed_or_deleted_room_rejects_messages(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (open, closed, left) = (a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await);
     store.rooms().change(closed.name, RoomChange::Close, later(1)).await.unwrap();
@@ -246,7 +246,7 @@ async fn a_closed_or_deleted_room_takes_no_message(store: Store, _url: String) {
     let batch = [append(&closed, "a"), append(&left, "a"), append(&open, "a")];
     let answers = store.messages().append(&batch, later(2)).await.unwrap();
     assert_eq!(answers[..2], [Appended::Closed, Appended::Deleted]);
-    assert!(matches!(answers[2], Appended::Accepted { seq: 1, .. }), "the others go on");
+    assert!(matches!(answers[2], Appended::Accepted { seq: 1, .. }), "other rooms still accept messages");
     store.rooms().change(closed.name, RoomChange::Resume, later(3)).await.unwrap();
     assert!(matches!(
         store.messages().append(&batch[..1], later(4)).await.unwrap()[0],
@@ -254,7 +254,7 @@ async fn a_closed_or_deleted_room_takes_no_message(store: Store, _url: String) {
     ));
 }
 
-async fn concurrent_appends_leave_no_hole(store: Store, url: String) {
+async fn concurrent_appends_leave_no_gap(store: Store, url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     // The second store acts as another process, which the single writer of one store does not serialise.
     let second = Store::connect(&url).await.unwrap();
@@ -300,12 +300,12 @@ async fn messages_are_read_forwards_backwards_and_by_page(store: Store, _url: St
     assert_eq!(store.messages().between(room.id, u64::MAX, None, 2).await.unwrap(), []);
 }
 
-async fn purged_messages_are_hidden_and_go_in_batches(store: Store, _url: String) {
+async fn purged_messages_are_hidden_and_deleted_in_batches(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=5).map(|seq| message(room.id, seq, "hi")).collect();
     store.messages().archive(&batch[..3], &[], &[]).await.unwrap();
-    assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 0, "what can be seen is never deleted");
-    // What retention does to the row.
+    assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 0, "visible messages are never deleted");
+    // Purges the messages as retention does.
     chatroom::Entity::update_many()
         .col_expr(chatroom::Column::PurgedThrough, Expr::col(chatroom::Column::LastSeq))
         .col_expr(chatroom::Column::MessageCount, Expr::value(0))
@@ -321,11 +321,15 @@ async fn purged_messages_are_hidden_and_go_in_batches(store: Store, _url: String
     assert_eq!(store.messages().delete_invisible(room.id, 2).await.unwrap(), 2);
     assert_eq!(store.messages().delete_invisible(room.id, 2).await.unwrap(), 1);
     store.messages().archive(&batch, &[], &[]).await.unwrap();
-    assert_eq!(store.messages().delete_invisible(room.id, 2).await.unwrap(), 0, "a late archiver brings nothing back");
+    assert_eq!(
+        store.messages().delete_invisible(room.id, 2).await.unwrap(),
+        0,
+        "a late archiver does not restore purged messages"
+    );
     assert_eq!(all(&store, room.id).await, batch[3..]);
 }
 
-async fn a_message_is_found_by_its_clock_and_by_its_acceptance(store: Store, _url: String) {
+async fn message_is_found_by_wall_clock_and_by_acceptance_time(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let at = |seq, datetime: &str| Message { datetime: datetime.parse().unwrap(), ..message(room.id, seq, "hi") };
     let batch = [
@@ -346,7 +350,7 @@ async fn a_message_is_found_by_its_clock_and_by_its_acceptance(store: Store, _ur
     }
 }
 
-async fn only_a_row_that_can_never_be_written_is_refused_as_data(store: Store, _url: String) {
+async fn only_a_permanently_rejected_row_is_a_data_error(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch = [message(room.id, 1, "good"), message(room.id, 2, &"가".repeat(40_000))];
     let archived = store.messages().archive(&batch, &[], &[]).await;
@@ -356,12 +360,12 @@ async fn only_a_row_that_can_never_be_written_is_refused_as_data(store: Store, _
             assert_eq!(all(&store, room.id).await, [], "nothing of the batch was written");
             assert_eq!(store.rooms().get(room.id).await.unwrap(), Some(room));
         }
-        // SQLite has no such limit.
+        // SQLite accepts the message, because it has no such limit.
         Dialect::Sqlite => assert_eq!(all(&store, room.id).await, batch),
     }
 }
 
-async fn an_impossible_time_of_an_earlier_release_is_replaced_on_reading(store: Store, _url: String) {
+async fn invalid_time_of_an_earlier_release_is_replaced_on_reading(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     let mut odd = message(room.id, 1, "hi");

@@ -10,12 +10,12 @@ use super::*;
 use crate::store::{Dialect, is_temporary};
 
 on_every_database!(
-    of_processes_that_migrate_an_empty_database_at_once_none_fails,
+    concurrent_migrations_of_an_empty_database_all_succeed,
     an_error_of_a_migration_is_an_error_and_releases_the_lock,
-    a_process_that_waits_goes_on_when_the_holder_is_killed,
+    waiting_process_continues_when_the_lock_holder_is_killed,
 );
 
-async fn of_processes_that_migrate_an_empty_database_at_once_none_fails(store: Store, url: String) {
+async fn concurrent_migrations_of_an_empty_database_all_succeed(store: Store, url: String) {
     for _ in 0..3 {
         Migrator::down(store.connection(), None).await.unwrap();
         store.connection().execute_unprepared("DROP TABLE seaql_migrations").await.unwrap();
@@ -24,7 +24,7 @@ async fn of_processes_that_migrate_an_empty_database_at_once_none_fails(store: S
             let url = url.clone();
             processes.spawn(async move {
                 let store = Store::connect(&url).await.unwrap();
-                // One process migrates in steps, as an operator may.
+                // One process applies the changes in two steps.
                 let steps = (at == 0).then_some(2);
                 let outcome = SchemaState::up(store.connection(), steps).await;
                 store.close().await;
@@ -58,7 +58,7 @@ async fn an_error_of_a_migration_is_an_error_and_releases_the_lock(store: Store,
     other.close().await;
 }
 
-async fn a_process_that_waits_goes_on_when_the_holder_is_killed(store: Store, url: String) {
+async fn waiting_process_continues_when_the_lock_holder_is_killed(store: Store, url: String) {
     Migrator::down(store.connection(), None).await.unwrap();
     let holder = Store::connect(&url).await.unwrap();
     let held = holder.begin().await.unwrap();
@@ -76,7 +76,7 @@ async fn a_process_that_waits_goes_on_when_the_holder_is_killed(store: Store, ur
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    assert!(is_early.await.is_err(), "it does not wait");
+    assert!(is_early.await.is_err(), "the process does not wait");
     if store.dialect() == Dialect::MySql {
         let (server, database) = url.rsplit_once('/').unwrap();
         let mut root = Root::connect(server).await;

@@ -14,19 +14,19 @@ use crate::store::{
 };
 
 on_every_database!(
-    who_was_not_there_is_mailed_once_with_what_came,
-    while_everybody_is_there_nothing_is_written,
-    who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour,
-    the_clock_of_the_messages_decides_nothing,
-    what_a_clock_that_was_ahead_put_off_is_due_at_once,
-    who_has_read_it_is_not_mailed_and_who_is_there_neither,
-    nobody_is_mailed_about_a_room_that_was_closed_or_left,
-    of_several_nodes_one_mails,
-    what_comes_while_it_is_asked_who_is_there_is_not_forgotten,
-    a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back,
-    a_host_is_mailed_unless_he_wants_no_mails,
-    a_host_of_the_previous_release_wants_mails,
-    a_mail_that_must_not_come_twice_is_not_given_to_a_second_node,
+    absent_recipient_is_emailed_once_with_missed_messages,
+    nothing_is_written_while_both_sides_are_present,
+    returned_recipient_is_emailed_again_and_a_guest_at_most_hourly,
+    clock_of_the_messages_has_no_effect,
+    email_delayed_by_a_clock_that_was_ahead_is_due_at_once,
+    recipient_who_read_or_is_present_is_not_emailed,
+    closed_or_deleted_room_causes_no_email,
+    one_of_several_nodes_writes_the_email,
+    message_during_the_presence_query_is_not_missed,
+    guest_is_emailed_only_while_an_address_is_stored,
+    host_is_emailed_unless_notifications_are_disabled,
+    host_of_the_previous_release_receives_emails,
+    at_most_once_email_is_not_claimed_by_a_second_node,
 );
 
 /// Composes e-mails whose body is the text that they cover.
@@ -130,12 +130,12 @@ pub(super) async fn mails(store: &Store) -> Vec<OutgoingMail> {
     due.into_iter().map(|due| due.mail).collect()
 }
 
-async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: String) {
+async fn absent_recipient_is_emailed_once_with_missed_messages(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
     miss(&store, message(room.id, 2, "two")).await;
-    assert_eq!(due(&store, 60).await, [], "gathered for a minute from the first on");
+    assert_eq!(due(&store, 60).await, [], "due one minute after the first message");
     assert_eq!(due(&store, 61).await.len(), 1);
     assert_eq!(settle(&store, 61, false).await, NotificationDecision::Mailed);
     let mail = write_of(&store).await;
@@ -144,7 +144,7 @@ async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: Str
     for seq in 3..20 {
         miss(&store, message(room.id, seq, "more")).await;
     }
-    assert_eq!(due(&store, 80_000).await, [], "no other until he has been back");
+    assert_eq!(due(&store, 80_000).await, [], "no second e-mail before the host returns");
 }
 
 pub(super) async fn write_of(store: &Store) -> OutgoingMail {
@@ -153,7 +153,7 @@ pub(super) async fn write_of(store: &Store) -> OutgoingMail {
     mails.remove(0)
 }
 
-async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String) {
+async fn nothing_is_written_while_both_sides_are_present(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     store.messages().archive(&[message(room.id, 1, "hi"), from_host(room.id, 2, "ho")], &[], &[]).await.unwrap();
@@ -168,7 +168,7 @@ async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String)
     assert_eq!(write_of(&store).await.body, "text of b 🙂");
 }
 
-async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: Store, _url: String) {
+async fn returned_recipient_is_emailed_again_and_a_guest_at_most_hourly(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     assert!(store.contacts().set(room.id, "guest@mail.example", "en", later(0)).await.unwrap());
@@ -178,7 +178,7 @@ async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: St
     mails(&store).await;
     store.contacts().mark_seen(room.id, 1, later(100_000)).await.unwrap();
     miss(&store, from_host(room.id, 200, "two")).await;
-    assert_eq!(due(&store, 3_660).await, [], "at most one an hour");
+    assert_eq!(due(&store, 3_660).await, [], "at most one e-mail per hour");
     assert_eq!(settle(&store, 3_661, false).await, NotificationDecision::Mailed);
     assert_eq!(write_of(&store).await.body, "two");
     store.contacts().mark_seen(room.id, 200, later(5_000_000)).await.unwrap();
@@ -191,8 +191,8 @@ async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: St
     assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
 }
 
-/// Views are stamped by the clock of SQL, messages by that of Redis.
-async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
+/// Views are timestamped by the clock of SQL, messages by that of Redis.
+async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
     for skew in [-300_000, 300_000] {
         let host = store.hosts().create(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
         let room = a_room(&store, &host).await;
@@ -211,7 +211,7 @@ async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
         assert_eq!(due(store, 1_079).await, [], "{skew}: a minute by the clock of SQL");
         assert_eq!(settle(store, 1_080, false).await, NotificationDecision::Mailed, "{skew}");
         assert_eq!(write_of(store).await.body, "2", "{skew}");
-        // The host returned and left again, which the times alone would deny or claim too early.
+        // The host returned and left again. The times alone would show this incorrectly.
         clocked.rooms().mark_checked(room.id, 2, later(1_090_000)).await.unwrap();
         clock.set(later(9_000_000));
         miss(&clocked, stamped(3, 8_000_000)).await;
@@ -220,10 +220,10 @@ async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
     }
 }
 
-async fn what_a_clock_that_was_ahead_put_off_is_due_at_once(store: Store, _url: String) {
+async fn email_delayed_by_a_clock_that_was_ahead_is_due_at_once(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    // All times are a day ahead; then the clock is corrected.
+    // The rows are written by a clock that is one day ahead; the reads use the corrected clock.
     let ahead = 86_400_000;
     miss(&store, Message { accepted_at: later(ahead), ..message(room.id, 1, "one") }).await;
     assert_eq!(settle(&store, 1, false).await, NotificationDecision::Mailed);
@@ -231,18 +231,18 @@ async fn what_a_clock_that_was_ahead_put_off_is_due_at_once(store: Store, _url: 
     assert_eq!(taken.len(), 1);
     store.mails().reschedule(taken[0].id, later(ahead - 1)).await.unwrap();
     let again = store.mails().claim_due(10, later(2_000), later(302_000)).await.unwrap();
-    assert_eq!(again.len(), 1, "no e-mail is put off for a day");
+    assert_eq!(again.len(), 1, "no e-mail is delayed for a day");
     assert_eq!(store.mails().claim_due(10, later(3_000), later(303_000)).await.unwrap(), []);
     store.rooms().change(room.name, RoomChange::Close, later(ahead)).await.unwrap();
     assert_eq!(store.rooms().pending_events(later(-4_000), 10).await.unwrap().len(), 1);
     assert_eq!(
         store.rooms().pending_events(later(ahead - 5_000), 10).await.unwrap(),
         [],
-        "a moment ago is no clock ahead"
+        "a recent time does not indicate a clock that was ahead"
     );
 }
 
-async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _url: String) {
+async fn recipient_who_read_or_is_present_is_not_emailed(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -260,7 +260,7 @@ async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _u
     assert_eq!(write_of(&store).await.body, "unseen");
 }
 
-async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _url: String) {
+async fn closed_or_deleted_room_causes_no_email(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (closed, left) = (a_room(&store, &host).await, a_room(&store, &host).await);
     miss(&store, message(closed.id, 1, "one")).await;
@@ -272,7 +272,7 @@ async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _ur
     miss(&store, message(left.id, 1, "one")).await;
     let due_once = due(&store, 61).await.remove(0);
     store.rooms().change(left.name, RoomChange::Delete, later(2_000)).await.unwrap();
-    assert_eq!(due(&store, 61).await, [], "nothing is left of it");
+    assert_eq!(due(&store, 61).await, [], "the notification was deleted");
     let late = store.notifications().decide(&due_once, false, later(61_000), &Write).await.unwrap();
     assert_eq!(late, NotificationDecision::Changed);
     // A node of an earlier release deleted the room without deleting its notification.
@@ -283,7 +283,7 @@ async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _ur
     assert_eq!((due(&store, 80_000).await, mails(&store).await), (vec![], vec![]));
 }
 
-async fn of_several_nodes_one_mails(store: Store, _url: String) {
+async fn one_of_several_nodes_writes_the_email(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -296,7 +296,7 @@ async fn of_several_nodes_one_mails(store: Store, _url: String) {
     assert_eq!((mailed, mails(&store).await.len()), (1, 1));
 }
 
-async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store, _url: String) {
+async fn message_during_the_presence_query_is_not_missed(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -309,7 +309,7 @@ async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store
     assert_eq!(settle(&store, 62, false).await, NotificationDecision::Mailed);
 }
 
-async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: Store, _url: String) {
+async fn guest_is_emailed_only_while_an_address_is_stored(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     store.messages().archive(&[from_host(room.id, 1, "before")], &[], &[]).await.unwrap();
@@ -343,7 +343,7 @@ async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: S
     assert!(!store.rooms().get(room.id).await.unwrap().unwrap().has_contact);
 }
 
-async fn a_host_is_mailed_unless_he_wants_no_mails(store: Store, _url: String) {
+async fn host_is_emailed_unless_notifications_are_disabled(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     let wants = async |email_notifications| {
@@ -359,7 +359,7 @@ async fn a_host_is_mailed_unless_he_wants_no_mails(store: Store, _url: String) {
     assert_eq!(write_of(&store).await.body, "two");
 }
 
-async fn a_host_of_the_previous_release_wants_mails(store: Store, _url: String) {
+async fn host_of_the_previous_release_receives_emails(store: Store, _url: String) {
     let host = a_host(&store).await;
     let again = format!("INSERT INTO user_config (user_id, use_online_status) VALUES ({}, 1)", host.id.0);
     for statement in ["DELETE FROM user_config", again.as_str()] {
@@ -368,7 +368,7 @@ async fn a_host_of_the_previous_release_wants_mails(store: Store, _url: String) 
     }
 }
 
-async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: Store, _url: String) {
+async fn at_most_once_email_is_not_claimed_by_a_second_node(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
@@ -381,11 +381,11 @@ async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: St
     assert_eq!(take(360).await.unwrap(), []);
     let taken = take(361).await.unwrap().remove(0);
     let depart = async |mail| store.mails().begin_send(mail, &MailQuotas::default(), later(361_000)).await.unwrap();
-    assert_eq!(depart(&slow).await, SendDecision::NotWaiting, "another node has it");
+    assert_eq!(depart(&slow).await, SendDecision::NotWaiting, "another node has claimed it");
     assert!(matches!(depart(&taken).await, SendDecision::Send { body, .. } if body == "one"));
-    assert_eq!(take(86_399).await.unwrap(), [], "whether it has left nobody knows");
+    assert_eq!(take(86_399).await.unwrap(), [], "it is unknown whether the e-mail was sent");
     // The node reports that the e-mail was not sent.
     store.mails().reschedule(taken.id, later(70_000)).await.unwrap();
     assert_eq!(take(70).await.unwrap().len(), 1);
-    assert_eq!(take(86_400).await.unwrap().len(), 1, "to be thrown away");
+    assert_eq!(take(86_400).await.unwrap().len(), 1, "due at its expiry, to be dropped");
 }

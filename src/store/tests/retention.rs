@@ -1,19 +1,19 @@
-//! Retention: which rooms lose which messages.
+//! Tests that retention purges exactly the messages of rooms that were closed long ago.
 
 use super::*;
 use crate::domain::{RoomChange, RoomCounts};
 use crate::store::{Appended, PurgedRoom};
 
 on_every_database!(
-    a_room_that_was_closed_long_ago_loses_its_messages_and_stays,
-    a_room_that_is_open_or_was_closed_lately_keeps_everything,
-    a_room_that_is_resumed_in_this_moment_is_taken_whole_or_not_at_all,
-    what_is_purged_no_reader_sees_while_its_rows_are_there,
-    a_purged_room_goes_on_and_is_purged_again,
-    rooms_are_purged_in_batches_the_longest_closed_first,
-    a_room_that_was_purged_again_is_not_finished_with,
-    who_finds_less_than_he_looked_for_has_not_finished_while_rows_are_left,
-    a_room_that_is_left_while_it_is_purged_is_no_ones_business,
+    room_closed_long_ago_is_kept_without_its_messages,
+    open_or_recently_closed_room_keeps_its_messages,
+    concurrently_resumed_room_is_purged_completely_or_not_at_all,
+    purged_messages_are_not_visible_while_their_rows_exist,
+    purged_room_can_be_resumed_and_purged_again,
+    rooms_are_purged_in_batches_longest_closed_first,
+    room_purged_again_is_not_finished,
+    purge_is_not_finished_while_rows_remain,
+    room_deleted_during_a_purge_is_ignored,
 );
 
 /// Creates a room with messages 1 to `last`, closed at `closed_at`.
@@ -36,7 +36,7 @@ async fn seqs(store: &Store, room: &Room) -> Vec<Seq> {
     store.messages().between(room.id, 0, None, 1_000).await.unwrap().iter().map(|message| message.seq).collect()
 }
 
-async fn a_room_that_was_closed_long_ago_loses_its_messages_and_stays(store: Store, _url: String) {
+async fn room_closed_long_ago_is_kept_without_its_messages(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 5, later(10_000)).await;
     let room = Room { counts: RoomCounts { messages: 5, unread: 5, through: 5 }, ..room };
@@ -53,7 +53,7 @@ async fn a_room_that_was_closed_long_ago_loses_its_messages_and_stays(store: Sto
         ..room.clone()
     };
     assert_eq!(purged, expected);
-    assert_eq!(store.retention().purge(later(99_999), 10).await, Ok(0), "there is nothing more to take");
+    assert_eq!(store.retention().purge(later(99_999), 10).await, Ok(0), "no further messages are due");
 
     let left = PurgedRoom { id: room.id, name: room.name, through: 5 };
     assert_eq!(
@@ -65,11 +65,11 @@ async fn a_room_that_was_closed_long_ago_loses_its_messages_and_stays(store: Sto
         (store.retention().purged(10).await, store.retention().count_purged_messages().await),
         (Ok(Vec::new()), Ok(0))
     );
-    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap(), [], "the rows are gone");
+    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap(), [], "the rows were deleted");
     assert_eq!(store.rooms().get(room.id).await.unwrap(), Some(expected));
 }
 
-async fn a_room_that_is_open_or_was_closed_lately_keeps_everything(store: Store, _url: String) {
+async fn open_or_recently_closed_room_keeps_its_messages(store: Store, _url: String) {
     let host = a_host(&store).await;
     let open = a_room(&store, &host).await;
     store.messages().archive(&[message(open.id, 1, "hi")], &[], &[]).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_room_that_is_open_or_was_closed_lately_keeps_everything(store: Store,
     }
 }
 
-async fn a_room_that_is_resumed_in_this_moment_is_taken_whole_or_not_at_all(store: Store, _url: String) {
+async fn concurrently_resumed_room_is_purged_completely_or_not_at_all(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
     for _ in 0..30 {
@@ -115,12 +115,12 @@ async fn a_room_that_is_resumed_in_this_moment_is_taken_whole_or_not_at_all(stor
     }
 }
 
-async fn what_is_purged_no_reader_sees_while_its_rows_are_there(store: Store, _url: String) {
+async fn purged_messages_are_not_visible_while_their_rows_exist(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 5, later(10_000)).await;
     store.retention().purge(later(10_001), 10).await.unwrap();
     store.rooms().change(room.name, RoomChange::Resume, later(20_000)).await.unwrap();
-    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap().len(), 5, "the rows are there");
+    assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap().len(), 5, "the rows exist");
     let id = |text: &str| text.parse().unwrap();
 
     assert!(seqs(&store, &room).await.is_empty());
@@ -149,7 +149,7 @@ async fn what_is_purged_no_reader_sees_while_its_rows_are_there(store: Store, _u
     assert_eq!((seqs(&store, &room).await, store.rooms().count_messages(room.id, Some(5)).await), (vec![6], Ok(0)));
 }
 
-async fn a_purged_room_goes_on_and_is_purged_again(store: Store, _url: String) {
+async fn purged_room_can_be_resumed_and_purged_again(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 3, later(5_000)).await;
     store.retention().purge(later(6_000), 10).await.unwrap();
@@ -161,14 +161,14 @@ async fn a_purged_room_goes_on_and_is_purged_again(store: Store, _url: String) {
     assert_eq!(seqs(&store, &room).await, [4, 5]);
     delete_rows(&store).await;
     assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap().len(), 2);
-    // The room is still closed, since long ago.
+    // The room is still closed, and the time of closing has not changed.
     assert_eq!(store.retention().purge(later(6_000), 10).await, Ok(1));
     assert_eq!((seqs(&store, &room).await, store.retention().count_purged_messages().await), (Vec::new(), Ok(2)));
     delete_rows(&store).await;
     assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap(), []);
 }
 
-async fn rooms_are_purged_in_batches_the_longest_closed_first(store: Store, _url: String) {
+async fn rooms_are_purged_in_batches_longest_closed_first(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
     for closed_at in [3, 1, 2] {
@@ -183,7 +183,7 @@ async fn rooms_are_purged_in_batches_the_longest_closed_first(store: Store, _url
     assert_eq!(store.retention().purged(2).await.unwrap().len(), 2);
 }
 
-async fn a_room_that_was_purged_again_is_not_finished_with(store: Store, _url: String) {
+async fn room_purged_again_is_not_finished(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 2, later(5_000)).await;
     store.retention().purge(later(6_000), 10).await.unwrap();
@@ -194,7 +194,7 @@ async fn a_room_that_was_purged_again_is_not_finished_with(store: Store, _url: S
     assert_eq!(store.retention().purged(1).await.unwrap(), [PurgedRoom { through: 3, ..early }]);
 }
 
-async fn a_room_that_is_left_while_it_is_purged_is_no_ones_business(store: Store, _url: String) {
+async fn room_deleted_during_a_purge_is_ignored(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 2, later(5_000)).await;
     store.retention().purge(later(6_000), 10).await.unwrap();
@@ -207,8 +207,8 @@ async fn a_room_that_is_left_while_it_is_purged_is_no_ones_business(store: Store
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 2);
 }
 
-/// As with two concurrent purges: the second finds that the rows it selected are deleted.
-async fn who_finds_less_than_he_looked_for_has_not_finished_while_rows_are_left(store: Store, _url: String) {
+/// Simulates two concurrent purges: the rows that the second one selected were deleted by the first.
+async fn purge_is_not_finished_while_rows_remain(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 5, later(10_000)).await;
     store.retention().purge(later(10_001), 10).await.unwrap();

@@ -11,16 +11,16 @@ on_every_database!(
     a_new_room_is_found_by_row_and_name,
     a_name_is_taken_once,
     ten_calls_with_one_key_open_one_room,
-    keys_of_different_hosts_do_not_meet,
-    the_list_shows_pinned_rooms_first_then_the_last_moved,
+    idempotency_keys_of_different_hosts_are_independent,
+    list_shows_pinned_rooms_first_then_the_last_updated,
     the_list_is_searched_by_a_part_of_the_nickname,
-    a_list_of_any_length_is_counted_searched_and_read_from_any_place,
+    list_of_any_length_is_counted_searched_and_paged,
     of_ten_concurrent_pins_five_succeed,
     a_closed_room_cannot_be_pinned_and_closing_unpins,
     a_change_of_state_raises_the_version_and_leaves_an_event,
-    a_deleted_room_is_gone_and_its_event_remains,
+    deleted_room_has_no_row_and_its_event_remains,
     concurrent_closes_make_one_event,
-    looking_moves_nothing_but_last_checked,
+    viewing_changes_only_last_checked,
 );
 
 async fn a_new_room_is_found_by_row_and_name(store: Store, _url: String) {
@@ -30,11 +30,7 @@ async fn a_new_room_is_found_by_row_and_name(store: Store, _url: String) {
     assert_eq!(store.rooms().by_name(room.name).await.unwrap().as_ref(), Some(&room));
     assert_eq!(store.rooms().by_name(random_name()).await.unwrap(), None);
     let swapped: String = room.name.as_str().chars().map(swap_case).collect();
-    assert_eq!(
-        store.rooms().by_name(swapped.parse().unwrap()).await.unwrap(),
-        None,
-        "names are compared letter by letter"
-    );
+    assert_eq!(store.rooms().by_name(swapped.parse().unwrap()).await.unwrap(), None, "names are case-sensitive");
 }
 
 fn swap_case(letter: char) -> char {
@@ -65,7 +61,7 @@ async fn ten_calls_with_one_key_open_one_room(store: Store, _url: String) {
     assert_eq!(store.rooms().list(host.id, RoomFilter::default(), 0, 20).await.unwrap().0, 1);
 }
 
-async fn keys_of_different_hosts_do_not_meet(store: Store, _url: String) {
+async fn idempotency_keys_of_different_hosts_are_independent(store: Store, _url: String) {
     let (one, other) = (a_host(&store).await, store.hosts().create(new_host("b@b.example"), noon()).await.unwrap());
     let with_key = |host: &Host, key: &str| NewRoom { idempotency_key: Some(key.to_owned()), ..new_room(host) };
     let first = store.rooms().create(with_key(&one, "0123456789abcdef"), noon()).await.unwrap();
@@ -80,7 +76,7 @@ async fn listed(store: &Store, host: &Host, filter: RoomFilter) -> Vec<ChatroomI
     rooms.into_iter().map(|room| room.id).collect()
 }
 
-async fn the_list_shows_pinned_rooms_first_then_the_last_moved(store: Store, _url: String) {
+async fn list_shows_pinned_rooms_first_then_the_last_updated(store: Store, _url: String) {
     let host = a_host(&store).await;
     let stranger = store.hosts().create(new_host("b@b.example"), noon()).await.unwrap();
     a_room(&store, &stranger).await;
@@ -146,7 +142,7 @@ async fn many_rooms(store: &Store, host: &Host) -> Vec<ChatroomId> {
     ids.into_iter().map(ChatroomId).collect()
 }
 
-async fn a_list_of_any_length_is_counted_searched_and_read_from_any_place(store: Store, _url: String) {
+async fn list_of_any_length_is_counted_searched_and_paged(store: Store, _url: String) {
     let host = a_host(&store).await;
     let all = many_rooms(&store, &host).await;
     assert_eq!(all.len(), 12_000);
@@ -166,7 +162,7 @@ async fn a_list_of_any_length_is_counted_searched_and_read_from_any_place(store:
     assert_eq!((bears, last.len()), (9_999, 9));
     assert_eq!(page(search("호랑"), 0, 20).await.0, 1);
     assert_eq!(page(search("여우"), 0, 20).await, (0, Vec::new()));
-    // Rooms that the caller places are counted but omitted from the page.
+    // Rooms that the caller lists separately are counted but omitted from the page.
     let (count, rooms) = store.rooms().list_except(host.id, RoomFilter::default(), &all[1..3], 0, 2).await.unwrap();
     assert_eq!((count, rooms.iter().map(|room| room.id).collect::<Vec<_>>()), (12_000, vec![all[0], all[3]]));
 }
@@ -213,7 +209,7 @@ async fn of_ten_concurrent_pins_five_succeed(store: Store, _url: String) {
     }
     assert_eq!((done.len(), too_many), (5, 5));
     let again = store.rooms().pin(done[0].id, true, later(9)).await.unwrap();
-    assert_eq!(again, PinOutcome::Done(done[0].clone()), "pinned is pinned, and since then");
+    assert_eq!(again, PinOutcome::Done(done[0].clone()), "pinning again keeps the time of the first pin");
     let PinOutcome::Done(unpinned) = store.rooms().pin(done[0].id, false, later(2)).await.unwrap() else { panic!() };
     assert_eq!((unpinned.is_fixed, unpinned.fixed_at, unpinned.updated_at), (false, None, noon()));
     assert_eq!(store.rooms().get(unpinned.id).await.unwrap(), Some(unpinned));
@@ -252,7 +248,7 @@ async fn a_change_of_state_raises_the_version_and_leaves_an_event(store: Store, 
     assert_eq!(store.rooms().pending_events(later(4), 10).await.unwrap(), expected[1..]);
 }
 
-async fn a_deleted_room_is_gone_and_its_event_remains(store: Store, _url: String) {
+async fn deleted_room_has_no_row_and_its_event_remains(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store.messages().archive(&[message(room.id, 1, "hi"), message(room.id, 2, "ho")], &[], &[]).await.unwrap();
     let deleted = store.rooms().change(room.name, RoomChange::Delete, later(1)).await.unwrap().unwrap();
@@ -261,7 +257,10 @@ async fn a_deleted_room_is_gone_and_its_event_remains(store: Store, _url: String
     assert_eq!(store.rooms().get(room.id).await.unwrap(), None);
     assert_eq!(store.rooms().change(room.name, RoomChange::Delete, later(1)).await.unwrap(), None);
     assert_eq!(store.rooms().pending_events(later(2), 10).await.unwrap()[0].change, RoomChange::Delete);
-    assert!(store.messages().before(room.id, None, 10).await.unwrap().is_empty(), "hidden before the rows go");
+    assert!(
+        store.messages().before(room.id, None, 10).await.unwrap().is_empty(),
+        "messages are hidden before their rows are deleted"
+    );
     assert_eq!(store.messages().delete_invisible(room.id, 1).await.unwrap(), 1);
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 1);
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 0);
@@ -284,7 +283,7 @@ async fn concurrent_closes_make_one_event(store: Store, _url: String) {
     assert_eq!(events, 1);
 }
 
-async fn looking_moves_nothing_but_last_checked(store: Store, _url: String) {
+async fn viewing_changes_only_last_checked(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     for (at, expected) in [(5, 5), (3, 5), (7, 7)] {
         store.rooms().mark_checked(room.id, 0, later(at)).await.unwrap();

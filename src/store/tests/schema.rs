@@ -10,16 +10,16 @@ use crate::domain::RoomChange;
 use crate::store::{Dialect, StoreError};
 
 on_every_database!(
-    the_schema_goes_down_and_up_again,
-    half_a_migration_is_taken_up_again,
+    schema_is_reverted_and_applied_again,
+    interrupted_migration_is_continued,
     a_release_works_with_the_schema_of_the_next_one,
     the_database_answers_a_ping,
-    a_missing_schema_is_not_the_fault_of_the_data,
-    instants_are_cut_to_milliseconds,
-    a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behind,
+    missing_schema_is_not_a_data_error,
+    instants_are_truncated_to_milliseconds,
+    lock_wait_timeout_is_unavailable_and_changes_nothing,
 );
 
-async fn the_schema_goes_down_and_up_again(store: Store, _url: String) {
+async fn schema_is_reverted_and_applied_again(store: Store, _url: String) {
     Migrator::down(store.connection(), None).await.unwrap();
     assert!(store.hosts().by_access_key("x").await.is_err());
     Migrator::up(store.connection(), None).await.unwrap();
@@ -27,7 +27,7 @@ async fn the_schema_goes_down_and_up_again(store: Store, _url: String) {
     assert!(Migrator::get_pending_migrations(store.connection()).await.unwrap().is_empty());
 }
 
-async fn half_a_migration_is_taken_up_again(store: Store, _url: String) {
+async fn interrupted_migration_is_continued(store: Store, _url: String) {
     for lost in ["DROP TABLE chat_message", "DELETE FROM seaql_migrations"] {
         store.connection().execute_unprepared(lost).await.unwrap();
     }
@@ -59,7 +59,7 @@ async fn a_release_works_with_the_schema_of_the_next_one(store: Store, _url: Str
     assert_eq!(store.messages().between(room.id, 0, None, 10).await.unwrap().len(), 1);
     assert_eq!(store.hosts().get(host.id).await.unwrap(), Some(host));
 
-    // The schema is not that of a later release: it lacks a change and has an unknown one.
+    // The schema belongs to an incompatible release: it lacks a change and has an unknown one.
     connection.execute_unprepared("DELETE FROM seaql_migrations WHERE version LIKE '%_webhooks'").await.unwrap();
     let refused = SchemaState::up(connection, None).await.unwrap_err().to_string();
     assert!(refused.contains("1 changes of this release are pending") && refused.contains(name), "{refused}");
@@ -73,13 +73,13 @@ async fn the_database_answers_a_ping(store: Store, url: String) {
     second.close().await;
 }
 
-async fn a_missing_schema_is_not_the_fault_of_the_data(store: Store, _url: String) {
+async fn missing_schema_is_not_a_data_error(store: Store, _url: String) {
     Migrator::down(store.connection(), None).await.unwrap();
     let error = store.messages().archive(&[message(ChatroomId(1), 1, "hi")], &[], &[]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
 }
 
-async fn instants_are_cut_to_milliseconds(store: Store, _url: String) {
+async fn instants_are_truncated_to_milliseconds(store: Store, _url: String) {
     let host = a_host(&store).await;
     let odd = noon() + TimeDelta::nanoseconds(999_999);
     let made = store.rooms().create(new_room(&host), odd).await.unwrap();
@@ -87,7 +87,7 @@ async fn instants_are_cut_to_milliseconds(store: Store, _url: String) {
     assert_eq!(store.rooms().get(made.id).await.unwrap(), Some(made));
 }
 
-async fn a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behind(store: Store, url: String) {
+async fn lock_wait_timeout_is_unavailable_and_changes_nothing(store: Store, url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let other = Store::connect(&url).await.unwrap();
     let holding = other.begin().await.unwrap();
@@ -102,14 +102,14 @@ async fn a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behi
     holding.rollback().await.unwrap();
 
     let closed = store.rooms().change(room.name, RoomChange::Close, later(2)).await.unwrap().unwrap();
-    assert_eq!(closed.event.unwrap().created_at, later(2), "the one that was given up did not run");
+    assert_eq!(closed.event.unwrap().created_at, later(2), "the operation that timed out had no effect");
     let resumed = other.rooms().change(room.name, RoomChange::Resume, later(3)).await.unwrap().unwrap();
     assert_eq!((resumed.room.last_seq, resumed.room.state_version), (0, 2));
     other.close().await;
 }
 
 #[tokio::test]
-async fn a_lazy_store_says_unavailable_until_its_server_is_there() {
+async fn lazy_store_is_unavailable_until_its_server_is_reachable() {
     // Nothing listens on port 1.
     let store = Store::connect_lazy("mysql://root@127.0.0.1:1/pintalk").await.unwrap();
     assert_eq!(store.dialect(), Dialect::MySql);
@@ -118,7 +118,7 @@ async fn a_lazy_store_says_unavailable_until_its_server_is_there() {
 }
 
 #[tokio::test]
-async fn a_wrong_url_is_refused_and_not_repeated() {
+async fn invalid_url_is_rejected_and_not_quoted() {
     for url in ["postgres://me:secret@h/db", "mysql://me:secret@h:x/db", "mysql://me:secret@h", "secret", ""] {
         let error = Store::connect_lazy(url).await.unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");

@@ -7,21 +7,21 @@ use crate::domain::{EventKind, EventKinds, HostId, RoomChange};
 use crate::store::{DeliveryAttempt, DueWebhook, EventState, ExpiringRows, WebhookChange, WebhookEvent};
 
 on_every_database!(
-    what_happens_is_noted_once_with_what_it_says,
-    who_wants_nothing_costs_nothing,
-    a_room_is_closed_once_by_whatever_closes_it,
-    a_room_that_is_asked_for_twice_is_told_once,
-    what_was_rolled_back_is_told_nobody,
-    a_webhook_keeps_its_secret_until_that_is_changed,
-    a_turn_is_one_nodes_until_it_ends,
-    of_two_that_make_it_at_once_one_does,
-    who_writes_messages_waits_for_nobody_who_changes_a_webhook,
-    only_those_are_due_for_whom_something_is,
-    what_arrived_stays_so_and_holds_no_message_any_more,
-    what_did_not_arrive_in_time_is_given_up_and_forgotten,
-    a_webhook_that_is_taken_away_takes_its_events_along,
-    who_is_gone_is_switched_off_unless_he_moved,
-    what_has_failed_is_due_at_once_when_its_webhook_is_set_again,
+    each_event_is_recorded_once_with_its_content,
+    host_without_subscription_has_no_events,
+    every_way_to_close_a_room_records_one_event,
+    repeated_room_creation_records_one_event,
+    rolled_back_change_records_no_event,
+    webhook_keeps_its_secret_until_rotation,
+    lease_is_held_by_one_node_until_it_expires,
+    one_of_two_concurrent_calls_creates_the_webhook,
+    archiving_does_not_wait_for_changes_of_a_webhook,
+    only_webhooks_with_due_events_are_due,
+    delivered_event_stays_delivered_and_has_no_body,
+    undelivered_event_fails_and_its_record_is_deleted,
+    deleting_a_webhook_deletes_its_events,
+    webhook_returning_410_is_disabled_unless_changed,
+    failed_event_is_due_at_once_after_a_webhook_change,
 );
 
 fn change(url: &str, events: EventKinds) -> WebhookChange {
@@ -46,13 +46,13 @@ fn attempt(seconds: i64, status: Option<u16>, problem: Option<&str>) -> Delivery
     DeliveryAttempt { at: later(seconds * 1_000), millis: 12, status, problem: problem.map(str::to_owned) }
 }
 
-async fn what_happens_is_noted_once_with_what_it_says(store: Store, _url: String) {
+async fn each_event_is_recorded_once_with_its_content(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     let room = a_room(&store, &host).await;
     let batch = [message(room.id, 1, "one 🙂"), Message { side: Side::Host, ..message(room.id, 2, "two") }];
     for _ in 0..2 {
-        // Repeated, as by an archiver whose commit was not confirmed.
+        // The batch is archived again, as if the commit had not been confirmed.
         store.messages().archive(&batch, &[], &[]).await.unwrap();
     }
     store.messages().append(&[append(&room, "a"), append(&room, "a")], later(3_000)).await.unwrap();
@@ -80,7 +80,7 @@ async fn what_happens_is_noted_once_with_what_it_says(store: Store, _url: String
     assert_eq!(bodies[3]["data"]["message"]["messageId"], "a");
 }
 
-async fn who_wants_nothing_costs_nothing(store: Store, _url: String) {
+async fn host_without_subscription_has_no_events(store: Store, _url: String) {
     let host = a_host(&store).await;
     let other = store.hosts().create(new_host("other@shop.example"), noon()).await.unwrap();
     hook(&store, &other, EventKinds::ALL).await;
@@ -98,7 +98,7 @@ async fn who_wants_nothing_costs_nothing(store: Store, _url: String) {
     assert_eq!(ids(&store, other.id).await, [] as [&str; 0], "another's rooms");
 }
 
-async fn a_room_is_closed_once_by_whatever_closes_it(store: Store, _url: String) {
+async fn every_way_to_close_a_room_records_one_event(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, [EventKind::RoomClosed].into_iter().collect()).await;
     let rooms = [a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await];
@@ -113,7 +113,7 @@ async fn a_room_is_closed_once_by_whatever_closes_it(store: Store, _url: String)
     store.rooms().change(rooms[2].name, RoomChange::Delete, later(5)).await.unwrap();
     // This room is closed already, so its deletion adds no event.
     store.rooms().change(rooms[1].name, RoomChange::Delete, later(6)).await.unwrap();
-    let told: Vec<(i64, String)> = due(&store, host.id)
+    let recorded: Vec<(i64, String)> = due(&store, host.id)
         .await
         .into_iter()
         .map(|event| {
@@ -123,12 +123,12 @@ async fn a_room_is_closed_once_by_whatever_closes_it(store: Store, _url: String)
         .collect();
     let [first, second, third] = rooms.map(|room| room.id.0);
     let expected = [(first, "host"), (first, "host"), (second, "idle"), (third, "deleted")];
-    assert_eq!(told, expected.map(|(room, why)| (room, why.to_owned())));
+    assert_eq!(recorded, expected.map(|(room, why)| (room, why.to_owned())));
     let ids = ids(&store, host.id).await;
-    assert!(ids[0] != ids[1], "each closing is one of its own");
+    assert!(ids[0] != ids[1], "each time the room is closed is a separate event");
 }
 
-async fn a_room_that_is_asked_for_twice_is_told_once(store: Store, _url: String) {
+async fn repeated_room_creation_records_one_event(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     let new = || NewRoom { idempotency_key: Some("k".repeat(16)), ..new_room(&host) };
@@ -138,7 +138,7 @@ async fn a_room_that_is_asked_for_twice_is_told_once(store: Store, _url: String)
     assert_eq!(ids(&store, host.id).await.len(), 1);
 }
 
-async fn what_was_rolled_back_is_told_nobody(store: Store, _url: String) {
+async fn rolled_back_change_records_no_event(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     let room = new_room(&host);
@@ -151,7 +151,7 @@ async fn what_was_rolled_back_is_told_nobody(store: Store, _url: String) {
     assert_eq!(ids(&store, host.id).await.len(), 1);
 }
 
-async fn a_webhook_keeps_its_secret_until_that_is_changed(store: Store, _url: String) {
+async fn webhook_keeps_its_secret_until_rotation(store: Store, _url: String) {
     let host = a_host(&store).await;
     assert_eq!(store.webhooks().get(host.id).await.unwrap(), None);
     assert_eq!(store.webhooks().rotate_secret(host.id, "whsec_dHdv", None, noon()).await.unwrap(), None);
@@ -174,7 +174,7 @@ async fn a_webhook_keeps_its_secret_until_that_is_changed(store: Store, _url: St
     assert!(!format!("{revoked:?}").contains("whsec_"));
 }
 
-async fn of_two_that_make_it_at_once_one_does(store: Store, url: String) {
+async fn one_of_two_concurrent_calls_creates_the_webhook(store: Store, url: String) {
     let (host, other) = (a_host(&store).await, Store::connect(&url).await.unwrap());
     let change = change("https://shop.example/", EventKinds::ALL);
     let (one, two) = tokio::join!(
@@ -186,10 +186,10 @@ async fn of_two_that_make_it_at_once_one_does(store: Store, url: String) {
     other.close().await;
 }
 
-async fn who_writes_messages_waits_for_nobody_who_changes_a_webhook(store: Store, url: String) {
+async fn archiving_does_not_wait_for_changes_of_a_webhook(store: Store, url: String) {
     use sea_orm::ConnectionTrait as _;
     if store.dialect() == crate::store::Dialect::Sqlite {
-        return; // SQLite has a single writer anyway.
+        return; // SQLite has a single writer.
     }
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
@@ -211,35 +211,35 @@ async fn only_due(store: &Store, at: i64) -> DueWebhook {
     due
 }
 
-async fn a_turn_is_one_nodes_until_it_ends(store: Store, url: String) {
+async fn lease_is_held_by_one_node_until_it_expires(store: Store, url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     a_room(&store, &host).await;
     let other = Store::connect(&url).await.unwrap();
     let due = only_due(&store, 10).await;
     assert_eq!((due.host, due.since, due.next_turn_at), (host.id, noon(), noon()));
-    let (mine, his) = tokio::join!(
+    let (first, second) = tokio::join!(
         store.webhooks().acquire_lease(&due, later(20_000)),
         other.webhooks().acquire_lease(&due, later(20_001))
     );
-    let (mine, his) = (mine.unwrap(), his.unwrap());
-    assert!(mine.is_some() != his.is_some(), "one of two that saw it");
-    let turn = mine.or(his).unwrap();
-    assert_eq!((turn.failed_turns, turn.webhook.secret.as_str()), (0, "whsec_b25l"));
-    assert!(only_due(&store, 10).await.next_turn_at >= later(20_000), "it is somebody's");
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first.is_some() != second.is_some(), "one of two concurrent calls acquires the lease");
+    let lease = first.or(second).unwrap();
+    assert_eq!((lease.failed_turns, lease.webhook.secret.as_str()), (0, "whsec_b25l"));
+    assert!(only_due(&store, 10).await.next_turn_at >= later(20_000), "the lease is held");
 
-    let longer = store.webhooks().renew_lease(&turn, later(30_000)).await.unwrap().unwrap();
-    assert_eq!(store.webhooks().renew_lease(&turn, later(40_000)).await.unwrap(), None, "what it was before");
-    // The node stalled, and another took over.
+    let longer = store.webhooks().renew_lease(&lease, later(30_000)).await.unwrap().unwrap();
+    assert_eq!(store.webhooks().renew_lease(&lease, later(40_000)).await.unwrap(), None, "the lease was renewed since");
+    // The node stalled, and another node acquired the lease.
     let taken = other.webhooks().acquire_lease(&only_due(&store, 30_001).await, later(60_000)).await.unwrap().unwrap();
     assert_eq!(store.webhooks().renew_lease(&longer, later(70_000)).await.unwrap(), None);
     store.webhooks().release_lease(&longer, later(1), 7).await.unwrap();
-    assert_eq!(only_due(&store, 30_001).await.next_turn_at, later(60_000), "it is the other's");
+    assert_eq!(only_due(&store, 30_001).await.next_turn_at, later(60_000), "the other node holds the lease");
     other.webhooks().release_lease(&taken, later(50_000), 3).await.unwrap();
     let again = only_due(&store, 50_000).await;
     assert_eq!(again.next_turn_at, later(50_000));
     assert_eq!(store.webhooks().acquire_lease(&again, later(90_000)).await.unwrap().unwrap().failed_turns, 3);
-    // A change of the webhook by its host starts a turn at once.
+    // A change of the webhook by its host makes the lease available at once.
     hook(&store, &host, EventKinds::ALL).await;
     let due = only_due(&store, 50_000).await;
     assert_eq!(due.next_turn_at, noon());
@@ -247,7 +247,7 @@ async fn a_turn_is_one_nodes_until_it_ends(store: Store, url: String) {
     other.close().await;
 }
 
-async fn only_those_are_due_for_whom_something_is(store: Store, _url: String) {
+async fn only_webhooks_with_due_events_are_due(store: Store, _url: String) {
     let (host, other) = (a_host(&store).await, store.hosts().create(new_host("b@shop.example"), noon()).await.unwrap());
     hook(&store, &host, EventKinds::ALL).await;
     hook(&store, &other, EventKinds::ALL).await;
@@ -260,7 +260,7 @@ async fn only_those_are_due_for_whom_something_is(store: Store, _url: String) {
     assert_eq!(store.webhooks().due(later(8_999)).await.unwrap(), []);
     assert_eq!(only_due(&store, 9_000).await.since, later(9_000));
     store.hosts().deactivate(host.id, crate::store::DeactivatedBy::Operator, later(2)).await.unwrap();
-    assert_eq!(store.webhooks().due(later(9_000)).await.unwrap(), [], "he is switched off");
+    assert_eq!(store.webhooks().due(later(9_000)).await.unwrap(), [], "the host is disabled");
     store.hosts().activate(host.id, later(3)).await.unwrap();
     only_due(&store, 9_000).await;
     let off = WebhookChange { is_enabled: false, ..change("https://shop.example/", EventKinds::ALL) };
@@ -268,7 +268,7 @@ async fn only_those_are_due_for_whom_something_is(store: Store, _url: String) {
     assert_eq!(store.webhooks().due(later(9_000)).await.unwrap(), []);
 }
 
-async fn what_arrived_stays_so_and_holds_no_message_any_more(store: Store, _url: String) {
+async fn delivered_event_stays_delivered_and_has_no_body(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     let room = a_room(&store, &host).await;
@@ -296,7 +296,7 @@ async fn number(store: &Store, query: &str) -> i64 {
     connection.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
-async fn what_did_not_arrive_in_time_is_given_up_and_forgotten(store: Store, _url: String) {
+async fn undelivered_event_fails_and_its_record_is_deleted(store: Store, _url: String) {
     const DAY: i64 = 86_400_000;
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
@@ -322,7 +322,7 @@ async fn what_did_not_arrive_in_time_is_given_up_and_forgotten(store: Store, _ur
     assert_eq!(store.expired().delete(ExpiringRows::Event, later(10 * DAY), 10).await, Ok(2));
 }
 
-async fn a_webhook_that_is_taken_away_takes_its_events_along(store: Store, _url: String) {
+async fn deleting_a_webhook_deletes_its_events(store: Store, _url: String) {
     let (host, other) = (a_host(&store).await, store.hosts().create(new_host("b@shop.example"), noon()).await.unwrap());
     for host in [&host, &other] {
         hook(&store, host, EventKinds::ALL).await;
@@ -336,7 +336,7 @@ async fn a_webhook_that_is_taken_away_takes_its_events_along(store: Store, _url:
     assert_eq!(store.webhooks().recent_events(host.id, 10).await.unwrap(), []);
 }
 
-async fn who_is_gone_is_switched_off_unless_he_moved(store: Store, _url: String) {
+async fn webhook_returning_410_is_disabled_unless_changed(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     let known = store.webhooks().get(host.id).await.unwrap().unwrap();
@@ -351,7 +351,7 @@ async fn who_is_gone_is_switched_off_unless_he_moved(store: Store, _url: String)
     assert_eq!((on.is_enabled, on.gone_at), (true, None));
 }
 
-async fn what_has_failed_is_due_at_once_when_its_webhook_is_set_again(store: Store, _url: String) {
+async fn failed_event_is_due_at_once_after_a_webhook_change(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     a_room(&store, &host).await;

@@ -16,7 +16,8 @@ use crate::store::{StoreError, WebhookRepository, from_column, millis, parse_col
 const KEPT_DELIVERED: TimeDelta = TimeDelta::days(1);
 const KEPT_FAILED: TimeDelta = TimeDelta::days(7);
 
-/// Maximum delay of a retry. An event that is due later was written by a clock that was ahead, and is due at once.
+/// Maximum delay of a retry. A later due time can only have been written by a clock that was ahead; the event is then
+/// due immediately.
 pub(super) const LATEST_DUE: TimeDelta = TimeDelta::hours(8);
 
 /// Maximum length of a recorded problem, in characters.
@@ -29,7 +30,7 @@ pub enum EventState {
     Waiting,
     /// The receiver has accepted the event.
     Delivered,
-    /// Delivery was given up.
+    /// Delivery has failed permanently.
     Failed,
 }
 
@@ -57,7 +58,7 @@ pub struct WebhookEvent {
     pub body: String,
     /// Number of attempts so far.
     pub attempts: u32,
-    /// Time at which delivery is given up.
+    /// Time after which delivery is not attempted.
     pub ends_at: DateTime<Utc>,
 }
 
@@ -142,8 +143,8 @@ impl WebhookRepository<'_> {
         self.record(id, attempt, EventState::Delivered, None).await
     }
 
-    /// Records a failed attempt. The event is retried at `again`, or given up if that is `None`. An event that another
-    /// node has delivered meanwhile stays delivered.
+    /// Records a failed attempt. The event is retried at `again`, or fails permanently if `again` is `None`. An event
+    /// that another node has delivered meanwhile stays delivered.
     pub async fn record_failure(
         self,
         id: i64,
@@ -183,8 +184,8 @@ impl WebhookRepository<'_> {
         Ok(())
     }
 
-    /// Gives up events that were not delivered in time, for example because the webhook was disabled: at most `limit`,
-    /// oldest first. Returns their number.
+    /// Marks events as failed that were not delivered in time, for example because the webhook was disabled: at most
+    /// `limit`, oldest first. Returns the number of these events.
     pub async fn give_up_events(self, now: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let now = millis(now);
         self.store.run("deliveries", || self.give_up_events_once(now, limit)).await
@@ -217,7 +218,7 @@ impl WebhookRepository<'_> {
         Ok(given_up.rows_affected)
     }
 
-    /// Number of events that would be given up.
+    /// Number of events that [`give_up_events`](Self::give_up_events) would mark as failed.
     pub async fn count_events_to_give_up(self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let late = webhook_event::Entity::find()
             .filter(webhook_event::Column::EndsAt.lte(millis(now)))
@@ -242,7 +243,7 @@ impl WebhookRepository<'_> {
     }
 }
 
-/// Time until which the record of an event is kept; `None` while it waits.
+/// Returns the time until which the record of an event is kept; `None` while the event waits.
 fn kept(state: EventState, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
     match state {
         EventState::Waiting => None,

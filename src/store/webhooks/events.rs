@@ -19,7 +19,7 @@ use crate::store::{millis, to_column};
 pub const TRIED_FOR: TimeDelta = TimeDelta::days(3);
 
 /// Rows per INSERT. Each row has ten parameters.
-const ROWS_A_STATEMENT: usize = 500;
+const ROWS_PER_STATEMENT: usize = 500;
 
 pub(in crate::store) const WAITING: &str = "waiting";
 
@@ -34,8 +34,8 @@ pub(in crate::store) struct Subject {
     wanted: Option<String>,
 }
 
-/// Subquery for the event kinds to which the webhook of a room's host subscribes. Read together with the room, so that
-/// no webhook row is locked.
+/// Subquery for the event kinds to which the webhook of a room's host subscribes. It is read together with the room, so
+/// that no webhook row is locked.
 fn wanted() -> Expr {
     use webhook::Column::{Events, HostId, IsEnabled};
     let column = |column| Expr::col((webhook::Entity, column));
@@ -82,7 +82,7 @@ impl<F: Fn(DateTime<Utc>) -> DateTime<Utc>> Events<F> {
 
 async fn insert(tx: &DatabaseTransaction, rows: &[webhook_event::ActiveModel]) -> Result<(), DbErr> {
     use webhook_event::Column::{ChatroomId, Kind, Number};
-    for rows in rows.chunks(ROWS_A_STATEMENT) {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
         webhook_event::Entity::insert_many(rows.to_vec())
             .on_conflict(OnConflict::columns([ChatroomId, Kind, Number]).update_column(Number).to_owned())
             .exec_without_returning(tx)

@@ -23,7 +23,7 @@ use crate::store::{StoreError, WebhookRepository, millis, to_column};
 pub struct DueWebhook {
     /// Owner of the webhook.
     pub host: HostId,
-    /// Due time of its oldest waiting event.
+    /// Due time of the oldest waiting event of the webhook.
     pub since: DateTime<Utc>,
     /// Time before which no node may acquire the lease.
     pub next_turn_at: DateTime<Utc>,
@@ -41,8 +41,8 @@ pub struct DeliveryLease {
 }
 
 impl WebhookRepository<'_> {
-    /// Returns webhooks with a due event, including those whose lease cannot be acquired yet. Excludes disabled webhooks and
-    /// those of deactivated hosts.
+    /// Returns webhooks with a due event, including those whose lease cannot be acquired yet. Excludes disabled
+    /// webhooks and those of deactivated hosts.
     pub async fn due(self, now: DateTime<Utc>) -> Result<Vec<DueWebhook>, StoreError> {
         #[derive(FromQueryResult)]
         struct DueRow {
@@ -77,7 +77,8 @@ impl WebhookRepository<'_> {
         Ok(due.collect())
     }
 
-    /// Acquires the lease of a webhook until `ends_at`. Returns `None` if another node was first or the webhook was disabled.
+    /// Acquires the lease of a webhook until `ends_at`. Returns `None` if another node was first or the webhook was
+    /// disabled.
     pub async fn acquire_lease(
         self,
         due: &DueWebhook,

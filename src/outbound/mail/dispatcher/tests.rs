@@ -10,7 +10,7 @@ use crate::outbound::mail::{EmailContent, Language};
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, OutgoingMail, PendingVerification};
 
-/// MailSender that returns scripted results, then succeeds, and records the e-mails.
+/// Mail sender that returns the given results first, then succeeds, and records the e-mails.
 #[derive(Default)]
 struct Scripted {
     results: Mutex<VecDeque<Result<(), MailError>>>,
@@ -25,13 +25,13 @@ impl MailSender for Scripted {
     }
 }
 
-struct World {
+struct Setup {
     store: Store,
     clock: Arc<ManualClock>,
     sender: Arc<Scripted>,
 }
 
-impl World {
+impl Setup {
     fn dispatcher(&self) -> MailDispatcher {
         MailDispatcher::new(self.store.clone(), self.sender.clone(), self.clock.clone(), MailWaker::default())
     }
@@ -54,7 +54,7 @@ impl World {
     }
 }
 
-async fn with_an_outbox<F>(test: impl Fn(World) -> F + Clone + Send + 'static)
+async fn with_an_outbox<F>(test: impl Fn(Setup) -> F + Clone + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -62,7 +62,7 @@ where
         let test = test.clone();
         on_fresh(dialect, move |store, _| async move {
             let clock = Arc::new(ManualClock::new(chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap()));
-            test(World { store, clock, sender: Arc::default() }).await;
+            test(Setup { store, clock, sender: Arc::default() }).await;
         })
         .await;
     }
@@ -70,53 +70,53 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_one_of_two_nodes_sends_an_email() {
-    with_an_outbox(|world| async move {
-        world.write("1").await;
-        let (a, b) = (world.dispatcher(), world.dispatcher());
+    with_an_outbox(|setup| async move {
+        setup.write("1").await;
+        let (a, b) = (setup.dispatcher(), setup.dispatcher());
         let (a, b) = tokio::join!(a.round(), b.round());
         assert_eq!(a.unwrap() + b.unwrap(), 1);
-        assert_eq!(world.sent(), 1);
-        assert_eq!(world.store.mails().count().await.unwrap(), 0);
+        assert_eq!(setup.sent(), 1);
+        assert_eq!(setup.store.mails().count().await.unwrap(), 0);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn temporary_error_is_retried_and_permanent_error_is_not() {
-    with_an_outbox(|world| async move {
+    with_an_outbox(|setup| async move {
         let busy = || Err(MailError::Temporary("busy".into()));
-        world.sender.results.lock().extend([busy(), busy(), Err(MailError::Permanent("no such mailbox".into()))]);
-        world.write("1").await;
-        let dispatcher = world.dispatcher();
+        setup.sender.results.lock().extend([busy(), busy(), Err(MailError::Permanent("no such mailbox".into()))]);
+        setup.write("1").await;
+        let dispatcher = setup.dispatcher();
         assert_eq!(dispatcher.round().await.unwrap(), 1);
         assert_eq!(dispatcher.round().await.unwrap(), 0, "not at once");
         for wait in [5, 10] {
-            world.clock.advance(Duration::from_secs(wait) - Duration::from_millis(1));
+            setup.clock.advance(Duration::from_secs(wait) - Duration::from_millis(1));
             assert_eq!(dispatcher.round().await.unwrap(), 0);
-            world.clock.advance(Duration::from_millis(1));
+            setup.clock.advance(Duration::from_millis(1));
             assert_eq!(dispatcher.round().await.unwrap(), 1, "after {wait} s");
         }
-        assert_eq!((world.sent(), world.store.mails().count().await.unwrap()), (3, 0));
+        assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (3, 0));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interrupted_sending_is_retried_unless_at_most_once() {
-    with_an_outbox(|world| async move {
+    with_an_outbox(|setup| async move {
         let broke = || Err(MailError::Unknown("the connection broke".into()));
-        let dispatcher = world.dispatcher();
+        let dispatcher = setup.dispatcher();
         for (at_most_once, given) in [(false, 2), (true, 3)] {
-            world.sender.results.lock().push_back(broke());
-            world.write(&given.to_string()).await;
+            setup.sender.results.lock().push_back(broke());
+            setup.write(&given.to_string()).await;
             if at_most_once {
                 let once = "UPDATE mail_outbox SET at_most_once = 1";
-                world.store.connection().execute_unprepared(once).await.unwrap();
+                setup.store.connection().execute_unprepared(once).await.unwrap();
             }
             dispatcher.round().await.unwrap();
-            world.clock.advance(Duration::from_secs(10));
+            setup.clock.advance(Duration::from_secs(10));
             dispatcher.round().await.unwrap();
-            assert_eq!((world.sent(), world.store.mails().count().await.unwrap()), (given, 0));
+            assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (given, 0));
         }
     })
     .await;
@@ -124,49 +124,49 @@ async fn interrupted_sending_is_retried_unless_at_most_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rate_limited_email_is_delayed_and_dropped_if_it_expires_first() {
-    with_an_outbox(|world| async move {
+    with_an_outbox(|setup| async move {
         let quotas = MailQuotas { per_mailbox: Some(2), ..MailQuotas::default() };
         // The mail server fails temporarily: e-mails that it did not accept do not count towards the limit.
         let busy = || Err(MailError::Temporary("busy".into()));
-        world.sender.results.lock().extend([busy(), busy(), busy()]);
-        world.write("1").await;
+        setup.sender.results.lock().extend([busy(), busy(), busy()]);
+        setup.write("1").await;
         for wait in [0, 5, 10, 20] {
-            world.clock.advance(Duration::from_secs(wait));
-            world.dispatcher().with_quotas(quotas).round().await.unwrap();
+            setup.clock.advance(Duration::from_secs(wait));
+            setup.dispatcher().with_quotas(quotas).round().await.unwrap();
         }
-        assert_eq!((world.sent(), world.store.mails().count().await.unwrap()), (4, 0));
+        assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (4, 0));
         for at in 2..5 {
-            world.write(&at.to_string()).await;
+            setup.write(&at.to_string()).await;
         }
-        let (a, b) = (world.dispatcher().with_quotas(quotas), world.dispatcher().with_quotas(quotas));
+        let (a, b) = (setup.dispatcher().with_quotas(quotas), setup.dispatcher().with_quotas(quotas));
         let (a, b) = tokio::join!(a.round(), b.round());
         assert_eq!(a.unwrap() + b.unwrap(), 3);
-        assert_eq!((world.sent(), world.store.mails().count().await.unwrap()), (5, 2));
-        world.clock.advance(Duration::from_secs(300));
-        assert_eq!(world.dispatcher().with_quotas(quotas).round().await.unwrap(), 2, "they expired");
-        assert_eq!((world.sent(), world.store.mails().count().await.unwrap()), (5, 0));
+        assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (5, 2));
+        setup.clock.advance(Duration::from_secs(300));
+        assert_eq!(setup.dispatcher().with_quotas(quotas).round().await.unwrap(), 2, "they expired");
+        assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (5, 0));
         // One hour after the first e-mail.
-        world.clock.advance(Duration::from_secs(3_600));
-        world.write("5").await;
-        assert_eq!(world.dispatcher().with_quotas(quotas).round().await.unwrap(), 1);
-        assert_eq!(world.sent(), 6);
+        setup.clock.advance(Duration::from_secs(3_600));
+        setup.write("5").await;
+        assert_eq!(setup.dispatcher().with_quotas(quotas).round().await.unwrap(), 1);
+        assert_eq!(setup.sent(), 6);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn emails_of_crashed_node_are_sent_until_they_expire() {
-    with_an_outbox(|world| async move {
-        let dead = |now| world.store.mails().claim_due(10, now, now + TimeDelta::minutes(1));
-        world.write("1").await;
-        assert_eq!(dead(world.clock.now()).await.unwrap().len(), 1);
-        assert_eq!(world.dispatcher().round().await.unwrap(), 0);
-        world.clock.advance(Duration::from_secs(60));
-        assert_eq!(world.dispatcher().round().await.unwrap(), 1);
-        world.write("2").await;
-        world.clock.advance(Duration::from_secs(300));
-        assert_eq!(world.dispatcher().round().await.unwrap(), 1);
-        assert_eq!((world.sent(), world.store.mails().count().await.unwrap()), (1, 0), "too late");
+    with_an_outbox(|setup| async move {
+        let dead = |now| setup.store.mails().claim_due(10, now, now + TimeDelta::minutes(1));
+        setup.write("1").await;
+        assert_eq!(dead(setup.clock.now()).await.unwrap().len(), 1);
+        assert_eq!(setup.dispatcher().round().await.unwrap(), 0);
+        setup.clock.advance(Duration::from_secs(60));
+        assert_eq!(setup.dispatcher().round().await.unwrap(), 1);
+        setup.write("2").await;
+        setup.clock.advance(Duration::from_secs(300));
+        assert_eq!(setup.dispatcher().round().await.unwrap(), 1);
+        assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (1, 0), "too late");
     })
     .await;
 }

@@ -82,10 +82,10 @@ fn url_must_be_https_and_public_or_allowed() {
 }
 
 #[tokio::test]
-async fn name_that_resolves_to_private_address_is_not_connected_to() {
+async fn connection_to_a_name_with_a_private_address_is_rejected() {
     let receiver = Receiver::start().await;
     let port = receiver.address.port();
-    // A real name with the system's resolver.
+    // A host name that the resolver of the system resolves.
     let url = format!("https://localhost:{port}/");
     assert_eq!(public_only().post(&url, &[], "{}").await, Err(DeliveryError::Unresolved));
     for hidden in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd00::1"]
@@ -101,7 +101,7 @@ async fn name_that_resolves_to_private_address_is_not_connected_to() {
         let url = format!("{scheme}://shop.example:{port}/");
         assert_eq!(client.post(&url, &[], "{}").await, Err(DeliveryError::Unresolved), "{scheme}");
     }
-    // Public addresses are not connected to without TLS.
+    // Connections to public addresses require TLS.
     let client = resolving_to(loopback(), |_| vec![IpAddr::from([8, 8, 8, 8])]);
     let url = format!("http://shop.example:{port}/");
     assert_eq!(client.post(&url, &[], "{}").await, Err(DeliveryError::Unresolved));

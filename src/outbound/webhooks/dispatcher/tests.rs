@@ -36,21 +36,21 @@ on_every_database!(
     events_of_crashed_node_are_sent_after_its_lease,
 );
 
-async fn on<F>(database: Database, test: impl FnOnce(World) -> F + Send + 'static)
+async fn on<F>(database: Database, test: impl FnOnce(Setup) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    on_fresh(database, move |store, _| async move { test(World::new(store)).await }).await;
+    on_fresh(database, move |store, _| async move { test(Setup::new(store)).await }).await;
 }
 
-struct World {
+struct Setup {
     store: Store,
     clock: Arc<ManualClock>,
     dispatcher: WebhookDispatcher,
     webhooks: Webhooks,
 }
 
-impl World {
+impl Setup {
     fn new(store: Store) -> Self {
         let clock = Arc::new(ManualClock::new(DateTime::from_timestamp(1_700_000_000, 0).unwrap()));
         let loopback: IsAllowed = Arc::new(|address: IpAddr| address == IpAddr::from([127, 0, 0, 1]));
@@ -112,17 +112,17 @@ impl World {
     }
 }
 
-async fn events_arrive_once_signed_and_in_room_order(world: World) {
-    let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-    let secret = world.hook(&host, &receiver.url()).await;
-    let rooms = [world.room(&host).await, world.room(&host).await];
+async fn events_arrive_once_signed_and_in_room_order(setup: Setup) {
+    let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+    let secret = setup.hook(&host, &receiver.url()).await;
+    let rooms = [setup.room(&host).await, setup.room(&host).await];
     for room in &rooms {
-        world.write(room, 0..40).await;
+        setup.write(room, 0..40).await;
     }
-    assert_eq!(world.dispatcher.round().await, Ok(1));
-    assert_eq!(world.dispatcher.round().await, Ok(0));
+    assert_eq!(setup.dispatcher.round().await, Ok(1));
+    assert_eq!(setup.dispatcher.round().await, Ok(0));
     assert_eq!((receiver.received().len(), receiver.different()), (82, 82));
-    assert_eq!(world.states(&host).await, [0, 82, 0]);
+    assert_eq!(setup.states(&host).await, [0, 82, 0]);
     for room in &rooms {
         let came = receiver.received();
         let seqs: Vec<i64> = came
@@ -140,37 +140,37 @@ async fn events_arrive_once_signed_and_in_room_order(world: World) {
     assert!(first.is_signed_with(&secret) && !first.is_signed_with("whsec_b25l"));
 
     // For a day after the secret was replaced, both signatures are valid.
-    let new = world.webhooks.rotate(host.id, false).await.unwrap().unwrap().secret;
-    world.write(&rooms[0], 40..41).await;
-    world.dispatcher.round().await.unwrap();
+    let new = setup.webhooks.rotate(host.id, false).await.unwrap().unwrap().secret;
+    setup.write(&rooms[0], 40..41).await;
+    setup.dispatcher.round().await.unwrap();
     let both = receiver.received().pop().unwrap();
     assert!(both.is_signed_with(&new) && both.is_signed_with(&secret));
-    world.clock.advance(Duration::from_secs(86_400));
-    world.write(&rooms[0], 41..42).await;
-    world.dispatcher.round().await.unwrap();
+    setup.clock.advance(Duration::from_secs(86_400));
+    setup.write(&rooms[0], 41..42).await;
+    setup.dispatcher.round().await.unwrap();
     let one = receiver.received().pop().unwrap();
     assert!(one.is_signed_with(&new) && !one.is_signed_with(&secret));
 }
 
-async fn failing_receiver_is_retried_with_backoff_for_three_days(world: World) {
-    let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-    world.hook(&host, &receiver.url()).await;
+async fn failing_receiver_is_retried_with_backoff_for_three_days(setup: Setup) {
+    let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+    setup.hook(&host, &receiver.url()).await;
     receiver.reply(Reply::Status(500));
-    world.room(&host).await;
-    let began = world.clock.now();
+    setup.room(&host).await;
+    let began = setup.clock.now();
     let mut tries: Vec<i64> = Vec::new();
-    while world.states(&host).await[0] > 0 {
-        let elapsed = (world.clock.now() - began).num_seconds();
-        assert!(elapsed < 3 * 86_400, "it must be given up by then");
-        if world.dispatcher.round().await.unwrap() > 0 {
+    while setup.states(&host).await[0] > 0 {
+        let elapsed = (setup.clock.now() - began).num_seconds();
+        assert!(elapsed < 3 * 86_400, "the event must have failed by then");
+        if setup.dispatcher.round().await.unwrap() > 0 {
             tries.push(elapsed);
         }
-        // Steps short enough to see each retry, and long enough to reach the end.
-        world.clock.advance(Duration::from_secs(if elapsed < 600 { 1 } else { 120 }));
+        // The steps are short enough to observe each retry, and long enough to reach the end of the attempts.
+        setup.clock.advance(Duration::from_secs(if elapsed < 600 { 1 } else { 120 }));
     }
-    assert_eq!(world.states(&host).await, [0, 0, 1]);
+    assert_eq!(setup.states(&host).await, [0, 0, 1]);
     assert_eq!(tries.len(), receiver.received().len());
-    assert_eq!(receiver.different(), 1, "always the same id");
+    assert_eq!(receiver.different(), 1, "the event id does not change");
     let intervals: Vec<i64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!((4..=7).contains(&intervals[0]) && (16..=25).contains(&intervals[1]), "{intervals:?}");
     assert!(
@@ -178,152 +178,153 @@ async fn failing_receiver_is_retried_with_backoff_for_three_days(world: World) {
         "{intervals:?}"
     );
     assert!((12..=25).contains(&tries.len()) && tries.last() > Some(&(60 * 3_600)), "{tries:?}");
-    let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
+    let record = setup.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
     assert_eq!((record.status, record.attempts as usize), (Some(500), tries.len()));
     assert_eq!(record.problem.as_deref(), Some("answered 500"));
 }
 
-async fn recovered_receiver_gets_all_events_with_same_ids(world: World) {
-    let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-    world.hook(&host, &receiver.url()).await;
-    let room = world.room(&host).await;
-    world.write(&room, 0..100).await;
+async fn recovered_receiver_gets_all_events_with_same_ids(setup: Setup) {
+    let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+    setup.hook(&host, &receiver.url()).await;
+    let room = setup.room(&host).await;
+    setup.write(&room, 0..100).await;
     receiver.reply(Reply::Status(503));
     for _ in 0..200 {
-        world.dispatcher.round().await.unwrap();
-        world.clock.advance(Duration::from_secs(10));
+        setup.dispatcher.round().await.unwrap();
+        setup.clock.advance(Duration::from_secs(10));
     }
     let in_vain = receiver.received().len();
     assert!(in_vain < 40, "retries must be rare: {in_vain} in half an hour");
     receiver.reply(Reply::Status(204));
     for _ in 0..400 {
-        world.dispatcher.round().await.unwrap();
-        world.clock.advance(Duration::from_secs(60));
+        setup.dispatcher.round().await.unwrap();
+        setup.clock.advance(Duration::from_secs(60));
     }
-    assert_eq!(world.states(&host).await, [0, 101, 0]);
+    assert_eq!(setup.states(&host).await, [0, 101, 0]);
     assert_eq!((receiver.received().len(), receiver.different()), (in_vain + 101, 101));
 }
 
-async fn events_of_crashed_node_are_sent_after_its_lease(world: World) {
-    let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-    world.hook(&host, &receiver.url()).await;
-    world.room(&host).await;
-    let due = world.store.webhooks().due(world.clock.now()).await.unwrap()[0];
-    world.store.webhooks().acquire_lease(&due, world.clock.now() + LEASE).await.unwrap().unwrap();
-    world.clock.advance(Duration::from_millis(19_999));
-    assert_eq!(world.dispatcher.round().await, Ok(0), "its lease has not expired");
-    world.clock.advance(Duration::from_millis(1));
-    assert_eq!(world.dispatcher.round().await, Ok(1));
-    assert_eq!((receiver.received().len(), world.states(&host).await), (1, [0, 1, 0]));
+async fn events_of_crashed_node_are_sent_after_its_lease(setup: Setup) {
+    let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+    setup.hook(&host, &receiver.url()).await;
+    setup.room(&host).await;
+    let due = setup.store.webhooks().due(setup.clock.now()).await.unwrap()[0];
+    setup.store.webhooks().acquire_lease(&due, setup.clock.now() + LEASE).await.unwrap().unwrap();
+    setup.clock.advance(Duration::from_millis(19_999));
+    assert_eq!(setup.dispatcher.round().await, Ok(0), "its lease has not expired");
+    setup.clock.advance(Duration::from_millis(1));
+    assert_eq!(setup.dispatcher.round().await, Ok(1));
+    assert_eq!((receiver.received().len(), setup.states(&host).await), (1, [0, 1, 0]));
 }
 
 /// Generates a test on SQLite only.
 macro_rules! on_sqlite {
-    ($($(#[$meta:meta])* async fn $name:ident($world:ident) $body:block)*) => { $(
+    ($($(#[$meta:meta])* async fn $name:ident($setup:ident) $body:block)*) => { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            on(Database::Sqlite, async move |$world: World| $body).await;
+            on(Database::Sqlite, async move |$setup: Setup| $body).await;
         }
     )* };
 }
 
 on_sqlite! {
-    async fn unresponsive_receiver_does_not_delay_others(world) {
+    async fn unresponsive_receiver_does_not_delay_others(setup) {
         let (slow, fast) = (Receiver::start().await, Receiver::start().await);
         slow.reply(Reply::Silence);
-        let hosts = [world.host("slow@shop.example").await, world.host("fast@shop.example").await];
+        let hosts = [setup.host("slow@shop.example").await, setup.host("fast@shop.example").await];
         for (host, receiver) in hosts.iter().zip([&slow, &fast]) {
-            world.hook(host, &receiver.url()).await;
+            setup.hook(host, &receiver.url()).await;
             for _ in 0..10 {
-                world.write(&world.room(host).await, 0..10).await;
+                setup.write(&setup.room(host).await, 0..10).await;
             }
         }
         let began = Instant::now();
-        let (round, ()) = tokio::join!(world.dispatcher.round(), fast.wait_for(110, Duration::from_secs(20)));
+        let (round, ()) = tokio::join!(setup.dispatcher.round(), fast.wait_for(110, Duration::from_secs(20)));
         assert_eq!(round, Ok(2));
         assert!(began.elapsed() >= Duration::from_secs(2), "the slow receiver used its full time limit");
-        assert_eq!(world.states(&hosts[1]).await, [0, 110, 0]);
+        assert_eq!(setup.states(&hosts[1]).await, [0, 110, 0]);
         assert_eq!(slow.received().len(), MAX_ROOMS, "paused after the first failure");
-        let record = world.store.webhooks().recent_events(hosts[0].id, 1_000).await.unwrap();
+        let record = setup.store.webhooks().recent_events(hosts[0].id, 1_000).await.unwrap();
         let record = record.iter().find(|event| event.attempts == 1).unwrap();
         assert_eq!((record.status, record.problem.as_deref()), (None, Some("no answer within 2 s")));
-        assert_eq!(world.dispatcher.round().await, Ok(0));
+        assert_eq!(setup.dispatcher.round().await, Ok(0));
     }
 
-    async fn rejected_event_does_not_delay_others(world) {
-        let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-        world.hook(&host, &receiver.url()).await;
-        let room = world.room(&host).await;
+    async fn rejected_event_does_not_delay_others(setup) {
+        let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+        setup.hook(&host, &receiver.url()).await;
+        let room = setup.room(&host).await;
         receiver.reply(Reply::Status(400));
-        world.dispatcher.round().await.unwrap();
+        setup.dispatcher.round().await.unwrap();
         receiver.reply(Reply::Status(200));
-        world.write(&room, 0..10).await;
-        world.clock.advance(Duration::from_secs(7));
+        setup.write(&room, 0..10).await;
+        setup.clock.advance(Duration::from_secs(7));
         // The event that was rejected is due again, too.
-        world.dispatcher.round().await.unwrap();
-        assert_eq!(world.states(&host).await, [0, 11, 0]);
+        setup.dispatcher.round().await.unwrap();
+        assert_eq!(setup.states(&host).await, [0, 11, 0]);
     }
 
-    async fn redirect_is_not_followed(world) {
+    async fn redirect_is_not_followed(setup) {
         let (host, receiver, other) =
-            (world.host("a@shop.example").await, Receiver::start().await, Receiver::start().await);
-        world.hook(&host, &receiver.url()).await;
+            (setup.host("a@shop.example").await, Receiver::start().await, Receiver::start().await);
+        setup.hook(&host, &receiver.url()).await;
         receiver.reply(Reply::Redirect(other.url()));
-        world.room(&host).await;
-        world.dispatcher.round().await.unwrap();
+        setup.room(&host).await;
+        setup.dispatcher.round().await.unwrap();
         assert_eq!((receiver.received().len(), other.received().len()), (1, 0));
-        let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
+        let record = setup.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("answered 307: redirects are not followed"));
         assert_eq!(record.state, EventState::Waiting);
     }
 
-    async fn receiver_that_returns_410_is_disabled(world) {
-        let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-        world.hook(&host, &receiver.url()).await;
+    async fn receiver_that_returns_410_is_disabled(setup) {
+        let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+        setup.hook(&host, &receiver.url()).await;
         receiver.reply(Reply::Status(410));
-        world.room(&host).await;
-        world.dispatcher.round().await.unwrap();
-        let webhook = world.webhooks.show(host.id).await.unwrap().unwrap();
-        assert_eq!((webhook.is_enabled, webhook.gone_at), (false, Some(world.clock.now())));
-        world.room(&host).await;
-        world.clock.advance(Duration::from_secs(3_600));
-        assert_eq!((world.dispatcher.round().await, receiver.received().len()), (Ok(0), 1));
-        // Once enabled again, it receives the events that were waiting, but not those from the time between.
+        setup.room(&host).await;
+        setup.dispatcher.round().await.unwrap();
+        let webhook = setup.webhooks.show(host.id).await.unwrap().unwrap();
+        assert_eq!((webhook.is_enabled, webhook.gone_at), (false, Some(setup.clock.now())));
+        setup.room(&host).await;
+        setup.clock.advance(Duration::from_secs(3_600));
+        assert_eq!((setup.dispatcher.round().await, receiver.received().len()), (Ok(0), 1));
+        // After it is enabled again, the webhook receives the events that were waiting, but none from the time while it
+        // was disabled.
         receiver.reply(Reply::Status(200));
-        world.hook(&host, &receiver.url()).await;
-        world.dispatcher.round().await.unwrap();
-        assert_eq!((receiver.received().len(), world.states(&host).await), (2, [0, 1, 0]));
+        setup.hook(&host, &receiver.url()).await;
+        setup.dispatcher.round().await.unwrap();
+        assert_eq!((receiver.received().len(), setup.states(&host).await), (2, [0, 1, 0]));
     }
 
-    async fn address_that_is_no_longer_allowed_gets_nothing(world) {
-        let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-        world.hook(&host, &receiver.url()).await;
-        world.room(&host).await;
+    async fn address_that_is_no_longer_allowed_gets_nothing(setup) {
+        let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+        setup.hook(&host, &receiver.url()).await;
+        setup.room(&host).await;
         // The operator no longer allows any private address.
-        let sender = EventSender::new(None, world.clock.clone()).unwrap();
-        let dispatcher = WebhookDispatcher::new(world.store.clone(), sender, Rng::from_seed(2));
+        let sender = EventSender::new(None, setup.clock.clone()).unwrap();
+        let dispatcher = WebhookDispatcher::new(setup.store.clone(), sender, Rng::from_seed(2));
         dispatcher.round().await.unwrap();
-        let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
+        let record = setup.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("the URL must begin with https://"));
         let change = WebhookChange {
             url: format!("https://localhost:{}/", receiver.address.port()),
             events: EventKinds::ALL,
             is_enabled: true,
         };
-        world.webhooks.set(host.id, change).await.unwrap();
-        world.clock.advance(Duration::from_secs(60));
+        setup.webhooks.set(host.id, change).await.unwrap();
+        setup.clock.advance(Duration::from_secs(60));
         dispatcher.round().await.unwrap();
-        let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
+        let record = setup.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("the name of the URL leads to no public address"));
         assert_eq!((record.attempts, receiver.connections.load(std::sync::atomic::Ordering::SeqCst)), (2, 0));
     }
 
-    async fn events_in_flight_at_shutdown_have_a_grace_period(world) {
-        let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
-        world.hook(&host, &receiver.url()).await;
-        world.room(&host).await;
+    async fn events_in_flight_at_shutdown_have_a_grace_period(setup) {
+        let (host, receiver) = (setup.host("a@shop.example").await, Receiver::start().await);
+        setup.hook(&host, &receiver.url()).await;
+        setup.room(&host).await;
         receiver.reply(Reply::Silence);
-        let mut dispatcher = world.dispatcher.clone();
+        let mut dispatcher = setup.dispatcher.clone();
         dispatcher.sender.client.set_timeout(Duration::from_secs(60));
         let stop = CancellationToken::new();
         let running = tokio::spawn(dispatcher.run(stop.clone()));
@@ -332,7 +333,7 @@ on_sqlite! {
         tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
         // It is unknown whether the event arrived, so another node sends it at once.
         receiver.reply(Reply::Status(200));
-        assert_eq!(world.dispatcher.round().await, Ok(1));
-        assert_eq!((receiver.ids().len(), receiver.different(), world.states(&host).await), (2, 1, [0, 1, 0]));
+        assert_eq!(setup.dispatcher.round().await, Ok(1));
+        assert_eq!((receiver.ids().len(), receiver.different(), setup.states(&host).await), (2, 1, [0, 1, 0]));
     }
 }
