@@ -16,7 +16,7 @@ const INDEXES: [(&str, &[&str]); 3] = [
     ("webhook_event_due", &["host_id", "due_at"]),
     // Newest events of a host.
     ("webhook_event_host", &["host_id", "id"]),
-    // Events to give up, and records to delete.
+    // Events whose delivery time has passed, and records to delete.
     ("webhook_event_end", &["ends_at"]),
 ];
 

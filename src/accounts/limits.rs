@@ -181,7 +181,7 @@ impl Limits {
         self.count(Kind::Mail, Who::address(address), self.quotas.mails).await.map(|_| ())
     }
 
-    /// Counts an e-mail to `email` requested from an address. Called before any lookup, so that a refusal reveals
+    /// Counts an e-mail to `email` requested from an address. Called before any lookup, so that a rejection reveals
     /// nothing about the account. Counts whether or not an e-mail is sent.
     ///
     /// # Errors

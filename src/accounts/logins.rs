@@ -55,7 +55,7 @@ pub struct Login {
     pub tokens: Tokens,
 }
 
-/// Why a login was refused.
+/// Why a login was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// Unknown address or wrong password. Responses must not reveal which.

@@ -26,7 +26,7 @@ pub enum RecoveryKind {
     Account,
 }
 
-/// Why a password change or a deactivation was refused.
+/// Why a password change or a deactivation was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordChangeError {
     /// The current password is wrong, or was changed meanwhile.

@@ -59,7 +59,7 @@ struct Progress {
     exp: i64,
 }
 
-/// Why a step of the sign-up was refused.
+/// Why a step of the sign-up was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignUpError {
     /// The preceding step is missing or has expired.

@@ -25,7 +25,7 @@ impl WallClock {
         &self.0
     }
 
-    /// Whether the value is a valid calendar time: an existing day in year 1 or later, and a time from 00:00:00 to
+    /// Returns whether the value is a valid calendar time: an existing day in year 1 or later, and a time from 00:00:00 to
     /// 23:59:59.
     pub fn is_valid(&self) -> bool {
         let number = |at: std::ops::Range<usize>| {

@@ -160,7 +160,7 @@ mod tests {
             Self { nodes: (0..nodes).map(node).collect(), clock, tracker }
         }
 
-        /// Sends messages of 8 KiB on all nodes in turn until one is refused. Returns the accepted bytes and the retry
+        /// Sends messages of 8 KiB on all nodes in turn until one is rejected. Returns the accepted bytes and the retry
         /// time.
         async fn send(&self, host: HostId) -> (u64, Duration) {
             let budgets: Vec<_> = self.nodes.iter().map(|node| node.of(host, Side::Guest).unwrap()).collect();

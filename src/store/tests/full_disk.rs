@@ -31,7 +31,7 @@ async fn full_disk_is_detected_at_once_and_its_end_within_five_seconds(store: St
         assert_eq!(*store.condition().borrow(), None);
     }
     assert_eq!(*store.condition().borrow(), Some(WriteFault::Full));
-    // A refused write closes its connection, which resets the limit.
+    // A rejected write closes its connection, which resets the limit.
     for _ in 0..3 {
         limit().await;
         assert_eq!(store.probe().await, Err(WriteFault::Full));
