@@ -47,9 +47,15 @@ fn documented(readme: &str) -> BTreeMap<&str, Documented<'_>> {
     let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
     let rows = rows.filter_map(|row| {
         let [name, kind, labels, help] = row.split(" | ").collect::<Vec<_>>().try_into().ok()?;
-        let labels = labels.trim().split("), ").flat_map(|label| match label.split_once(" (") {
-            Some((name, values)) => vec![(name, values.trim_end_matches(')').split(", ").collect())],
-            None => label.split(", ").filter(|name| !name.is_empty()).map(|name| (name, Vec::new())).collect(),
+        // Such as "`duty`, `outcome` (done, failed), `host`": names without values before one with values.
+        let labels = labels.trim().split("), ").flat_map(|part| {
+            let (names, values) = part.split_once(" (").unwrap_or((part, ""));
+            let values: Vec<&str> =
+                values.trim_end_matches(')').split(", ").filter(|value| !value.is_empty()).collect();
+            let names: Vec<&str> = names.split(", ").filter(|name| !name.is_empty()).collect();
+            let last = names.len().saturating_sub(1);
+            let of = move |at: usize| if at == last { values.clone() } else { Vec::new() };
+            names.into_iter().enumerate().map(move |(at, name)| (name, of(at))).collect::<Vec<_>>()
         });
         let labels = labels.map(|(name, values)| (name.trim_matches('`'), values)).collect();
         let is_metric = ["counter", "gauge", "histogram"].contains(&kind);
