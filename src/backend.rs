@@ -158,7 +158,7 @@ impl Backend {
     pub async fn leave(&self, lease: Duration) {
         let Some(cluster) = &self.cluster else { return };
         if let Err(error) = cluster.membership.sign_off(lease).await {
-            tracing::debug!(%error, "failed to release node lease, waiting for expiry");
+            tracing::debug!(%error, "failed to release node lease, lease remains until it expires");
         }
         cluster.redis.quit().await;
     }

@@ -148,7 +148,7 @@ impl Sessions {
             Ok(Some(host)) if !host.is_deleted => Ok(host),
             Ok(_) => Err(Close::NotFound),
             Err(error) => {
-                tracing::warn!(%error, "failed to authenticate socket, client retries later");
+                tracing::warn!(%error, "failed to read host of socket, closing socket");
                 Err(self.try_later())
             }
         }

@@ -29,7 +29,8 @@ pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> R
     let mut parts = Box::pin(app.rooms.conversation(&room));
     // If the first part cannot be read, the client still receives an error response.
     let first = parts.try_next().await?.unwrap_or_default();
-    let rest = parts.inspect_err(|error| tracing::warn!(%error, "download aborted"));
+    let rest =
+        parts.inspect_err(|error| tracing::warn!(%error, "failed to read messages during download, aborting response"));
     let text =
         futures_util::stream::once(async move { Ok::<_, RoomError>(first) }).chain(rest).map_ok(move |messages| {
             let mut text = String::new();

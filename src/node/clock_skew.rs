@@ -245,6 +245,6 @@ pub async fn clock_of(store: &Store) -> Result<Arc<dyn Clock>, StoreError> {
 
 fn log_step(store: &str, observed: Observed) {
     if let Observed::Stepped(by) = observed {
-        tracing::warn!(store, step_seconds = by.as_seconds_f64(), "clock of a store stepped");
+        tracing::warn!(store, step_seconds = by.as_seconds_f64(), "store clock stepped");
     }
 }

@@ -199,7 +199,7 @@ impl Config {
         if self.may_have_unshared_media() {
             tracing::warn!(
                 folder = %self.media,
-                "--media-url is a folder in a cluster: profile images are missing on nodes that do not mount the same \
+                "--media-url is a local folder, but this node belongs to a cluster: profile images are missing on nodes that do not mount the same \
                  folder; set s3://bucket/prefix"
             );
         }

@@ -65,7 +65,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
     } else {
         tracing::error!(
             entries = left,
-            "messages of an earlier release not migrated: rooms missing in this database, entries remain in pt:{{k}}:queue"
+            "messages of an earlier release not migrated: rooms missing in this database, their entries remain in the queues of that release"
         );
     }
     tracing::info!(messages = archived, rooms, "migrated redis keys of an earlier release");

@@ -105,7 +105,7 @@ impl Leader {
         if self.until.lock().take().is_some()
             && let Err(error) = self.lease.release().await
         {
-            tracing::debug!(%error, "failed to release leader lease, waiting for expiry");
+            tracing::debug!(%error, "failed to release leader lease, lease remains until it expires");
         }
     }
 

@@ -110,7 +110,7 @@ impl Recoverer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Some(Err(error)) = stop.run_until_cancelled(self.tick(leader.is_leading())).await {
-                tracing::debug!(%error, "failed to compare generations, retrying");
+                tracing::debug!(%error, "failed to compare store generations, retrying");
             }
         }
     }

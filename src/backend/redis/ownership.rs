@@ -137,7 +137,7 @@ impl Redis {
         }
         let mut state = self.shared.ownership.state.lock();
         if matches!(state.suspended, Some(Suspended::Other(_))) {
-            tracing::info!("redis belongs to this installation again, resuming");
+            tracing::info!("redis belongs to this installation again, node resumed");
         }
         if state.suspended != Some(Suspended::OtherDatabase) {
             state.suspended = None;
@@ -244,7 +244,7 @@ impl Redis {
         match (differs, is_suspended) {
             (true, false) => self.suspend(Suspended::OtherDatabase),
             (false, true) => {
-                tracing::info!("database matches the leader's database, resuming");
+                tracing::info!("database matches the leader's database, node resumed");
                 self.shared.ownership.state.lock().suspended = None;
                 self.shared.metrics.suspended.set(0);
             }
@@ -280,11 +280,11 @@ impl Redis {
             match &why {
                 Suspended::Other(found) => tracing::error!(
                     found,
-                    "redis belongs to another installation, suspended: set --redis-url to the redis of this \
+                    "redis belongs to another installation, node suspended: set --redis-url to the redis of this \
                      installation, or run `pintalk installation adopt`"
                 ),
                 Suspended::OtherDatabase => tracing::error!(
-                    "database differs from the leader's, suspended: compare --database-url on all nodes"
+                    "database differs from the leader's database, node suspended: compare --database-url on all nodes"
                 ),
                 Suspended::Unclaimed => {}
             }

@@ -144,7 +144,7 @@ impl Archiver {
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
-            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, waiting for expiry");
+            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, lease remains until it expires");
         }
     }
 

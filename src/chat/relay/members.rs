@@ -71,7 +71,7 @@ impl Members {
                     // The connection counts of a stopped node expire with its lease.
                     Err(_) if !on => {}
                     Err(error) => {
-                        tracing::debug!(%error, %room, "failed to report members of room, retrying");
+                        tracing::debug!(%error, %room, "failed to report connection count of room, retrying");
                         self.left.insert(room, true);
                         pause = RETRY;
                     }

@@ -67,7 +67,7 @@ impl Rooms {
         let names = match recent.unarchived_rooms(host, MAX_UNARCHIVED).await {
             Ok(names) => names,
             Err(error) => {
-                tracing::debug!(%error, "failed to read unarchived rooms from broker, list shows sql state");
+                tracing::debug!(%error, "failed to read unarchived rooms from broker, using sql state for room list");
                 Vec::new()
             }
         };
@@ -95,7 +95,7 @@ impl Rooms {
             Err(ReadAheadError::Store(error)) => return Err(error.into()),
             // While the broker is unavailable, the list shows the state of SQL.
             Err(ReadAheadError::Broker(error)) => {
-                tracing::debug!(%error, "failed to read room states from broker, list shows sql state");
+                tracing::debug!(%error, "failed to read room states from broker, using sql state for room list");
                 vec![(None, None); rooms.len()]
             }
         };

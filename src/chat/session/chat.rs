@@ -174,7 +174,7 @@ impl ChatSession {
         self.work = Some(
             async move {
                 if let Err(error) = context.members.report(room).await {
-                    tracing::debug!(%error, %room, "failed to report members of room, retrying");
+                    tracing::debug!(%error, %room, "failed to report connection count of room, retrying");
                     context.members.report_soon(room);
                 }
                 Ok(())

@@ -14,11 +14,11 @@ pub fn raise_descriptor_limit() -> u64 {
     }
     match setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: limit.maximum }) {
         Ok(()) => {
-            tracing::debug!(from = soft, to = hard, "raised limit of file descriptors");
+            tracing::debug!(from = soft, to = hard, "raised file descriptor limit");
             hard
         }
         Err(error) => {
-            tracing::warn!(%error, limit = soft, "failed to raise limit of file descriptors");
+            tracing::warn!(%error, limit = soft, "failed to raise file descriptor limit");
             soft
         }
     }

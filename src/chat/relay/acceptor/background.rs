@@ -38,7 +38,7 @@ impl Worker {
                 // retries.
                 Ok(None) => connection.close(connection.try_later()),
                 Err(error) => {
-                    tracing::warn!(%error, %room, "failed to read original of repeated message");
+                    tracing::warn!(%error, %room, "failed to read stored copy of duplicate message, closing socket");
                     connection.close(connection.try_later());
                 }
             }
