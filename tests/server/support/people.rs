@@ -280,16 +280,27 @@ impl Client {
 
     /// Asserts that no frame was received: the next one answers a ping.
     pub async fn nothing(&mut self) {
-        assert!(self.early.is_empty(), "{:?}", self.early);
+        let frames = self.frames_so_far().await;
+        assert!(frames.is_empty(), "expected nothing, got {frames:?}");
+    }
+
+    /// Returns the frames received so far: those before the answer to a ping.
+    pub async fn frames_so_far(&mut self) -> Vec<Value> {
         self.send_raw(Message::Ping("x".into())).await;
-        match tokio::time::timeout(TIMEOUT, self.socket.next())
-            .await
-            .expect("in time")
-            .expect("a frame")
-            .expect("a frame")
-        {
-            Message::Pong(_) => {}
-            other => panic!("expected nothing, got {other:?}"),
+        let mut frames = Vec::new();
+        loop {
+            let message = match self.early.pop_front() {
+                Some(message) => message,
+                None => {
+                    let next = tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time");
+                    next.expect("the socket is open").expect("a frame")
+                }
+            };
+            match message {
+                Message::Pong(_) => return frames,
+                Message::Text(text) => frames.push(serde_json::from_str(&text).expect("JSON")),
+                other => panic!("expected frames, got {other:?}"),
+            }
         }
     }
 
