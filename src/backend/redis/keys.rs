@@ -50,7 +50,7 @@ impl Keys {
         &self.nodes
     }
 
-    /// Key of the stream of account changes. The channel of the same name announces each new entry.
+    /// Key of the stream of account changes. The channel of the same name carries a notification for each new entry.
     pub(crate) fn control(&self) -> &str {
         &self.control
     }
@@ -64,7 +64,8 @@ impl Keys {
         format!("pt:{}:{{{host}}}:presence", self.id)
     }
 
-    /// Key of the set of hosts that have status sockets on a node, per incarnation of the node.
+    /// Returns the key of the set of hosts that have status sockets on a node. Each incarnation of a node has its own
+    /// set.
     pub(crate) fn hosts_of(&self, incarnation: &str) -> String {
         format!("pt:{}:node:{incarnation}:hosts", self.id)
     }
