@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::values::{InvalidValue, Switch};
 
-/// Upper limit, or no limit.
+/// Optional upper limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap(Option<u32>);
 
@@ -15,7 +15,7 @@ impl Cap {
     /// No limit.
     pub const OFF: Self = Self(None);
 
-    /// A limit of `max`.
+    /// Creates a limit of `max`.
     pub const fn at(max: u32) -> Self {
         Self(Some(max))
     }
@@ -25,7 +25,7 @@ impl Cap {
         self.0
     }
 
-    /// Returns whether `count` has reached the limit, so that one more is not allowed.
+    /// Returns whether `count` is at or above the limit, so that no further item is allowed.
     pub fn is_reached_by(self, count: u64) -> bool {
         self.0.is_some_and(|max| count >= u64::from(max))
     }
@@ -123,7 +123,7 @@ pub struct LimitArgs {
     pub limit_webhook_tests_per_minute: Cap,
 }
 
-/// Limits per client, after parsing.
+/// Limits per client, with the switch `--limits` applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
     /// Messages per second from one socket; above, it is read at this rate.
