@@ -45,17 +45,18 @@ impl Keys {
         format!("pt:{}:{{{}}}:{kind}:{room}", self.id, partition.0)
     }
 
-    /// Key of the sorted set of node leases, by deadline.
+    /// Returns the key of the sorted set of node leases, whose scores are the deadlines.
     pub(crate) fn nodes(&self) -> &str {
         &self.nodes
     }
 
-    /// Key of the stream of account changes. The channel of the same name carries a notification for each new entry.
+    /// Returns the key of the stream of account changes. The channel of the same name carries a notification for each
+    /// new entry.
     pub(crate) fn control(&self) -> &str {
         &self.control
     }
 
-    /// Channel for changes of host presence.
+    /// Returns the channel for presence events.
     pub(crate) fn status(&self) -> &str {
         &self.status
     }
