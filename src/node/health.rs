@@ -81,7 +81,8 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         self.facts.metrics.ready.set(u8::from(ready));
-        // During the start, the node does not report which store it is waiting for.
+        // Before the start is complete, neither store is exported as degraded, because it is unknown which store the
+        // node is waiting for.
         let started = self.facts.started.load(Relaxed);
         let sql = u8::from(started && self.facts.sql.lock().is_some());
         let refuses = self.facts.refusal.lock().is_some();

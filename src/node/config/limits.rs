@@ -126,7 +126,7 @@ pub struct LimitArgs {
 /// Limits per client, with the switch `--limits` applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
-    /// Messages per second from one socket; above, it is read at this rate.
+    /// Messages per second from one socket; above, the socket is read at this rate.
     pub messages_per_second: Cap,
     /// Messages that one socket may send at once.
     pub message_burst: Cap,
@@ -140,7 +140,8 @@ pub struct LimitConfig {
     pub address_mib_per_day: Cap,
     /// MiB of messages per day in all rooms of one host; above, close 1013.
     pub host_mib_per_day: Cap,
-    /// Bytes of a frame from a client; above, close 1009. It bounds the memory of the node, so it cannot be off.
+    /// Maximum size of a frame from a client, in bytes; above, close 1009. The limit bounds the memory of the node, so
+    /// it cannot be off.
     pub frame_bytes: usize,
     /// Open connections of one address; above, close 4029 and HTTP 429.
     pub sockets_per_address: Cap,
@@ -148,7 +149,7 @@ pub struct LimitConfig {
     pub sockets_per_room: Cap,
     /// WebSocket handshakes per minute from one address; above, HTTP 429.
     pub handshakes_per_minute: Cap,
-    /// Joins that wait on this node; above, close 1013. It bounds the memory of the node, so it cannot be off.
+    /// Joins that wait on this node; above, close 1013. The limit bounds the memory of the node, so it cannot be off.
     pub joins_waiting: usize,
     /// Rooms created per minute from one address; above, HTTP 429.
     pub rooms_per_minute: Cap,
