@@ -44,9 +44,9 @@ pub trait Throttle: Send + Sync + 'static {
 /// Kind of limited operation. Each kind has separate buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// WebSocket handshakes.
+    /// WebSocket handshakes per address.
     Handshake,
-    /// Room creations.
+    /// Creations of rooms per address or host.
     Room,
     /// Login attempts per address.
     LoginAddress,
@@ -64,7 +64,7 @@ pub enum Kind {
     GuestBytes,
     /// Chunks of bytes that a host may send per day.
     OwnBytes,
-    /// Webhook tests.
+    /// Webhook tests that a host requests.
     WebhookTest,
     /// Calls with unknown service keys.
     UnknownKeys,

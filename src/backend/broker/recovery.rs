@@ -40,7 +40,7 @@ impl WentBack {
 pub struct RoomPage {
     /// Names of the rooms.
     pub rooms: Vec<RoomName>,
-    /// Cursor of the next page; `None` after the last.
+    /// Cursor of the next page; `None` if this is the last page.
     pub next: Option<String>,
 }
 

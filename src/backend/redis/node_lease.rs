@@ -2,9 +2,9 @@
 //! sorted set of [`Keys::nodes`](super::keys::Keys::nodes).
 //!
 //! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
-//! be removing the entries written under its incarnation. The node then continues as its next incarnation. The node
-//! also begins a new incarnation after every event in which a server may have lost writes: a new connection, another
-//! master, or another epoch.
+//! be removing the entries of its incarnation. The node then continues as its next incarnation. The node also begins a
+//! new incarnation after every event in which a server may have lost writes: a new connection, another master, or
+//! another epoch.
 //!
 //! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
 //! a full lease duration. Otherwise a node would treat live nodes as dead after Redis stalled, or after the clock of a

@@ -168,7 +168,8 @@ async fn a_node_that_was_treated_as_dead_writes_its_hosts_again(setup: Setup) {
     received.retain(|event| *event == online || *event == offline);
     assert_eq!(received, [online.clone(), offline, online]);
     assert!(!other.is_online(left).await);
-    // When the lease of the node expires again, the entries of its new incarnation are removed like those of any other node.
+    // When the lease of the node expires again, the entries of its new incarnation are removed, as for any other dead
+    // node.
     frozen.expire_lease().await;
     other.make_uninterrupted().await;
     other.upkeep().keep().await.unwrap();
