@@ -57,7 +57,7 @@ pub struct Settings {
 /// Reason why a job failed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// SQL failed.
+    /// The database returned an error or is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The broker or the presence driver is unavailable.
@@ -69,7 +69,7 @@ pub enum JobError {
     ClockSkew,
 }
 
-/// Result of one step of a job.
+/// Result of one step of a job, which processes a limited number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct JobStep {
     /// Number of rows changed.

@@ -12,7 +12,7 @@ use super::values::{InvalidValue, Switch};
 pub struct Cap(Option<u32>);
 
 impl Cap {
-    /// No limit.
+    /// A cap without a limit.
     pub const OFF: Self = Self(None);
 
     /// Creates a limit of `max`.

@@ -14,19 +14,19 @@ pub const DEFAULT_DATA_DIR: &str = "./pintalk-data";
 pub enum Mode {
     /// Single-node server with SQLite in the data directory. All other state is in the process.
     Embedded {
-        /// SQLite in the data directory.
+        /// URL of the SQLite file in the data directory.
         database: DatabaseUrl,
     },
     /// Single-node server with the database of `--database-url`.
     SingleOnDatabase {
-        /// MySQL, or SQLite at another path.
+        /// URL of MySQL, or of a SQLite file outside the data directory.
         database: DatabaseUrl,
     },
     /// Node of a cluster.
     Cluster {
-        /// MySQL.
+        /// URL of the MySQL database that all nodes share.
         database: DatabaseUrl,
-        /// Redis that all nodes share.
+        /// URL of the Redis that all nodes share.
         redis: RedisUrl,
     },
 }

@@ -176,9 +176,9 @@ impl DatabaseUrl {
 /// Topology of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisTopology {
-    /// One server.
+    /// A single Redis server.
     Standalone,
-    /// A primary that sentinels monitor and replace.
+    /// A primary with replicas; Redis Sentinel monitors the primary and promotes a replica if it fails.
     Sentinel,
     /// Redis Cluster: several primaries, each of which stores a part of the slots.
     Cluster,

@@ -27,9 +27,9 @@ pub enum Job {
 /// Row of the job table.
 #[derive(Debug)]
 pub struct JobEntry {
-    /// The job.
+    /// Job that this row describes.
     pub job: Job,
-    /// Name in logs and metrics.
+    /// Name of the job in logs and metrics.
     pub name: &'static str,
     /// Description of the affected rows.
     pub upon: &'static str,
