@@ -1,6 +1,7 @@
-//! Ports to shared state, and their drivers: Redis for a cluster, the process itself for a single node.
+//! Ports (traits) through which a node accesses shared state, and their drivers. A cluster uses the Redis drivers; a
+//! single node uses the embedded drivers, which store state in the process and in SQL.
 //!
-//! [`Backend`] has all ports of a node. Its constructors are the only place that chooses between the drivers.
+//! [`Backend`] contains all ports of a node. Only its constructors choose between the drivers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,17 +44,17 @@ use throttle::Throttle;
 /// The ports of a node. Clones share the drivers.
 #[derive(Clone)]
 pub struct Backend {
-    /// Numbers, stores and publishes messages.
+    /// Assigns sequence numbers to messages, stores them and publishes them.
     pub log: Arc<dyn MessageLog>,
     /// States of rooms and the connections in them.
     pub states: Arc<dyn RoomStates>,
-    /// The bus.
+    /// Delivers publications, notices and account changes to all nodes.
     pub bus: Arc<dyn Bus>,
-    /// Host presence.
+    /// Reports which hosts are online.
     pub presence: Arc<dyn Presence>,
-    /// The leader's lease.
+    /// Lease that the leader of the cluster holds.
     pub lease: Arc<dyn Lease>,
-    /// Rate limits of all nodes.
+    /// Rate limits that apply to all nodes together.
     pub throttle: Arc<dyn Throttle>,
     /// Ports that only a cluster has.
     pub cluster: Option<ClusterPorts>,
@@ -62,32 +63,33 @@ pub struct Backend {
 /// Ports that only a cluster has. Clones share the drivers.
 #[derive(Clone)]
 pub struct ClusterPorts {
-    /// Recent messages, which SQL may not have yet.
+    /// Logs of recent messages, which may not be in SQL yet.
     pub recent: Arc<dyn RecentLog>,
     /// Seeding of rooms from SQL.
     pub seeding: Arc<dyn Seeding>,
     /// Health of this node's subscriptions.
     pub bus_health: Arc<dyn BusHealth>,
-    /// Messages that are not in SQL yet.
+    /// Queues of accepted messages that are not in SQL yet.
     pub archive: Arc<dyn ArchiveQueue>,
     /// Recovery after a store returned to an earlier state.
     pub recovery: Arc<dyn Recovery>,
     /// This node's lease, and the leases of other nodes.
     pub membership: Arc<dyn Membership>,
-    /// Upkeep of the presence of this node and of dead nodes.
+    /// Restores presence entries of this node and removes those of dead nodes.
     pub presence: Arc<dyn PresenceUpkeep>,
-    /// The clients that all drivers share, for the owner and the clocks of their servers.
+    /// Redis clients that all drivers share. Callers also use them to verify the owner of Redis and to read the clocks
+    /// of its servers.
     pub redis: Redis,
 }
 
-/// Options of the Redis drivers. The default is that of a command, which accepts no messages.
+/// Options of the Redis drivers. The default values are for commands, which accept no messages.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisOptions {
     /// Number of replicas that must have a message before any reader sees it.
     pub replicas: u32,
     /// Limits of the messages kept in Redis.
     pub capacity: Capacity,
-    /// Offset of the clients' wall clock from UTC.
+    /// UTC offset of the wall-clock times that clients send.
     pub wire: WireOffset,
 }
 
@@ -149,12 +151,13 @@ impl Backend {
         }
     }
 
-    /// Whether other nodes may serve the same rooms.
+    /// Returns whether other nodes may serve the same rooms.
     pub fn is_cluster(&self) -> bool {
         self.cluster.is_some()
     }
 
-    /// Shortens this node's lease to at most `lease`, so that other nodes notice its end, and closes the connections.
+    /// Shortens this node's lease to at most `lease`, so that other nodes soon treat this node as dead. Then closes the
+    /// connections.
     pub async fn leave(&self, lease: Duration) {
         let Some(cluster) = &self.cluster else { return };
         if let Err(error) = cluster.membership.sign_off(lease).await {

@@ -2,10 +2,10 @@
 //!
 //! | exit code | meaning |
 //! |---|---|
-//! | 0 | success, or drained |
-//! | 1 | failure, or the shutdown was forced before work in flight ended |
+//! | 0 | success; for a node, shut down after draining |
+//! | 1 | failure, or the shutdown was forced while work was in flight |
 //! | 64 | invalid configuration; the error names the flag |
-//! | 70 | a task of the node failed |
+//! | 70 | a critical task of the node ended unexpectedly |
 
 mod check;
 mod cleanup;
@@ -30,9 +30,9 @@ use crate::node::config::{ConfigError, LogFormat};
 use crate::node::telemetry;
 use crate::store::{Store, StoreError, is_made};
 
-/// Exit code of an invalid configuration (EX_USAGE). A restart does not resolve the error.
+/// Exit code for an invalid configuration (EX_USAGE), which a restart cannot resolve.
 const USAGE: u8 = 64;
-/// Exit code of a command that failed.
+/// Exit code for a command that failed.
 const FAILED: u8 = 1;
 
 /// Self-hosted live chat over plain WebSockets, on one node or a cluster.
@@ -64,7 +64,7 @@ enum CliCommand {
     Check(Box<crate::node::config::ServeArgs>),
 }
 
-/// A failed command, with its exit code and error message.
+/// Error of a failed command: exit code and message.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -96,13 +96,13 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Runs the program with these arguments and returns its exit code. The first argument is the program name.
+/// Runs the program with the arguments `args`, of which the first is the program name. Returns the exit code.
 pub fn run<I, T>(args: I) -> ExitCode
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    // Files that this program creates are accessible to its user only.
+    // Only the user who runs the program can access the files that it creates.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let command = without_empty_variables(Cli::command());
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -113,7 +113,8 @@ where
             cli.command.run()
         }
         Err(error) if !error.use_stderr() => {
-            // The error is the output of help or version. A closed pipe is not an error.
+            // Clap returns the output of `--help` and `--version` as an error. A failure to print it, for example to a
+            // closed pipe, is ignored.
             let _ = error.print();
             Ok(0)
         }
@@ -145,7 +146,7 @@ impl CliCommand {
     }
 }
 
-/// Treats an environment variable with an empty value as not set, because compose files and charts set empty values.
+/// Makes clap ignore environment variables with an empty value, because compose files and Helm charts set empty values.
 fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -155,7 +156,7 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Returns the first paragraph of a clap error, which names the flag. The other paragraphs are usage hints.
+/// Returns the first paragraph of a clap error, which names the invalid flag. The remaining paragraphs are usage hints.
 fn first_paragraph(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();
@@ -165,7 +166,8 @@ fn first_paragraph(error: &clap::Error) -> String {
     paragraph.strip_prefix("error: ").map_or(paragraph.clone(), str::to_owned)
 }
 
-/// Runs the async part of a command. Tasks that are still running afterwards do not delay the exit.
+/// Runs the async part of a command on a new runtime. Tasks that are still running when `work` completes do not delay
+/// the exit.
 fn block_on<F>(work: F) -> Result<u8, Failure>
 where
     F: Future<Output = Result<u8, Failure>>,
@@ -204,7 +206,8 @@ async fn open_existing_store(database: &crate::node::config::DatabaseUrl) -> Res
     }
 }
 
-/// Opens the database of a command. A SQLite schema is migrated; a MySQL schema must be current.
+/// Opens the database for a command. Migrates the schema of a SQLite database. Returns an error if the schema of a
+/// MySQL database is not current.
 async fn open_store(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
     let store = Store::connect(database.expose()).await?;
     if database.is_sqlite() {

@@ -1,4 +1,4 @@
-//! A node: creates the backend and the services, starts their tasks, and stops them.
+//! Builds and runs a node: creates the backend and the services, starts their tasks, and stops them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +52,10 @@ use lock::Lock;
 pub use lock::SoleNode;
 use wiring::{DRAINED_GRACE, Node};
 
-/// Delay between attempts to reach a store at start.
+/// Delay between attempts to reach an unavailable store at start.
 const START_RETRY: Duration = Duration::from_secs(1);
 
-/// Interval between batches of closed sockets while draining.
+/// Interval at which a draining node closes the next batch of sockets.
 const DRAIN_TICK: Duration = Duration::from_millis(100);
 
 /// Configured node, ready to run.
@@ -78,10 +78,10 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Creates a node from its configuration. The stores need not be reachable when this function is called.
+/// Builds a node from its configuration. The stores need not be reachable when this function is called.
 ///
 /// # Errors
-/// Errors that a retry cannot resolve.
+/// Returns [`AppError`] for errors that a retry cannot resolve.
 pub async fn build(config: Config) -> Result<App, AppError> {
     // The recorder must be installed first, because metric handles that are created before it record nothing.
     telemetry::metrics(&SystemClock);
@@ -112,7 +112,8 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     Ok(App { config, store, backend, mail, media, webhook_sender, lock, clock, skew, rng })
 }
 
-/// Returns the check for private networks that webhooks may call in addition to public addresses.
+/// Returns the function that checks whether webhooks may call an address in a private network; `None` if no private
+/// networks are configured.
 fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
     let networks = networks.clone();
     if networks.is_empty() { None } else { Some(Arc::new(move |address| networks.contain(address))) }
@@ -133,7 +134,7 @@ impl App {
     /// returns, all tasks of the node have ended.
     ///
     /// # Errors
-    /// Errors that a retry cannot resolve.
+    /// Returns [`AppError`] for errors that a retry cannot resolve.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown, ready: impl FnOnce()) -> Result<(), AppError> {
         let ended = self.serve(listener, &shutdown, ready).await;
         // Background tasks end before the connections to the stores are closed.
@@ -188,7 +189,8 @@ impl App {
         ListenerSettings { slots, keep_alive: self.config.keep_alive, draining: shutdown.draining_token() }
     }
 
-    /// Waits for the stores, and starts the tasks that use them. Returns the lock on the database.
+    /// Waits until the stores are reachable, and starts the tasks that use them. Returns the lock on the database,
+    /// which must be held while the node runs.
     async fn start(&self, node: &Node, shutdown: &Shutdown, ready: impl FnOnce()) -> Result<Lock, AppError> {
         let (lock, installation) = self.open_stores().await?;
         let recoverer = Recoverer::new(installation, self.store.clone(), &self.backend);
@@ -222,7 +224,7 @@ impl App {
         Ok(lock)
     }
 
-    /// Starts the campaign for the leader lease, and the jobs that run while this node holds the lease.
+    /// Starts the task that tries to acquire the leader lease, and the jobs that run while this node holds the lease.
     fn start_jobs(&self, node: &Node, shutdown: &Shutdown) -> Leader {
         let leader = Leader::new(self.backend.lease.clone()).while_clocks_agree(self.agreement());
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
@@ -247,7 +249,8 @@ impl App {
         let window = if in_order { self.config.drain } else { Duration::ZERO };
         let (began, total, mut ended) = (Instant::now(), hub.len(), 0);
         while !hub.is_empty() && began.elapsed() < window {
-            // Closes at least one socket per tick, and spreads the total number over the window.
+            // `due` is the number of sockets to close by now. It rises linearly over the window, so that at least one
+            // socket is closed per tick.
             let due = (total as f64 * began.elapsed().div_duration_f64(window)) as usize + 1;
             ended += hub.close_some(due.saturating_sub(ended));
             tokio::time::sleep(DRAIN_TICK).await;

@@ -1,4 +1,5 @@
-//! The broker: numbers a message, stores it and publishes it to every node, in one atomic step.
+//! The broker accepts messages: it assigns a sequence number to each message, stores the message and publishes it to
+//! every node, in one atomic step.
 //!
 //! [`redis`](crate::backend::redis::broker) implements the ports for a cluster,
 //! [`embedded`](crate::backend::embedded::broker) for a single-node server. Both drivers pass the same test suites

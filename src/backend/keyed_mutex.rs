@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Number of mutexes. Two keys may share a mutex; work on these keys is serialised as well.
+/// Number of mutexes. Keys are assigned by hash, so two keys may share a mutex; work on these keys is then serialised
+/// as well.
 const PLACES: usize = 256;
 
-/// Assigns each key to one of a fixed number of mutexes.
+/// Set of mutexes to which keys are assigned by hash.
 #[derive(Clone, Debug)]
 pub struct KeyedMutex(Arc<[Mutex<()>]>);
 

@@ -7,8 +7,9 @@
 //!
 //! - **Exclusion.** While a node holds the lease, no other node can acquire it. It expires [`TTL`] after the last
 //!   renewal, by the clock of the store.
-//! - **Expiry.** The holder renews the lease by calling [`Lease::hold`] again. A holder that measures the duration from
-//!   *before* the call stops before another node acquires the lease, even if the holder was frozen or disconnected.
+//! - **Expiry.** The holder renews the lease by calling [`Lease::hold`] again. A holder must measure the duration from
+//!   the time *before* the call. It then stops acting as leader before another node can acquire the lease, even if the
+//!   holder was frozen or disconnected.
 //! - **Failure.** A call that returns [`Unavailable`] may have taken effect. The store may lose the lease in a
 //!   failover. Two nodes then act as leader for at most one [`TTL`], so the leader's work must be correct even if two
 //!   nodes do it.

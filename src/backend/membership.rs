@@ -4,10 +4,10 @@
 //!
 //! Guarantees:
 //!
-//! - **Incarnations.** A lease belongs to an incarnation of a node. An expired lease is never renewed; the node
-//!   continues with a new lease as its next incarnation.
-//! - **Detection.** A node counts as dead when its lease has expired by the clock of the store. Only nodes whose own
-//!   lease has been renewed without interruption for a full lease duration treat other nodes as dead.
+//! - **Incarnations.** An incarnation identifies the period in which a node holds one lease without interruption. An
+//!   expired lease is never renewed; the node acquires a new lease and continues as its next incarnation.
+//! - **Detection.** A node counts as dead when its lease has expired by the clock of the store. A node treats other
+//!   nodes as dead only if its own lease has been renewed without interruption for a full lease duration.
 //! - **Failure.** A call that returns [`Unavailable`] may have taken effect.
 
 use std::time::Duration;
@@ -25,8 +25,9 @@ pub trait Membership: Send + Sync + 'static {
     /// Renews the lease of this node, or acquires a new one.
     async fn renew(&self) -> Result<(), Unavailable>;
 
-    /// Returns the incarnation under which this node may write entries. Other nodes remove these entries after the
-    /// node's death. Returns [`Unavailable`] if the node's lease has expired or may have expired.
+    /// Returns the current incarnation, which is stored with each presence entry that this node writes. Other nodes
+    /// remove the entries of an incarnation after its lease has expired. Returns [`Unavailable`] if the node's lease
+    /// has expired or may have expired.
     fn incarnation(&self) -> Result<String, Unavailable>;
 
     /// Returns the number of live leases of this installation.

@@ -1,14 +1,13 @@
-//! Presence: which hosts are online on any node.
+//! Presence: which hosts are online. A host is online while any node has a status socket of the host.
 //!
 //! [`redis`](crate::backend::redis::presence) implements the port for a cluster,
 //! [`embedded`](crate::backend::embedded::presence) for a single-node server. Both drivers pass the same
 //! test suite.
 //!
 //! A node reports only whether it has sockets of a host, with [`Presence::enter`] and [`Presence::leave`]. Both calls
-//! are idempotent. A host is online while any node has sockets of that host. The sinks of all nodes receive each change
-//! at most once. Each change has a version that rises per host, so that a receiver can recognise a late event as
-//! outdated. An unavailable store does not mean that hosts are offline. Another node removes the entries of a dead
-//! node, in [`PresenceUpkeep::keep`].
+//! are idempotent. The sinks of all nodes receive each change at most once. Each change has a version that rises per
+//! host, so that a receiver can ignore an outdated event that arrives late. An unavailable store does not mean that
+//! hosts are offline. Another node removes the entries of a dead node, in [`PresenceUpkeep::keep`].
 
 use std::sync::Arc;
 
@@ -43,8 +42,8 @@ pub trait PresenceSink: Send + Sync + 'static {
 /// Port for host presence. The module documentation lists its guarantees.
 #[async_trait]
 pub trait Presence: Send + Sync + 'static {
-    /// Starts to deliver events to `sink`. Must be called once. Returns [`Unavailable`] if the subscription is not
-    /// active yet; the driver continues to retry.
+    /// Subscribes to presence events and starts to deliver them to `sink`. Must be called once. Returns [`Unavailable`]
+    /// if the subscription failed; the driver continues to retry.
     async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable>;
 
     /// Reports that this node has sockets of the host.
@@ -68,7 +67,7 @@ pub trait PresenceUpkeep: Send + Sync + 'static {
     /// periodically. The call may be cancelled at any point; the next call on any node continues.
     async fn keep(&self) -> Result<(), Unavailable>;
 
-    /// Counts presence entries of dead nodes that are missing from the list of nodes. With `adopt`, adds these nodes to
-    /// the list, so that [`keep`](Self::keep) removes the entries.
+    /// Counts dead nodes that have presence entries and are missing from the list of nodes. With `adopt`, adds these
+    /// nodes to the list, so that [`keep`](Self::keep) removes their entries.
     async fn adopt_orphans(&self, adopt: bool) -> Result<u64, Unavailable>;
 }

@@ -1,8 +1,8 @@
 //! Redis clients of the node: one for commands and scripts, one for subscriptions. The drivers of all ports share them.
 //!
 //! **Invariant:** every call has a time limit. A call that may have run is never repeated automatically; its caller
-//! decides whether to repeat it. A call that a Redis Cluster rejected because its slot has moved or is moving is
-//! retried.
+//! decides whether to repeat it. Only a call that a Redis Cluster rejected, because the slot of its key has moved or is
+//! moving, is retried automatically.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ pub use nodes::id_of;
 pub use ownership::Owner;
 use ownership::Ownership;
 
-/// Scripts that acquire and release a lease. The key of the lease stores the id of the holder.
+/// Script that acquires or renews a lease. The key of a lease stores the id of the holder.
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
 pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
 
@@ -64,7 +64,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// other Redis deployment has one active server and needs only one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// Delay before a call is retried that a Redis Cluster rejected because of a moving slot.
+/// Delay before the retry of a call that a Redis Cluster rejected because of a moving slot.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Lua script and its digest.
@@ -168,7 +168,7 @@ impl Redis {
     /// in that case.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time. The script may have run.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run.
     pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
     where
         K: Into<MultipleKeys> + Send,
@@ -203,7 +203,7 @@ impl Redis {
     /// `WAIT` covers only writes of its own connection.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time. The script may have run.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run.
     pub async fn eval_replicated(
         &self,
         script: &Script,
@@ -239,7 +239,7 @@ impl Redis {
     /// its answer arrives after the confirmation.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
         // In a Redis Cluster, the client keeps plain channels on the connection that serves the slot of the client's
         // own id.
@@ -251,17 +251,19 @@ impl Redis {
         within(subscribed).await.map(|_| ())
     }
 
-    /// Returns the events that may interrupt subscriptions, starting now.
+    /// Returns a receiver of the events that may interrupt subscriptions. It receives events that occur after this
+    /// call.
     pub fn disturbances(&self) -> Disturbances {
         Disturbances::of(&self.subscriber)
     }
 
-    /// Waits until the clients have quit. Tasks that receive from the subscriber end as well.
+    /// Waits until the clients have quit. Tasks that receive messages from the subscriber have then ended as well.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Quits both clients. A client without a connection cannot confirm, so this method does not wait for it.
+    /// Quits both clients. A client without a connection cannot confirm the command, so this method does not wait for a
+    /// confirmation.
     pub async fn quit(&self) {
         self.ended.cancel();
         let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
@@ -294,7 +296,7 @@ fn configure(builder: &mut Builder) {
     });
 }
 
-/// Counts the connections of a client that replace earlier ones.
+/// Counts the reconnections of a client.
 async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     let mut is_first = true;
     loop {
@@ -309,8 +311,8 @@ async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     }
 }
 
-/// Reconnects if a server accepts commands and answers none, so that the clients find the server that replaced it. The
-/// client's own check restarts with each write, so a busy node would stay connected to an unresponsive master.
+/// Reconnects if a server accepts commands but does not answer, so that the clients find the server that has replaced
+/// it. The client's own check restarts with each write, so a busy node would stay connected to an unresponsive master.
 async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
@@ -362,7 +364,7 @@ impl Disturbances {
 /// Runs a call under the common time limit. Repeats the call while a Redis Cluster reports that it did not run.
 ///
 /// # Errors
-/// [`Unavailable`] if Redis does not answer in time. The call may have run.
+/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run.
 pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
@@ -382,7 +384,7 @@ where
 /// connection.
 ///
 /// # Errors
-/// [`Unavailable`] if Redis does not answer in time. The call may have run.
+/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run.
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),

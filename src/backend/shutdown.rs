@@ -7,11 +7,11 @@
 //!        second signal, or timeout ──────────────────────► forced: exit code 1
 //! ```
 //! Draining applies to everything that serves clients (readiness, sockets). Stopping applies to the tasks that are
-//! still needed while the node drains (archivers, buses, leases). `app` decides when draining is complete and stopping
+//! still needed while the node drains (archivers, buses, leases). `App` decides when draining is complete and stopping
 //! begins.
 //!
-//! **Invariant:** every task of a node is spawned on this tracker, so that all tasks have ended when the node has
-//! ended.
+//! **Invariant:** every task of a node is spawned on [`Shutdown::tasks`], so that all tasks have ended when
+//! [`Shutdown::finish`] returns.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Shutdown {
         self.stopping.is_cancelled()
     }
 
-    /// Runs `work` until background work must stop; returns `None` if it was interrupted.
+    /// Runs `work`, and cancels it when background work must stop. Returns `None` if `work` was cancelled.
     pub async fn until_stopping<F: Future>(&self, work: F) -> Option<F::Output> {
         self.stopping.run_until_cancelled(work).await
     }
@@ -103,8 +103,8 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
-    /// Spawns a task without which the node cannot work. The task should return after [`Self::stopping`]. If it returns
-    /// before draining has started, or panics, the node drains and its exit code is [`CRASHED`].
+    /// Spawns a critical task, without which the node cannot work. The task should return after [`Self::stopping`]. If
+    /// it returns before draining has started, or panics, the node drains and its exit code is [`CRASHED`].
     pub fn spawn_critical<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -165,7 +165,8 @@ async fn any([first, second]: &mut [Signal; 2]) {
     }
 }
 
-/// Reports the end of a critical task when it is dropped, whether the task returned or panicked.
+/// Guard that a critical task holds. When the task returns or panics, the guard is dropped and reports the end of the
+/// task.
 struct EndOfCritical {
     name: &'static str,
     shutdown: Shutdown,

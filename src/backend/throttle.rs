@@ -5,8 +5,8 @@
 //!
 //! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 calls pass at once, and then one call
 //! every 3 s. [`Throttle::take`] takes a token, or returns the time until the next token. A rejected call takes no
-//! token, so the returned time is exact if there is no other call. Calls of all nodes on the same bucket are
-//! serialised: no token is taken twice.
+//! token, so the returned time is exact if there is no other call. Concurrent calls for the same bucket are serialised
+//! across all nodes, so no token is taken twice.
 //!
 //! **Invariant:** a bucket is stored as the instant at which it will be full, and is deleted at that instant. Even
 //! after a clock change, this instant is at most the quota's span in the future.
@@ -44,9 +44,9 @@ pub trait Throttle: Send + Sync + 'static {
 /// Kind of limited operation. Each kind has separate buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// WebSocket handshakes.
+    /// WebSocket handshakes per address.
     Handshake,
-    /// Room creations.
+    /// Creations of rooms per address or host.
     Room,
     /// Login attempts per address.
     LoginAddress,
@@ -64,7 +64,7 @@ pub enum Kind {
     GuestBytes,
     /// Chunks of bytes that a host may send per day.
     OwnBytes,
-    /// Webhook tests.
+    /// Webhook tests that a host requests.
     WebhookTest,
     /// Calls with unknown service keys.
     UnknownKeys,
@@ -78,7 +78,7 @@ impl Kind {
     /// Number of kinds.
     const COUNT: usize = Kind::Image as usize + 1;
 
-    /// Name in keys and metrics.
+    /// Returns the name used in keys and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -127,12 +127,12 @@ impl Who {
         Self::digest(&[email_key])
     }
 
-    /// An account, when used from one address. The account need not exist. Only a digest is stored.
+    /// An account in combination with one address. The account need not exist. Only a digest is stored.
     pub fn account_from(email_key: &str, address: IpAddr) -> Self {
         Self::digest(&[email_key, "\0from\0", &network(address).to_string()])
     }
 
-    /// A device, identified by the login that its refresh cookie names.
+    /// A device, identified by the login session (`sid`) in its refresh cookie.
     pub fn device(sid: &str) -> Self {
         Self::digest(&["\0device\0", sid])
     }
@@ -163,12 +163,13 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Maximum number of events in a span of time.
+/// Rate limit: a maximum number of events in a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Capacity of the bucket.
     pub(crate) burst: i64,
-    /// Refill interval of one token in µs. At 60,000 per second its rounding error is 6 %.
+    /// Refill interval of one token in µs, rounded to an integer. At 60,000 tokens per second, the rounding error is 6
+    /// %.
     pub(crate) interval: i64,
 }
 

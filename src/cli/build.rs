@@ -1,4 +1,5 @@
-//! Build script: exports the source revision (`PINTALK_REVISION`, if set) and the compiler version to the program.
+//! Build script: sets the environment variables from which the program takes its source revision (`PINTALK_REVISION`,
+//! if set) and compiler version.
 
 use std::process::Command;
 
@@ -9,7 +10,7 @@ fn main() {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version =
         Command::new(rustc).arg("--version").output().ok().and_then(|output| String::from_utf8(output.stdout).ok());
-    // Format: "rustc 1.95.0 (…)".
+    // The output of `rustc --version` has the format "rustc 1.95.0 (…)".
     let version = version.as_deref().and_then(|output| output.split_whitespace().nth(1)).unwrap_or("unknown");
     println!("cargo::rustc-env=PINTALK_BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
     println!("cargo::rustc-env=PINTALK_BUILD_RUST={version}");

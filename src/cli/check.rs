@@ -1,4 +1,4 @@
-//! `pintalk check`: connects to all stores and servers of the configuration and reports errors and risks.
+//! `pintalk check`: connects to all stores and servers that the configuration names, and reports errors and risks.
 //!
 //! The command creates only what `serve` would create at start: the data directory, the token secret in it, and the
 //! media folder. The command removes its probe files.
@@ -31,7 +31,7 @@ enum Severity {
     Wrong,
 }
 
-/// One line of the report.
+/// One line of the report: result of a check.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     severity: Severity,

@@ -1,4 +1,4 @@
-//! `pintalk demo`: a complete node in one process, with a demo host and a page on which both sides can be tried.
+//! `pintalk demo`: runs a complete node with a demo host, and serves a page that shows the guest's and the host's view.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ use crate::store::Store;
 use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";
-/// Log filter that suppresses migration messages, so that the address is the first line of output.
+/// Log filter that suppresses messages about migrations, so that the first line of output is the address of the demo
+/// page.
 const FILTER: &str = "info,sqlx=warn,sqlx_core=warn,sea_orm_migration=warn";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -63,14 +64,14 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
 async fn listen(requested: Option<SocketAddr>) -> Result<TcpListener, Failure> {
     let address = requested.unwrap_or(DEFAULT_LISTEN);
     let bound = match TcpListener::bind(address).await {
-        // The default port is already in use, so any free port is used.
+        // The default port is already in use, so the operating system chooses a free port.
         Err(_) if requested.is_none() => TcpListener::bind(SocketAddr::new(address.ip(), 0)).await,
         bound => bound,
     };
     bound.map_err(|error| Failure::new(format!("--listen: cannot listen on {address}: {error}")))
 }
 
-/// Finds or creates the demo host, and registers the domains of this port.
+/// Finds or creates the demo host, and permits the widget on the local domains with this port.
 async fn demo_host(config: &Config, address: SocketAddr, rng: &Rng) -> Result<DemoHost, Failure> {
     let path = config.data_dir.join("demo-password");
     let password = config::read_or_create(&path, rng, || hex::encode(rng.bytes::<8>()))
@@ -132,7 +133,7 @@ fn banner(address: SocketAddr, demo: &DemoHost) -> String {
     )
 }
 
-/// Maximum time for which the demo waits at exit until its directory is deleted.
+/// Maximum time that the demo spends at exit on deleting its directory.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Temporary directory that is deleted on drop.

@@ -1,5 +1,5 @@
-//! `pintalk installation`: shows the installation to which a database and a Redis belong, or adopts a Redis. This
-//! module also contains `pintalk migrate mode`.
+//! `pintalk installation`: shows the installation to which a database and a Redis belong, or makes the installation the
+//! owner of a Redis. This module also implements `pintalk migrate mode`.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -90,7 +90,7 @@ async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), 
     let redis = redis.ok_or_else(|| Failure::new("--redis-url is required: URL of the Redis to adopt"))?;
     let owner = redis.owner().await.map_err(unreachable)?;
     if let Some(owner) = owner.as_deref().filter(|owner| *owner != installation.id.as_str()) {
-        // An owner that is not an installation id was not written by a node, so no node holds a lease under this owner.
+        // No node writes an owner that is not an installation id, so no node can hold a lease for such an owner.
         if let Ok(owner) = owner.parse::<InstallationId>() {
             reject_live_leases(redis, owner).await?;
         }
@@ -118,7 +118,8 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
         match (installation.mode, stores.redis()) {
             (InstallationMode::Single, _) => drop(SoleNode::acquire(store).await?),
             (InstallationMode::Cluster, Some(url)) => retire(url, installation.id).await?,
-            // Nodes that are still running cannot be found through a lost Redis, but their leader writes to SQL.
+            // Without Redis, the leases of running nodes cannot be read. The leader of running nodes is detected
+            // through its writes to SQL.
             (InstallationMode::Cluster, None) if redis_is_lost => {
                 let running = |_| Failure::new("nodes of this cluster are running: stop them first");
                 no_other_redis(store).await.map_err(running)?;
@@ -136,8 +137,8 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
     Ok(())
 }
 
-/// Retires the Redis of a cluster. Fails while nodes of the cluster are running, or while Redis holds messages that are
-/// not in SQL.
+/// Retires the Redis of a cluster, so that no node uses it any longer. Returns an error while nodes of the cluster are
+/// running, or while Redis stores messages that are not in SQL.
 async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     let redis = connect(url)?;
     redis.install(id);
@@ -157,7 +158,7 @@ async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     retired
 }
 
-/// Returns the number of messages that are not in SQL yet.
+/// Returns the number of messages in Redis that are not in SQL yet.
 async fn unarchived(redis: &Redis) -> Result<u64, Unavailable> {
     let backend = Backend::redis(redis.clone(), Rng::from_entropy(), RedisOptions::default());
     let Some(cluster) = &backend.cluster else { return Ok(0) };
@@ -183,7 +184,7 @@ async fn recorded_installation(store: &Store) -> Result<Installation, Failure> {
     installation.ok_or_else(|| Failure::new("this database has no installation yet: no node has started on it"))
 }
 
-/// Reads the installation. Creates one in cluster mode if no node has started on the database yet.
+/// Reads the installation record from SQL. Creates one with cluster mode if no node has started on the database yet.
 async fn ensured_installation(store: &Store) -> Result<Installation, Failure> {
     let candidate = InstallationId::from_random(Rng::from_entropy().bytes());
     Ok(store.installation().ensure(candidate, InstallationMode::Cluster, SystemClock.now()).await?)

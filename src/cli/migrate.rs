@@ -75,7 +75,7 @@ pub(super) async fn apply(store: &Store, steps: Option<u32>) -> Result<(), Failu
     SchemaState::up(store.connection(), steps).await.map_err(schema_error)
 }
 
-/// Reads which migrations are applied, without changing anything.
+/// Returns which migrations are applied and which are pending. Does not change the database.
 pub(super) async fn state(store: &Store) -> Result<SchemaState, Failure> {
     SchemaState::read(store.connection()).await.map_err(schema_error)
 }

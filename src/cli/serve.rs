@@ -28,7 +28,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
 /// Runs a node on a listener until it is shut down. Calls `on_ready` once the node serves requests.
 pub(super) async fn node(config: Config, listener: TcpListener, on_ready: impl FnOnce()) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
-    // The shutdown is forced only after twice the configured drain time.
+    // Draining should end within the drain time. The shutdown is forced if it takes twice as long.
     shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
     telemetry::metrics(&SystemClock).keep_up(&shutdown);
     let traces = telemetry::traces(&config).map_err(Failure::new)?;

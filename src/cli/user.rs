@@ -1,4 +1,4 @@
-//! `pintalk user`: operators manage host accounts, also on a server without e-mail.
+//! `pintalk user`: creates, lists and changes host accounts. Operators can use it on a server without e-mail.
 
 mod change;
 mod create;
@@ -54,7 +54,7 @@ pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
     }
 }
 
-/// Reference to an existing host: e-mail address or id.
+/// Reference to an existing host by e-mail address or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostRef {
     Email(String),
@@ -87,11 +87,11 @@ impl HostRef {
     }
 }
 
-/// Builds the [`Accounts`] service for an open store. The service uses the store's clock and publishes changes to
+/// Builds the [`Accounts`] service for an open store. The service uses the store's clock and passes account changes to
 /// `announce`.
 async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
     let rng = Rng::from_entropy();
-    // The command signs no token, so a random key is sufficient.
+    // The command signs no tokens, so any random key is sufficient.
     let keys = TokenKeys::new(&[rng.bytes::<32>()]).ok_or_else(|| Failure::new("failed to create a token key"))?;
     Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, rng, keys, announce))
 }
@@ -117,7 +117,7 @@ fn password(value: Option<&Hidden>) -> Result<String, ConfigError> {
     }
 }
 
-/// Prints a host including its keys, either as a table or as the JSON of the API.
+/// Prints a host including its keys, either as text or in the JSON format of the API.
 fn print(host: &Host, json: bool) -> Result<(), Failure> {
     if json {
         return print_line(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);

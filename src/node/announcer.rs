@@ -28,7 +28,7 @@ impl Announcer {
     /// installation, [`close`](Self::close) returns the error.
     ///
     /// # Errors
-    /// The URL is invalid.
+    /// Returns [`AppError`] if the URL is invalid.
     pub async fn connect(url: &RedisUrl, store: &Store, rng: &Rng) -> Result<Self, AppError> {
         let redis = super::connect(url, rng)?;
         let failure = Arc::new(Mutex::new(installation::attach(&redis, store).await.err()));
@@ -56,7 +56,7 @@ impl Announcer {
     /// Closes the connection to Redis.
     ///
     /// # Errors
-    /// The error of the first change that was not published, or may not have been published.
+    /// Returns the error of the first change that was not published, or may not have been published.
     pub async fn close(self) -> Result<(), Unavailable> {
         self.backend.close().await;
         self.failure.lock().take().map_or(Ok(()), Err)

@@ -1,9 +1,10 @@
 //! Clock skew between this node, SQL and Redis.
 //!
-//! Data is timestamped and evaluated by the clock of the store that holds the data ([`StoreClock`]), so skew alone
+//! Timestamps are written and compared by the clock of the store that contains them ([`StoreClock`]), so skew alone
 //! causes no errors. The skew is exported and logged because logs and certificates depend on the machine's clock, and
-//! because a large skew means that one of the clocks is wrong, possibly the store's. Above [`JOBS_LIMIT`], the
-//! [`Agreement`] does not hold: the node neither leads nor runs jobs, so that a wrong clock cannot cause deletions.
+//! because a large skew means that one of the clocks is wrong, possibly the store's. If the skew is above
+//! [`JOBS_LIMIT`], [`Agreement::holds`] returns `false`, and the node neither leads nor runs jobs. Otherwise a wrong
+//! clock could cause rows to be deleted too early.
 
 mod redis;
 #[cfg(test)]
@@ -28,17 +29,18 @@ pub(crate) const REPORTED: TimeDelta = TimeDelta::seconds(1);
 /// Skew above which the node neither leads nor runs jobs.
 pub(crate) const JOBS_LIMIT: TimeDelta = TimeDelta::seconds(30);
 
-/// Number of readings for a command that runs once. The measurement error is determined by the shortest round trip.
+/// Number of readings by a command that runs once. The error of the measurement is at most the shortest round trip.
 const READINGS_OF_A_COMMAND: usize = 3;
 
-/// Measured skews. A positive value means that the first clock is ahead; `None` means that it is not measured yet.
+/// Measured skews. In a field documented as "A minus B", a positive value means that A is ahead. `None` means that the
+/// skew has not been measured yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Skews {
     /// Clock of the machine minus clock of SQL.
     pub(crate) sql: Option<TimeDelta>,
-    /// Clock of the machine minus clock of the Redis server with the largest difference.
+    /// Clock of the machine minus clock of Redis. With several Redis servers, this is the largest difference.
     pub(crate) redis: Option<TimeDelta>,
-    /// Clock of SQL minus clock of the Redis server with the largest difference.
+    /// Clock of SQL minus clock of Redis. With several Redis servers, this is the largest difference.
     pub(crate) stores: Option<TimeDelta>,
 }
 
@@ -57,7 +59,7 @@ impl Skews {
     }
 }
 
-/// Measures clock skew. Clones share the measurements.
+/// Measures the skew between the clocks of this machine, SQL and Redis. Clones share the measurements.
 #[derive(Clone)]
 pub struct Skew {
     store: Store,
@@ -71,7 +73,7 @@ pub struct Skew {
 
 #[derive(Default)]
 struct SkewState {
-    /// Clocks by server address.
+    /// Clocks of the Redis servers, by server address.
     redis: HashMap<String, StoreClock>,
     /// Whether the last reading of the SQL clock contradicts the earlier readings.
     suspect: bool,
@@ -108,7 +110,8 @@ impl Skew {
         self.sql.clone()
     }
 
-    /// Returns the agreement of the clocks. It does not hold until all clocks have been measured.
+    /// Returns the [`Agreement`] that tells whether the skew is within the limit for jobs. It does not hold until all
+    /// clocks have been measured.
     pub fn agreement(&self) -> Agreement {
         self.agreement.clone()
     }
@@ -117,10 +120,11 @@ impl Skew {
         self.state.lock().skews
     }
 
-    /// Reads the clocks of the stores and updates the clock, the agreement and the metrics.
+    /// Reads the clocks of the stores. Updates the estimated SQL clock, the agreement and the metrics.
     ///
     /// # Errors
-    /// SQL could not be read. A failure to read Redis is only logged, and the last readings of Redis remain in use.
+    /// Returns [`StoreError`] if the SQL clock could not be read. A failure to read the clock of Redis is only logged,
+    /// and the last readings of Redis remain in use.
     pub async fn measure(&self) -> Result<(), StoreError> {
         let (sql, redis) = tokio::join!(self.read_sql(), self.read_redis());
         if let Err(error) = redis {
@@ -130,10 +134,10 @@ impl Skew {
         sql
     }
 
-    /// Measures several times to reduce the error. For a command that runs once.
+    /// Measures several times to reduce the error of the measurement. Called by commands that run once.
     ///
     /// # Errors
-    /// SQL could not be read.
+    /// Returns [`StoreError`] if the SQL clock could not be read.
     pub async fn measure_well(&self) -> Result<(), StoreError> {
         for _ in 0..READINGS_OF_A_COMMAND {
             self.measure().await?;
@@ -142,7 +146,7 @@ impl Skew {
     }
 
     async fn read_sql(&self) -> Result<(), StoreError> {
-        // A second reading confirms a possible step.
+        // After a possible step of the clock, a second reading confirms or refutes the step.
         while let Some(reading) = self.store.read_clock().await? {
             if !self.observe_sql(&reading) {
                 break;
@@ -151,7 +155,7 @@ impl Skew {
         Ok(())
     }
 
-    /// Records a reading of SQL. Returns whether the clock must be read again at once.
+    /// Records a reading of the SQL clock. Returns whether the clock must be read again at once.
     fn observe_sql(&self, reading: &Reading) -> bool {
         let observed = self.sql.observe(reading);
         let suspect = matches!(observed, Observed::Suspect(_));
@@ -171,7 +175,7 @@ impl Skew {
         Ok(())
     }
 
-    /// Records readings of Redis servers. Returns whether the clocks must be read again at once.
+    /// Records readings of the clocks of Redis servers. Returns whether the clocks must be read again at once.
     fn observe_redis(&self, readings: &[(String, Reading)]) -> bool {
         let mut state = self.state.lock();
         state.redis.retain(|server, _| readings.iter().any(|(read, _)| read == server));
@@ -236,7 +240,7 @@ impl Skew {
 /// Returns the clock by which a command timestamps and evaluates the data of `store`.
 ///
 /// # Errors
-/// SQL could not be read.
+/// Returns [`StoreError`] if the SQL clock could not be read.
 pub async fn clock_of(store: &Store) -> Result<Arc<dyn Clock>, StoreError> {
     let Some(skew) = Skew::new(store.clone(), None) else { return Ok(Arc::new(SystemClock)) };
     skew.measure_well().await?;

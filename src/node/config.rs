@@ -1,4 +1,4 @@
-//! Configuration of a node: flags and environment variables, read and checked once at start.
+//! Configuration of a node, from flags and environment variables. They are read and checked once, at start.
 //!
 //! `cli` creates a [`Config`], and `node` starts from it. Other modules read no flags and no environment variables. An
 //! invalid option is a [`ConfigError`], which names the flag. An unavailable store is not a configuration error.
@@ -41,7 +41,7 @@ use crate::outbound::mail::Language;
 use crate::outbound::media;
 use crate::web::DemoHost;
 
-/// An option is invalid. The program exits with code 64 and prints this message.
+/// Error for an invalid option. The program prints the message and exits with code 64.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--{flag}: {problem}")]
 pub struct ConfigError {
@@ -62,29 +62,29 @@ impl ConfigError {
 pub struct Config {
     /// Address of the listener.
     pub listen: SocketAddr,
-    /// Address of `/metrics`; `None`: the main address, for direct loopback requests only.
+    /// Address of `/metrics`; with `None`, `/metrics` is served at the main address, for direct loopback requests only.
     pub metrics_listen: Option<SocketAddr>,
-    /// Stores of the node.
+    /// Database and Redis of the node.
     pub mode: Mode,
     /// Whether pending migrations are applied at start.
     pub auto_migrate: bool,
-    /// Keys of access tokens.
+    /// Keys that sign and verify access tokens.
     pub jwt_secrets: JwtSecrets,
     /// URL at which clients reach the server.
     pub public_url: PublicUrl,
-    /// Origins that CORS permits with credentials: pages on which hosts log in.
+    /// Origins of the pages on which hosts log in. CORS permits requests with credentials from these origins.
     pub admin_origins: Vec<WebOrigin>,
-    /// Domain of the refresh cookie.
+    /// `Domain` attribute of the refresh cookie; `None` omits the attribute.
     pub cookie_domain: Option<CookieDomain>,
-    /// Mail server; `None`: e-mails are logged.
+    /// Mail server; with `None`, e-mails are logged instead of sent.
     pub smtp_url: Option<SmtpUrl>,
-    /// Sender of e-mails.
+    /// Sender address of all e-mails.
     pub mail_from: Mailbox,
     /// Language of e-mails that are sent to hosts without a request, such as notifications.
     pub mail_language: Language,
     /// Whether visitors may create accounts.
     pub sign_up: SignUp,
-    /// Storage of profile images.
+    /// Where profile images are stored.
     pub media: media::MediaLocation,
     /// Absolute path of the data directory, which exists.
     pub data_dir: PathBuf,
@@ -94,11 +94,11 @@ pub struct Config {
     pub duties: jobs::Settings,
     /// How long replaced keys of a service stay valid.
     pub key_grace: Duration,
-    /// Private networks that webhooks may call.
+    /// Private networks in which webhook receivers may be.
     pub webhook_private: Networks,
     /// How long a host without a connection is still reported online.
     pub presence_grace: Duration,
-    /// Redis replicas that must have a batch before it is published.
+    /// Number of Redis replicas that must have a batch of messages before the batch is published.
     pub redis_wait: u32,
     /// Capacity of the log and the archive queue in Redis.
     pub capacity: Capacity,
@@ -108,17 +108,18 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Period over which a draining node closes its sockets.
     pub drain: Duration,
-    /// Proxies whose `X-Forwarded-For` is trusted; `None`: not set, no proxy is trusted.
+    /// Proxies whose `X-Forwarded-For` header is trusted. `None` means that the option is not set; no proxy is trusted
+    /// then.
     pub trusted_proxies: Option<Networks>,
     /// Format of log lines.
     pub log_format: LogFormat,
-    /// Collector of traces; `None`: nothing is traced.
+    /// OTLP collector that receives the traces; `None` disables tracing.
     pub otlp_endpoint: Option<OtlpEndpoint>,
     /// Fraction of messages that are traced, from 0 to 1.
     pub trace_ratio: f64,
     /// Limits per client.
     pub limits: LimitConfig,
-    /// Host of the page at `/demo`; set by `pintalk demo` only.
+    /// Demo host whose page is served at `/demo`. Only `pintalk demo` sets this field.
     pub demo: Option<DemoHost>,
 }
 
@@ -127,7 +128,7 @@ impl Config {
     /// exist.
     ///
     /// # Errors
-    /// The first invalid option.
+    /// Returns a [`ConfigError`] for the first invalid option.
     pub fn from_args(args: ServeArgs, rng: &Rng) -> Result<Self, ConfigError> {
         let data_dir = absolute_data_dir(&args.store)?;
         let mode = mode(&args.store, args.redis_url.as_ref(), &data_dir)?;
@@ -175,11 +176,11 @@ impl Config {
         })
     }
 
-    /// Sets the address of the bound listener, whose port may have been chosen by the system. Updates the default
-    /// public URL.
+    /// Records the address to which the listener was bound, whose port the operating system may have chosen. Updates
+    /// the default public URL.
     ///
     /// # Errors
-    /// The address cannot be part of a URL. This does not happen for bound addresses.
+    /// Returns [`ConfigError`] if the address cannot be part of a URL, which does not happen for bound addresses.
     pub fn bound_to(&mut self, address: SocketAddr) -> Result<(), ConfigError> {
         if self.public_url == public_url_of(self.listen)? {
             self.public_url = public_url_of(address)?;

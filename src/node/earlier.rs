@@ -1,11 +1,12 @@
-//! Migrates the Redis keys of releases without installation ids.
+//! Migrates the Redis keys that earlier releases, which had no installation ids, have written.
 //!
-//! The nodes of such a release must be stopped. They use other keys, so both releases would assign the same sequence
-//! numbers. Every step is idempotent and may run on several nodes at once: rows are keyed by room and sequence number,
-//! and an entry is removed only after it was archived or dead-lettered, or if its room was deleted.
+//! The nodes of such a release must be stopped. They use other keys, so nodes of both releases would assign the same
+//! sequence numbers to different messages. Every step is idempotent and may run on several nodes at once: rows are
+//! keyed by room and sequence number, and an entry is removed only after it was archived or dead-lettered, or if the
+//! host had deleted its room.
 //!
-//! **Invariant:** a room is archived or removed only if its name and id match a row of this database, or if the room
-//! was deleted. All other keys in the same Redis are left unchanged.
+//! **Invariant:** a room is archived or removed only if its name and id match a row of this database, or if the host
+//! deleted the room. All other keys in the same Redis are left unchanged.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,7 +31,7 @@ pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
     }
 }
 
-/// Archives the earlier queues and removes the earlier keys. Returns at once if there are none.
+/// Archives the queues of the earlier release and removes its keys. Returns at once if there are none.
 pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
     // A node of the earlier release may have started since the first check.
     wait_for_nodes(redis).await?;
@@ -104,8 +105,8 @@ impl Taken<'_> {
         }
     }
 
-    /// Archives a part of a queue. Messages that SQL rejects become dead letters. Returns the positions of the entries
-    /// that may be removed.
+    /// Archives a part of a queue. A message that SQL rejects becomes a dead letter. Returns the positions of the
+    /// entries that may be removed.
     async fn archive(&mut self, entries: Vec<QueueEntry>) -> Result<Vec<String>, Unavailable> {
         let mut settled = Vec::with_capacity(entries.len());
         let mut batch = Vec::with_capacity(entries.len());
@@ -146,7 +147,8 @@ impl Taken<'_> {
         Ok(settled)
     }
 
-    /// Inserts a batch. Returns the messages whose sequence number is already used by another message.
+    /// Inserts a batch of messages into SQL. Returns the messages whose sequence number is already used by another
+    /// message.
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<HashSet<(ChatroomId, u64)>, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));

@@ -1,4 +1,4 @@
-//! Errors of the start of a node.
+//! Errors that prevent the start of a node or stop it.
 
 use std::fmt;
 
@@ -21,14 +21,14 @@ pub enum AppError {
     /// The schema could not be read or migrated.
     #[error("the schema could not be brought up to date: {0}")]
     Migration(String),
-    /// Redis was set up for another number of partitions.
+    /// The keys in Redis were written for another number of partitions.
     #[error(
         "--redis-url: this Redis was set up for {found} partitions, and a Redis of this kind has {own}: give an empty one"
     )]
     Partitions {
         /// Number of partitions recorded in Redis.
         found: u16,
-        /// Number of partitions for this kind of Redis.
+        /// Number of partitions that this node uses with this Redis deployment.
         own: u16,
     },
     /// Redis belongs to another installation.
@@ -51,7 +51,7 @@ pub enum AppError {
     /// The installation id could not be read or recorded.
     #[error("the installation cannot be read from SQL: {0}")]
     Installation(String),
-    /// A URL or path that its driver rejects.
+    /// A driver rejected a URL or a path.
     #[error("--{flag}: {problem}")]
     Url {
         /// Name of the flag, without dashes.
@@ -67,7 +67,7 @@ pub enum AppError {
     Listen(std::io::Error),
 }
 
-/// A node was started in another mode than the mode recorded in the database.
+/// Error for a node whose mode differs from the mode recorded in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModeMismatch {
     /// Mode recorded in the database.
@@ -89,16 +89,16 @@ impl fmt::Display for ModeMismatch {
     }
 }
 
-/// Reason why a step of the start failed.
+/// Reason why a step of the node's start failed.
 pub(super) enum StartError {
     /// A store is unavailable. The step is repeated.
     Temporary(String),
-    /// The error cannot be resolved by a retry.
+    /// A retry cannot resolve the error. The node does not start.
     Fatal(AppError),
 }
 
 impl StartError {
-    /// Returns the text of a temporary error.
+    /// Returns the text of a temporary error, or a fatal error as `Err`.
     pub(super) fn temporary(self) -> Result<String, AppError> {
         match self {
             Self::Temporary(error) => Ok(error),

@@ -17,7 +17,7 @@ use crate::store::WriteFault;
 #[derive(Clone)]
 pub(super) struct NodeHealth {
     facts: Arc<Facts>,
-    /// `None` for a single-node server, which publishes within its own process.
+    /// Health of the bus subscriptions; `None` for a single-node server, which publishes within its own process.
     bus: Option<Arc<dyn BusHealth>>,
     /// True for a single-node server, whose broker stores messages in SQL.
     sql_is_broker: bool,
@@ -34,9 +34,9 @@ impl std::fmt::Debug for NodeHealth {
 struct Facts {
     started: AtomicBool,
     broker: AtomicBool,
-    /// Fault that currently prevents writes to SQL, if any.
+    /// Fault that currently prevents writes to SQL; `None` if SQL can be written.
     sql: Mutex<Option<WriteFault>>,
-    /// Reason why Redis must not be used, or why Redis rejects writes, if any.
+    /// Reason why Redis must not be used, or why Redis rejects writes; `None` if there is none.
     refusal: Mutex<Option<String>>,
     suspended: AtomicBool,
     metrics: HealthMetrics,
@@ -46,7 +46,7 @@ impl NodeHealth {
     pub(super) fn new(backend: &Backend, shutdown: Shutdown) -> Self {
         let bus = backend.cluster.as_ref().map(|cluster| cluster.bus_health.clone());
         let health = Self { facts: Arc::default(), bus, sql_is_broker: !backend.is_cluster(), shutdown };
-        // Initialises the metrics, because a new node waits for its stores.
+        // Exports the initial state at once, because a new node may wait for its stores for a long time.
         health.show();
         health
     }
@@ -81,7 +81,8 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         self.facts.metrics.ready.set(u8::from(ready));
-        // During the start, it is unknown for which store the node is waiting.
+        // Before the start is complete, neither store is exported as degraded, because it is unknown which store the
+        // node is waiting for.
         let started = self.facts.started.load(Relaxed);
         let sql = u8::from(started && self.facts.sql.lock().is_some());
         let refuses = self.facts.refusal.lock().is_some();

@@ -10,8 +10,8 @@ use crate::domain::InstallationId;
 use crate::node::config::Mode;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// Delay before an empty Redis is claimed. If the cluster has a leader that uses another Redis, the leader raises the
-/// generation in SQL within this delay.
+/// Delay before a node claims an empty Redis. If the cluster already has a leader that uses another Redis, the node
+/// detects it within this delay, because a leader raises the generation in SQL every 5 s.
 const OTHER_LEADER: Duration = Duration::from_secs(12);
 
 impl Mode {
@@ -24,7 +24,7 @@ impl Mode {
     }
 }
 
-/// Reads the installation. Creates it at the first start on a database.
+/// Reads the installation record from SQL. Creates it at the first start on a database.
 pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     let mode = app.config.mode.of_installation();
     let candidate = InstallationId::from_random(app.rng.bytes());
@@ -45,7 +45,8 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     }
 }
 
-/// Attaches a command to the Redis of the installation that owns the database, without claiming this Redis.
+/// Permits a command to use the Redis of the installation that owns the database. Does not claim a Redis without an
+/// owner.
 pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
     match store.installation().get().await? {
         Some(installation) => {
@@ -73,7 +74,8 @@ pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<(), StartError
     }
 }
 
-/// Returns an error if nodes of this installation use another Redis. Their leader raises the generation every 5 s.
+/// Returns an error if nodes of this installation use another Redis. Detects their leader, which raises the generation
+/// in SQL every 5 s.
 pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
     let generation = async || Ok::<_, Unavailable>(store.installation().get().await?.map_or(0, |row| row.generation));
     let before = generation().await?;

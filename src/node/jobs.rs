@@ -30,19 +30,19 @@ pub use table::{Job, JobEntry, TABLE};
 /// Interval at which the leader checks which jobs are due.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Interval at which the metric of waiting e-mails is updated.
+/// Interval at which the metric for the number of waiting e-mails is updated.
 const MAILS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Pause after a step, as a multiple of the step's duration. A job therefore uses at most a fifth of one connection's
-/// time. A million rows take minutes.
+/// time. A job that processes a million rows takes minutes.
 const REST: u32 = 4;
 
-/// Margin before expired rows are deleted. It covers clock skew, the ten minutes in which a confirmed code can be used,
-/// and the time until the dispatcher has counted an e-mail as expired.
+/// Time for which expired rows are kept before they are deleted. It covers clock skew, the ten minutes in which a
+/// confirmed code can be used, and the time until the dispatcher has counted an e-mail as expired.
 const KEPT: TimeDelta = TimeDelta::hours(1);
 
-/// Maximum number of purged rooms per step. Few rooms have a thousand messages, and purging a room takes several
-/// statements.
+/// Maximum number of purged rooms per step. The limit is lower than that of other jobs because purging a room takes
+/// several statements.
 const ROOMS_A_STEP: u64 = 50;
 
 /// Configuration of the jobs.
@@ -57,7 +57,7 @@ pub struct Settings {
 /// Reason why a job failed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// SQL failed.
+    /// The database returned an error or is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The broker or the presence driver is unavailable.
@@ -69,7 +69,7 @@ pub enum JobError {
     ClockSkew,
 }
 
-/// Result of one step of a job.
+/// Result of one step of a job, which processes a limited number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct JobStep {
     /// Number of rows changed.
@@ -105,8 +105,8 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    /// Creates the jobs without the ports of a node, over SQL only. For a command that runs while a single-node server
-    /// may be running.
+    /// Creates jobs that use only SQL and no ports of a backend. Used by commands that may run while a single-node
+    /// server is running.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
         Self {
             store,
@@ -127,7 +127,7 @@ impl Jobs {
         self
     }
 
-    /// Adds the ports of the backend.
+    /// Makes the jobs use the broker and the presence driver of `backend` in addition to SQL.
     #[must_use]
     pub fn with_backend(mut self, backend: &Backend) -> Self {
         (self.states, self.cluster) = (Some(backend.states.clone()), backend.cluster.clone());
@@ -163,7 +163,7 @@ impl Jobs {
         }
     }
 
-    /// Updates the metric of waiting e-mails. Only the leader queries SQL for it.
+    /// Updates the metric of waiting e-mails. Only the leader queries SQL for their number.
     async fn export_waiting_mails(&self, leads: bool) {
         let waiting = if leads { self.store.mails().count().await } else { Ok(0) };
         match waiting {
@@ -172,10 +172,10 @@ impl Jobs {
         }
     }
 
-    /// Runs every job once. Returns the number of rows that each changed.
+    /// Runs every job once. Returns the number of changed rows per job.
     ///
     /// # Errors
-    /// Each job has its own error. A failure of one job does not prevent the others.
+    /// The result contains a separate error per job. A failure of one job does not prevent the other jobs.
     pub async fn run_once(&self) -> Vec<(&'static JobEntry, Result<u64, JobError>)> {
         let mut outcomes = Vec::with_capacity(TABLE.len());
         for entry in &TABLE {
@@ -223,7 +223,7 @@ impl Jobs {
 
     async fn step(&self, entry: &JobEntry, last_room: &mut Option<Room>) -> Result<JobStep, JobError> {
         let (batch, now) = (entry.batch, self.clock.now());
-        // The agreement is checked after the clock was read; see `Agreement`.
+        // The agreement must be checked after the clock is read; see `Agreement`.
         if !self.clocks.holds() {
             return Err(JobError::ClockSkew);
         }
@@ -241,7 +241,7 @@ impl Jobs {
     /// Returns the number of rows that a job would change now. Changes nothing.
     ///
     /// # Errors
-    /// SQL or the broker is unavailable.
+    /// Returns [`JobError`] if SQL or the broker is unavailable.
     pub async fn count(&self, job: Job) -> Result<u64, JobError> {
         let (store, now) = (&self.store, self.clock.now());
         let counted = match job {
@@ -326,7 +326,8 @@ impl Jobs {
             None => vec![None; rooms.len()],
         };
         for (room, status) in rooms.iter().zip(&statuses) {
-            // After an outage of SQL, the newest messages of a room may not be archived yet.
+            // After an outage of SQL, the newest messages of a room may not be in SQL yet, so the room only appears to
+            // be idle.
             if is_behind(room, status.as_ref()) {
                 continue;
             }

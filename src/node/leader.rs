@@ -1,8 +1,9 @@
 //! Leader election. One node of a cluster runs the jobs that must run once per cluster. Every node campaigns for the
 //! lease; the holder leads while its lease is valid, and then steps down.
 //!
-//! **Invariant:** a node acts as leader for at most [`TTL`] from the moment at which it *requested* its last renewal.
-//! The node may be frozen in between, or may receive the answer late. It therefore checks its own clock without a call.
+//! **Invariant:** a node acts as leader for at most [`TTL`] from the moment at which it *requested* its last renewal. A
+//! frozen node or a late answer therefore cannot extend leadership: the node checks its own clock whenever it acts as
+//! leader, without a call to the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +69,7 @@ impl Leader {
         self.show(led);
     }
 
-    /// Runs `work`. Updates the metric if the lease ends in the meantime.
+    /// Runs `work`. Updates the leader metric if the lease ends before `work` completes.
     async fn showing<T>(&self, led: &mut bool, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -94,7 +95,7 @@ impl Leader {
                 held
             }
             Err(error) => {
-                // No other node can acquire the lease before it expires.
+                // This node still leads, because no other node can acquire the lease before it expires.
                 tracing::debug!(%error, "failed to renew leader lease");
                 false
             }
@@ -109,7 +110,7 @@ impl Leader {
         }
     }
 
-    /// Updates the metric, and logs a change of leadership. Returns whether this node leads.
+    /// Updates the leader metric, and logs if leadership has changed. Returns whether this node leads.
     fn show(&self, led: bool) -> bool {
         let leads = self.is_leading();
         self.metrics.leader.set(u8::from(leads));

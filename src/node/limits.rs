@@ -14,12 +14,12 @@ use crate::ws::ByteRates;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Factor between the limit of rooms per address and the limit per host. The limit per host counts the host's servers
-/// and all visitors without `Origin`.
+/// Number by which the limit on created rooms per address is multiplied to obtain the limit per host. The limit per
+/// host applies to requests without an `Origin` header, such as those of the host's servers.
 const ROOMS_OF_HOST: u32 = 10;
 
-/// Factor between the limit of image requests and that of other lookups per address. A page shows several images, and
-/// browsers cache them.
+/// Number by which the limit on lookups per address is multiplied to obtain the limit on image requests. It is higher
+/// because a page shows several images.
 const IMAGES: u32 = 10;
 
 /// Read limits in bytes per second, per socket and per address.
@@ -51,7 +51,8 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         login_failures_per_pair_hour: limits.login_failures_per_hour.get().map(|count| Quota::new(count / 2, HOUR)),
         login_failures_per_account: every(HOUR, limits.login_failures_per_hour),
         mails: every(HOUR, limits.mails_per_hour),
-        // Twice the limit per address, so that one address cannot use up the limit of the mailbox of another person.
+        // Twice the limit per address, so that requests from one address cannot use up the limit of another person's
+        // mailbox.
         mails_per_mailbox: times(2, HOUR, limits.mails_per_hour),
         webhook_tests: every(MINUTE, limits.webhook_tests_per_minute),
         unknown_keys: every(MINUTE, limits.lookups_per_minute),

@@ -13,10 +13,10 @@ use crate::store::{DatabaseLock, Store, is_temporary};
 /// Interval of the keep-alive statement. The database closes a connection that is idle for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-/// Name of the database in the error message if another process holds the lock.
+/// Text that names the database in the error message if another process holds the lock.
 const DATABASE: &str = "the database";
 
-/// Lock held while the process runs.
+/// Exclusive lock that a single-node server holds on its data while it runs.
 pub(super) enum Lock {
     /// No lock: the nodes of a cluster share the database.
     None,
@@ -64,8 +64,8 @@ impl Lock {
         }
     }
 
-    /// Keeps the lock alive, and returns once another process holds the lock. If the database was unreachable, it is
-    /// locked again as soon as it responds. This is safe because nothing was written in between, and each write to a
+    /// Keeps the lock alive. Returns an error once another process holds the lock. If the database was unreachable, it
+    /// is locked again as soon as it responds. This is safe because nothing was written in between, and each write to a
     /// room locks the room's row. If the pool replaced its connections, the lock is acquired on a new connection,
     /// because the host name may now resolve to another server.
     pub(super) async fn lost(&mut self, store: &Store) -> AppError {
@@ -93,7 +93,7 @@ impl Lock {
     }
 }
 
-/// Proof that no single-node server uses a MySQL database. The lock is held until this value is dropped.
+/// Guard that proves that no single-node server uses a MySQL database. Holds the server's lock until it is dropped.
 pub struct SoleNode {
     _held: DatabaseLock,
 }
@@ -108,7 +108,7 @@ impl SoleNode {
     /// Acquires the lock that a single-node server holds while it runs.
     ///
     /// # Errors
-    /// [`AppError::InUse`] while a single-node server runs; [`AppError::Lock`] if MySQL fails.
+    /// Returns [`AppError::InUse`] while a single-node server is running, and [`AppError::Lock`] if MySQL fails.
     pub async fn acquire(store: &Store) -> Result<Self, AppError> {
         match store.try_lock().await.map_err(|error| AppError::Lock(error.to_string()))? {
             Some(held) => Ok(Self { _held: held }),

@@ -1,15 +1,15 @@
 //! Recovery after a store was restored to an earlier state.
 //!
-//! SQL and the broker both store a generation. The leader raises the generation in SQL first and then in the broker, at
-//! the start of each leadership and every 5 s. If the generation in SQL is lower, SQL was restored to an earlier state.
-//! If the generation in the broker is lower, Redis was restored. Calls that accept or archive messages report
-//! inconsistencies that occur between two increments
+//! SQL and the broker both store a generation, which is a counter. The leader raises the generation in SQL first and
+//! then in the broker, at the start of each leadership and every 5 s. If the generation in SQL is lower, SQL was
+//! restored to an earlier state. If the generation in the broker is lower, Redis was restored. A restore that occurs
+//! between two increments is detected by the calls that accept or archive messages
 //! ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
 //!
 //! Recovery makes the sequence number of every room skip ahead, and compares each room of the broker with its SQL row.
 //! The state of the room is taken from SQL. Messages that are in the log and not in SQL are archived again, and
 //! messages of rooms that are missing in SQL become dead letters. The first node of a cluster makes the same comparison
-//! before it accepts messages, because no running node has observed the stores.
+//! before it accepts messages, because no running node could have detected a restore.
 //!
 //! **Invariant:** the generation is raised only after a completed recovery, so an interrupted recovery is repeated.
 
@@ -32,8 +32,8 @@ use crate::node::leader::Leader;
 use crate::node::metrics::RecoveryMetrics;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// Interval between comparisons of the generations, and between increments by the leader. If the restored state is
-/// older than this interval, the restore is detected even if all affected rooms are idle.
+/// Interval between comparisons of the generations, and between increments by the leader. If the restored state is more
+/// than this interval old, the restore is detected even if all affected rooms are idle.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time for which the generation in SQL may be below that of the broker before a node that is not the leader stops
@@ -44,13 +44,13 @@ const GRACE: Duration = Duration::from_secs(300);
 /// Number of rooms that are compared concurrently.
 const AT_ONCE: usize = 32;
 
-/// Maximum number of messages per log that are compared with SQL.
+/// Maximum number of messages per room log that are compared with SQL.
 const LOG: usize = 100_000;
 
-/// Reason that is stored with the dead letters of a lost room.
+/// Reason stored with the dead letters of a room that is missing in SQL.
 const LOST: &str = "sql has lost this room";
 
-/// A store that recovery needs is unavailable. The next tick starts the recovery again.
+/// Error of a recovery: a store is unavailable. The next call of [`Recoverer::tick`] starts the recovery again.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// The broker is unavailable.
@@ -72,11 +72,11 @@ pub struct Recovered {
     pub archived_again: u64,
     /// Number of rooms that are missing in SQL.
     pub lost_rooms: u64,
-    /// Number of messages of these rooms that became dead letters.
+    /// Number of messages in rooms missing in SQL that became dead letters.
     pub dead_letters: u64,
 }
 
-/// Compares the stores of one node, and recovers them while the node is the leader.
+/// Detects stores that were restored to an earlier state, and runs the recovery while this node is the leader.
 pub struct Recoverer {
     installation: InstallationId,
     store: Store,
@@ -118,14 +118,16 @@ impl Recoverer {
     /// Compares the generations once. Returns the result if a recovery was necessary.
     ///
     /// # Errors
-    /// A store is unavailable. The generation was not raised, and the next call starts again.
+    /// Returns [`RecoveryError`] if a store is unavailable. The generation is then not raised, and the next call starts
+    /// again.
     pub async fn tick(&mut self, leads: bool) -> Result<Option<Recovered>, RecoveryError> {
-        // The broker is read first. The leader raises SQL before the broker, so SQL is never lower in this order.
+        // The broker is read first. The leader raises the generation in SQL before that in the broker. With this order
+        // of reads, the value from SQL is lower only if SQL was restored.
         let known = self.cluster.recovery.generation().await?;
         let is_own = |row: &Installation| row.id == self.installation && row.mode == InstallationMode::Cluster;
         let Some(row) = self.store.installation().get().await?.filter(is_own) else {
-            // SQL was restored to a state before its first start, belongs to another installation, or is now used by a
-            // single-node server.
+            // SQL was restored to a state before the first start of the cluster, belongs to another installation, or is
+            // now used by a single-node server.
             self.cluster.recovery.suspend(true);
             return Ok(None);
         };
@@ -157,7 +159,7 @@ impl Recoverer {
     /// accepts messages.
     ///
     /// # Errors
-    /// A store is unavailable. The caller must call again.
+    /// Returns [`RecoveryError`] if a store is unavailable. The caller must then repeat the call.
     pub async fn compare(&self) -> Result<Recovered, RecoveryError> {
         let known = self.cluster.recovery.generation().await?;
         let row = self.store.installation().get().await?;
@@ -243,7 +245,7 @@ impl Recoverer {
         let mut outcome = Recovered::default();
         let Some(status) = self.states.status(&[name]).await?.pop().flatten() else { return Ok(outcome) };
         match row {
-            // Redis was restored to a state before the deletion of the room.
+            // The room was deleted in SQL, and Redis was restored to a state before the deletion.
             None if store == WentBack::Redis => self.cluster.seeding.mark_deleted(name).await?,
             Some(row) if row.id == status.chatroom => {
                 let is_forced = store == WentBack::Sql || status.archived > row.last_seq;

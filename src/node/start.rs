@@ -1,4 +1,4 @@
-//! Start of a node: waits for the stores, migrates the schema, and subscribes to the buses.
+//! Steps of a node's start: waiting for the stores, migrating the schema, and subscribing to the buses.
 
 use migration::SchemaState;
 
@@ -70,7 +70,7 @@ impl App {
         })
     }
 
-    /// Compares SQL and Redis if no node of the cluster is running.
+    /// Compares the rooms in SQL and Redis if no other node of the cluster is running.
     pub(super) async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
         let (Some(cluster), Some(recoverer)) = (&self.backend.cluster, recoverer) else { return };
         let compare = async || {
@@ -94,7 +94,8 @@ impl App {
             tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {
-            // The drivers continue to retry, and readiness depends on the broker.
+            // The start continues: the drivers retry in the background, and the node is not ready until the broker is
+            // available.
             tracing::warn!(%error, "failed to subscribe to buses at start, retrying");
         }
     }

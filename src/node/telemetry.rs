@@ -1,7 +1,7 @@
 //! Telemetry of the process: logs, Prometheus metrics and traces.
 //!
-//! All three belong to the process instead of a node. Tests run several nodes in one process, so every installation
-//! after the first has no effect.
+//! All three are global to the process. Tests run several nodes in one process, so only the first call of each setup
+//! function has an effect.
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};
@@ -29,18 +29,20 @@ pub use log::{flush, log_panics, print};
 pub use otlp::{Traces, traces};
 pub use table::{as_markdown, table};
 
-/// Interval of the recorder's upkeep. Without it, histogram samples accumulate until the next scrape.
+/// Interval at which the recorder compacts its histogram samples. Without this upkeep, samples would accumulate until
+/// the next scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Upper bounds of the histogram buckets for durations, in seconds, from a call on loopback to the longest time limit.
+/// Upper bounds of the histogram buckets for durations, in seconds, from the duration of a loopback call to the longest
+/// time limit.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Upper bounds of the histogram buckets for batch sizes. A call to the broker has at most 64 messages in a Redis
-/// Cluster, and otherwise 256. A batch of the archive has at most 2,000 messages.
+/// Upper bounds of the histogram buckets for batch sizes. A call to the broker contains at most 64 messages on a Redis
+/// Cluster, and otherwise at most 256. The archiver writes at most 2,000 messages per batch.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0, 1_000.0, 2_000.0];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
-/// Metrics of the process.
+/// Handle to the metrics recorder of the process.
 #[derive(Clone)]
 pub struct Metrics {
     recorder: PrometheusHandle,
@@ -57,7 +59,7 @@ impl Metrics {
         text
     }
 
-    /// Spawns the upkeep of the recorder, until the node stops.
+    /// Spawns the task that runs the recorder's upkeep until the node stops.
     pub fn keep_up(&self, shutdown: &Shutdown) {
         let (recorder, stopping) = (self.recorder.clone(), shutdown.stopping_token());
         shutdown.spawn(async move {
@@ -73,15 +75,15 @@ impl Metrics {
 /// the database has closed.
 pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
-/// Returns whether an event may be logged at all. Debug events of libraries may contain message texts, tokens and
-/// addresses.
+/// Returns whether an event may be logged, whatever RUST_LOG is set to. Debug events of libraries may contain message
+/// texts, tokens and addresses.
 fn is_fit(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let is_ours = target.strip_prefix("pintalk").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     is_ours || *metadata.level() <= Level::INFO
 }
 
-/// Starts the log on standard error. The filter is RUST_LOG, or `default` if RUST_LOG is not set. Events of libraries
+/// Starts logging to standard error. The filter is RUST_LOG, or `default` if RUST_LOG is not set. Events of libraries
 /// below level info are never logged.
 pub fn log(format: LogFormat, default: &str) {
     let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
@@ -145,7 +147,8 @@ mod tests {
     use crate::domain::clock::SystemClock;
     use crate::http::metrics::{CallLabels, HttpMetrics};
 
-    /// Compares the series that are exported before any event, without the series that differ between builds.
+    /// Compares the series that are exported before any event with a file, except for series that differ between
+    /// builds.
     #[test]
     fn counters_with_known_labels_start_at_zero() {
         let rendered = metrics(&SystemClock).render();

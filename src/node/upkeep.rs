@@ -1,5 +1,5 @@
-//! Periodic tasks of every node: lease renewal, monitoring of the stores, presence, and room changes that other nodes
-//! have not published. Jobs that run once per cluster are in `jobs`.
+//! Periodic tasks of every node: lease renewal, monitoring of the stores, presence, and publication of room changes
+//! that another node committed and did not publish. Jobs that run once per cluster are in `jobs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use crate::store::{Store, WriteFault};
 /// Interval at which a node renews its lease and checks that the broker responds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Interval of the presence check, which determines whether a node has died or this node must write its hosts again.
-/// The check queries Redis only in these cases. The sum of a lease of 15 s, a heartbeat, this interval and the work
-/// itself stays below the 20 s of SPEC 5.
+/// Interval of the presence check. The check determines whether another node has died, and whether this node must write
+/// its presence entries again. It queries Redis only in these cases. The sum of a lease of 15 s, a heartbeat, this
+/// interval and the work itself stays below the 20 s of SPEC 5.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Interval at which this node publishes pending room changes, which other nodes committed and did not publish.
@@ -29,7 +29,8 @@ const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval at which the bytes in all outboxes are summed. With 100,000 sockets this takes a few milliseconds.
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which the accounts of open host sockets are checked again. No event is published when a login expires.
+/// Interval at which the accounts of open host sockets are checked again. The periodic check is needed because no event
+/// is published when a login expires.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Interval at which the clocks of the stores are read. A step of a clock is detected within this interval.
@@ -65,7 +66,8 @@ pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
     });
 }
 
-/// Starts the tasks that exist only in a cluster: the lease, presence, and the comparison of rooms with the broker.
+/// Starts the tasks that exist only in a cluster: renewing the lease, maintaining presence entries, and comparing rooms
+/// with the broker.
 fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
     let (ports, health, hub) = (cluster.clone(), node.health.clone(), node.hub.clone());
     every(shutdown, HEARTBEAT_INTERVAL, move || follow_redis(ports.clone(), health.clone(), hub.clone()));
@@ -78,15 +80,16 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
             }
         }
     });
-    // A single-node server needs no comparison, because it publishes within its own process.
+    // Only a cluster node compares its rooms with the broker. A single-node server publishes within its own process and
+    // misses nothing.
     let (mut sweep, membership, stop) = (node.sweep(), cluster.membership.clone(), shutdown.stopping_token());
     shutdown.spawn(async move {
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            // Nodes that treated an earlier incarnation as dead have removed the counts of that incarnation from the
-            // rooms.
+            // A new incarnation means that other nodes may have treated this node as dead and removed its connection
+            // counts from the rooms, so the counts are written again.
             if let Ok(incarnation) = membership.incarnation()
                 && known.as_ref() != Some(&incarnation)
                 && known.replace(incarnation).is_some()
@@ -139,7 +142,7 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
     let suspension = redis.suspension();
     if suspension.is_some() {
         health.set_redis(suspension, None);
-        // All sockets are closed, because the nodes that serve these rooms would not receive messages sent over them.
+        // All sockets are closed, because messages sent over them would not reach the nodes that use the right Redis.
         hub.close_all_for_retry();
         return;
     }

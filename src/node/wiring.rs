@@ -1,4 +1,4 @@
-//! Components of a node and the connections between them.
+//! Creates the components of a node and connects them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,12 +40,12 @@ use crate::store::Store;
 use crate::web;
 use crate::ws::{Admission, Upgrader};
 
-/// Time for which the hosts of a drained node stay online. Their clients reconnect after 1 to 5 s and need time to
-/// connect. The sum of this time and the time in which other nodes detect an expired lease is well below the 20 s of
-/// SPEC 5.
+/// Time for which the hosts of a drained node remain online after their sockets are closed. Their clients reconnect
+/// after 1 to 5 s and need time to connect. The sum of this time and the time in which other nodes detect an expired
+/// lease is well below the 20 s of SPEC 5.
 pub(super) const DRAINED_GRACE: Duration = Duration::from_secs(8);
 
-/// Components of a node.
+/// Components of a running node.
 pub(super) struct Node {
     pub(super) hub: Arc<Hub>,
     hosts: Hosts,
@@ -173,7 +173,8 @@ impl Node {
     pub(super) fn notifier(&self, app: &App) -> Notifier {
         let App { config, store, .. } = app;
         let public_url = config.public_url.as_str();
-        // If the admin page has the origin of this server, it is the built-in console, whose URL may have a path.
+        // An admin page with this server's origin is the built-in console, and its URL includes the path of the public
+        // URL.
         let admin_url = match config.admin_origins.first() {
             Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
             _ => format!("{public_url}/console/"),
@@ -238,7 +239,7 @@ fn mail_links(config: &Config) -> MailLinks {
 
 fn keys(config: &Config) -> TokenKeys {
     let secrets: Vec<&[u8]> = config.jwt_secrets.verifying().collect();
-    // The configuration rejects an empty list.
+    // The configuration always contains at least one key.
     TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
 }
 
@@ -261,7 +262,7 @@ fn session_limits(config: &Config) -> SessionLimits {
     }
 }
 
-/// Pages embedded in the binary.
+/// Returns the pages that are embedded in the binary and served by this node.
 fn pages(config: &Config) -> impl Iterator<Item = Page> {
     let web = web::pages(&web::WebSettings {
         demo: config.demo.as_ref(),

@@ -16,22 +16,22 @@ use crate::domain::{Control, HostId, RoomName, Seq, Side};
 pub struct Publication<'a> {
     /// Name of the room.
     pub room: RoomName,
-    /// Row id of its host.
+    /// Row id of the room's host.
     pub host: HostId,
-    /// Number of the preceding message. If `seq` is more than one above `prev`, the broker began a new epoch in
-    /// between.
+    /// Sequence number of the preceding message. If `seq` is more than one above `prev`, the broker began a new epoch
+    /// in between.
     pub prev: Seq,
-    /// Number of the message.
+    /// Sequence number of the message.
     pub seq: Seq,
-    /// The complete frame.
+    /// The complete WebSocket frame that clients receive.
     pub frame: &'a [u8],
-    /// Provenance and age of the message; `None` if unknown.
+    /// Whether this node submitted the message, and the age of the message; `None` if unknown.
     pub provenance: Option<Provenance>,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
 }
 
-/// Provenance and age of a received message.
+/// Whether this node submitted a received message, and how old the message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Provenance {
     /// Whether this node submitted the message.
@@ -40,12 +40,12 @@ pub struct Provenance {
     pub age: Duration,
 }
 
-/// Receives the events that the buses deliver. The tasks of the driver call the methods, in order within a room. An
-/// implementation must not block.
+/// Receives the events that the buses deliver. The tasks of the bus driver call its methods, and keep the order of
+/// events within a room. An implementation must not block.
 pub trait Sink: Send + Sync + 'static {
     /// Called for each accepted message, on any node.
     fn publication(&self, publication: &Publication<'_>);
-    /// Called for a notice that is relayed and not stored; `from` is the sender's side.
+    /// Called for each notice. Notices are relayed and not stored; `from` is the sender's side.
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]);
     /// Called for each change of a room's state.
     fn changed(&self, change: Change);
@@ -55,11 +55,11 @@ pub trait Sink: Send + Sync + 'static {
     fn missed(&self);
 }
 
-/// Port for the bus, to which every node subscribes.
+/// Port for the buses, to which every node subscribes.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Starts to deliver publications to `sink`. Must be called once. Returns when all subscriptions are active.
-    /// Returns [`Unavailable`] if they are not active yet; the driver continues to retry.
+    /// Subscribes to all buses and starts to deliver events to `sink`. Must be called once. Returns `Ok` when all
+    /// subscriptions are active. Returns [`Unavailable`] if a subscription failed; the driver continues to retry.
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable>;
 
     /// Relays a notice to every connection in a room. Delivery is at most once, and the notice is not stored.
@@ -72,6 +72,6 @@ pub trait Bus: Send + Sync + 'static {
 /// Port for the health of this node's subscriptions. A single-node server does not implement it, because it publishes
 /// within its own process.
 pub trait BusHealth: Send + Sync + 'static {
-    /// Returns whether this node receives what is published, as far as the driver can detect.
+    /// Returns whether this node receives publications, as far as the driver can detect.
     fn is_receiving(&self) -> bool;
 }

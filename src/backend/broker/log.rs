@@ -1,4 +1,4 @@
-//! Ports for the log of messages.
+//! Ports that accept messages and read the messages of a room.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,18 +8,19 @@ use crate::backend::Unavailable;
 use crate::domain::trace::Trace;
 use crate::domain::{HostId, MessageId, RoomName, Seq, Side, WallClock};
 
-/// Maximum number of messages per [`MessageLog::accept`].
+/// Maximum number of messages per [`MessageLog::accept`] call.
 pub const MAX_BATCH: usize = 64;
 
-/// Maximum number of messages per [`MessageLog::accept`] on a Redis with one partition. One call then contains messages
-/// of all rooms.
+/// Maximum number of messages per [`MessageLog::accept`] call on a Redis with one partition. The limit is higher than
+/// [`MAX_BATCH`] because one call then contains messages of all rooms.
 pub const MAX_BATCH_OF_ALL: usize = 256;
 
-/// Maximum size of one [`MessageLog::accept`], in bytes. Limits the execution time of one call in the broker to well
-/// under a millisecond.
+/// Maximum size of the batch of one [`MessageLog::accept`] call, in bytes. Limits the execution time of one call in the
+/// broker to well under a millisecond.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// Subset of the rooms. Each partition has one bus, one archive queue, and at most one call in flight per node.
+/// A fixed subset of the rooms, identified by its index. Each partition has one bus, one archive queue, and at most one
+/// call in flight per node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(pub u16);
 
@@ -42,13 +43,14 @@ pub struct Submission {
     pub room: RoomName,
     /// Side of the sender.
     pub side: Side,
-    /// Id of the message. Makes a retry idempotent.
+    /// Id that the client assigned to the message. It makes retries idempotent.
     pub id: MessageId,
     /// Text of the message.
     pub text: String,
-    /// Time of sending, by the sender's wall clock.
+    /// Wall-clock time at which the sender sent the message, by the sender's clock.
     pub datetime: WallClock,
-    /// The frame up to the position of its number ([`message_head`](crate::protocol::chat::message_head)).
+    /// The frame up to the position at which the sequence number is inserted
+    /// ([`message_head`](crate::protocol::chat::message_head)).
     pub head: Bytes,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
@@ -57,11 +59,11 @@ pub struct Submission {
 /// Result of a [`Submission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The message was numbered, stored and published. Contains its sequence number.
+    /// The message was stored and published. Contains its sequence number.
     Accepted(Seq),
     /// The message was accepted earlier.
     Known {
-        /// Number of the message.
+        /// Sequence number of the message.
         seq: Seq,
         /// Frame of the message, if the broker still has it.
         frame: Option<Bytes>,
@@ -77,22 +79,22 @@ pub enum Outcome {
     Full,
 }
 
-/// Query for the messages of a room that the counters of its SQL row do not include yet.
+/// Query for the messages of a room that the message counters in the room's SQL row do not include yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailQuery {
     /// Name of the room.
     pub room: RoomName,
-    /// Highest number that the counters of the row include.
+    /// Highest sequence number that the counters in the SQL row include.
     pub after: Seq,
-    /// Number of the newest visible message.
+    /// Sequence number of the newest visible message.
     pub through: Seq,
-    /// Highest number that the host has read.
+    /// Highest sequence number that the host has read.
     pub seen: Seq,
-    /// The host has read the messages accepted until this time. Set only if `seen` is unknown.
+    /// Time of acceptance up to which the host has read the messages. Set only if `seen` is unknown.
     pub seen_at: Option<DateTime<Utc>>,
 }
 
-/// The answer to a [`TailQuery`].
+/// Result of a [`TailQuery`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// The newest message.
@@ -104,15 +106,15 @@ pub struct Tail {
 /// An entry of a room's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Number of the message.
+    /// Sequence number of the message.
     pub seq: Seq,
     /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
-    /// The complete frame.
+    /// The complete WebSocket frame.
     pub frame: Bytes,
 }
 
-/// Port that numbers, stores and publishes messages. The relay calls it.
+/// Port that assigns sequence numbers to messages, stores them and publishes them.
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
     /// Returns the number of partitions, which is constant for the lifetime of the process.
@@ -128,9 +130,10 @@ pub trait MessageLog: Send + Sync + 'static {
         Partition::of(room, self.partitions())
     }
 
-    /// Numbers, stores and publishes a batch of messages of one partition: at most [`max_batch`](Self::max_batch)
-    /// messages and [`MAX_BATCH_BYTES`] bytes. Returns one outcome per message. After the first [`Outcome::Unseeded`]
-    /// or [`Outcome::Full`] of a room, all later messages of that room in the batch have the same outcome.
+    /// Assigns sequence numbers to a batch of messages of one partition, stores it and publishes it. A batch contains
+    /// at most [`max_batch`](Self::max_batch) messages and [`MAX_BATCH_BYTES`] bytes. Returns one outcome per message.
+    /// After the first [`Outcome::Unseeded`] or [`Outcome::Full`] of a room, all later messages of that room in the
+    /// batch have the same outcome.
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable>;
 }
 
@@ -138,22 +141,23 @@ pub trait MessageLog: Send + Sync + 'static {
 /// implement it, because SQL is its only log.
 #[async_trait]
 pub trait RecentLog: Send + Sync + 'static {
-    /// Reads at most `limit` log entries after a number, in ascending order. Messages that are missing before the first
-    /// entry or between two entries may be in SQL.
+    /// Reads at most `limit` log entries with a sequence number above `after`, in ascending order. Messages that are
+    /// missing before the first entry or between two entries may be in SQL.
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Reads at most `limit` log entries before a number, or from the end of the log, in descending order. Older
-    /// messages are in SQL.
+    /// Reads at most `limit` log entries with a sequence number below `before`, or the newest entries if `before` is
+    /// `None`, in descending order. Messages older than the oldest log entry are in SQL.
     async fn log_before(&self, room: RoomName, before: Option<Seq>, limit: usize)
     -> Result<Vec<LogEntry>, Unavailable>;
 
     /// Returns rooms of a host that have messages which are not in SQL yet, at most `limit` per partition.
     async fn unarchived_rooms(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable>;
 
-    /// Returns, for each query, the messages that SQL does not have, or `None` if SQL has all of them.
+    /// Returns one result per query: a summary of the messages that are not in SQL, or `None` if all messages are in
+    /// SQL.
     async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable>;
 
-    /// Removes a room's messages up to a number from the log, after retention has removed these messages from SQL.
-    /// Idempotent.
+    /// Removes a room's messages up to the sequence number `through` from the log. Called after the retention job has
+    /// deleted these messages from SQL. Idempotent.
     async fn purge(&self, room: RoomName, through: Seq) -> Result<(), Unavailable>;
 }

@@ -1,7 +1,9 @@
-//! Port for the archive queues. The queue of a partition contains the accepted messages that are not in SQL yet.
+//! Port for the archive queues, from which the archiver copies messages to SQL. The queue of a partition contains the
+//! accepted messages that are not in SQL yet.
 //!
-//! One node at a time archives a partition, under a lease. Losing the lease during a batch causes no error: rows are
-//! keyed by sequence number, and the next lease holder continues at the head of the queue.
+//! One node at a time archives a partition, under a lease. Losing the lease during a batch causes no error: a second
+//! insert of the same message has no effect, because rows are keyed by sequence number. The next lease holder continues
+//! at the head of the queue.
 
 use std::time::Duration;
 
@@ -26,13 +28,13 @@ pub struct QueueEntry {
     pub room: RoomName,
     /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// Broker epoch in which the message was accepted.
+    /// Broker epoch in which the message was accepted ([`Seeding::epoch`](super::Seeding::epoch)).
     pub epoch: String,
     /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
-    /// The complete frame. Empty if the entry is malformed.
+    /// The complete WebSocket frame; empty if the entry is malformed.
     pub frame: bytes::Bytes,
-    /// Whether the other side had no connection in the room when the message was accepted, as far as is known.
+    /// Whether the recipient side had no known connection in the room when the message was accepted.
     pub unattended: bool,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
@@ -54,18 +56,18 @@ pub struct Backlog {
 pub enum Lost {
     /// The room was removed. Contains the number of its messages that became dead letters.
     Now(u64),
-    /// The room is deleted in the broker.
+    /// The broker had already marked the room as deleted.
     Deleted,
-    /// The broker has the room under another row id.
+    /// The broker has the room with another row id, and nothing was removed.
     Other,
 }
 
 /// How long a room must be unused before it is removed from the broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
-    /// Time that applies while the broker has enough memory.
+    /// Idle time required while the broker has enough memory.
     pub usual: Duration,
-    /// Time that applies while the broker is low on memory.
+    /// Idle time required while the broker is low on memory.
     pub short_of_memory: Duration,
 }
 
@@ -85,18 +87,18 @@ pub struct ArchivedMark {
     pub room: RoomName,
     /// Every message up to this number is in SQL, or will never be in SQL because the room was deleted.
     pub archived: Seq,
-    /// State of the room in SQL. It is applied if it is newer than the broker's state.
+    /// State of the room in SQL. The broker applies it if its version is higher than the broker's.
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
-    /// Highest number in SQL before this batch; `None` if the room has no row.
+    /// Highest sequence number in SQL before this batch; `None` if the room has no row.
     pub stored: Option<Seq>,
 }
 
 /// Port for the archive queues. Each call is atomic.
 #[async_trait]
 pub trait ArchiveQueue: Send + Sync + 'static {
-    /// Acquires or renews the lease of a partition. Returns `None` if another node holds it.
+    /// Acquires or renews this node's lease on archiving a partition. Returns `None` if another node holds it.
     async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable>;
 
     /// Releases the lease, so that another node can acquire it before it would expire.
@@ -108,8 +110,9 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     /// Returns the size and age of a partition's queue.
     async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable>;
 
-    /// Marks committed messages as archived, and removes the entries up to and including `through`, whose frames have
-    /// `bytes` bytes in total. Returns `false` and changes nothing if the lease is lost.
+    /// Marks committed messages as archived, and removes the entries up to and including `through` from the queue.
+    /// `bytes` is the total size of the frames of the removed entries. Returns `false` and changes nothing if the lease
+    /// is lost.
     async fn finish(
         &self,
         partition: Partition,
@@ -120,8 +123,8 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     ) -> Result<bool, Unavailable>;
 
     /// Moves an entry that SQL can never store to the dead letters, with the reason. `is_conflict` means that another
-    /// message has the same number, so the broker may have been restored to an earlier state. Returns `false` if the
-    /// lease is lost.
+    /// message has the same sequence number, so the broker may have been restored to an earlier state. Returns `false`
+    /// if the lease is lost.
     async fn dead_letter(
         &self,
         partition: Partition,
@@ -131,8 +134,8 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         is_conflict: bool,
     ) -> Result<bool, Unavailable>;
 
-    /// Removes a room that is missing in SQL, or that has another id in SQL (`seed_again`). Its messages become dead
-    /// letters.
+    /// Removes a room from the broker because the room is missing in SQL, or because it has another id in SQL
+    /// (`seed_again`). The messages of the room become dead letters.
     async fn remove_lost_room(
         &self,
         room: RoomName,
@@ -142,6 +145,6 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     ) -> Result<Lost, Unavailable>;
 
     /// Removes rooms without connections that have been unused for some time and whose messages are all in SQL. While
-    /// the broker is low on memory, also deletes the archived part of the log of unused rooms with connections.
+    /// the broker is low on memory, also deletes the archived log entries of unused rooms that have connections.
     async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;
 }

@@ -7,13 +7,13 @@ use super::LogEntry;
 use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, HostId, RoomChange, RoomName, RoomState, Seq};
 
-/// Number of connections of one node in a room.
+/// Number of connections that one node has in a room, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
     /// Connections of guests.
     pub guests: u32,
-    /// Connections of present hosts. A room with a present host counts its messages as read and causes no e-mail to the
-    /// host.
+    /// Connections of present hosts. While a host is present in a room, new messages count as read and no e-mail is
+    /// sent to the host.
     pub hosts: u32,
     /// Connections of hosts that sent the notice `away` (SPEC 4).
     pub away: u32,
@@ -24,15 +24,15 @@ pub struct MemberCounts {
 pub struct RoomStatus {
     /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// Row id of its host.
+    /// Row id of the room's host.
     pub host: HostId,
-    /// State of the room. It determines whether the room accepts messages.
+    /// Whether the room accepts messages.
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
-    /// Highest number assigned.
+    /// Highest sequence number assigned.
     pub seq: Seq,
-    /// Every message up to this number is in SQL.
+    /// Every message up to this sequence number is in SQL.
     pub archived: Seq,
     /// Connections of guests in the room, on all live nodes.
     pub guests: u32,
@@ -58,8 +58,8 @@ pub struct Change {
 /// Port for the state of rooms and the connections in them.
 #[async_trait]
 pub trait RoomStates: Send + Sync + 'static {
-    /// Sets the number of this node's connections in a room. The counts are absolute. Returns `None` if the room must
-    /// be seeded first.
+    /// Sets the number of this node's connections in a room. The counts replace the previous counts of this node.
+    /// Returns `None` if the room must be seeded first.
     async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable>;
 
     /// Calls [`set_counts`](Self::set_counts) with all hosts counted as present.
@@ -67,9 +67,9 @@ pub trait RoomStates: Send + Sync + 'static {
         self.set_counts(room, MemberCounts { guests, hosts, away: 0 }).await
     }
 
-    /// Calls [`set_counts`](Self::set_counts) and reads the newest log entries, descending, at most `newest`. This is
-    /// all that a fresh join reads from the broker, in one round trip. A message that is accepted during the call may
-    /// be counted in the status and missing in the log entries.
+    /// Calls [`set_counts`](Self::set_counts) and reads at most `newest` of the newest log entries, in descending
+    /// order. A client that joins needs no other data from the broker, so a join takes one round trip. A message that
+    /// is accepted during the call may be counted in the status and missing in the log entries.
     async fn enter(
         &self,
         room: RoomName,
@@ -80,7 +80,7 @@ pub trait RoomStates: Send + Sync + 'static {
     /// Returns the state of each room; `None` for rooms that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
 
-    /// Applies a change committed in SQL and publishes it, unless a newer change was applied before.
+    /// Applies a change committed in SQL and publishes it, unless a newer change has already been applied.
     async fn apply(&self, change: Change) -> Result<(), Unavailable>;
 
     /// Marks a room that never had a message as deleted. The room accepts no messages afterwards. Returns `false` and

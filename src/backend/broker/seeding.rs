@@ -7,24 +7,24 @@ use super::Partition;
 use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, HostId, MessageId, RoomName, RoomState, Seq, Side};
 
-/// State of a room, read from SQL under a [`Ticket`]. The broker creates a missing room from it.
+/// State of a room, from which the broker creates the room. The caller reads it from SQL while it holds a [`Ticket`].
 #[derive(Clone, Debug)]
 pub struct Seed {
     /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// Row id of its host.
+    /// Row id of the room's host.
     pub host: HostId,
     /// State of the room.
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
-    /// Highest number in SQL.
+    /// Highest sequence number in SQL.
     pub seq: Seq,
-    /// Broker epoch in which `seq` was assigned. If it is not the current epoch, the next number skips ahead.
+    /// Broker epoch in which `seq` was assigned. If it is not the current epoch, the next sequence number skips ahead.
     pub epoch: Option<String>,
     /// Time at which the newest message was accepted, or the room was created.
     pub last_at: DateTime<Utc>,
-    /// Ids and numbers of the newest messages.
+    /// Senders' sides, ids and sequence numbers of the newest messages, for deduplication.
     pub ids: Vec<(Side, MessageId, Seq)>,
 }
 
@@ -35,15 +35,15 @@ pub struct Ticket(pub String);
 /// Port for the seeding of rooms. A single-node server does not implement it, because its broker reads rooms from SQL.
 #[async_trait]
 pub trait Seeding: Send + Sync + 'static {
-    /// Returns the broker's current epoch; `None` for a driver without epochs. A number that was assigned in another
-    /// epoch may have been lost in a failover.
+    /// Returns the current epoch of a partition; `None` for a driver without epochs. A new epoch begins when Redis may
+    /// have lost writes, for example in a failover, so messages of earlier epochs may be lost.
     async fn epoch(&self, partition: Partition) -> Result<Option<String>, Unavailable>;
 
     /// Requests a ticket to seed a room. Returns `None` if another node holds a ticket, or if the broker has the room.
     async fn begin_seed(&self, room: RoomName) -> Result<Option<Ticket>, Unavailable>;
 
-    /// Creates a room. Returns `false` if the ticket expired or was revoked by a change of the room; the caller must
-    /// begin again.
+    /// Creates a room from `seed`. Returns `false` if the ticket expired or was revoked by a change of the room; the
+    /// caller must then call [`begin_seed`](Self::begin_seed) again.
     async fn finish_seed(&self, room: RoomName, ticket: Ticket, seed: Seed) -> Result<bool, Unavailable>;
 
     /// Marks a room as deleted, because it has no row in SQL.

@@ -141,7 +141,7 @@ async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
     let mut all = Vec::new();
     for caller in callers.collect::<Vec<_>>() {
         let calls = caller.await.unwrap();
-        // A batch is atomic: its numbers are consecutive, and a later call has higher numbers.
+        // A batch is atomic: its sequence numbers are consecutive, and a later call receives higher numbers.
         assert!(calls.iter().all(|numbers| numbers.windows(2).all(|pair| pair[1] == pair[0] + 1)), "{calls:?}");
         assert!(calls.is_sorted(), "{calls:?}");
         all.extend(calls.into_iter().flatten());

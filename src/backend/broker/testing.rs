@@ -79,8 +79,8 @@ impl Ear {
         self.heard()
     }
 
-    /// Waits until the message with the number `through` is published in a room. Returns `(prev, seq, frame)` of every
-    /// publication of that room so far.
+    /// Waits until the message with the sequence number `through` is published in a room. Returns `(prev, seq, frame)`
+    /// of every publication of that room so far.
     pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
         let heard = self
             .until(&format!("{through}"), |heard| {
@@ -207,7 +207,7 @@ impl Stage {
     }
 }
 
-/// Node without sockets.
+/// Backend and services of a node, without a listener and sockets.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) backend: Backend,
@@ -293,7 +293,7 @@ impl Node {
         through
     }
 
-    /// Archives the messages of a room up to a number. Removes every queue entry before those messages, too.
+    /// Archives the messages of a room up to the sequence number `through`. Also removes every queue entry before them.
     pub(crate) async fn archive_through(&self, store: &Store, room: &Room, through: Seq) {
         let (queue, partition) = (self.cluster().archive.clone(), self.backend.log.partition_of(room.name));
         let position = self.write_to_sql(store, room, 1..=through).await;
@@ -305,7 +305,7 @@ impl Node {
         queue.release(partition, &lease).await.unwrap();
     }
 
-    /// Submits guest messages with the given ids. Returns their numbers.
+    /// Submits guest messages with the given ids. Returns their sequence numbers.
     pub(crate) async fn say(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
         let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
         let mut numbers = Vec::new();
@@ -324,12 +324,12 @@ pub(crate) fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }
 
-/// Builds a message from the guest.
+/// Builds a guest message with the given id.
 pub(crate) fn guest(room: &Room, id: &str) -> Submission {
     submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:07.123")
 }
 
-/// Builds a message.
+/// Builds a message to submit.
 pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime: &str) -> Submission {
     let (id, datetime) = (id.parse().unwrap(), datetime.parse().unwrap());
     let head = message_head(side, text, &datetime, &id).into();
@@ -343,7 +343,7 @@ pub(crate) fn frame_of(submission: &Submission, seq: Seq) -> Bytes {
     frame.into()
 }
 
-/// Returns the numbers of log entries.
+/// Returns the sequence numbers of log entries.
 pub(crate) fn numbers(entries: &[LogEntry]) -> Vec<Seq> {
     entries.iter().map(|entry| entry.seq).collect()
 }

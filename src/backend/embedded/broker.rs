@@ -2,8 +2,8 @@
 //!
 //! A single-node server is sufficient if one machine can process the traffic and downtime during a restart is
 //! acceptable. An acknowledgement has the same meaning as in a cluster: a batch is committed before any client receives
-//! it, so a killed process loses no message. This broker has no archive queue, no epochs and no tombstones. The process
-//! must be the only one that opens the database (`node::lock`).
+//! it, so a killed process loses no message. This broker needs no archive queue, no epochs and no markers for deleted
+//! rooms. No other process may open the database (`node::lock`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -24,14 +24,14 @@ use crate::domain::{RoomChange, RoomName, Side};
 use crate::protocol::chat::message_frame;
 use crate::store::{Append, Appended, Store};
 
-/// Driver of the broker's ports over SQL. It has one partition. Each batch is one database commit.
+/// Driver of the broker's ports over SQL. The driver has one partition, and commits each batch in one transaction.
 pub struct EmbeddedBroker {
     store: Store,
     clock: Arc<dyn Clock>,
     sink: OnceLock<Arc<dyn Sink>>,
     members: Mutex<HashMap<RoomName, MemberCounts>>,
-    /// Held until a batch is committed and published, or a change is published, so that publications are in the order
-    /// of their numbers.
+    /// Held while a batch is committed and published, and while a room change is published, so that messages are
+    /// published in the order of their sequence numbers.
     publishing: tokio::sync::Mutex<()>,
 }
 
@@ -169,7 +169,7 @@ impl RoomStates for EmbeddedBroker {
 #[async_trait]
 impl Bus for EmbeddedBroker {
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        // A second sink would act as a second node.
+        // The driver supports only one sink.
         self.sink.set(sink).map_err(|_| Unavailable("already subscribed".into()))
     }
 

@@ -20,7 +20,7 @@ pub struct MemoryPresence {
     metrics: PresenceMetrics,
 }
 
-/// Online hosts with the versions of their status, and the newest version of all hosts.
+/// Online hosts with the versions of their status, and the highest version assigned to any host.
 #[derive(Debug, Default)]
 struct OnlineHosts {
     online: HashMap<HostUuid, u64>,
@@ -76,7 +76,7 @@ impl Presence for MemoryPresence {
 
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
         let known = self.known.lock();
-        // The last change of an offline host has at most the newest version of all hosts.
+        // Versions of offline hosts are not stored. `known.version` is at least the version of any host's last change.
         let (online, version) = known.online.get(&host).map_or((false, known.version), |version| (true, *version));
         Ok(Status { online, version })
     }

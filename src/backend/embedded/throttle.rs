@@ -1,4 +1,4 @@
-//! Throttle driver of a single-node server, in memory.
+//! Throttle driver of a single-node server.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::backend::Unavailable;
 use crate::backend::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 use crate::domain::clock::Clock;
 
-/// Driver in memory. All limits are reset when the process restarts.
+/// Driver of [`Throttle`] that keeps its buckets in memory. All limits are reset when the process restarts.
 pub struct MemoryThrottle {
     buckets: Buckets,
     clock: Arc<dyn Clock>,

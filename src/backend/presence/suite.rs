@@ -66,7 +66,7 @@ impl EventRecorder {
         self.more.notify_one();
     }
 
-    /// Waits until an event was received `times` times. Returns all events received so far.
+    /// Waits until the event `last` was received `times` times. Returns all events received so far.
     async fn until(&self, last: &Event, times: usize) -> Vec<Event> {
         let waiting = async {
             while self.received.lock().iter().filter(|event| *event == last).count() < times {
@@ -169,7 +169,7 @@ impl Node {
 
     /// Marks the lease as renewed for a full lease duration, so that the node may treat other nodes as dead.
     async fn make_uninterrupted(&self) {
-        // The event of the first connection may arrive during this call and begin a new incarnation.
+        // The connection event of the client may arrive during this call and begin a new incarnation.
         while !self.redis().can_judge() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();
@@ -207,7 +207,7 @@ async fn a_host_is_online_while_a_node_has_its_sockets(setup: Setup) {
 
 async fn a_repeated_report_is_published_once(setup: Setup) {
     let (node, host) = (setup.node().await, a_host());
-    // Reporting that a host without sockets has left has no effect.
+    // A `leave` call for a host without sockets has no effect.
     node.leave(host).await;
     for _ in 0..2 {
         node.enter(host).await;

@@ -1,8 +1,8 @@
 //! Broker of a cluster. Redis stores the rooms, their logs and the archive queues. Lua scripts make each call atomic.
 //!
 //! The keys of a partition share the hash tag `{k}`, so that a script accesses only one slot of a Redis Cluster. Any
-//! other Redis deployment has one partition. The scripts are in `broker/lua`. Each script lists its keys, arguments and
-//! results at the top. The comments of the scripts omit the prefix `pt:<installation id>:` of every key.
+//! other Redis deployment has one partition. The scripts are in `broker/lua`. A comment at the top of each script lists
+//! its keys, arguments and results. These comments omit the prefix `pt:<installation id>:` of every key.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,7 +40,7 @@ use scripts::BrokerScripts;
 /// Time after sending within which a call of `accept.lua` must arrive. A call that arrives later writes nothing.
 const ACCEPT_TTL: Duration = Duration::from_secs(3);
 
-/// Lifetime of the tombstone of a deleted room.
+/// Lifetime of a tombstone, the marker that remains in place of a deleted room.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Driver of the broker's ports over Redis.
@@ -82,7 +82,7 @@ impl RedisBroker {
         Self { capacity, ..self }
     }
 
-    /// Shifts the estimated clock, as if each call took `delay` to arrive.
+    /// Simulates that each call takes `delay` to arrive, by shifting the estimated clock of the server.
     #[cfg(test)]
     pub(crate) async fn delay_calls(&self, partition: Partition, delay: Duration) {
         self.clocks.forget(partition);
@@ -126,8 +126,8 @@ fn state_word(state: RoomState) -> &'static str {
     }
 }
 
-/// Returns the error for an answer of unexpected form. Scripts and logs answer in a form that only this driver defines,
-/// so another program has written to this Redis.
+/// Returns the error for an answer in an unexpected format. Only this driver defines these formats, so an unexpected
+/// format means that another program has written to this Redis.
 fn strange(what: &str) -> Unavailable {
     Unavailable(format!("redis answered something strange: {what}"))
 }

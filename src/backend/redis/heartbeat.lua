@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Renews a node's lease. If that is not possible, grants the node a new lease under another incarnation. Returns live
--- and dead nodes. An expired lease is never renewed, because another node may be removing the entries written under it.
+-- and dead nodes. An expired lease is never renewed, because another node may be removing the entries of its
+-- incarnation.
 --
 -- KEYS 1  nodes
--- ARGV 1  the incarnation with a lease; may be empty  2  the incarnation that receives a new lease otherwise;
+-- ARGV 1  the incarnation whose lease is renewed; may be empty  2  the incarnation that receives a new lease otherwise;
 --      empty: read only  3  the server's replication id when the incarnation of ARGV 1 received its lease
 --      4  duration of a lease in ms
--- Returns {replication id, lease holder, {live…}, {dead…}}.
+-- Returns {replication id, incarnation that holds the lease, {live…}, {dead…}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = string.format('%.0f', now + ARGV[4])

@@ -45,17 +45,18 @@ impl Keys {
         format!("pt:{}:{{{}}}:{kind}:{room}", self.id, partition.0)
     }
 
-    /// Key of the sorted set of node leases, by deadline.
+    /// Returns the key of the sorted set of node leases, whose scores are the deadlines.
     pub(crate) fn nodes(&self) -> &str {
         &self.nodes
     }
 
-    /// Key of the stream of account changes. The channel of the same name announces each new entry.
+    /// Returns the key of the stream of account changes. The channel of the same name carries a notification for each
+    /// new entry.
     pub(crate) fn control(&self) -> &str {
         &self.control
     }
 
-    /// Channel for changes of host presence.
+    /// Returns the channel for presence events.
     pub(crate) fn status(&self) -> &str {
         &self.status
     }
@@ -64,7 +65,8 @@ impl Keys {
         format!("pt:{}:{{{host}}}:presence", self.id)
     }
 
-    /// Key of the set of hosts that have status sockets on a node, per incarnation of the node.
+    /// Returns the key of the set of hosts that have status sockets on a node. Each incarnation of a node has its own
+    /// set.
     pub(crate) fn hosts_of(&self, incarnation: &str) -> String {
         format!("pt:{}:node:{incarnation}:hosts", self.id)
     }

@@ -23,7 +23,7 @@ struct LeaseScripts {
 }
 
 impl RedisLease {
-    /// Creates the driver. The node of these clients becomes the holder.
+    /// Creates the driver. The lease is held in the name of the node to which the clients belong.
     pub fn new(redis: Redis) -> Self {
         let scripts = LeaseScripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }

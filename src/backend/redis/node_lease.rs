@@ -1,13 +1,14 @@
-//! State of this node's lease in `pt:nodes` as observed by the node, and the list of all nodes as of the last renewal.
+//! This node's view of its own lease, and the list of all nodes as of the last renewal. Redis stores the leases in the
+//! sorted set of [`Keys::nodes`](super::keys::Keys::nodes).
 //!
 //! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
-//! be removing the entries written under its incarnation. The node then continues as its next incarnation. The node
-//! also begins a new incarnation after every event in which a server may have lost writes: a new connection, another
-//! master, or another epoch.
+//! be removing the entries of its incarnation. The node then continues as its next incarnation. The node also begins a
+//! new incarnation after every event in which a server may have lost writes: a new connection, another master, or
+//! another epoch.
 //!
 //! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
-//! a full lease duration. The reason is that all leases expire at once, although no node has died, if Redis stalls or
-//! the clock of a new master differs.
+//! a full lease duration. Otherwise a node would treat live nodes as dead after Redis stalled, or after the clock of a
+//! new master jumped, because all leases then expire at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use crate::domain::NodeId;
 /// Duration of a lease.
 pub(super) const TTL: Duration = Duration::from_secs(15);
 
-/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A lease lasts three
-/// times this interval, so a fault that delays the renewals of all nodes by at most this interval expires no lease.
+/// Maximum interval between two renewals of an uninterrupted lease. Renewals are normally sent every 2 s. A lease lasts
+/// three times `MAX_INTERVAL`, so no lease expires if the renewals of all nodes are delayed by at most `MAX_INTERVAL`.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum age of a cached list of nodes.
@@ -47,17 +48,17 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    /// Returns a request that only reads the list.
+    /// Returns a request that renews no lease and only reads the list of nodes.
     pub(super) fn none() -> Self {
         Self { current: String::new(), next: String::new(), epoch: String::new(), at: Instant::now() }
     }
 }
 
-/// State of this node's lease.
+/// This node's lease, as last answered by Redis.
 #[derive(Debug)]
 pub(super) struct NodeLease {
     node: NodeId,
-    /// Number of renewals so far. New incarnations are numbered by it.
+    /// Number of renewals so far. A new incarnation uses it as its number.
     renewals: u64,
     /// Incarnation whose lease was renewed last.
     current: Option<String>,
@@ -101,7 +102,7 @@ impl NodeLease {
         self.is_lost |= renewal.current.is_empty();
     }
 
-    /// Records a renewal that was answered.
+    /// Records the answer to a renewal.
     pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, epoch: String) {
         let continues =
             holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= MAX_INTERVAL);
@@ -111,9 +112,9 @@ impl NodeLease {
         (self.current, self.epoch, self.renewed_at) = (Some(holder), epoch, Some(renewal.at));
     }
 
-    /// Stores the list from the answer to a request that was sent at time `at`, to a server in the epoch `epoch`. If
-    /// the epoch is new, or if this node's lease is missing in the list, the lease is marked as lost and no node in the
-    /// list counts as dead.
+    /// Stores the list of nodes that a server in the epoch `epoch` returned. `at` is the time at which the request was
+    /// sent. If the epoch is new, or if this node's lease is missing in the list, the lease is marked as lost and no
+    /// node in the list counts as dead.
     pub(super) fn set_list(&mut self, nodes: Nodes, epoch: &str, at: Instant) {
         if self.renewed_at.is_some_and(|renewed| at < renewed) {
             return;
@@ -127,7 +128,7 @@ impl NodeLease {
         self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
     }
 
-    /// Returns the incarnation under which this node may write; `None` if its lease has expired.
+    /// Returns the current incarnation of this node; `None` if its lease has expired.
     pub(super) fn incarnation(&self, now: Instant) -> Option<&str> {
         self.current.as_deref().filter(|_| self.renewed_at.is_some_and(|at| now - at < TTL))
     }

@@ -42,7 +42,7 @@ impl Redis {
     /// Renews the lease of this node, or acquires a new one. Returns the live nodes.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
         let renewal = self.lease(|lease| lease.begin_renewal(Instant::now()));
         let answer = self.query(&renewal).await;
@@ -59,7 +59,7 @@ impl Redis {
     /// Returns the live nodes. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let alive = self.live_incarnations(fresh).await?;
         Ok(ids(&alive))
@@ -68,7 +68,7 @@ impl Redis {
     /// Returns the live incarnations. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_incarnations(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let known = self.lease(|lease| lease.list(Instant::now()));
         if let Some(nodes) = known.filter(|_| !fresh) {
@@ -80,8 +80,8 @@ impl Redis {
         Ok(nodes.alive)
     }
 
-    /// Returns the incarnations that were dead when this node's lease was last renewed. Returns none if this node's own
-    /// lease has been interrupted, because the node must not treat other nodes as dead then.
+    /// Returns the incarnations that were dead when this node's lease was last renewed. The list is empty if renewals
+    /// of this node's own lease were interrupted, because the node must then not treat other nodes as dead.
     pub fn dead_incarnations(&self) -> Arc<[String]> {
         let now = Instant::now();
         let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_uninterrupted(now)));
@@ -93,11 +93,11 @@ impl Redis {
         self.lease(|lease| lease.is_uninterrupted(Instant::now()))
     }
 
-    /// Returns the incarnation under which this node may write entries. Other nodes remove these entries after the
-    /// node's death.
+    /// Returns the current incarnation of this node, which is stored with each entry that the node writes. Other nodes
+    /// remove the entries of an incarnation after its lease has expired.
     ///
     /// # Errors
-    /// [`Unavailable`] if the node's lease has expired or may have expired.
+    /// Returns [`Unavailable`] if the node's lease has expired or may have expired.
     pub fn incarnation(&self) -> Result<String, Unavailable> {
         let held = self.lease(|lease| lease.incarnation(Instant::now()).map(str::to_owned));
         held.ok_or_else(|| Unavailable("this node has no lease".into()))
@@ -106,7 +106,7 @@ impl Redis {
     /// Removes an incarnation from the list of nodes, if its lease has expired. The incarnation must have no entries left.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn forget_incarnation(&self, incarnation: &str) -> Result<(), Unavailable> {
         self.end_lease(TTL, incarnation).await
     }
@@ -114,7 +114,7 @@ impl Redis {
     /// Shortens the lease of this node to at most `within`. The lease must not be renewed afterwards.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
         match self.lease(|lease| lease.last().map(str::to_owned)) {
             Some(incarnation) => self.end_lease(within, &incarnation).await,
@@ -156,7 +156,7 @@ impl Redis {
         self.lease(NodeLease::ripen);
     }
 
-    /// Simulates a server that was unavailable and is reachable again.
+    /// Simulates that the connection to a server was lost and restored.
     #[cfg(test)]
     pub(crate) fn lose_lease(&self) {
         self.lease(NodeLease::mark_lost);
@@ -182,7 +182,8 @@ impl Membership for Redis {
     }
 }
 
-/// Returns the node ids of incarnations, sorted. Room entries contain node ids instead of incarnations.
+/// Returns the node ids of incarnations, sorted. Connection counts of rooms are stored per node id, not per
+/// incarnation.
 fn ids(incarnations: &[String]) -> Arc<[String]> {
     let mut ids: Vec<String> = incarnations.iter().map(|name| id_of(name).to_owned()).collect();
     ids.sort();

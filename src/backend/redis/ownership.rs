@@ -1,4 +1,4 @@
-//! Ownership: which installation this Redis belongs to, and whether this node may use it.
+//! Ownership of Redis: which installation it belongs to, and whether this node may use it.
 //!
 //! **Invariant:** [`Redis::keys`] fails unless the last verification found the id of this installation. Therefore no
 //! driver reads or writes a Redis that is unclaimed or belongs to another installation.
@@ -19,7 +19,7 @@ use crate::domain::InstallationId;
 /// of those releases do not start.
 pub(crate) const EARLIER_PARTITIONS: &str = "pt:partitions";
 
-/// Key of the node leases of those releases.
+/// Key of the node leases of releases without installation ids.
 const EARLIER_NODES: &str = "pt:nodes";
 
 /// Result of a verification.
@@ -29,7 +29,8 @@ pub enum Owner {
     Ours,
     /// Another installation, with this id.
     Other(String),
-    /// This installation owns the Redis, but the Redis has the layout of this other number of partitions.
+    /// This installation owns the Redis, but the keys were written for another number of partitions, which this variant
+    /// contains.
     Partitions(u16),
 }
 
@@ -61,7 +62,7 @@ impl Default for OwnershipState {
     }
 }
 
-/// Lua scripts of ownership.
+/// Lua scripts that verify and change the owner of Redis.
 #[derive(Debug)]
 pub(super) struct OwnershipScripts {
     open: Script,
@@ -83,7 +84,7 @@ impl Redis {
     /// Returns the key names of this installation.
     ///
     /// # Errors
-    /// [`Unavailable`] while this Redis is unclaimed, belongs to another installation, or is suspended.
+    /// Returns [`Unavailable`] while this Redis is unclaimed, belongs to another installation, or is suspended.
     pub(crate) fn keys(&self) -> Result<&Keys, Unavailable> {
         match &self.shared.ownership.state.lock().suspended {
             None => self.installed(),
@@ -117,7 +118,7 @@ impl Redis {
     /// epoch in each partition for which the server has none.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time. The suspension is then unchanged.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The suspension is then unchanged.
     pub async fn verify(&self) -> Result<Owner, Unavailable> {
         let keys = self.installed()?;
         let found = match self.owner().await? {
@@ -149,7 +150,7 @@ impl Redis {
     /// Returns the number of live leases of this installation's nodes.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_leases(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(self.installed()?.nodes()).await
     }
@@ -157,7 +158,7 @@ impl Redis {
     /// Returns the id of the installation that owns this Redis, if any.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn owner(&self) -> Result<Option<String>, Unavailable> {
         call(|| self.client().get(INSTALLATION)).await
     }
@@ -166,7 +167,7 @@ impl Redis {
     /// run while nodes may be running.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this installation is not the owner.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this installation is not the owner.
     pub async fn attach(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         match self.owner().await? {
@@ -182,18 +183,18 @@ impl Redis {
     /// Makes this installation the owner, in place of any other.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn adopt(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
     }
 
-    /// Ends the use of this Redis by a cluster. Writes an owner that no running node accepts, and ends the epoch of
-    /// every partition, so that no partition accepts messages. The next start of the cluster claims the Redis again, in
-    /// a new epoch.
+    /// Retires this Redis, so that no cluster node uses it any longer. Writes an owner that no running node accepts,
+    /// and ends the epoch of every partition, so that no partition accepts messages. The next start of the cluster
+    /// claims the Redis again, in a new epoch.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time. The call must be repeated.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The call must be repeated.
     pub async fn retire(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let retired = retired(keys.id());
@@ -209,7 +210,7 @@ impl Redis {
     /// Returns whether this installation has [retired](Self::retire) this Redis.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_retired(&self) -> Result<bool, Unavailable> {
         let id = self.installed()?.id();
         Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
@@ -218,7 +219,7 @@ impl Redis {
     /// Returns the number of running nodes of releases without installation ids.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn earlier_nodes(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(EARLIER_NODES).await
     }
@@ -226,7 +227,7 @@ impl Redis {
     /// Returns the number of live leases of an installation's nodes.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn live_leases_of(&self, id: InstallationId) -> Result<u64, Unavailable> {
         self.live_leases_in(Keys::of(id).nodes()).await
     }
@@ -238,7 +239,8 @@ impl Redis {
         live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
     }
 
-    /// Suspends the use of this Redis if `differs` is true: this node's database is not the one that the leader writes.
+    /// Suspends the use of this Redis if `differs` is true, which means that this node and the leader use different
+    /// databases.
     pub fn suspend_for_database(&self, differs: bool) {
         let is_suspended = self.shared.ownership.state.lock().suspended == Some(Suspended::OtherDatabase);
         match (differs, is_suspended) {
@@ -256,7 +258,7 @@ impl Redis {
     /// is out of memory, is read-only or requires a permission.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if it rejects a write.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if it rejects a write.
     pub async fn try_writing(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let writes = (0..self.partitions()).map(|at| {
@@ -297,7 +299,7 @@ impl Redis {
         let id = keys.id();
         let _set: Option<String> =
             call(|| self.client().set(INSTALLATION, id.as_str(), None, Some(SetOptions::NX), false)).await?;
-        // Another installation may have claimed the Redis first.
+        // Another installation may have claimed this Redis in the meantime, so the owner is read again.
         self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
     }
 
@@ -308,7 +310,7 @@ impl Redis {
         Ok(count.is_none())
     }
 
-    /// Returns the number of partitions of the stored layout, if it differs from this node's.
+    /// Returns the number of partitions recorded in Redis, if it differs from this node's.
     async fn other_layout(&self, keys: &Keys) -> Result<Option<u16>, Unavailable> {
         let (key, own) = (keys.shared("partitions"), self.partitions());
         let found: Option<u16> = call(|| self.client().get(&key)).await?;
@@ -316,7 +318,7 @@ impl Redis {
     }
 
     async fn open_partitions(&self, keys: &Keys) -> Result<(), Unavailable> {
-        // Nodes of releases without installation ids read this key at start, and reject any number except 16.
+        // Nodes of releases without installation ids read this key at start, and do not start if its value is not 16.
         call(|| self.client().set::<(), _, _>(EARLIER_PARTITIONS, 0, None, None, false)).await?;
         for partition in (0..self.partitions()).map(Partition) {
             let key = keys.partition(partition, "life");

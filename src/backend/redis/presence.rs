@@ -1,11 +1,11 @@
-//! Presence of a cluster. Each host has a hash of the nodes that have status sockets of that host. One channel carries
-//! changes and guests' notices, in the form `S<host> <0|1> <version>` and
-//! `G<host> <frame>`.
+//! Presence of a cluster. Each host has a hash of the nodes that have status sockets of that host. All nodes subscribe
+//! to one channel. It carries status changes (`S<host> <0|1> <version>`) and guests' notices (`G<host> <frame>`).
 //!
-//! Each node also has a set of its hosts, with which another node finds these hosts after the node's death ([`claim`]).
-//! The set is written before the hash, so every host in a hash is in a set. Both are written under the node's
-//! incarnation. After its lease has ended, an incarnation is never written again. Therefore removing the entries of a
-//! dead incarnation does not affect the entries that the node writes under its next incarnation.
+//! Each node also has a set of its hosts. After the node's death, another node reads this set to find the entries to
+//! remove ([`claim`]). The set is written before the hash, so every host in a hash is in a set. The field of the hash
+//! and the name of the set contain the node's incarnation. After the lease of an incarnation has ended, the node writes
+//! no more entries with this incarnation. Therefore removing the entries of a dead incarnation does not affect the
+//! entries that the node writes as its next incarnation.
 //!
 //! **Invariant:** a host is online as long as its hash contains a node, and only changes of the hash are published. A
 //! reader never derives a status from the liveness of nodes. It removes dead nodes from the hash, and that change is
@@ -31,10 +31,10 @@ mod claim;
 mod listener;
 mod orphans;
 
-/// Number of hosts written concurrently.
+/// Maximum number of hosts whose entries are written concurrently.
 const AT_ONCE: usize = 64;
 
-/// Number of hosts that one command adds to a set.
+/// Maximum number of hosts that one command adds to a set.
 const PART: usize = 500;
 
 /// Driver of [`Presence`] over Redis.
@@ -42,7 +42,7 @@ const PART: usize = 500;
 pub struct RedisPresence {
     redis: Redis,
     script: Arc<Script>,
-    /// Acquires a lease. Used for the claim on a dead node's entries.
+    /// Script that acquires the claim on a dead node's entries.
     hold: Arc<Script>,
     /// Serialises writes per host.
     locks: KeyedMutex,
@@ -50,17 +50,17 @@ pub struct RedisPresence {
     metrics: Arc<PresenceMetrics>,
 }
 
-/// Presence reported by this node.
+/// Hosts that this node has reported online, and the incarnations used to write them.
 #[derive(Debug, Default)]
 struct Own {
     hosts: HashSet<HostUuid>,
-    /// Incarnation under which all hosts of this node have been written.
+    /// Incarnation with which all hosts of this node have been written.
     whole: Option<String>,
-    /// Incarnations under which at least one entry was written.
+    /// Incarnations with which at least one entry was written.
     written: Vec<String>,
 }
 
-/// A node's report about a host.
+/// Change to a node's entry in the hash of a host.
 #[derive(Clone, Copy, Debug)]
 enum Report {
     Has,
@@ -98,7 +98,8 @@ impl RedisPresence {
         Ok(Status { online, version })
     }
 
-    /// Writes this node's hosts under a new incarnation, and then removes the entries of earlier incarnations.
+    /// Writes the entries of this node's hosts with the new incarnation, and then removes the entries of earlier
+    /// incarnations.
     async fn write_again(&self) -> Result<(), Unavailable> {
         let incarnation = self.redis.incarnation()?;
         let hosts = self.own.lock().unwritten(&incarnation);
@@ -144,7 +145,8 @@ impl Own {
         }
     }
 
-    /// Returns the hosts that must be written under an incarnation: all hosts, or none if all have been written.
+    /// Returns the hosts whose entries must be written with an incarnation: all hosts, or none if all have been
+    /// written.
     fn unwritten(&mut self, incarnation: &str) -> Vec<HostUuid> {
         if self.whole.as_deref() == Some(incarnation) {
             return Vec::new();
@@ -153,7 +155,7 @@ impl Own {
         self.hosts.iter().copied().collect()
     }
 
-    /// Records that all hosts are written under an incarnation. Returns earlier incarnations that may still have
+    /// Records that all hosts have been written with an incarnation. Returns earlier incarnations that may still have
     /// entries.
     fn all_written(&mut self, incarnation: String) -> Vec<String> {
         let earlier = self.written.iter().filter(|written| **written != incarnation).cloned().collect();

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Releases a lease, if the caller holds the lease.
+-- Releases a lease if the caller holds it.
 --
 -- KEYS 1  the lease
 -- ARGV 1  holder

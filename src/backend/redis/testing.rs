@@ -112,7 +112,7 @@ impl Redis {
         self.client().custom(command, owned(args)).await.expect("redis runs the command")
     }
 
-    /// Waits until a server answers.
+    /// Sends a PING. Returns an error if the server does not answer in time.
     pub(crate) async fn ping_server(&self) -> Result<(), crate::backend::Unavailable> {
         super::call(|| self.client().ping::<()>(None)).await
     }

@@ -10,7 +10,7 @@ use crate::backend::redis::{Redis, Script};
 use crate::backend::throttle::{Kind, Quota, Throttle, Verdict, Who, micros};
 use crate::domain::clock::Clock;
 
-/// Driver over Redis. Clones share the connection.
+/// Driver of [`Throttle`] over Redis. Clones share the connection.
 #[derive(Clone)]
 pub struct RedisThrottle {
     redis: Redis,
@@ -44,7 +44,7 @@ impl RedisThrottle {
         now.map_or_else(String::new, |now| now.to_string()).into()
     }
 
-    /// Replaces the clock of Redis, for tests.
+    /// Replaces the clock of Redis by `clock`, for tests.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);

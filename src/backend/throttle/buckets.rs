@@ -1,9 +1,9 @@
 //! Token buckets in memory, for the limits of a single-node server and for limits that each node of a cluster applies
 //! alone.
 //!
-//! **Invariant:** the number of buckets per kind is bounded, regardless of the number of addresses. At the bound, the
-//! fullest buckets are removed. Removing them has the least effect, and clients whose calls are rejected remain
-//! rejected.
+//! **Invariant:** the number of buckets per kind is bounded, regardless of the number of addresses. When the bound is
+//! reached, the fullest buckets are removed. They belong to the clients with the fewest recent calls, so rate-limited
+//! clients remain limited.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{Kind, Quota, Verdict, Who};
 
-/// Maximum number of buckets per kind, about 5 MB.
+/// Maximum number of buckets per kind. Their total size is about 5 MB.
 const MOST: usize = 100_000;
 
 /// Buckets of all kinds. Each bucket is stored as the instant at which it will be full, in µs since 1970.
@@ -60,8 +60,8 @@ impl Buckets {
     }
 }
 
-/// Removes all full buckets, and at least a quarter of `most` buckets in total, the fullest first. Removing many at
-/// once spreads the cost of this scan over many new buckets.
+/// Removes all full buckets, and at least a quarter of `most` buckets in total, the fullest first. Removing many
+/// buckets at once means that the scan is rarely repeated.
 fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     table.retain(|_, full_at| *full_at > now);
     let mut surplus = table.len().saturating_sub(most - most.div_ceil(4));

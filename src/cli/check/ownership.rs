@@ -1,4 +1,5 @@
-//! Checks that the stores belong to one installation and that its mode matches the configuration.
+//! Checks that the database and Redis belong to the same installation, and that the recorded mode of the installation
+//! matches the configuration.
 
 use super::Finding;
 use crate::backend::redis::Redis;
@@ -33,7 +34,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
-/// Checks Redis if no node has started on the database yet. Such a database requires a Redis without an owner.
+/// Checks Redis for a database on which no node has started yet. Such a database requires a Redis without an owner.
 async fn unclaimed(mode: &Mode) -> Vec<Finding> {
     let Some(url) = mode.redis() else { return Vec::new() };
     let candidate = InstallationId::from_random(Rng::from_entropy().bytes());

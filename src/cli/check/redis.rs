@@ -10,7 +10,7 @@ use fred::types::{Builder, ClusterHash, CustomCommand};
 use super::{CHECK_TIMEOUT, Finding};
 use crate::node::config::{RedisTopology, RedisUrl};
 
-/// First major version with sharded pub/sub and all features that the scripts use.
+/// Oldest supported major version: the first with sharded pub/sub and all features that the scripts use.
 const MINIMUM_VERSION: u32 = 7;
 
 pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
@@ -19,8 +19,8 @@ pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
         Err(error) => return vec![Finding::wrong(format!("redis: {url}: {error}"))],
     };
     let mut findings = vec![Finding::good(format!("redis: {url} answers"))];
-    // The active connections are those to a single server, to the primary named by the sentinels, or to every primary
-    // of the cluster.
+    // The client is connected to the single server, to the primary that the sentinels name, or to every primary of a
+    // Redis Cluster.
     for server in client.active_connections() {
         match read(&client, &server).await {
             Ok(info) => findings.extend(info.assess(&server.to_string(), url.topology())),
@@ -43,7 +43,7 @@ async fn connect(url: &RedisUrl) -> Result<Client, fred::error::Error> {
     Ok(client)
 }
 
-/// Version and settings of a server. Settings that the server does not return are missing.
+/// Version and settings of a Redis server. Settings that the server does not return are absent from the map.
 #[derive(Debug, Default)]
 struct ServerInfo {
     version: Option<String>,
@@ -55,7 +55,7 @@ async fn read(client: &Client, server: &Server) -> Result<ServerInfo, fred::erro
     let section: String = query(client, server, "INFO", &["server"]).await?;
     info.version = section.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::to_owned);
     for setting in ["maxmemory-policy", "appendonly", "min-replicas-to-write"] {
-        // Managed servers may reject this command.
+        // Managed Redis services may reject `CONFIG`.
         if let Ok(answer) = query::<HashMap<String, String>>(client, server, "CONFIG", &["GET", setting]).await {
             info.settings.extend(answer);
         }

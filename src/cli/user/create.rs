@@ -64,7 +64,7 @@ pub(in crate::cli) async fn create(store: &Store, account: NewAccount) -> Result
     })
 }
 
-/// Returns the flag for an API field, for example `service-name` for `serviceName`.
+/// Returns the name of the flag that sets an API field, for example `service-name` for `serviceName`.
 fn flag(field: &str) -> String {
     let mut flag = String::new();
     for character in field.chars() {

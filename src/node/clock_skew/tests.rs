@@ -1,4 +1,4 @@
-//! Tests of measured skew and its effects. The tests supply the readings and contact no server.
+//! Tests of the skew measurement and its effects. The tests supply the clock readings and contact no server.
 
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,15 @@ impl Setup {
         Self { skew, machine }
     }
 
-    /// Returns a reading with the given difference to the machine's clock.
+    /// Returns a reading of a clock that is `seconds` ahead of the machine's clock.
     fn reading(&self, seconds: i64) -> Reading {
         let now = Instant::now();
         let shown: DateTime<Utc> = self.machine.now() + TimeDelta::seconds(seconds);
         Reading { shown, asked: now, answered: now + Duration::from_millis(1) }
     }
 
-    /// Records readings of SQL and of a Redis server, and returns whether the agreement holds afterwards.
+    /// Records readings of the SQL clock and of a Redis server's clock. The arguments are the seconds by which each
+    /// clock is ahead of the machine's clock. Returns whether the agreement holds afterwards.
     fn measured(&self, sql: i64, redis: i64) -> bool {
         while self.skew.observe_sql(&self.reading(sql)) {
             assert!(!self.skew.agreement().holds(), "not while a step may be happening");

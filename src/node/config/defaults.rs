@@ -16,7 +16,8 @@ use super::values::{OtlpEndpoint, PublicUrl};
 use crate::domain::Rng;
 use crate::outbound::media;
 
-/// Returns the collector of traces: the value of `--otlp-endpoint`, or else the standard variable of OpenTelemetry.
+/// Returns the endpoint of the trace collector: the value of `--otlp-endpoint`, or otherwise of the standard
+/// OpenTelemetry environment variable.
 pub(super) fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEndpoint>, ConfigError> {
     let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
     match given {
@@ -28,8 +29,8 @@ pub(super) fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEn
     }
 }
 
-/// Returns the keys of access tokens: the keys in `--jwt-secret`, or for a single-node server the key in the data
-/// directory.
+/// Returns the keys for access tokens: the keys given with `--jwt-secret`, or, for a single-node server without this
+/// flag, the key stored in the data directory.
 pub(super) fn jwt_secrets(
     keys: Option<&Hidden>,
     mode: &Mode,

@@ -11,7 +11,8 @@ use crate::store::restrict;
 /// Number of random bytes in a generated key.
 const KEY_BYTES: usize = 32;
 
-/// Names of files in the data directory. The names of drafts and of additional SQLite files begin with these names.
+/// Names of the program's files in the data directory. Temporary files and additional SQLite files have names that
+/// begin with one of these names.
 const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
 
 /// Creates a directory with access for its owner only, under any umask. The permissions of an existing directory are
@@ -31,7 +32,7 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Mode bit of directories that all users may write to.
+/// Sticky bit, which shared directories such as `/tmp` have. The permissions of such a directory are not restricted.
 const STICKY: u32 = 0o1000;
 
 /// Returns whether the directory contains only files of this program.
@@ -45,8 +46,8 @@ fn holds_only_own(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Returns the content of a file. If the file does not exist, creates it atomically with the result of `make`, readable
-/// by its owner only. If two processes start at the same time, only one of them creates the file.
+/// Returns the content of a file. If the file does not exist, creates the file atomically with the result of `make`,
+/// readable by its owner only. If two processes start at the same time, only one of them creates the file.
 pub(crate) fn read_or_create(path: &Path, rng: &Rng, make: impl FnOnce() -> String) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

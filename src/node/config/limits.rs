@@ -7,15 +7,15 @@ use clap::Args;
 
 use super::values::{InvalidValue, Switch};
 
-/// Upper limit, or no limit.
+/// Optional upper limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap(Option<u32>);
 
 impl Cap {
-    /// No limit.
+    /// A cap without a limit.
     pub const OFF: Self = Self(None);
 
-    /// A limit of `max`.
+    /// Creates a limit of `max`.
     pub const fn at(max: u32) -> Self {
         Self(Some(max))
     }
@@ -25,7 +25,7 @@ impl Cap {
         self.0
     }
 
-    /// Returns whether `count` has reached the limit, so that one more is not allowed.
+    /// Returns whether `count` is at or above the limit, so that no further item is allowed.
     pub fn is_reached_by(self, count: u64) -> bool {
         self.0.is_some_and(|max| count >= u64::from(max))
     }
@@ -123,10 +123,10 @@ pub struct LimitArgs {
     pub limit_webhook_tests_per_minute: Cap,
 }
 
-/// Limits per client, after parsing.
+/// Limits per client, with the switch `--limits` applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
-    /// Messages per second from one socket; above, it is read at this rate.
+    /// Messages per second from one socket; above, the socket is read at this rate.
     pub messages_per_second: Cap,
     /// Messages that one socket may send at once.
     pub message_burst: Cap,
@@ -140,7 +140,8 @@ pub struct LimitConfig {
     pub address_mib_per_day: Cap,
     /// MiB of messages per day in all rooms of one host; above, close 1013.
     pub host_mib_per_day: Cap,
-    /// Bytes of a frame from a client; above, close 1009. It bounds the memory of the node, so it cannot be off.
+    /// Maximum size of a frame from a client, in bytes; above, close 1009. The limit bounds the memory of the node, so
+    /// it cannot be off.
     pub frame_bytes: usize,
     /// Open connections of one address; above, close 4029 and HTTP 429.
     pub sockets_per_address: Cap,
@@ -148,7 +149,7 @@ pub struct LimitConfig {
     pub sockets_per_room: Cap,
     /// WebSocket handshakes per minute from one address; above, HTTP 429.
     pub handshakes_per_minute: Cap,
-    /// Joins that wait on this node; above, close 1013. It bounds the memory of the node, so it cannot be off.
+    /// Joins that wait on this node; above, close 1013. The limit bounds the memory of the node, so it cannot be off.
     pub joins_waiting: usize,
     /// Rooms created per minute from one address; above, HTTP 429.
     pub rooms_per_minute: Cap,

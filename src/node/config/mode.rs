@@ -14,19 +14,19 @@ pub const DEFAULT_DATA_DIR: &str = "./pintalk-data";
 pub enum Mode {
     /// Single-node server with SQLite in the data directory. All other state is in the process.
     Embedded {
-        /// SQLite in the data directory.
+        /// URL of the SQLite file in the data directory.
         database: DatabaseUrl,
     },
     /// Single-node server with the database of `--database-url`.
     SingleOnDatabase {
-        /// MySQL, or SQLite at another path.
+        /// URL of MySQL, or of a SQLite file outside the data directory.
         database: DatabaseUrl,
     },
     /// Node of a cluster.
     Cluster {
-        /// MySQL.
+        /// URL of the MySQL database that all nodes share.
         database: DatabaseUrl,
-        /// Redis that all nodes share.
+        /// URL of the Redis that all nodes share.
         redis: RedisUrl,
     },
 }
@@ -50,10 +50,11 @@ impl Mode {
     }
 }
 
-/// Returns the database for a command that uses no other store. Creates the data directory if the database is in it.
+/// Returns the database URL for a command that uses no other store. Creates the data directory if the database is in
+/// it.
 ///
 /// # Errors
-/// The URL is invalid or the directory cannot be used.
+/// Returns [`ConfigError`] if the URL is invalid or the directory cannot be used.
 pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     let data_dir = absolute_data_dir(args)?;
     match named_database(args)? {
@@ -65,10 +66,10 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     }
 }
 
-/// Returns the stores for a command that notifies the nodes. Creates the data directory if the database is in it.
+/// Returns the stores for a command that notifies running nodes. Creates the data directory if the database is in it.
 ///
 /// # Errors
-/// The stores cannot be combined, a URL is invalid, or the directory cannot be used.
+/// Returns [`ConfigError`] if the stores cannot be combined, a URL is invalid, or the directory cannot be used.
 pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
     let data_dir = absolute_data_dir(args)?;
     let mode = mode(args, redis_url, &data_dir)?;

@@ -12,12 +12,12 @@ use url::Url;
 
 use super::values::InvalidValue;
 
-/// Unparsed text that is not printed.
+/// Unparsed option value whose `Debug` output hides the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(String);
 
 impl Hidden {
-    /// Returns the text.
+    /// Returns the text, which may be a secret and must not be logged.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -36,8 +36,8 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// Keys of access tokens. The first key signs and all keys verify, so that a key can be replaced while tokens are
-/// valid.
+/// Keys for access tokens. The first key signs new tokens. All keys verify tokens, so that a key can be replaced while
+/// its tokens are still valid.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwtSecrets(Vec<String>);
 
@@ -45,7 +45,7 @@ impl JwtSecrets {
     /// Minimum length of a key in bytes: the output size of the hash function of HS256.
     pub const MIN_LEN: usize = 32;
 
-    /// Parses a list separated by commas.
+    /// Parses a comma-separated list of keys.
     pub fn parse(list: &str) -> Result<Self, InvalidValue> {
         let keys: Vec<String> = list.split(',').map(|key| key.trim().to_owned()).collect();
         match keys.iter().position(|key| key.len() < Self::MIN_LEN) {
@@ -132,7 +132,7 @@ secret_url! {
 }
 
 impl DatabaseUrl {
-    /// Checks the form of a URL without connecting.
+    /// Parses a URL and checks its format. Does not connect.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let invalid = || InvalidValue::new("expected mysql://user:password@host:port/database or sqlite:///path");
         if let Some(path) = text.strip_prefix("sqlite:") {
@@ -176,16 +176,16 @@ impl DatabaseUrl {
 /// Topology of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisTopology {
-    /// One server.
+    /// A single Redis server.
     Standalone,
-    /// A primary that sentinels monitor and replace.
+    /// A primary with replicas; Redis Sentinel monitors the primary and promotes a replica if it fails.
     Sentinel,
-    /// Several primaries, each with a part of the slots.
+    /// Redis Cluster: several primaries, each of which stores a part of the slots.
     Cluster,
 }
 
 impl RedisUrl {
-    /// Checks the form of a URL without connecting.
+    /// Parses a URL and checks its format. Does not connect.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let invalid = || InvalidValue::new("expected redis://, redis-sentinel:// or redis-cluster:// (rediss for TLS)");
         let known = ["redis", "redis-sentinel", "redis-cluster", "rediss", "rediss-sentinel", "rediss-cluster"];
@@ -209,7 +209,7 @@ impl RedisUrl {
 }
 
 impl SmtpUrl {
-    /// Checks the form of a URL without connecting.
+    /// Parses a URL and checks its format. Does not connect.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         use lettre::{AsyncSmtpTransport, Tokio1Executor};
         let invalid = || InvalidValue::new("expected smtp://user:password@host:port or smtps://…");

@@ -10,7 +10,7 @@ pub use networks::Networks;
 pub use spans::{KeyGrace, LongSpan, Span, SpanOrOff};
 pub use urls::{CookieDomain, OtlpEndpoint, PublicUrl, WebOrigin};
 
-/// The value of an option has the wrong form. The text completes "invalid value …: ".
+/// Error for an option value in the wrong format. The text is printed after "invalid value …: ".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidValue(String);

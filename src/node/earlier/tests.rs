@@ -11,7 +11,7 @@ use crate::domain::{Room, RoomChange, Seq};
 on_redis!(redis7, Redis7, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
 
-/// Writes keys in the format of `accept.lua` of the earlier release: a room with messages that are not in SQL.
+/// Writes the keys of a room with unarchived messages, in the format that `accept.lua` of the earlier release wrote.
 async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
     let (partition, name, id) = (Partition::of(room.name, PARTITIONS).0, room.name.to_string(), room.id.0.to_string());
     let key = |kind: &str| format!("pt:{{{partition}}}:{kind}");
@@ -54,7 +54,7 @@ async fn keys_of_the_earlier_release_are_archived_and_removed(stage: Stage) {
     node.redis().raw::<i64>("SADD", &["pt:node:gone.1:hosts", stage.host.uuid.as_str()]).await;
     let presence = format!("pt:{{{}}}:presence", stage.host.uuid);
     node.redis().raw::<i64>("HSET", &[&presence, "n:gone.1", "1"]).await;
-    // Room of another installation, whose rows are in another database.
+    // A room of another installation, whose rows are in another database.
     let stranger = Room { name: RoomName::from_random([9; 16]), ..room.clone() };
     leave(&node, &stranger, 1..=2).await;
 
@@ -114,7 +114,7 @@ async fn nothing_changes_while_nodes_of_the_earlier_release_run(stage: Stage) {
     assert!(why.contains("1 nodes of an earlier release"), "{why}");
     assert!(take_over(node.redis(), &stage.store).await.is_err());
     assert_eq!(stored(&stage, &room).await, [0; 0]);
-    // A deadline beyond any possible lease was written by a clock that was ahead.
+    // A lease deadline too far in the future was written by a clock that was ahead, so the lease does not count.
     let far = (time.0 * 1_000 + 3_600_000).to_string();
     node.redis().raw::<i64>("ZADD", &["pt:nodes", &far, "old.1"]).await;
     assert!(wait_for_nodes(node.redis()).await.is_ok());

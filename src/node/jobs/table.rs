@@ -1,4 +1,4 @@
-//! Table of the jobs with their target, batch size, interval and reason.
+//! Table of the jobs, with the affected rows, batch size, interval and reason of each job.
 
 use std::time::Duration;
 
@@ -19,16 +19,17 @@ pub enum Job {
     GiveUpEvents,
     /// Deletes expired rows of one table.
     Forget(ExpiringRows),
-    /// Adds dead nodes that still have presence entries to the list of nodes, so that other nodes remove these entries.
+    /// Finds dead nodes that have presence entries and are missing from the list of nodes. Adds them to the list, so
+    /// that other nodes remove these entries.
     AdoptOrphans,
 }
 
 /// Row of the job table.
 #[derive(Debug)]
 pub struct JobEntry {
-    /// The job.
+    /// Job that this row describes.
     pub job: Job,
-    /// Name in logs and metrics.
+    /// Name of the job in logs and metrics.
     pub name: &'static str,
     /// Description of the affected rows.
     pub upon: &'static str,
@@ -36,7 +37,7 @@ pub struct JobEntry {
     pub batch: u64,
     /// Time between the end of one run and the start of the next.
     pub every: Duration,
-    /// Reason for the job.
+    /// Reason why the job is needed.
     pub why: &'static str,
 }
 
@@ -46,7 +47,7 @@ const OFTEN: Duration = Duration::from_secs(10);
 /// Interval of jobs that are not urgent.
 const SELDOM: Duration = Duration::from_secs(3_600);
 
-/// All jobs, in the order in which they run. A job may process rows that were marked by a job above it.
+/// All jobs, in the order in which they run. A job may process rows that a preceding job has marked.
 pub const TABLE: [JobEntry; 12] = [
     JobEntry {
         job: Job::DeleteEmpty,

@@ -48,7 +48,7 @@ struct JobSetup {
     clock: Arc<ManualClock>,
 }
 
-/// Creates the jobs of a node, with a separate clock.
+/// Creates the jobs of a node, with a clock that the test can advance.
 fn jobs_of(stage: &Stage, node: &Node) -> JobSetup {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
@@ -130,8 +130,8 @@ async fn the_next_run_completes_an_interrupted_one(stage: Stage) {
     setup.jobs.settings.idle_close = None;
     let rooms = [a_closed_room(&stage, &node, 5).await, a_closed_room(&stage, &node, 4).await];
     setup.clock.advance(8 * DAY);
-    // One run is interrupted after the purge was decided. Another run is interrupted while it purges a room, and this
-    // room is then resumed.
+    // The first run is interrupted after the rooms were marked as purged. The second run is interrupted while it
+    // deletes the messages of a room, and this room is then resumed.
     assert_eq!(stage.store.retention().purge(setup.clock.now(), 10).await, Ok(2));
     assert_eq!(stage.store.messages().delete_invisible(rooms[0].id, 2).await, Ok(2));
     node.rooms.change(rooms[0].name, RoomChange::Resume).await.unwrap();

@@ -6,7 +6,7 @@ use super::*;
 use crate::backend::Unavailable;
 use crate::backend::embedded::lease::SoleLease;
 
-/// An in-memory lease, with faults that prevent nodes from reaching the lease.
+/// In-memory lease store with injected faults.
 #[derive(Default)]
 struct LeaseStore {
     held: Mutex<Option<(usize, Instant)>>,
@@ -15,7 +15,7 @@ struct LeaseStore {
     delay: Mutex<Duration>,
 }
 
-/// Access of one node to the lease.
+/// Handle with which one node accesses the lease.
 struct LeaseClient {
     node: usize,
     store: Arc<LeaseStore>,
@@ -186,7 +186,7 @@ async fn a_node_with_clock_skew_steps_down_at_once_and_does_not_campaign() {
     clocks.set(false);
     assert!(!skewed.is_leading(), "no job begins any more");
     tasks.push(tokio::spawn(other.clone().run(stop.clone())));
-    // The node releases the lease; other nodes do not wait until it expires.
+    // The node releases the lease, so another node becomes leader before the lease would have expired.
     tokio::time::sleep(RENEWAL_INTERVAL + CAMPAIGN_INTERVAL).await;
     assert_eq!((skewed.is_leading(), other.is_leading()), (false, true));
     tokio::time::sleep(Duration::from_secs(60)).await;

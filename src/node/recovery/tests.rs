@@ -94,7 +94,7 @@ impl Cluster {
         messages.iter().map(|message| message.seq).collect()
     }
 
-    /// Restores SQL to its state after message `through` of a room, with the generation of that time.
+    /// Restores SQL to its state after message `through` of a room was archived, when the generation was `generation`.
     async fn restore_sql(&self, room: &Room, through: Seq, generation: u64) {
         let id = room.id.0;
         self.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {id} AND seq > {through}")).await;
@@ -328,7 +328,8 @@ async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
     let room = cluster.node.room().await;
     cluster.tick().await;
     cluster.sql("UPDATE installation SET generation = 0".to_owned()).await;
-    // A leader would recover the stores. Without a leader, the node waits for [`GRACE`].
+    // A leader would recover the stores. A node that is not the leader waits for [`GRACE`] before it stops using the
+    // broker.
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.node.redis().suspension(), None);
     cluster.recoverer.behind_since = Instant::now().checked_sub(GRACE * 2);

@@ -30,10 +30,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// The log of the process.
+/// Global log writer of the process.
 struct Log {
     lines: Arc<Lines>,
-    /// Formats events and queues them. RUST_LOG does not filter these events.
+    /// Subscriber that queues events regardless of RUST_LOG.
     unfiltered: Dispatch,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Lines {
     buffer: Mutex<Buffer>,
     /// Notified when the buffer is not empty.
     filled: Condvar,
-    /// Notified when all lines have been written.
+    /// Notified when all queued lines have been written.
     written: Condvar,
     /// Lines dropped because the buffer was full.
     overflowed: AtomicU64,
@@ -89,8 +89,8 @@ impl Lines {
             buffer.is_writing = true;
             drop(buffer);
 
-            // The report is written at the position of the gap: lines that failed earlier are reported before this
-            // text, and lines that were dropped since then are reported after it.
+            // The report is written at the position of the gap: before the text for lines dropped before it, and after
+            // the text for lines dropped after it.
             if unreported > 0 && write_all(&mut out, &report(unreported)).is_ok() {
                 unreported = 0;
             }
@@ -117,7 +117,7 @@ impl Lines {
     }
 }
 
-/// Writes a text. The error is the number of lines that were not written completely.
+/// Writes a text. On failure, returns the number of lines that were not written completely.
 fn write_all(out: &mut impl Write, mut text: &[u8]) -> Result<(), u64> {
     while !text.is_empty() {
         match out.write(text) {
@@ -188,7 +188,8 @@ where
         let writer = lines.clone();
         let thread = std::thread::Builder::new().name("log".to_owned());
         if let Err(error) = thread.spawn(move || writer.write_to(io::stderr(), report)) {
-            // The runtime needs threads as well, and will fail with its own error.
+            // The program continues without a log. The async runtime needs threads as well, and will fail with its own
+            // error.
             print_within(FLUSH_TIMEOUT, io::stderr(), format!("error: no thread for the log: {error}"));
         }
         Log { lines, unfiltered }

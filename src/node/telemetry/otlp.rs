@@ -1,7 +1,7 @@
-//! Exports traces to a collector, with OTLP as protobuf over HTTP.
+//! Exports traces to an OTLP collector, as protobuf over HTTP.
 //!
-//! A separate thread collects spans into batches. If the collector is unavailable, spans are dropped; there is no other
-//! effect.
+//! A separate thread collects spans into batches. If the collector is unavailable, spans are dropped, and the node is
+//! not affected otherwise.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const CLIENT_OPTIONS: ClientOptions = ClientOptions {
     schemes: Schemes::HttpsAndHttp,
 };
 
-/// Tracing could not be set up.
+/// Error that prevented the setup of tracing.
 #[derive(Debug, thiserror::Error)]
 #[error("--otlp-endpoint: {0}")]
 pub struct TraceSetupError(String);
@@ -65,7 +65,7 @@ impl Traces {
 /// Starts tracing if the configuration names a collector. Must be called within the runtime that sends the exports.
 ///
 /// # Errors
-/// [`TraceSetupError`] if the TLS or HTTP client could not be created.
+/// Returns [`TraceSetupError`] if the TLS or HTTP client could not be created.
 pub fn traces(config: &Config) -> Result<Option<Traces>, TraceSetupError> {
     let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
     let failed = |error: &dyn std::fmt::Display| TraceSetupError(error.to_string());
@@ -99,7 +99,8 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, TraceSetupError> {
     Ok(Some(Traces(provider)))
 }
 
-/// HTTP client of the exporter. Requests run on the runtime, while the exporter's own thread waits for them.
+/// HTTP client of the exporter. Requests run on the async runtime, and the exporter's thread blocks until they
+/// complete.
 #[derive(Clone, Debug)]
 struct TraceHttpClient {
     client: HttpClient<Full<Bytes>>,

@@ -15,7 +15,7 @@ use crate::outbound::metrics::{MailMetrics, NotificationMetrics, WebhookMetrics}
 use crate::store::metrics::SqlMetrics;
 use crate::ws::metrics::{JoinMetrics, SocketMetrics};
 
-/// Metrics of every component, in the order of the table.
+/// Metrics of every component, in the order in which the table lists them.
 const TABLES: &[&[Metric]] = &[
     ProcessMetrics::TABLE,
     HealthMetrics::TABLE,
@@ -61,7 +61,8 @@ pub fn as_markdown() -> String {
 }
 
 /// Passes all help texts to the recorder. Starts every counter whose label values are known at 0, including counters of
-/// components that this node does not have, because an alert on a rise needs a value before the first event.
+/// components that this node does not use. An alert on the increase of a counter needs a value from before the first
+/// event.
 pub(super) fn describe() {
     for metric in table() {
         metric.describe();
@@ -84,7 +85,7 @@ mod tests {
 
     const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-    /// Adds the text of every Rust file below a folder.
+    /// Reads every Rust file below `folder`, and appends its path and text to `sources`.
     fn read(folder: &Path, sources: &mut Vec<(String, String)>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -157,7 +157,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     stage.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
-    // Readers do not receive the batch either, and it is not archived.
+    // Readers do not receive the rejected batch either, and the batch is not archived.
     assert_eq!(careful.log_after(room.name, 0, 10).await.unwrap(), []);
     assert_eq!(careful.log_before(room.name, None, 10).await.unwrap(), []);
     let (status, log) =
@@ -168,7 +168,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     let heard = node.ear.until("the notice", |heard| !heard.is_empty()).await;
     assert!(matches!(heard[..], [Heard::Notice { .. }]), "{heard:?}");
 
-    // The same batch is published once a replica is connected again: the abandoned call is not lost.
+    // The same batch is published once a replica is connected again, so the abandoned call loses no message.
     let first = stage.servers.as_mut().unwrap().start_replicas();
     let mut answer = answer;
     let began = std::time::Instant::now();
@@ -221,7 +221,8 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     let log = || async { node.cluster().recent.log_after(room.name, 0, 5_000).await.unwrap() };
     assert_eq!(numbers(&log().await), (1..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 200).await;
-    // The messages that are not archived exceed the log's limit, so every archived message was removed.
+    // The messages that are not archived already exceed the byte limit of the log, so every archived message was
+    // removed.
     assert_eq!(numbers(&log().await), (201..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 1_300).await;
     let kept = log().await;
@@ -357,7 +358,7 @@ async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     }
 }
 
-/// Runs without a Redis Cluster, because the buses of a Cluster are resubscribed periodically.
+/// Not run on a Redis Cluster, because the driver resubscribes to the buses of a Cluster periodically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {

@@ -19,10 +19,10 @@ use crate::domain::Rng;
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: every_key_is_in_the_slot_of_its_partition);
 
-/// Kinds of keys that are followed by the name of a room.
+/// Kinds of keys whose names end with the name of a room.
 const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
 
-/// Kinds of keys of a partition.
+/// Kinds of keys that exist once per partition.
 const OF_A_PARTITION: [&str; 7] = ["queue", "idle", "archiver", "dead", "life", "mark", "trial"];
 
 /// Number of partitions of a Redis Cluster.

@@ -38,7 +38,7 @@ fn mark(room: &Room, archived: Seq) -> ArchivedMark {
     ArchivedMark { room: room.name, archived, state: RoomState::Open, version: 0, stored: Some(0) }
 }
 
-/// Archives the messages of a room up to a number. They must be at the head of the queue.
+/// Archives the messages of a room up to the sequence number `through`. The messages must be at the head of the queue.
 pub(super) async fn archive_through(node: &Node, room: &Room, through: Seq) {
     let (queue, partition) = (queue(node), node.backend.log.partition_of(room.name));
     let lease = queue.lease(partition).await.unwrap().unwrap();
@@ -220,7 +220,8 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
         node.redis().raw("XRANGE", &[&format!("{PT}{{{}}}:dead", partition.0), "-", "+"]).await;
     assert_eq!(dead.len(), 1, "burying twice is harmless");
     assert_eq!((dead[0].1["why"].as_str(), dead[0].1["n"].as_str()), ("poison", room.name.as_str()));
-    // The mark stays below the dead letter, so the log keeps the dead letter, even if the room is closed.
+    // The `archived` number stays below that of the dead letter, so the log keeps the dead letter, even if the room is
+    // closed.
     assert!(queue(&node).finish(partition, &lease, &entries[2].position, 0, &[mark(&room, 3)]).await.unwrap());
     assert_eq!(status(&node, &room).await.archived, 1);
     assert!(queue(&node).read(partition, 10).await.unwrap().is_empty());
@@ -277,7 +278,7 @@ async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept
         node.cluster().recent.purge(room.name, through).await.unwrap();
         assert_eq!(log(&node, &room).await, left);
     }
-    // The dead letter no longer holds back `archived`, and numbers continue.
+    // After the purge, the dead letter no longer limits the `archived` number, and sequence numbers continue.
     assert_eq!((status(&node, &room).await.archived, status(&node, &room).await.seq), (3, 3));
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(node.say(&room, [4]).await, [4]);
@@ -360,7 +361,7 @@ async fn an_idle_room_is_removed_unless_it_is_in_use(stage: Stage) {
     }
 }
 
-/// Returns limits that remove rooms after the same time, whether or not memory is low.
+/// Returns idle limits under which rooms are removed after `age`, whether or not memory is low.
 pub(super) fn idle(age: Duration) -> Idle {
     Idle { usual: age, short_of_memory: age }
 }

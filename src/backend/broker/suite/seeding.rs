@@ -50,7 +50,7 @@ async fn an_unseeded_room_waits_while_others_go_on(stage: Stage) {
     let batch = [guest(&absent, "a"), guest(&there, "a"), guest(&absent, "b"), guest(&there, "b")];
     let outcomes = node.accept(&batch).await;
     assert_eq!(outcomes, [Outcome::Unseeded, Outcome::Accepted(1), Outcome::Unseeded, Outcome::Accepted(2)]);
-    // No part of the rejected message was kept: the seeded room begins with number 1.
+    // The rejected message left no state behind: the seeded room begins with sequence number 1.
     node.seed(absent.name).await;
     assert_eq!(node.accept(&[batch[0].clone(), batch[2].clone()]).await, [Outcome::Accepted(1), Outcome::Accepted(2)]);
 }
@@ -98,7 +98,7 @@ async fn a_ticket_is_valid_for_its_own_room_and_holder(stage: Stage) {
 
 async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
     let node = stage.node().await;
-    // One room is seeded; a node is about to seed the other.
+    // The first room is in the broker, and a node is about to seed the second room.
     let (room, absent) = (node.room().await, node.unseeded_room().await);
     node.say(&room, 1..=3).await;
     node.backend.states.set_members(room.name, 1, 0).await.unwrap();

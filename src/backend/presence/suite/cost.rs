@@ -14,8 +14,8 @@ const KEEP: Duration = Duration::from_millis(500);
 /// Duration of the measurement.
 const SPAN: Duration = Duration::from_secs(6);
 
-/// Maximum commands per second while no host connects or disconnects. The number includes commands within scripts and
-/// pings of connections.
+/// Maximum rate of Redis commands per second while no host connects or disconnects. The rate includes commands within
+/// scripts and pings of connections.
 const AT_REST: f64 = 150.0;
 
 /// Maximum memory in Redis per host, in bytes.

@@ -1,4 +1,5 @@
-//! Tests of a failover in which a master loses recent writes. The nodes write their hosts again.
+//! Tests of a failover in which a master loses recent writes. The tests check that the nodes write their hosts' entries
+//! again.
 
 use crate::backend::redis::testing::PT;
 use fred::util::redis_keyslot;
@@ -33,7 +34,7 @@ async fn fail_over(mut setup: Setup, key: impl Fn(HostUuid) -> String) {
     servers.fail_over(slot);
     let began = std::time::Instant::now();
     for (node, before) in nodes.iter().zip(before) {
-        // A node makes this call periodically, even after errors.
+        // A running node calls `keep` periodically, even after errors.
         loop {
             let beat = node.redis().heartbeat().await.is_ok() && node.upkeep().keep().await.is_ok();
             if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
@@ -47,7 +48,7 @@ async fn fail_over(mut setup: Setup, key: impl Fn(HostUuid) -> String) {
     }
     let received = nodes[1].recorder.received.lock().clone();
     assert!(!received.iter().any(|event| matches!(event, Event::Offline(_))), "{received:?}");
-    // Later reports still take effect.
+    // Calls of `enter` and `leave` after the failover still take effect.
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].leave(*host).await;
         assert!(!nodes[0].is_online(*host).await);

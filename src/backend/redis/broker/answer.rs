@@ -10,7 +10,7 @@ use crate::backend::Unavailable;
 use crate::backend::broker::{LogEntry, MemberCounts, Outcome, RoomStatus};
 use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
 
-/// List in an answer of Redis, read from the front.
+/// List in a Redis reply, whose elements are read in order.
 pub(super) struct Answer(std::vec::IntoIter<Value>);
 
 impl Answer {
@@ -58,14 +58,14 @@ pub(super) fn outcome(value: Value) -> Result<Outcome, Unavailable> {
     }
 }
 
-/// A room and its connections per node.
+/// State of a room as returned by `members.lua`, with its connections per node.
 pub(super) struct FoundRoom {
     room: RoomStatus,
     members: Vec<(String, MemberCounts)>,
 }
 
 impl FoundRoom {
-    /// Returns the nodes that have connections in the room and are not in `alive`.
+    /// Returns the nodes that have connections in the room and are neither in `alive` nor this node.
     pub(super) fn unknown(&self, alive: &[String], me: NodeId) -> impl Iterator<Item = &str> {
         self.members
             .iter()

@@ -1,4 +1,4 @@
-//! Implements the archive queues on Redis streams.
+//! Implements [`ArchiveQueue`] on Redis streams.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -23,14 +23,14 @@ const LEASE_TTL: Duration = Duration::from_secs(15);
 /// Number of idle rooms examined per step.
 const IDLE_BATCH: i64 = 100;
 
-/// Percentage of `maxmemory` above which Redis counts as low on memory. Without `maxmemory`, the percentage of the
-/// machine's memory.
+/// Memory usage above which Redis counts as low on memory, in percent of `maxmemory`, or of the machine's memory if
+/// `maxmemory` is not set.
 const MEMORY_PERCENT: i64 = 75;
 
 /// Number of dead letters examined per call.
 const DEAD_BATCH: i64 = 500;
 
-/// Divisor of a log's byte limit while Redis is low on memory.
+/// Factor by which the byte limit of a log is divided while Redis is low on memory.
 const SHORT_LOG: u64 = 16;
 
 #[async_trait]
@@ -166,7 +166,8 @@ impl ArchiveQueue for RedisBroker {
 }
 
 impl RedisBroker {
-    /// Deletes the dead letters of a room, either up to a number or all of them (SPEC 6.7).
+    /// Deletes the dead letters of a room up to the sequence number `through`, or all of them if it is `None` (SPEC
+    /// 6.7).
     pub(super) async fn delete_dead_letters(&self, room: RoomName, through: Option<Seq>) -> Result<(), Unavailable> {
         let mut from = "-".to_owned();
         while !from.is_empty() {
@@ -178,7 +179,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Returns the nodes of these lists that are alive.
+    /// Returns the live nodes among the nodes in `lists`.
     async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
         let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();
         if named.is_empty() {
@@ -194,9 +195,9 @@ impl RedisBroker {
         Ok(named.into_iter().filter(|node| is_alive(&alive, node)).collect())
     }
 
-    /// Returns the leading entries that replicas have. Later entries must not be written to SQL yet, because another
-    /// server may assign their numbers to other messages after a failover. Entries that no sender submits again become
-    /// visible once replicas have them.
+    /// Returns the entries at the head of the queue that replicas have. Later entries must not be written to SQL yet,
+    /// because another server may assign their numbers to other messages after a failover. Entries whose sender gave up
+    /// become visible to readers once replicas have them.
     async fn replicated(
         &self,
         partition: Partition,
@@ -226,12 +227,12 @@ impl RedisBroker {
     }
 }
 
-/// Splits a list of nodes as written by the scripts.
+/// Splits a list of nodes in the format that the scripts write.
 fn nodes(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').filter(|node| !node.is_empty())
 }
 
-/// Parses the number at the end of a frame.
+/// Parses the sequence number at the end of a frame.
 fn seq_of(frame: &[u8]) -> Option<Seq> {
     let digits = frame.strip_suffix(b"}")?.rsplit(|byte| *byte == b':').next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -245,8 +246,8 @@ fn next(position: &str) -> Result<String, Unavailable> {
         .ok_or_else(|| strange("entry id"))
 }
 
-/// Parses an entry, and the list of nodes that have connections of the other side. An entry that lacks a field is
-/// malformed: it gets an empty frame and becomes a dead letter.
+/// Parses an entry of the archive queue. Also returns the list of nodes on which the recipient side had connections. An
+/// entry that lacks a field is malformed: it gets an empty frame and becomes a dead letter.
 pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut epoch, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);

@@ -1,4 +1,4 @@
-//! Implements the buses on Redis: sharded pub/sub for rooms, and a stream for account changes.
+//! Implements [`Bus`] and [`BusHealth`] on Redis: sharded pub/sub for rooms, and a stream for account changes.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Detects whether this node receives what is published. The node publishes a probe on each bus over the same path as
-//! messages, because a subscriber that is connected and receives nothing shows no other sign of a failure.
+//! Detects whether this node receives publications. The node publishes a probe on each bus over the same path as
+//! messages, because otherwise a connected subscriber that receives nothing cannot be distinguished from an idle one.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::domain::NodeId;
 /// Interval at which a probe is published on each bus.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Maximum delay of a probe. After this time, two probes are missing.
+/// Maximum delay of a probe. A bus without a probe for this time counts as silent; two probes are then missing.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Probes of one bus.
@@ -70,7 +70,7 @@ impl BusProbes {
         Some(oldest.elapsed())
     }
 
-    /// Returns a bus on which two probes are missing.
+    /// Returns a bus on which probes have been missing for [`PATIENCE`].
     pub(super) fn silent_bus(&self) -> Option<Partition> {
         let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > PATIENCE);
         self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
@@ -81,15 +81,15 @@ impl BusProbes {
         self.buses.lock().iter().all(|bus| bus.received)
     }
 
-    /// Resets the probes after the buses were resubscribed. Probes from before the call do not count.
+    /// Resets the probes after the buses were resubscribed. Probes received before this call do not count.
     pub(super) fn reset(&self) {
         for bus in &mut *self.buses.lock() {
             *bus = Probes { received_at: bus.received_at, ..Probes::default() };
         }
     }
 
-    /// Returns whether this node receives what is published. Returns `false` from the detection of a silent bus until
-    /// all buses deliver probes again.
+    /// Returns whether this node receives publications: `false` from the detection of a silent bus until all buses
+    /// deliver probes again.
     pub(super) fn is_receiving(&self) -> bool {
         !self.lost.load(Relaxed)
     }
@@ -111,7 +111,7 @@ mod tests {
         for at in 0..4 {
             (0..PARTITIONS).for_each(|partition| probes.expect(Partition(partition)));
             for partition in 0..u64::from(PARTITIONS) {
-                // After the first round, this bus delivers only the probes of another node.
+                // After the first round, partition 7 delivers only the probes of another node.
                 let node = if partition == 7 && at > 0 { other } else { me };
                 probes.received_from(node.as_str().as_bytes(), partition);
             }

@@ -5,13 +5,16 @@
 pub struct Capacity {
     /// Maximum number of messages in the archive queue of a partition.
     pub queue_messages: u32,
-    /// Maximum bytes of frames in the archive queue of a partition. If messages are long, this limit is reached first.
+    /// Maximum total size of the frames in the archive queue of a partition, in bytes. This limit is reached before
+    /// `queue_messages` if messages are long.
     pub queue_bytes: u64,
-    /// Maximum bytes of archived messages in the log of a room. Messages that are not archived do not count.
+    /// Maximum total size of the archived messages in the log of a room, in bytes. Messages that are not archived do
+    /// not count.
     pub log_bytes: u64,
 }
 
 impl Capacity {
-    /// Limits of about 300 MB of queue at 300 bytes per message, and about 250 messages of usual length per room.
+    /// Default limits. With 300 bytes per message, a full queue uses about 300 MB, and a log keeps about 250 archived
+    /// messages.
     pub const DEFAULT: Self = Self { queue_messages: 1_000_000, queue_bytes: 512 * 1024 * 1024, log_bytes: 64 * 1024 };
 }

@@ -1,5 +1,6 @@
-//! Clock and highest tick of the server that stores each partition, as observed by this node. The server of a partition
-//! changes after a failover. In a Redis Cluster, it also changes when the slot of the partition moves.
+//! Clock and tick of the server that stores each partition, as observed by this node. The tick of a partition is the
+//! number of `accept.lua` calls that the server has counted. The server of a partition changes after a failover. In a
+//! Redis Cluster, it also changes when the slot of the partition moves.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
 use crate::backend::redis::{Redis, call};
 
-/// Maximum age of the best reading. Two clocks drift apart by less than a millisecond in this time.
+/// Time for which the reading with the shortest delay remains in use. Two clocks drift apart by less than a millisecond
+/// in this time.
 const BEST_FOR: Duration = Duration::from_secs(60);
 
 /// One reading of a server's clock, in ms, with the local time at which it arrived.
@@ -28,7 +30,7 @@ impl ClockReading {
     }
 }
 
-/// Readings of one clock.
+/// Readings of the clock of one partition's server.
 #[derive(Debug, Default)]
 struct ClockReadings {
     /// The newest reading. The server's clock is ahead of it by the time that the answer took to arrive.
@@ -51,14 +53,14 @@ impl Clocks {
         self.0.get(usize::from(partition.0)).map_or(0, |(_, tick)| tick.load(Relaxed))
     }
 
-    /// Records a tick of the server, received in an answer or over the bus.
+    /// Records a tick that was received in an answer or over the bus.
     pub(super) fn saw_tick(&self, partition: Partition, seen: u64) {
         if let Some((_, tick)) = self.0.get(usize::from(partition.0)) {
             tick.fetch_max(seen, Relaxed);
         }
     }
 
-    /// Records a reading of the clock, in ms.
+    /// Records a reading of the server's clock, in ms.
     pub(super) fn set(&self, partition: Partition, shown: i64) {
         let reading = ClockReading { shown, at: Instant::now() };
         let Some((known, _)) = self.0.get(usize::from(partition.0)) else { return };
@@ -84,7 +86,7 @@ impl Clocks {
         self.0.get(usize::from(partition.0))?.0.lock().newest.map(ClockReading::now)
     }
 
-    /// Returns the time since a timestamp of the server, in ms.
+    /// Returns the time since `stamp`, a time in ms by the server's clock.
     pub(super) fn age(&self, partition: Partition, stamp: i64) -> Option<Duration> {
         let now = self.0.get(usize::from(partition.0))?.0.lock().best?.now();
         Some(Duration::from_millis(u64::try_from(now - stamp).unwrap_or_default()))

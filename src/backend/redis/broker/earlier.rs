@@ -1,5 +1,5 @@
-//! Redis keys of releases without installation ids. They start with `pt:` and are in 16 partitions, on every Redis
-//! deployment.
+//! Redis keys of releases without installation ids. These keys start with `pt:` and are spread over 16 partitions, on
+//! every Redis deployment.
 //!
 //! Other installations and applications may have keys under the same prefix, so every call names the keys that it
 //! accesses.
@@ -21,8 +21,8 @@ pub const PARTITIONS: u16 = 16;
 /// Number of entries or keys read per call.
 const PAGE: u64 = 500;
 
-/// Lifetime of the fence key in seconds. The fence prevents a suspended process of the earlier release from accepting
-/// messages.
+/// Lifetime of the fence in seconds. The fence is a key of another type in place of the archive queue. It prevents a
+/// suspended process of the earlier release from accepting messages.
 const FENCE_TTL: i64 = 24 * 3600;
 
 /// Fields of a dead letter, as pairs of name and value.
@@ -43,7 +43,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns the queue entries that follow a position.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn queue(&self, partition: Partition, after: &str) -> Result<Vec<QueueEntry>, Unavailable> {
         let (queue, from) = (key(partition, "queue"), format!("({after}"));
         if self.kind_of(&queue).await? != "stream" {
@@ -56,7 +56,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns the dead letters that follow a position.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn dead_letters(&self, partition: Partition, after: &str) -> Result<Vec<(String, Fields)>, Unavailable> {
         let (dead, from) = (key(partition, "dead"), format!("({after}"));
         let found = call(|| self.redis.client().xrange(&dead, &from, "+", Some(PAGE))).await?;
@@ -66,7 +66,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes entries from the queue (`kind` is `queue`) or from the dead letters (`kind` is `dead`).
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn remove(&self, partition: Partition, kind: &str, positions: Vec<String>) -> Result<(), Unavailable> {
         if positions.is_empty() {
             return Ok(());
@@ -78,7 +78,7 @@ impl<'a> EarlierKeys<'a> {
     /// Adds a dead letter under the key of the current release.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn add_dead_letter(&self, room: RoomName, fields: &Fields) -> Result<(), Unavailable> {
         let partition = Partition::of(room, self.redis.partitions());
         let dead = self.redis.keys()?.partition(partition, "dead");
@@ -88,7 +88,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether the earlier release marked a room as deleted.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
         let state = self.field(partition, room, "state").await?;
         Ok(state.as_deref() == Some("deleted"))
@@ -97,7 +97,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns the row id of a room in SQL, if the earlier release stored the room.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn chatroom(&self, partition: Partition, room: RoomName) -> Result<Option<i64>, Unavailable> {
         Ok(self.field(partition, room, "id").await?.and_then(|id| id.parse().ok()))
     }
@@ -105,7 +105,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns a page of a partition's rooms, and the cursor of the next page.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn rooms(
         &self,
         partition: Partition,
@@ -122,7 +122,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes all keys of a room.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn remove_room(&self, partition: Partition, room: RoomName) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["room", "log", "ids", "seed"].iter().map(|kind| format!("{}:{room}", key(partition, kind))).collect();
@@ -135,7 +135,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether a partition has no queue entries, no rooms and no dead letters.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_empty(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (queue, idle, dead) = (key(partition, "queue"), key(partition, "idle"), key(partition, "dead"));
         let client = self.redis.client();
@@ -149,12 +149,12 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether the earlier release has ever used a partition.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn is_known(&self, partition: Partition) -> Result<bool, Unavailable> {
         let keys: Vec<String> = ["life", "queue", "idle", "dead"].iter().map(|kind| key(partition, kind)).collect();
         let queue = key(partition, "queue");
         let known: u64 = call(|| self.redis.client().exists(keys.clone())).await?;
-        // This release writes the fence, so a fence does not count as a key of the earlier release.
+        // This release writes the fence, so the fence does not count as a key of the earlier release.
         Ok(known > u64::from(self.kind_of(&queue).await? == "string"))
     }
 
@@ -162,7 +162,7 @@ impl<'a> EarlierKeys<'a> {
     /// accept messages when it resumes.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn close(&self, partition: Partition) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["queue", "dead", "idle", "life", "mark", "archiver"].iter().map(|kind| key(partition, kind)).collect();
@@ -175,7 +175,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns the hosts whose presence is stored under keys of the earlier release.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn hosts(&self) -> Result<Vec<HostUuid>, Unavailable> {
         let keys = self.scan("pt:{*}:presence").await?;
         let host = |key: String| key.strip_prefix("pt:{")?.strip_suffix("}:presence")?.parse().ok();
@@ -185,7 +185,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes the presence of a host.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn remove_host(&self, host: HostUuid) -> Result<(), Unavailable> {
         let key = format!("pt:{{{host}}}:presence");
         call(|| self.redis.client().del::<(), _>(&key)).await
@@ -194,7 +194,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes the keys that belong to no partition and no host: leases and account changes.
     ///
     /// # Errors
-    /// [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
     pub async fn close_shared(&self) -> Result<(), Unavailable> {
         let client = self.redis.client();
         for key in ["pt:nodes", "pt:control", "pt:lease:leader"] {

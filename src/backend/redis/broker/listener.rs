@@ -1,7 +1,7 @@
-//! Subscribes to every bus and to the account changes, and delivers what is published to the sink.
+//! Subscribes to every bus and to account changes, and delivers the received events to the sink.
 //!
-//! **Invariant:** the sink is notified whenever publications may have been missed, because of a lag or a new
-//! connection.
+//! **Invariant:** the sink is notified whenever publications may have been missed, because the subscriber lagged or
+//! reconnected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Interval at which the buses are resubscribed in a Redis Cluster. The call does not affect an active subscription.
-/// After a slot has moved, the error of this call is the only notification, because the client drops the notification
-/// of the server.
+/// After a slot has moved, only the error of this call reveals the move, because the client discards the server's
+/// notification.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(
@@ -63,8 +63,8 @@ pub(super) async fn start(
     first
 }
 
-/// Delivers received publications. This task makes no call to Redis, because a master that does not answer must not
-/// delay the publications of another master.
+/// Delivers received publications to the sink. This task makes no call to Redis, because a master that does not answer
+/// must not delay the publications of another master.
 async fn listen(
     redis: Redis,
     control: String,
@@ -99,7 +99,7 @@ async fn listen(
     }
 }
 
-/// Renews the subscriptions to the buses, and reads account changes.
+/// Keeps the subscriptions to the buses active, and reads account changes.
 async fn keep(
     redis: Redis,
     sink: Arc<dyn Sink>,
@@ -195,7 +195,8 @@ async fn send_probes(redis: &Redis, probes: &BusProbes) {
     futures_util::future::join_all(published).await;
 }
 
-/// Reads the clocks, so that a node that accepts no messages can also compute the age of received messages.
+/// Reads the clock of every partition. Without these readings, a node that submits no messages could not compute the
+/// age of received messages.
 async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
         if let Err(error) = clocks.read(redis, partition).await {

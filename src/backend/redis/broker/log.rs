@@ -1,4 +1,5 @@
-//! Implements the log of messages on Redis. `accept.lua` numbers, stores and publishes a batch in one step.
+//! Implements [`MessageLog`] and the log reads on Redis. `accept.lua` assigns sequence numbers to a batch, stores it
+//! and publishes it in one step.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,7 +36,8 @@ impl RedisBroker {
         Ok(args)
     }
 
-    /// Reads the clock and the tick at the start of an answer of `accept.lua`. Fails if the call had no effect.
+    /// Reads the clock and the tick at the start of an answer of `accept.lua`. Returns an error if the call had no
+    /// effect.
     async fn read_ticks(&self, partition: Partition, answer: &mut Answer) -> Result<(), Unavailable> {
         self.clocks.set(partition, answer.number()?);
         let Some(tick) = answer.next() else {
@@ -78,7 +80,7 @@ impl RedisBroker {
         Ok(replicas >= self.wait)
     }
 
-    /// Returns the newest visible number of a room. `None` means that all entries are visible.
+    /// Returns the sequence number of the newest visible message of a room. `None` means that all entries are visible.
     pub(super) async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
         if self.wait == 0 {
             return Ok(None);
@@ -100,8 +102,8 @@ impl RedisBroker {
             let args = vec![&*log, from, to, "COUNT", &limit];
             answer::checked(client.custom_raw(at_key(command, &log), args).await?)
         };
-        // The visible number is read before the entries. It may rise in between, and must not reveal entries that were
-        // hidden when they were read.
+        // The number of the newest visible message is read before the entries, because it may rise in between. Read
+        // afterwards, it could include entries that were hidden when they were read.
         let shown = self.shown(room).await?;
         let mut entries = answer::log(call(read).await?)?;
         entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
@@ -110,8 +112,8 @@ impl RedisBroker {
     }
 }
 
-/// Drops the frame of an earlier message if the frame needs repair. The repair needs the time of acceptance, which is
-/// available only where the log entry is read.
+/// Drops the frame of an earlier message if the frame needs repair. The repair needs the time of acceptance, which this
+/// answer does not contain; the caller reads the log entry instead.
 fn drop_frame_to_repair(outcome: &mut Outcome) {
     if let Outcome::Known { frame, .. } = outcome {
         *frame = frame.take().filter(|frame| !needs_repair(frame));

@@ -1,4 +1,4 @@
-//! Implements the states of rooms and their connection counts on Redis.
+//! Implements [`RoomStates`] on Redis.
 
 use async_trait::async_trait;
 use fred::prelude::*;

@@ -1,4 +1,4 @@
-//! Lua scripts of the broker driver, created once.
+//! Lua scripts of the broker driver, loaded into [`Script`] values once per driver.
 
 use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Script};
 

@@ -1,4 +1,4 @@
-//! Implements the seeding of rooms on Redis.
+//! Implements [`Seeding`] on Redis.
 
 use std::time::Duration;
 

@@ -14,12 +14,12 @@ use crate::protocol::chat::repaired_frame;
 const TAIL_STEP: i64 = 500;
 
 impl RedisBroker {
-    /// Sets the offset of the clients' wall clock from UTC.
+    /// Sets the UTC offset of the wall-clock times that clients send.
     pub fn with_wire(self, wire: WireOffset) -> Self {
         Self { wire, ..self }
     }
 
-    /// Replaces an invalid time in an entry that an earlier release stored.
+    /// Repairs a log entry that an earlier release stored with an invalid time.
     pub(super) fn repair(&self, entry: &mut LogEntry) {
         if let Some(repaired) = repaired_frame(&entry.frame, self.wire, entry.accepted_at) {
             entry.frame = repaired;

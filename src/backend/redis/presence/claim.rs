@@ -1,7 +1,8 @@
 //! Removes the presence entries of a dead node.
 //!
 //! Any node may remove them. Each step is idempotent, and the dead node stays on the list until all its entries are
-//! removed, so another node can continue an interrupted removal. The claim only avoids duplicate work.
+//! removed, so another node can continue an interrupted removal. The claim is a short lease that only avoids duplicate
+//! work.
 
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ impl RedisPresence {
     }
 
     /// Removes one part of an incarnation's entries. Hosts are removed from the set last, so that an interruption loses
-    /// no host. Returns the number of hosts.
+    /// no host. Returns the number of hosts in the part.
     pub(super) async fn remove_part(&self, dead: &str) -> Result<usize, Unavailable> {
         let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
@@ -68,8 +69,8 @@ impl RedisPresence {
         let written = futures_util::stream::iter(hosts).map(|host| self.write(host, dead, Report::Dead));
         written.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
         if !names.is_empty() {
-            // Removes all names as read. A name that is not a host's can never be processed and must not stay in the
-            // set.
+            // Removes all names, including names that are not valid host ids, because such names would otherwise stay
+            // in the set forever.
             call(|| self.redis.client().srem::<(), _, _>(&set, names.clone())).await?;
         }
         Ok(names.len())
@@ -98,7 +99,7 @@ impl RedisPresence {
                 return Ok(Vec::new());
             }
         }
-        // Reading the new list may have shown that this node's own lease is lost.
+        // The new list may have revealed that this node's own lease is lost.
         Ok(if self.redis.can_judge() { incarnations } else { Vec::new() })
     }
 }

@@ -1,6 +1,7 @@
-//! Receives changes and guests' notices from the channel, and delivers them to the sink.
+//! Receives status changes and guests' notices from the presence channel, and delivers them to the sink.
 //!
-//! **Invariant:** the sink is notified whenever events may have been missed, because of a lag or a new connection.
+//! **Invariant:** the sink is notified whenever events may have been missed, because the subscriber lagged or
+//! reconnected.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Orphaned sets of hosts. The node of an orphaned set is missing in the list of nodes, so no other node detects its
-//! death.
+//! Orphaned sets of hosts. A set is orphaned if its node is missing from the list of nodes, so that no other node can
+//! detect the death of this node.
 //!
 //! In a Redis Cluster, different servers store the list and the sets. A failover of one server may lose the list while
 //! the sets are still stored, or the reverse.

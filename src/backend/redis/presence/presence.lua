@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Records whether a node has sockets of a host, or that the node is dead. Publishes the change if the host came online
--- or went offline.
+-- Updates a node's entry in the hash of a host, or removes the entry of a dead node. Publishes the change if the host
+-- came online or went offline.
 --
 -- KEYS 1  {<host>}:presence
 -- ARGV 1  the node's incarnation, <node>.<number>  2  `has`, `none`, or `dead`  3  channel  4  host

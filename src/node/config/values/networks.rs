@@ -1,4 +1,4 @@
-//! Lists of networks, for trusted proxies and for private receivers of webhooks.
+//! Lists of networks, for trusted proxies and for webhook receivers in private networks.
 
 use std::net::IpAddr;
 use std::str::FromStr;

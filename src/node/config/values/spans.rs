@@ -1,4 +1,4 @@
-//! Durations.
+//! Option values that are durations.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl FromStr for KeyGrace {
     }
 }
 
-/// A duration of at least one second, for retention periods. A duration of 0 would delete rows at once.
+/// A duration of at least one second, for retention periods. Zero is rejected, because rows would be deleted at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongSpan(pub Duration);
 

@@ -1,4 +1,4 @@
-//! URLs, origins and domains.
+//! Option values that are URLs, origins or domains.
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,7 +38,7 @@ impl FromStr for OtlpEndpoint {
 pub struct WebOrigin(String);
 
 impl WebOrigin {
-    /// The origin as it appears in the header.
+    /// Returns the origin in the form of the `Origin` header.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,12 +62,12 @@ impl FromStr for WebOrigin {
 pub struct PublicUrl(String);
 
 impl PublicUrl {
-    /// The URL without a trailing slash, so that absolute paths can be appended.
+    /// Returns the URL without a trailing slash, so that absolute paths can be appended.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The path without a trailing slash: `/chat`, or empty for the root.
+    /// Returns the path without a trailing slash: `/chat`, or empty for the root.
     pub fn path(&self) -> &str {
         url_path(&self.0)
     }
@@ -77,7 +77,7 @@ impl PublicUrl {
         self.0.strip_suffix(self.path()).is_some_and(|own| own.eq_ignore_ascii_case(origin.trim_end_matches('/')))
     }
 
-    /// Returns whether cookies can be `Secure`.
+    /// Returns whether the URL has the scheme `https`, so that cookies can be `Secure`.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
@@ -105,8 +105,8 @@ impl FromStr for PublicUrl {
     }
 }
 
-/// Returns whether a segment needs no encoding, so that its text is the same in URLs, in the `Path` of cookies and in
-/// the configuration of proxies.
+/// Returns whether a path segment needs no percent-encoding, so that its text is the same in URLs, in the `Path` of
+/// cookies and in the configuration of proxies.
 fn is_path_segment(segment: &str) -> bool {
     !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
@@ -122,7 +122,7 @@ impl fmt::Display for PublicUrl {
 pub struct CookieDomain(String);
 
 impl CookieDomain {
-    /// The host name.
+    /// Returns the host name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -35,7 +35,7 @@ fn start_gate() -> (Arc<Lines>, SyncSender<io::Result<()>>, Receiver<String>) {
 fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
     let (lines, permit, written) = start_gate();
     lines.push(b"first\n");
-    // The writer blocks from here on.
+    // From here on, the writer thread is blocked.
     let began = Instant::now();
     while !lines.buffer.lock().is_writing {
         assert!(began.elapsed() < Duration::from_secs(10));
@@ -66,7 +66,7 @@ fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
 fn lines_that_the_stream_rejects_are_counted_and_reported_before_the_next_one() {
     let (lines, permit, written) = start_gate();
     lines.push(b"one\ntwo\n");
-    // One error is for the lines, and the other is for the report about them.
+    // The first error fails the lines, and the second error fails the report of the dropped lines.
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     lines.flush(Duration::from_secs(10));

@@ -1,18 +1,19 @@
--- Numbers, stores and publishes a batch of messages of one partition, in one atomic step.
+-- Assigns sequence numbers to a batch of messages of one partition, stores the batch and publishes it, in one atomic
+-- step.
 --
 -- KEYS 1  {k}:queue; the other keys of the partition share its slot and are built from its prefix
 -- ARGV 1  not_after: after this time (ms, this server's clock) the call has no effect
 --      2  maximum number of entries in the queue
 --      3  maximum bytes of frames in the queue
---      4  highest tick of this partition that the node has seen
---      5  the bus; empty: the caller publishes, once replicas have the batch
+--      4  highest tick (count of calls of this script) of this partition that the node has seen
+--      5  channel of the bus; if empty, the caller publishes the batch after replicas have it
 --      6  id of the calling node
 --      7  traces: a line `<index in the batch, from 0> <traceparent>` per traced message; usually empty
---      8… four per message: room, side (g or h), id, frame up to the position of its number
+--      8… four per message: room, side (g or h), id, frame up to the position of its sequence number
 -- Returns {now, tick} and then, per message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
--- {'unseeded'} | {'full'}; without a bus also the publication. The publication contains messages that are `known` as
+-- {'unseeded'} | {'full'}; if ARGV 5 is empty, also the publication. It contains messages that are `known` as
 -- well, because an earlier call may have been abandoned before its batch was published. Returns only {now} if the call
--- arrives too late, and {now, false} if this server has no epoch of this partition.
+-- arrives too late, and {now, false} if no epoch of this partition has begun on this server.
 local p = string.sub(KEYS[1], 1, -6)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,8 +23,8 @@ if now > tonumber(ARGV[1]) then return { now } end
 local held = redis.call('HMGET', p .. 'life', 'mark', 'tick', 'queued')
 local mark, tick = held[1], tonumber(held[2] or 0)
 if not mark then return { now, false } end
--- The tick only rises. If a node has seen a higher tick, this server was restored to an earlier state. Numbers that it
--- assigned after that state may be in SQL, and clients may have received them.
+-- The tick only rises. If a node has seen a higher tick, this server was restored to an earlier state. Sequence numbers
+-- that it assigned after that state may be in SQL, and clients may have received them.
 local went_back = tick < tonumber(ARGV[4])
 if went_back then
   tick = tonumber(ARGV[4])
@@ -65,13 +66,13 @@ local function load(name)
   -- In a new epoch, the number skips ahead by more than can have been assigned since the last known number.
   if hash[4] ~= life then
     room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5]))
-    -- Messages of the previous epoch survived the failover, so replicas had them.
+    -- Messages of the previous epoch that survived the failover were on replicas, so all of them are visible.
     room.pub = false
   end
   return room
 end
 
--- All calls that can fail precede the first write, because a script is not rolled back.
+-- All calls that can fail precede the first write, because Redis does not roll back a failed script.
 redis.call('EXISTS', p .. 'idle')
 for i = 8, #ARGV, 4 do
   if not rooms[ARGV[i]] then rooms[ARGV[i]] = load(ARGV[i]) end

@@ -2,8 +2,9 @@
 -- Applies a room change that SQL has committed and publishes it, unless a newer change was applied before.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle
--- ARGV 1  version  2  open | closed | deleted  3  the bus  4  the publication  5  room  6  lifetime of a tombstone in s
--- Returns 1 if it was applied, 0 if it was outdated or already applied.
+-- ARGV 1  version  2  open | closed | deleted  3  channel of the bus  4  the publication  5  room
+--      6  lifetime of a tombstone in s
+-- Returns 1 if the change was applied, 0 if it was outdated or already applied.
 local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived', 'state', 'host')
 local version, known = tonumber(ARGV[1]), tonumber(hash[1] or -1)
 if known >= version then

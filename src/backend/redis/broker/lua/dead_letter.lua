@@ -3,7 +3,7 @@
 -- message's number, so that the log keeps the message.
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue  3  {k}:dead
--- ARGV 1  holder of the lease  2  entry  3  reason  4  `1` if another message has the same number,
+-- ARGV 1  holder of the lease  2  position of the entry  3  reason  4  `1` if another message has the same number,
 --      because this server assigned the number twice
 -- Returns 0 and changes nothing if the lease is lost.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end

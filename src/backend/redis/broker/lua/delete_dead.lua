@@ -2,7 +2,7 @@
 -- Deletes dead letters of a room. Each call examines one part of the stream.
 --
 -- KEYS 1  {k}:dead
--- ARGV 1  room  2  highest number to delete; empty: all  3  start of the range  4  how many entries to examine
+-- ARGV 1  room  2  highest sequence number to delete; empty: all  3  start of the range  4  how many entries to examine
 -- Returns the start of the range for the next call; empty after the last part.
 local entries = redis.call('XRANGE', KEYS[1], ARGV[3], '+', 'COUNT', ARGV[4])
 local through = tonumber(ARGV[2])

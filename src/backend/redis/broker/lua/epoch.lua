@@ -1,4 +1,4 @@
--- Returns the epoch of this partition in the format of accept.lua; false if this server has no epoch of the partition.
+-- Returns the current epoch of a partition, in the format of accept.lua; false if none has begun on this server.
 --
 -- KEYS 1  {k}:life
 local mark = redis.call('HGET', KEYS[1], 'mark')

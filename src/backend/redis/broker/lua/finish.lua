@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Updates rooms after a batch of the archive queue was committed, trims their logs, and removes the batch from the
--- queue.
+-- Updates rooms after a batch of the archive queue was committed to SQL, trims their logs, and removes the batch
+-- from the queue.
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue
 -- ARGV 1  holder of the lease  2  first entry to keep  3  lifetime of a tombstone in s  4  bytes of the removed frames

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Sets the number of a node's connections in a room to absolute numbers, and returns the state of the room.
+-- Replaces the counts of a node's connections in a room, and returns the state of the room.
 --
 -- KEYS 1  {k}:room:<name>   2  {k}:idle
 -- ARGV 1  node; empty: read only  2  guests  3  present hosts  4  hosts that are away  5  room
 --      6… nodes known to be dead
--- Returns false if there is no such room, else
+-- Returns false if this server does not have the room, and otherwise
 -- {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
 if not hash[1] then return false end
@@ -20,7 +20,7 @@ if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[5])
 end
--- Messages that wait for replicas are not visible, unless this server is a replica that was promoted.
+-- Messages that wait for replicas are not visible, unless this server is a promoted replica, which then has them.
 local hidden = redis.call('HMGET', KEYS[1], 'pub', 'life')
 if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   local mark = redis.call('HGET', string.sub(KEYS[2], 1, -5) .. 'life', 'mark') or ''

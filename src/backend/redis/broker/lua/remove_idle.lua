@@ -3,8 +3,8 @@
 -- logs of unused rooms with connections, because SQL has their messages.
 --
 -- KEYS 1  {k}:idle
--- ARGV 1  age in ms from which a room is idle  2  the same while memory is low
---      3  percentage from which memory is low
+-- ARGV 1  time without use in ms from which a room is idle  2  the same time while memory is low
+--      3  percentage of used memory from which memory is low
 --      4  number of rooms to examine  5… live nodes
 -- Returns the number of examined rooms, the number of removed rooms, and 1 if memory is low.
 local p = string.sub(KEYS[1], 1, -5)

@@ -2,8 +2,8 @@
 -- Counts the guest messages in a part of a room's log, and returns the newest message.
 --
 -- KEYS 1  {k}:log:<name>
--- ARGV 1  after this number  2  through this number  3  only messages accepted after this time, in ms
---      4  maximum number of entries to read
+-- ARGV 1  number before the first message  2  number of the last message
+--      3  only guest messages accepted after this time (ms) are counted  4  maximum number of entries to read
 -- Returns {guest messages, the number up to which they were counted} and, if there is one, {frame, accepted at} of the
 -- newest message through that number.
 local counted, last, looked = 0, tonumber(ARGV[1]), 0

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Returns rooms of a host that have messages which are not in SQL. Removes all other rooms from the host's set.
+-- Returns rooms of a host that have messages which are not in SQL. Removes rooms without such messages from the
+-- host's set.
 --
 -- KEYS 1  {k}:fresh:<host>
 -- ARGV 1  prefix of the keys of rooms  2  maximum number of rooms
