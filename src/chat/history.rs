@@ -327,7 +327,7 @@ impl History {
 /// found. Memory use is limited to one read of the log.
 ///
 /// # Errors
-/// If the broker could not be read.
+/// Returns [`Unavailable`] if the broker could not be read.
 pub(crate) async fn log_numbers(
     recent: &dyn RecentLog,
     room: RoomName,

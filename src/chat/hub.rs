@@ -184,7 +184,7 @@ impl Hub {
         }
     }
 
-    /// Sends a notice to a host's status sockets, either to the host's own or to those of guests.
+    /// Sends a notice to a host's status sockets, either to the host's own sockets or to the sockets of guests.
     pub fn status(&self, host: HostUuid, side: Side, topic: Topic, json: &[u8]) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(json);

@@ -260,8 +260,8 @@ fn truncate(entries: &mut Vec<QueueEntry>, most: usize) {
     entries.truncate(fitting);
 }
 
-/// Returns the number of entries that the next read requests. The last read requested `count` entries, and `batch`
-/// contains those of them that are being archived.
+/// Returns the number of entries that the next read requests. The last read requested `count` entries. `batch` contains
+/// the entries of that read that are being archived.
 fn next_count(batch: &[QueueEntry], count: usize) -> usize {
     let bytes: usize = batch.iter().map(|entry| entry.frame.len()).sum();
     let mean = (bytes / batch.len().max(1)).max(1);

@@ -164,7 +164,7 @@ impl Archiver {
     }
 }
 
-/// Returns each room of a batch once, with the epoch of its newest entry.
+/// Returns each room of a batch once, with the Redis epoch of its newest entry.
 pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec<BatchRoom> {
     let of_entry = |entry: &QueueEntry| {
         let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
