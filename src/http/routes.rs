@@ -205,7 +205,7 @@ pub(super) enum Target<'a> {
     Nothing(Audience),
 }
 
-/// Returns the first segments of all paths, except those of pages.
+/// Returns the first segment of every path except the paths of pages.
 pub(super) fn first_segments() -> impl Iterator<Item = &'static str> {
     let calls = TABLE.iter().filter_map(|route| route.template.split('/').nth(1));
     calls.chain(["assets", "consent", "media", "unsubscribe", "ws"])
