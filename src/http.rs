@@ -1,8 +1,8 @@
 //! HTTP layer: entry point of every API call, page and socket.
 //!
-//! One warp filter extracts the parts of a request. [`routes`] maps the path to a target. [`answer`] runs the handler
-//! and completes the response. The filter never rejects a request: unknown paths also receive a response from
-//! [`answer`].
+//! One warp filter extracts the parts of a request. [`routes`] maps the path to an API call, a page or a socket.
+//! [`answer`] runs the handler and completes the response. The filter never rejects a request: unknown paths also
+//! receive a response from [`answer`].
 //!
 //! **Invariant:** every API response, including errors, is JSON and has CORS headers. No metric label, log line or
 //! error contains a raw path, a query or a token.
@@ -72,22 +72,23 @@ pub use server::{ListenerSettings, Slots, raise_descriptor_limit, serve, serve_m
 pub(crate) use server::{PeerStream, Slot, SlotClass};
 pub use sockets::{UpgradeRequest, Upgrades};
 
-/// Maximum duration of a call. The timeouts of the stores are much shorter, so this one applies only to other delays.
+/// Maximum duration of a call. The timeouts of store calls are much shorter, so this limit applies only to other
+/// delays.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Dependencies of the handlers.
 pub struct HttpContext {
     /// Logins and tokens.
     pub accounts: Accounts,
-    /// Profiles of hosts, with their images.
+    /// Profiles and profile images of hosts.
     pub profiles: Profiles,
-    /// Chatrooms.
+    /// Operations on chatrooms.
     pub rooms: Rooms,
     /// E-mail addresses and consent of guests.
     pub contacts: Contacts,
     /// Webhooks of hosts.
     pub webhooks: Webhooks,
-    /// Rate limits.
+    /// Rate limits for requests.
     pub limits: Arc<Limits>,
     /// Readiness of this node.
     pub health: Arc<dyn Health>,

@@ -36,8 +36,8 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Starts an archiver for each of `partitions`. On shutdown of background work, the archivers stop and release
-    /// their leases.
+    /// Starts one archiver for each of the `partitions`. When background work is shut down, the archivers stop and
+    /// release their leases.
     pub fn start(queue: &Arc<dyn ArchiveQueue>, partitions: u16, store: &Store, shutdown: &Shutdown) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
         let metrics = Arc::<ArchiveMetrics>::default();
@@ -65,14 +65,14 @@ impl Archive {
     }
 }
 
-/// Reason why a batch was not written.
+/// Error that prevented a batch from being written.
 #[derive(Debug, thiserror::Error)]
 enum ArchiveError {
     #[error(transparent)]
     Queue(#[from] Unavailable),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another node may hold the lease of the partition now.
+    /// This node no longer holds the lease of the partition, and another node may hold it.
     #[error("the lease of the partition is lost")]
     LeaseLost,
 }

@@ -13,7 +13,7 @@ use dashmap::{DashMap, Entry};
 
 use crate::backend::shutdown::Shutdown;
 
-/// Coalesces values per key. See the module.
+/// Coalesces values per key; see the module documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct Coalescer<K: Eq + Hash> {
     interval: Duration,

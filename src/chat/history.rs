@@ -35,18 +35,19 @@ const SOCKET_PAGE_BYTES: usize = 240 * 1024;
 /// Maximum size of a page that HTTP clients request by offset, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Number of messages of the first read of a log. The number of later reads depends on the size of the messages read
-/// before.
+/// Number of messages requested by the first read of a log. Later reads adapt the number to the size of the messages
+/// already read.
 const FIRST_READ: usize = 16;
 
 /// Maximum number of messages per read while the log is searched. The search keeps none of the messages in memory.
 const SCAN: usize = 256;
 
-/// Maximum number of messages per room that pages by offset include although SQL does not contain them yet.
+/// Maximum number of messages per room that [`History::by_offset`] reads from the log because SQL does not contain them
+/// yet.
 const TAIL: usize = 100_000;
 
-/// The broker or SQL could not be read. No partial result is returned, because the caller could not detect missing
-/// messages.
+/// Error: the broker or SQL could not be read. No partial result is returned, because the caller could not detect
+/// missing messages.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The broker could not be read.
@@ -82,7 +83,7 @@ impl Step {
     }
 }
 
-/// Reader of messages.
+/// Reads the messages of rooms from the broker and SQL.
 #[derive(Clone)]
 pub struct History {
     states: Arc<dyn RoomStates>,
@@ -123,7 +124,7 @@ impl History {
     /// Returns the messages after a sequence number, in ascending order, as many as fit into one frame.
     ///
     /// # Errors
-    /// If the broker could not be read, or if SQL was needed and could not be read.
+    /// Returns [`HistoryError`] if the broker could not be read, or if SQL was needed and could not be read.
     pub async fn after(&self, room: RoomKey, after: Seq) -> Result<Step, HistoryError> {
         let mut step = Step::default();
         let Some(recent) = &self.recent else {
@@ -161,7 +162,7 @@ impl History {
     /// room. `log` contains the newest log entries, newest first. While SQL is unavailable, only `log` is returned.
     ///
     /// # Errors
-    /// If SQL could not be read and `log` is empty.
+    /// Returns an error if SQL could not be read and `log` is empty.
     pub(crate) async fn newest(
         &self,
         room: RoomKey,
@@ -187,8 +188,8 @@ impl History {
     /// unavailable, the page ends at the first message that the log lacks.
     ///
     /// # Errors
-    /// If the broker could not be read, or if SQL could not be read and the log lacks the message directly before
-    /// `before`.
+    /// Returns [`HistoryError`] if the broker could not be read, or if SQL could not be read and the log lacks the
+    /// message directly before `before`.
     pub async fn before(&self, room: RoomKey, before: Seq) -> Result<Vec<LogEntry>, HistoryError> {
         let log = self.log_before(room.name, Some(before)).await?;
         let mut known = log.clone();
@@ -232,7 +233,7 @@ impl History {
         Ok(entries)
     }
 
-    /// Adds messages from SQL that are below `above` and above `floor`, newest first.
+    /// Adds messages from SQL whose sequence numbers are below `above` and above `floor`, newest first.
     async fn fill(
         &self,
         room: RoomKey,
@@ -275,14 +276,14 @@ impl History {
     /// page ends before it would exceed 1 MiB.
     ///
     /// # Errors
-    /// If the broker or SQL could not be read.
+    /// Returns [`HistoryError`] if the broker or SQL could not be read.
     pub async fn by_offset(&self, room: RoomKey, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), HistoryError> {
         let Some(archived) = self.archived(room).await? else {
             let count = self.store.rooms().count_messages(room, None).await?;
             return Ok((count, self.store.messages().page(room, None, offset, limit, PAGE_BYTES).await?));
         };
-        // Numbers of messages above the archived ones, from both stores. After a failover, SQL may contain messages
-        // that the log lacks.
+        // Sequence numbers above the archived range, from the log and from SQL. After a failover, SQL may contain
+        // messages that the log lacks.
         let mut fresh: BTreeSet<Seq> =
             self.store.messages().seqs_between(room, archived, TAIL as u64).await?.into_iter().collect();
         if let Some(recent) = &self.recent {
@@ -292,7 +293,7 @@ impl History {
         let mut page: Vec<Message> = Vec::new();
         let mut bytes = 0;
         let mut of_page = fresh.iter().rev().skip(offset as usize).take(limit as usize).copied().peekable();
-        // Reads pages downwards from the highest number.
+        // Reads pages from the highest sequence number downwards.
         while let Some(highest) = of_page.peek().copied() {
             let read = self.before(room, highest.saturating_add(1)).await?;
             let lowest = read.last().map_or(highest, |entry| entry.seq);
@@ -326,7 +327,7 @@ impl History {
 /// found. Memory use is limited to one read of the log.
 ///
 /// # Errors
-/// If the broker could not be read.
+/// Returns [`Unavailable`] if the broker could not be read.
 pub(crate) async fn log_numbers(
     recent: &dyn RecentLog,
     room: RoomName,
@@ -345,8 +346,8 @@ pub(crate) async fn log_numbers(
     }
 }
 
-/// Returns the number of messages to read to receive about `bytes`, based on the mean size of the last read. Redis
-/// limits a read by count only.
+/// Returns the number of messages to read to receive about `bytes` bytes, based on the mean message size in the last
+/// read. Redis limits a read by count only.
 fn count_within(bytes: usize, mean: Option<usize>, most: usize) -> usize {
     mean.map_or(FIRST_READ, |mean| (bytes / mean.max(1)).max(FIRST_READ)).min(most)
 }
@@ -359,7 +360,7 @@ fn size_of(entries: &[LogEntry]) -> usize {
     entries.iter().map(|entry| entry.frame.len() + 1).sum()
 }
 
-/// Truncates a page to the first messages that fit into it. Keeps at least one.
+/// Truncates a page for a socket to at most [`PAGE`] messages and [`SOCKET_PAGE_BYTES`]. Keeps at least one message.
 fn bound(entries: &mut Vec<LogEntry>) {
     let mut bytes = 0;
     let fits = |entry: &&LogEntry| {

@@ -96,7 +96,8 @@ impl Hub {
         Registration::new(self.clone(), place, connection)
     }
 
-    /// Counts a socket of a client address. Returns `None` if the address already has `limit` sockets.
+    /// Counts a socket towards the limit of its client address. Returns `None` if the address already has `limit`
+    /// sockets.
     pub fn admit_address(&self, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
         self.addresses.admit(address, limit)
     }
@@ -183,7 +184,7 @@ impl Hub {
         }
     }
 
-    /// Sends a notice to the status sockets of one side at a host.
+    /// Sends a notice to a host's status sockets, either to the host's own sockets or to the sockets of guests.
     pub fn status(&self, host: HostUuid, side: Side, topic: Topic, json: &[u8]) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(json);
@@ -287,7 +288,7 @@ impl Hub {
         any
     }
 
-    /// Whether a connection of a room has not received everything up to `target`.
+    /// Whether any connection in a room has not received everything up to `target`.
     pub fn lags(&self, room: RoomName, target: Seq) -> bool {
         self.rooms.get(&room).is_some_and(|members| members.iter().any(|member| member.sent() < target))
     }

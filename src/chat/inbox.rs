@@ -23,7 +23,7 @@ use crate::protocol::status::arrival_frame;
 /// Minimum interval between two notices of a room.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends notices of arriving messages.
+/// Notifies hosts when messages of guests arrive; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     hub: Arc<Hub>,

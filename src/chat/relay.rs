@@ -1,4 +1,4 @@
-//! The relay between this node's connections and the broker.
+//! Relays messages between this node's connections and the broker.
 //!
 //! [`Relay::submit`] queues a message for the acceptor of its partition, which has at most one call to the broker in
 //! flight. An accepted message is published over the bus to every node, including that of the sender. The copy that the
@@ -39,8 +39,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts an acceptor for each partition. On shutdown of background work, an acceptor stops once it has no messages
-    /// left.
+    /// Starts an acceptor for each partition. When background work is shut down, an acceptor stops once it has no
+    /// messages left.
     pub fn start(broker: &Arc<dyn MessageLog>, rooms: &Rooms, hub: &Arc<Hub>, shutdown: &Shutdown) -> Self {
         let acceptors = (0..broker.partitions())
             .map(|partition| {
@@ -66,7 +66,7 @@ impl Relay {
     }
 }
 
-/// Sink of the bus. Passes each event to the components that need it.
+/// Receives the events of the bus and passes each to the components that need it.
 pub struct Deliveries {
     /// This node's connections.
     pub hub: Arc<Hub>,
@@ -82,7 +82,7 @@ pub struct Deliveries {
     pub watch: Watch,
     /// Archiver, woken by every message.
     pub archive: Option<Archive>,
-    /// Runs the asynchronous work of the handlers, which must not block.
+    /// Runs the asynchronous work that an event causes, because handling an event must not block.
     pub tracker: TaskTracker,
 }
 
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Deliveries {
 }
 
 impl Deliveries {
-    /// Closes the status sockets of a changed host if the online status is switched off.
+    /// Closes the status sockets of a host whose account has changed, if the online status is switched off.
     fn end_hidden_status(&self, id: HostId) {
         let (hosts, watch) = (self.hosts.clone(), self.watch.clone());
         self.tracker.spawn(async move {

@@ -28,13 +28,13 @@ mod seeding;
 
 pub use crate::store::RoomFilter;
 
-/// Age from which any node applies an event again, because the node that wrote the event may have crashed.
+/// Age from which an event is applied again by any node, because the node that wrote it may have crashed.
 const EVENT_GRACE: Duration = Duration::from_secs(5);
 
 /// Number of rows per statement when the messages of a deleted room are deleted.
 const DELETE_BATCH: u64 = 1_000;
 
-/// Capacity and time to live of the cache of room owners. The cached values rarely change.
+/// Capacity and time to live of the room-owner cache. The cached values rarely change.
 const KEYS: u64 = 50_000;
 const KEYS_TTL: Duration = Duration::from_secs(60);
 
@@ -53,7 +53,7 @@ pub enum RoomError {
     /// The room is closed and cannot be pinned.
     #[error("the room is closed")]
     Closed,
-    /// The broker or SQL is unavailable: retry later.
+    /// The broker or SQL is unavailable. The operation can be retried later.
     #[error("not available now: {0}")]
     Unavailable(String),
 }
@@ -76,7 +76,7 @@ impl From<HistoryError> for RoomError {
     }
 }
 
-/// A room with the values that the host's room list shows.
+/// A room as shown in the host's room list.
 #[derive(Clone, Debug)]
 pub struct RoomView {
     /// Row of the room, updated with messages that only the broker contains.
@@ -104,7 +104,7 @@ pub struct Rooms {
     store: Store,
     log: Arc<dyn MessageLog>,
     states: Arc<dyn RoomStates>,
-    /// Port for seeding the broker. `None` on a single-node server, whose rooms are in SQL only.
+    /// Interface for seeding rooms into the broker. `None` on a single-node server, which keeps rooms in SQL only.
     seeding: Option<Arc<dyn Seeding>>,
     /// Log of the messages that SQL might not contain yet. `None` on a single-node server.
     recent: Option<Arc<dyn RecentLog>>,
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// Creates the service from a store and a backend. `wire` is the UTC offset of the clients' wall clocks.
+    /// Creates the service from a store and a backend. `wire` is the offset of the clients' wall-clock times from UTC.
     pub fn new(
         store: Store,
         backend: &Backend,
@@ -142,7 +142,7 @@ impl Rooms {
     /// same room.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
     pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
         let name = RoomName::from_random(self.rng.bytes());
         // If the epoch cannot be read, the first sequence number leaves a gap, which is harmless.
@@ -158,7 +158,7 @@ impl Rooms {
     /// Returns a room if it belongs to `host`.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].
     pub async fn owned(&self, host: HostId, id: ChatroomId) -> Result<Room, RoomError> {
         let room = self.store.rooms().get(id).await?.ok_or(RoomError::NotFound)?;
         if room.host == host { Ok(room) } else { Err(RoomError::NotYours) }
@@ -167,7 +167,7 @@ impl Rooms {
     /// Pins or unpins a room.
     ///
     /// # Errors
-    /// Any variant of [`RoomError`].
+    /// Can return any variant of [`RoomError`].
     pub async fn pin(&self, host: HostId, id: ChatroomId, pinned: bool) -> Result<RoomView, RoomError> {
         self.owned(host, id).await?;
         match self.store.rooms().pin(id, pinned, self.clock.now()).await? {
@@ -181,7 +181,7 @@ impl Rooms {
     /// Closes a room. If the room is closed already, nothing changes.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].
     pub async fn close(&self, host: HostId, id: ChatroomId) -> Result<RoomView, RoomError> {
         let room = self.owned(host, id).await?;
         let room = self.change(room.name, RoomChange::Close).await?;
@@ -191,7 +191,7 @@ impl Rooms {
     /// Reopens a closed room. If the room is open already, nothing changes.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].
     pub async fn restore(&self, host: HostId, id: ChatroomId) -> Result<RoomView, RoomError> {
         let room = self.owned(host, id).await?;
         let room = self.change(room.name, RoomChange::Resume).await?;
@@ -201,7 +201,7 @@ impl Rooms {
     /// Deletes a room and all its messages (SPEC 6.3).
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].
     pub async fn delete(&self, host: HostId, id: ChatroomId) -> Result<(), RoomError> {
         let room = self.owned(host, id).await?;
         self.change(room.name, RoomChange::Delete).await?;
@@ -211,7 +211,7 @@ impl Rooms {
     /// Returns the number of messages in a room and one page by offset from the newest, newest first.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when the broker or SQL could not be read.
+    /// Returns [`RoomError::Unavailable`] if the broker or SQL could not be read.
     pub async fn messages(&self, room: &Room, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), RoomError> {
         let key = RoomKey { name: room.name, chatroom: room.id };
         Ok(self.history.by_offset(key, offset, limit).await?)
@@ -222,7 +222,7 @@ impl Rooms {
         self.history.whole(RoomKey { name: room.name, chatroom: room.id }).map_err(RoomError::from)
     }
 
-    /// Returns the current time as a wall clock of the clients.
+    /// Returns the current time as a wall-clock time of the clients.
     pub fn wall_clock(&self) -> WallClock {
         self.wire.wall_clock(self.clock.now())
     }
@@ -230,7 +230,7 @@ impl Rooms {
     /// Returns the id and host of the room with this name; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when SQL is unavailable and the broker does not have the room.
+    /// Returns [`RoomError::Unavailable`] if SQL is unavailable and the broker does not contain the room.
     pub async fn owner(&self, name: RoomName) -> Result<Option<RoomOwner>, RoomError> {
         if let Some(owner) = self.owners.get(&name).await {
             return Ok(Some(owner));
@@ -257,7 +257,7 @@ impl Rooms {
     /// Returns the highest sequence number of the room in SQL. Returns 0 if SQL has no row of the room.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
     pub async fn stored_seq(&self, room: RoomKey) -> Result<Seq, RoomError> {
         let row = self.store.rooms().get(room.chatroom).await?.filter(|row| row.name == room.name);
         Ok(row.map_or(0, |row| row.last_seq))
@@ -266,7 +266,7 @@ impl Rooms {
     /// Returns the frame of a message that was accepted earlier. Returns `None` if retention has purged the message.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].
     pub async fn original(&self, name: RoomName, seq: Seq) -> Result<Option<Bytes>, RoomError> {
         let owner = self.owner(name).await?.ok_or(RoomError::NotFound)?;
         let step = self.history.after(owner.key, seq.saturating_sub(1)).await?;
@@ -287,7 +287,7 @@ impl Rooms {
     /// Records that the host viewed the room and has read the messages up to `through`.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
     pub async fn check(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
         Ok(self.store.rooms().mark_checked(room, through, self.clock.now()).await?)
     }
@@ -296,7 +296,7 @@ impl Rooms {
     /// left no e-mail address.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
     pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
         Ok(self.store.contacts().mark_seen(room, through, self.clock.now()).await?)
     }
@@ -304,8 +304,9 @@ impl Rooms {
     /// Changes the state of a room in SQL and applies the change to the broker.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`] if SQL rejects the change. If
-    /// only the broker is unavailable, the result is `Ok`, and the change is applied to the broker later.
+    /// Returns [`RoomError::NotFound`] if the room does not exist, and [`RoomError::Unavailable`] if the change could
+    /// not be written to SQL. If only the broker is unavailable, the result is `Ok`, and the change is applied to the
+    /// broker later.
     pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
         let changed = self.store.rooms().change(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
         if let Some(event) = changed.event {
@@ -322,10 +323,11 @@ impl Rooms {
         }
     }
 
-    /// Applies committed changes that were not applied yet by the node that wrote them.
+    /// Applies committed changes that the node that wrote them has not applied yet.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`]: the remaining changes are applied by the next call.
+    /// Returns [`RoomError::Unavailable`] if not all changes could be applied. The next call applies the remaining
+    /// ones.
     pub async fn redo_events(&self) -> Result<(), RoomError> {
         for event in self.store.rooms().pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
             self.apply_event(&event).await?;

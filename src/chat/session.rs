@@ -75,13 +75,13 @@ impl From<Close> for Refusal {
 /// Limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// Maximum number of sockets of one side in a room, on all nodes together; `None`: unlimited.
+    /// Maximum number of sockets of one side in a room, on all nodes together; `None` if unlimited.
     pub room_sockets: Option<u32>,
-    /// Maximum rate of messages per socket; `None`: unlimited.
+    /// Maximum rate of messages per socket; `None` if unlimited.
     pub rate: Option<Rate>,
 }
 
-/// Creates sessions. Contains the services that sessions use.
+/// Creates sessions and holds the services that they use.
 pub struct Sessions {
     /// Authenticates hosts.
     pub accounts: Accounts,
@@ -103,9 +103,9 @@ pub struct Sessions {
     pub statuses: Statuses,
     /// Source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// Random source of message ids and retry times.
+    /// Random source for message ids and retry delays.
     pub rng: Rng,
-    /// Offset of the clients' wall clock from UTC.
+    /// Offset of the clients' wall-clock time from UTC.
     pub wire: WireOffset,
     /// Limits of a session.
     pub limits: SessionLimits,
@@ -185,7 +185,7 @@ impl Session {
     /// Handles a text frame.
     ///
     /// # Errors
-    /// The close code with which the socket must be closed.
+    /// Returns the close code with which the socket must be closed.
     pub fn receive(&mut self, text: &str) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.receive(text),
@@ -205,7 +205,7 @@ impl Session {
     /// again.
     ///
     /// # Errors
-    /// The close code with which the socket must be closed.
+    /// Returns the close code with which the socket must be closed.
     pub async fn drive(&mut self) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.drive().await,

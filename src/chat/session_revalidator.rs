@@ -94,7 +94,7 @@ impl SessionRevalidator {
     /// Closes the sockets whose login, account or status is no longer valid.
     ///
     /// # Errors
-    /// [`StoreError`] if SQL could not be read. Some sockets were not checked.
+    /// Returns [`StoreError`] if SQL could not be read. In that case, some sockets were not checked.
     pub async fn check(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         // While the clock may be wrong, no login expires. Logins that were ended explicitly are still closed.
@@ -156,8 +156,8 @@ mod tests {
             Self { clock, accounts, hub, revalidator, store }
         }
 
-        /// Creates a host with three sockets: the host's sockets in a room and at the host's status, and a guest's
-        /// socket at that status.
+        /// Creates a host with three sockets: a chat socket and a status socket of the host, and a guest's status
+        /// socket that watches the host.
         async fn host(&self, name: &str) -> (Host, [(Arc<Connection>, Registration); 3]) {
             let new = NewAccount {
                 email: format!("{name}@shop.example"),

@@ -53,7 +53,7 @@ pub struct Statuses {
     watch: Watch,
     grace: Grace,
     reported: Arc<DashSet<HostUuid>>,
-    /// Instant from which a host without sockets on this node may be reported as offline.
+    /// For each host without sockets on this node, the instant from which it may be reported as offline.
     due: Arc<DashMap<HostUuid, Instant>>,
     locks: KeyedMutex,
     /// Coalesces the notices of guests per host.
@@ -79,10 +79,10 @@ impl Statuses {
     }
 
     /// Notifies the status sockets of a host that a guest is present. The first notice is sent at once, later ones at
-    /// most once per second. A notice does not name the guest, so the newest one replaces those that wait.
+    /// most once per second. A notice does not name the guest, so the newest notice replaces all waiting ones.
     ///
     /// # Errors
-    /// [`Unavailable`] if the notice had to be sent now and the broker could not be reached.
+    /// Returns [`Unavailable`] if the notice had to be sent now and the broker could not be reached.
     pub async fn announce_guest(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
         if !self.guests.is_first(host, || notice.clone()) {
             return Ok(());
@@ -99,12 +99,12 @@ impl Statuses {
         self.presence.greet(host, notice).await
     }
 
-    /// Returns the presence port.
+    /// Returns the interface that stores which hosts are online.
     pub fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
     }
 
-    /// Returns the notifier of watching guests.
+    /// Returns the [`Watch`] of this node, which notifies guests of the status of hosts.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }

@@ -1,4 +1,5 @@
-//! Login, token refresh and logout; password changes and resets; deactivation and restoration of accounts (SPEC 2).
+//! Endpoints for login, token refresh and logout, for password changes and resets, and for the deactivation and
+//! restoration of accounts (SPEC 2).
 
 use http::StatusCode;
 use warp::reply::Response;

@@ -1,4 +1,4 @@
-//! Checks which server a request addresses (`Host`), and that the length of the request is unambiguous (RFC 9112).
+//! Checks that the server which a request addresses (`Host`) and the length of the request are unambiguous (RFC 9112).
 //!
 //! A request that two parsers could interpret differently is rejected, and its connection is closed. Otherwise a proxy
 //! in front of this server could have checked a different request than the one that this server handles.
@@ -41,7 +41,7 @@ pub(super) fn close(response: &mut Response) {
 }
 
 fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
-    // `CONNECT` and similar requests have a target without a path. The handlers expect a path.
+    // The target of `CONNECT` and similar requests has no path, but the handlers expect one.
     if uri.path_and_query().is_none() {
         return Some("The target has no path.");
     }

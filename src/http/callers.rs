@@ -1,4 +1,4 @@
-//! Authentication of callers: services by their keys, hosts by their access tokens.
+//! Authenticates callers: services by their keys, hosts by their access tokens.
 
 use std::sync::Arc;
 

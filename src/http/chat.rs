@@ -1,4 +1,4 @@
-//! Chatrooms: created by guests, managed by hosts (SPEC 3).
+//! Endpoints for chatrooms, which guests create and hosts manage (SPEC 3).
 
 use http::StatusCode;
 use warp::reply::Response;

@@ -1,5 +1,5 @@
-//! E-mail addresses of guests (SPEC 8). The widget sets them; guests consent and unsubscribe on pages that the e-mails
-//! link to.
+//! Endpoints for the e-mail addresses of guests (SPEC 8). The widget sets an address. Guests consent and unsubscribe on
+//! pages that the e-mails link to.
 
 use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY};
@@ -66,7 +66,7 @@ pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// Records consent when the button of the page is pressed.
+/// Records consent. Called when the guest presses the button on the consent page.
 pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
@@ -111,8 +111,8 @@ pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request)
     })
 }
 
-/// Unsubscribes a guest. Called when the button of the page is pressed, or by a mail client (RFC 8058), which sends no
-/// cookie and follows no redirect.
+/// Unsubscribes a guest. Called when the guest presses the button on the page, or by a mail client (RFC 8058). A mail
+/// client sends no cookie and follows no redirect.
 pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let asked = app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
     let pair = app.contacts.unsubscribe(&asked).await.map_err(Fault::from)?;
@@ -135,11 +135,11 @@ pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// The page loads nothing and runs no script, and its form can be sent only to this server. The URL of the page is a
-/// secret, so a `Referrer-Policy` excludes it from `Referer`.
+/// `Content-Security-Policy` of the page: it loads nothing and runs no script, and its form can be sent only to this
+/// server. The URL of the page is a secret, so a `Referrer-Policy` excludes it from `Referer`.
 const POLICY: &str = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Texts of a page. Empty ones are omitted.
+/// Texts of a consent or unsubscribe page. Empty texts are omitted.
 #[derive(Serialize)]
 struct Texts {
     language: &'static str,

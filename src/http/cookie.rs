@@ -1,4 +1,4 @@
-//! Cookies of logins and of sign-ups in progress.
+//! Reads and sets the cookies of logins and of sign-ups in progress.
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
@@ -10,10 +10,11 @@ use crate::domain::url_path;
 
 use super::HttpSettings;
 
-/// Name of the refresh cookie if the configuration does not permit a prefix. Also the name in earlier releases.
+/// Name of the refresh cookie if the configuration does not permit a `__Host-` or `__Secure-` prefix. Earlier releases
+/// always use this name.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
 
-/// Name of the refresh cookie that other hosts of the domain cannot set (RFC 6265bis, `__Host-`).
+/// Name of a refresh cookie that other hosts of the domain cannot set (RFC 6265bis, `__Host-`).
 pub(super) const HOST_REFRESH_COOKIE: &str = "__Host-pintalk_refresh_token";
 
 /// Name of the refresh cookie if `public-url` has a path, which `__Host-` does not allow.
@@ -34,8 +35,8 @@ pub(super) fn sign_up(headers: &HeaderMap) -> Option<&str> {
     all(headers, SIGN_UP_COOKIE).into_iter().next()
 }
 
-/// Returns the values of all cookies with a name. Each cookie is parsed separately, so that a cookie with invalid UTF-8
-/// does not affect the others.
+/// Returns the values of all cookies with the name `wanted`. Each cookie is parsed separately, so that a cookie with
+/// invalid UTF-8 does not affect the others.
 fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
     headers
         .get_all(COOKIE)
@@ -229,12 +230,12 @@ mod tests {
         let tossed = b"pintalk_refresh_token=evil; __Host-pintalk_refresh_token=mine; pintalk_refresh_token=evil2";
         assert_eq!(read(SITE, &[tossed]), ["mine"]);
         assert_eq!(read(SITE, &[b"pintalk_refresh_token=old"]), ["old"], "the name of earlier releases");
-        // The request contains cookies with names that other hosts of the domain may set, in addition to the server's
-        // own.
+        // In addition to the server's own cookie, the request contains cookies whose names other hosts of the domain
+        // can set.
         let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
         assert_eq!(read(SITE, &[secure]), ["old"]);
         assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);
-        // The browser sends a cookie of an earlier release, set at `/`, together with the current one.
+        // The browser sends the current cookie together with one that an earlier release has set at `/`.
         let both = b"pintalk_refresh_token=new; pintalk_refresh_token=old";
         assert_eq!(read("http://chat.example/pin", &[both]), ["new", "old"]);
         let other_case = b"__host-pintalk_refresh_token=evil; __HOST-pintalk_refresh_token=evil";

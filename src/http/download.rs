@@ -1,4 +1,4 @@
-//! Download of a room's conversation as a file (SPEC 3, `download`).
+//! Sends a room's conversation as a file (SPEC 3, `download`).
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};

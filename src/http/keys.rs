@@ -1,4 +1,4 @@
-//! Rotation of a service's keys by its host (SPEC 2, an addition).
+//! Endpoint with which a host replaces the keys of its service (an addition to SPEC 2).
 
 use http::StatusCode;
 use warp::reply::Response;

@@ -1,4 +1,4 @@
-//! Profile images, public to anyone who has the URL (SPEC 2).
+//! Serves profile images. They are public to anyone who has the URL (SPEC 2).
 
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, ETAG};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -11,11 +11,11 @@ use super::pages;
 use super::reply::{self, ApiError};
 use super::request::Request;
 
-/// Policy for a browser that renders an image as a page: the page loads nothing, runs no script and has an opaque
-/// origin.
+/// `Content-Security-Policy` in case a browser opens an image as a page: the page loads nothing, runs no script and has
+/// an opaque origin.
 const POLICY: &str = "default-src 'none'; sandbox";
 
-/// A name always refers to the same image, so browsers need not revalidate it.
+/// Value of `Cache-Control`. A name always refers to the same image, so browsers need not revalidate the image.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Result<Response, ApiError> {

@@ -1,4 +1,4 @@
-//! `multipart/form-data`: profile images of hosts, optionally with other profile fields (SPEC 2).
+//! Parses `multipart/form-data` bodies: profile images of hosts, optionally with other profile fields (SPEC 2).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -47,10 +47,11 @@ pub(super) fn is_multipart(request: &Request) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
 }
 
-/// Reads a form within limits of size and time.
+/// Reads a form, within the size and time limits.
 ///
 /// # Errors
-/// 400 for a malformed form, 408, 413, 415.
+/// Returns 400 for a malformed form, 408 for a slow one, 413 for one that is too large, and 415 for another content
+/// type.
 pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     if request.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(ApiError::UnsupportedMediaType);

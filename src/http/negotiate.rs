@@ -1,5 +1,5 @@
-//! `Accept` negotiation (SPEC 1). Any value that admits JSON is valid unless its `version` differs from 1. Calls that
-//! return text also accept values that admit text.
+//! Evaluates the `Accept` header (SPEC 1). A value is valid if it admits JSON, unless its `version` differs from 1.
+//! Calls that return text also accept values that admit text.
 
 use http::HeaderMap;
 use http::header::ACCEPT;

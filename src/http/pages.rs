@@ -26,18 +26,19 @@ pub const CSS: &str = "text/css; charset=utf-8";
 pub const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Content type of JSON documents.
 pub const JSON: &str = "application/json";
-/// Content type of drawings.
+/// Content type of SVG images.
 pub const SVG: &str = "image/svg+xml";
 
-/// Permits only files of this server. Forbids inline code, embedding in other sites, and text assigned as HTML. The
-/// trusted-types policy `pintalk` permits the widget's loader to add a script.
+/// `Content-Security-Policy` of pages. Permits only files of this server. Forbids inline code, embedding in other
+/// sites, and text assigned as HTML. The trusted-types policy `pintalk` permits the widget's loader to add a script.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types pintalk";
 
-/// Browsers cache the page but revalidate it at each use, so that a new release takes effect at once.
+/// `Cache-Control` of pages. Browsers cache the page but revalidate it at each use, so that a new release takes effect
+/// at once.
 const REVALIDATE: &str = "no-cache";
 
-/// For paths that contain the digest of their content. The content of such a path never changes.
+/// `Cache-Control` of files whose path contains the digest of their content. The content at such a path never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 /// Size in bytes from which a page is compressed. Smaller pages need only one packet without compression.
@@ -47,7 +48,7 @@ const WORTH_COMPRESSING: usize = 1_000;
 #[derive(Clone, Debug)]
 pub struct Page {
     path: Cow<'static, str>,
-    /// Name in metrics.
+    /// Name of the page in metrics.
     label: &'static str,
     content_type: &'static str,
     bytes: Bytes,
@@ -99,7 +100,7 @@ pub fn gzip(bytes: &[u8]) -> Option<Bytes> {
     Some(encoder.finish().ok()?.into())
 }
 
-/// Pages of this server.
+/// All pages and scripts that this server serves.
 #[derive(Clone, Debug, Default)]
 pub struct Pages(Vec<StampedPage>);
 
@@ -113,7 +114,7 @@ pub(super) struct StampedPage {
 }
 
 impl Pages {
-    /// Creates the collection.
+    /// Creates the collection from all pages of the server.
     pub fn new(pages: impl IntoIterator<Item = Page>) -> Self {
         Self(pages.into_iter().map(StampedPage::new).collect())
     }

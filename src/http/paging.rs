@@ -1,17 +1,17 @@
-//! Lists by page and by offset, in one envelope (SPEC 1).
+//! Paginates lists by page or by offset. Both use the same response envelope (SPEC 1).
 
 use crate::protocol::api::Paginated;
 
 use super::reply::ApiError;
 use super::request::Request;
 
-/// Default number of rows of a page.
+/// Default number of rows per page.
 pub(super) const DEFAULT_SIZE: u64 = 20;
 
-/// Maximum number of rows of a page.
+/// Maximum number of rows per page.
 pub(super) const MAX_PAGE_SIZE: u64 = 100;
 
-/// Maximum number of rows by offset. A page of messages ends early if more rows would exceed 1 MiB.
+/// Maximum `limit` of a request by offset. A page of messages ends early if more rows would exceed 1 MiB.
 pub(super) const MAX_LIMIT: u64 = 1_000;
 
 /// Maximum offset. Larger than any list, and small enough that sums cannot overflow.
@@ -57,8 +57,8 @@ impl Cut {
         }
     }
 
-    /// Builds the envelope of the rows. `url` is the absolute URL of the list, `filters` are its other parameters. A
-    /// page after the last one is a 404 error, except the first page of an empty list.
+    /// Wraps the rows in the response envelope. `url` is the absolute URL of the list, and `filters` are its other
+    /// parameters. Returns 404 for a page after the last one, except for the first page of an empty list.
     pub(super) fn envelope<T>(
         self,
         url: &str,
@@ -85,7 +85,7 @@ impl Cut {
             }
             format!("{url}?{}", query.finish())
         };
-        // A page that reaches its size limit ends early, and the next page continues after its last row.
+        // A page that reaches its size limit ends early. The next page continues after the last row of this page.
         let shown = if results.is_empty() { self.limit() } else { self.limit().min(results.len() as u64) };
         let more = self.offset().saturating_add(shown) < count;
         let (next, previous) = match self {

@@ -15,7 +15,8 @@ use crate::domain::url_path;
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Removes the path of `public-url` from requests, and adds the common headers to responses that are created before
-/// routing. A page can read an error response only if it has CORS headers. The default value does neither.
+/// routing. Without CORS headers, a web page cannot read an error response. The default value leaves requests and
+/// responses unchanged.
 #[derive(Clone, Default)]
 pub(super) struct PreRouting {
     app: Option<Arc<HttpContext>>,

@@ -44,7 +44,7 @@ impl Prefix {
         Uri::from_parts(parts).ok()
     }
 
-    /// Returns the rest of a path after the prefix, if the rest is a path of this server.
+    /// Returns the part of a path after the prefix, if that part is a path of this server.
     fn kept<'a>(&self, path: &'a str) -> Option<&'a str> {
         let kept = path.strip_prefix(&self.path)?;
         let name = kept.strip_prefix('/')?.split('/').next().and_then(request::decode)?;

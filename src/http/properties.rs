@@ -1,4 +1,4 @@
-//! Property tests of the parsers of untrusted input: forwarding headers, cookies and forms. The inputs of each property
+//! Property tests for the parsers of untrusted input: forwarding headers, cookies and forms. The inputs of each test
 //! are a stored corpus of difficult cases, and random values (`PROPTEST_CASES`).
 
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use super::request::{Body, Request};
 use super::testing::{FORM_TYPE, form};
 use super::{HttpSettings, authority};
 
-/// Generates bytes that a header may contain. Most of them are special characters of the parsers.
+/// Generates bytes that a header may contain. Most of them are characters with a special meaning to the parsers.
 fn text(special: &'static [u8], most: usize) -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         6 => proptest::sample::select(special),

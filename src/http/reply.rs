@@ -1,4 +1,4 @@
-//! Responses: JSON bodies, and the mapping of errors to status and body.
+//! Creates responses: encodes JSON bodies, and maps errors to a status and a body.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -13,10 +13,10 @@ use crate::chat::rooms::RoomError;
 use crate::outbound::webhooks::SetError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 
-/// `Retry-After` of an upload above the limit of its host or address, in seconds: the typical duration of an upload.
+/// `Retry-After` in seconds for an upload above the limit of its host or address: the typical duration of an upload.
 const UPLOAD_RETRY_AFTER: u64 = 5;
 
-/// Error response of a call. Each variant is a status of SPEC 1.
+/// Error that a call responds with. Each variant corresponds to an HTTP status of SPEC 1.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// 400: the request cannot be parsed.

@@ -16,26 +16,27 @@ use super::reply::ApiError;
 /// Maximum size of a body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// Deadline for a body, equal to that for a head.
+/// Deadline for a request body, equal to the deadline for a request head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Deadline for a body with an image: 5 MiB at 2 Mbit/s. The remainder of the 30 s of a call is reserved for decoding
-/// and stores.
+/// Deadline for a body with an image: 5 MiB at 2 Mbit/s. The remaining 10 s of the maximum duration of a call are
+/// reserved for decoding the image and for store calls.
 pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Minimum number of bytes of a body with an image in each [`RATE_SPAN`], so that stalled uploads do not occupy memory.
+/// Minimum number of bytes that must arrive in each [`RATE_SPAN`] of an image upload, so that stalled uploads do not
+/// occupy memory.
 pub(super) const RATE_BYTES: usize = 32 * 1024;
 pub(super) const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// Limits of bytes and time for reading an unwanted body. The body is read so that the sender receives the response.
-/// The byte limit permits a photograph that is too large for a profile image.
+/// Byte and time limits for reading the rest of a rejected body. The body is read so that the sender receives the
+/// response. The byte limit permits a photograph that is too large for a profile image.
 const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Chunks of a body; an error means that the peer aborted.
 pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
 
-/// HTTP request.
+/// HTTP request as handlers receive it.
 pub(super) struct Request {
     pub method: Method,
     /// Raw path, percent-encoded.
@@ -131,7 +132,7 @@ impl Body {
         tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::TooSlow))
     }
 
-    /// Returns the chunks as a stream. The caller enforces limits of size and time.
+    /// Returns the chunks as a stream. The caller must enforce size and time limits.
     pub(super) fn chunks(&mut self) -> impl Stream<Item = Result<Bytes, warp::Error>> + Send + '_ {
         futures_util::stream::unfold(self, |body| async move { body.next().await.map(|chunk| (chunk, body)) })
     }

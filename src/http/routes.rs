@@ -7,13 +7,13 @@ use super::pages::{Pages, StampedPage};
 use super::request;
 use crate::domain::RoomName;
 
-/// Path of the API and its calls.
+/// Path of the API, with one call per supported method.
 pub(super) struct Route {
     /// Path; `{id}` stands for a row id, `{name}` for a room's name.
     pub template: &'static str,
-    /// Intended clients.
+    /// Intended clients, which determine the CORS headers.
     pub audience: Audience,
-    /// Call of each method.
+    /// Supported methods, each with its call.
     pub calls: &'static [(Verb, Call)],
 }
 
@@ -102,7 +102,7 @@ const fn route(template: &'static str, audience: Audience, calls: &'static [(Ver
     Route { template, audience, calls }
 }
 
-/// Methods of calls. HEAD is handled as GET; hyper omits the body.
+/// HTTP method of a call. HEAD is handled as GET; hyper omits the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Get,
@@ -150,12 +150,12 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 }
 
 impl Route {
-    /// Returns the call of a method.
+    /// Returns the call for a method, if the path supports it.
     pub(super) fn call(&self, verb: Verb) -> Option<Call> {
         self.calls.iter().find(|(allowed, _)| *allowed == verb).map(|(_, call)| *call)
     }
 
-    /// Matches a path and returns its parameters.
+    /// Returns the parameters of a path, or `None` if the path does not match.
     fn matches(&self, segments: &[impl AsRef<str>]) -> Option<PathParams> {
         let mut named = PathParams { id: 0, room: None };
         let mut rest = segments.iter();
@@ -173,7 +173,7 @@ impl Route {
     }
 }
 
-/// Parameters of a path.
+/// Parameters extracted from a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PathParams {
     /// Row id; 0 if the path has none.
@@ -187,9 +187,9 @@ fn row_id(text: &str) -> Option<i64> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// Target of a path.
+/// What a path refers to: an API call, a page, an image or a socket.
 pub(super) enum Target<'a> {
-    /// Call of the table, with the parameters of the path.
+    /// Path of the route table, with the parameters extracted from it.
     Route(&'static Route, PathParams),
     /// Embedded page.
     Page(&'a StampedPage),
@@ -199,22 +199,22 @@ pub(super) enum Target<'a> {
     Unsubscribe(String),
     /// Page for a guest's consent to e-mail, with the token from the link.
     Consent(String),
-    /// Socket, with the decoded path without a trailing slash.
+    /// Socket, with the decoded path. The path has no trailing slash.
     Socket(String),
     /// Unknown path, with the clients that may read the 404 response.
     Nothing(Audience),
 }
 
-/// Returns the first segments of all paths, except those of pages.
+/// Returns the first segment of every path except the paths of pages.
 pub(super) fn first_segments() -> impl Iterator<Item = &'static str> {
     let calls = TABLE.iter().filter_map(|route| route.template.split('/').nth(1));
     calls.chain(["assets", "consent", "media", "unsubscribe", "ws"])
 }
 
-/// Finds the target of a path.
+/// Returns what a path refers to.
 pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     let Some(segments) = request::segments(path) else {
-        // A malformed path of a socket is rejected with a close code, which browsers can read.
+        // A malformed socket path is rejected with a close code, which browsers can read.
         let is_socket = path.starts_with("/ws/");
         return if is_socket { Target::Socket(path.trim_end_matches('/').to_owned()) } else { NO_SUCH_PATH };
     };
@@ -247,11 +247,11 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     pages.find(&segments.join("/")).map_or(missing, Target::Page)
 }
 
-/// Admin pages may read the 404 response.
+/// Response to an unknown path. Admin pages may read the 404 response.
 const NO_SUCH_PATH: Target<'static> = Target::Nothing(Hosts);
 
 impl Target<'_> {
-    /// Returns the label in metrics, which never contains the raw path.
+    /// Returns the label used in metrics. It never contains the raw path.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Route(route, _) => route.template,
@@ -264,7 +264,7 @@ impl Target<'_> {
         }
     }
 
-    /// Returns the intended clients.
+    /// Returns the intended clients, which determine the CORS headers.
     pub(super) fn audience(&self) -> Audience {
         match self {
             Self::Route(route, _) => route.audience,
@@ -276,7 +276,7 @@ impl Target<'_> {
         }
     }
 
-    /// Returns the value of `Allow`.
+    /// Returns the value of the `Allow` header.
     pub(super) fn allow(&self) -> String {
         let mut methods: Vec<&str> = match self {
             Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),

@@ -39,10 +39,10 @@ use stream::{Activity, CallBody, Timeouts};
 /// Deadline for the first byte of a connection. Also the deadline for the head of each request, from its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same deadline for a connection in a reserved slot.
+/// Deadline like [`HEAD_TIMEOUT`], for a connection in a reserved slot.
 const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum size of a head, and of a connection's read buffer, in bytes.
+/// Maximum size of a request head, and of a connection's read buffer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Size of the kernel's send buffer per connection, in bytes; the kernel reserves twice this size. By default, the
@@ -240,9 +240,9 @@ async fn connection<F>(
     }
 }
 
-/// Returns the error response to a request in a reserved slot, unless the slot may serve the request. A WebSocket is
-/// upgraded, so that a browser can read its close code. A preflight is answered, so that a page can read the error
-/// response to its call.
+/// Returns the error for a request on a connection in a reserved slot; `None` if the request is permitted there. A
+/// WebSocket is upgraded, so that a browser can read its close code. A preflight is answered, so that a page can read
+/// the error response to its call.
 fn refusal(slot: &Slot, method: &Method, path: &str) -> Option<ApiError> {
     let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
     if is_for_operators || method == Method::OPTIONS || path.starts_with("/ws/") && slot.may_upgrade() {

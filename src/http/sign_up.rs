@@ -1,4 +1,4 @@
-//! Sign-up of hosts in several steps (SPEC 2). A cookie contains the state between the steps.
+//! Endpoints for the steps in which hosts sign up (SPEC 2). A cookie contains the state between the steps.
 
 use http::StatusCode;
 use http::header::ACCEPT_LANGUAGE;

@@ -10,7 +10,7 @@ use warp::reply::Response;
 use super::HttpContext;
 use super::request::Request;
 
-/// GET request for a path under `/ws/`.
+/// Request to open a socket: a GET request for a path under `/ws/`.
 pub struct UpgradeRequest {
     /// Percent-decoded path, beginning with `/ws/`, without a trailing slash.
     pub path: String,

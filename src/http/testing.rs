@@ -1,4 +1,4 @@
-//! Test server without a network. It has one host in a separate database, and requests are passed directly to the
+//! Test server without a network. It has a database of its own with one host. Requests are passed directly to the
 //! filter.
 
 use std::sync::Mutex;
@@ -67,7 +67,7 @@ pub(super) struct TestServer {
     pub(super) store: Store,
     pub(super) host: Host,
     pub(super) announced: Arc<Mutex<Vec<Control>>>,
-    /// Clock of the limits.
+    /// Clock that the rate limits use.
     pub(super) clock: Arc<ManualClock>,
     media: Arc<tempfile::TempDir>,
 }
@@ -107,7 +107,7 @@ impl Health for FakeHealth {
     }
 }
 
-/// Returns the path and address of the request in the response.
+/// Handler of `/ws/` that responds with the path, the query and the client address of the request.
 struct EchoUpgrades;
 
 impl Upgrades for EchoUpgrades {
@@ -180,7 +180,7 @@ async fn server(store: Store) -> TestServer {
     TestServer { app: Arc::new(app), store, host, announced, clock, media }
 }
 
-/// Default quotas.
+/// Returns the default quotas.
 fn quotas() -> Quotas {
     let a_minute = |count| Some(Quota::new(count, Duration::from_secs(60)));
     let an_hour = |count| Some(Quota::new(count, Duration::from_secs(3_600)));
@@ -279,7 +279,7 @@ pub(super) type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a [u8]);
 /// Content type of [`form`].
 pub(super) const FORM_TYPE: &str = "multipart/form-data; boundary=----pintalk";
 
-/// Encodes a form as browsers do.
+/// Encodes a form in the same way as browsers.
 pub(super) fn form(parts: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file, bytes) in parts {

@@ -1,4 +1,4 @@
-//! Profiles of hosts, as the hosts and their guests see them (SPEC 2).
+//! Endpoints for the profiles of hosts, for the hosts themselves and for their guests (SPEC 2).
 
 use bytes::Bytes;
 use http::StatusCode;

@@ -1,4 +1,4 @@
-//! Webhook of a host. It sends the events of the host's rooms to the host's own systems.
+//! Endpoints for the webhook of a host, which sends the events of the host's rooms to the host's own systems.
 
 use http::StatusCode;
 use warp::reply::Response;

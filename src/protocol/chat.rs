@@ -17,18 +17,18 @@ const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 /// Frame that a client may send on a chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InboundChat {
-    /// Message to everyone in the room.
+    /// Message to all clients in the room.
     Message {
         /// Text, never empty.
         text: String,
-        /// Wall clock of the sender.
+        /// Wall-clock time of the sender.
         datetime: WallClock,
         /// Message id chosen by the client, if any.
         id: Option<MessageId>,
     },
     /// Requests the 50 messages before a point.
     Request(Before),
-    /// Notice, which is not stored.
+    /// Notice to the other side or to the server; not stored.
     Notice(Notice),
 }
 
@@ -37,7 +37,7 @@ pub enum InboundChat {
 pub enum Before {
     /// Messages before this `seq`.
     Seq(Seq),
-    /// Messages before the one with this wall clock.
+    /// Messages before the one with this wall-clock time.
     Datetime(WallClock),
 }
 
@@ -50,9 +50,9 @@ pub enum Notice {
     Typing(WallClock),
     /// The sender has read the messages up to a `seq`.
     Read {
-        /// Newest message that was read.
+        /// Sequence number of the newest message that was read.
         seq: Seq,
-        /// Wall clock of the sender.
+        /// Wall-clock time of the sender.
         datetime: WallClock,
     },
     /// A guest requests the host's online status.
@@ -182,8 +182,9 @@ pub fn message_frame(message: &Message) -> Bytes {
     json.into()
 }
 
-/// Replaces an invalid wall clock in a message frame with the time of acceptance. Returns `None` if the frame can be
-/// sent unchanged. Only nodes of earlier releases stored frames with invalid wall clocks ([`WireOffset::repaired`]).
+/// Replaces an invalid wall-clock time in a message frame with the time of acceptance. Returns `None` if the frame can
+/// be sent unchanged. Only nodes of earlier releases stored frames with invalid wall-clock times
+/// ([`WireOffset::repaired`]).
 pub fn repaired_frame(frame: &[u8], wire: WireOffset, accepted_at: DateTime<Utc>) -> Option<Bytes> {
     let at = datetime_in(frame)?;
     let written: WallClock = std::str::from_utf8(&frame[at.clone()]).ok()?.parse().ok()?;
@@ -194,18 +195,18 @@ pub fn repaired_frame(frame: &[u8], wire: WireOffset, accepted_at: DateTime<Utc>
     Some([&frame[..at.start], repaired.as_str().as_bytes(), &frame[at.end..]].concat().into())
 }
 
-/// Whether [`repaired_frame`] would replace the wall clock of a frame.
+/// Whether [`repaired_frame`] would replace the wall-clock time in a frame.
 pub fn needs_repair(frame: &[u8]) -> bool {
     repaired_frame(frame, WireOffset::default(), DateTime::UNIX_EPOCH).is_some()
 }
 
-/// Returns the position of the wall clock in a message frame. Searches from the end, without parsing the JSON. The text
-/// cannot contain the searched key, because quotation marks in it are escaped, and [`message_head`] writes the wall
-/// clock after it.
+/// Returns the position of the wall-clock time in a message frame. Searches from the end for its key, without parsing
+/// the JSON. The message text cannot contain the key, because quotation marks in the text are escaped. [`message_head`]
+/// writes the wall-clock time after the text.
 fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     const KEY: &[u8] = br#"","datetime":""#;
-    /// Maximum length of the end of a frame: the keys and values of the wall clock, an id of 64 characters, and a
-    /// sequence number of 20 digits.
+    /// Maximum length of the end of a frame: the wall-clock time, an id of 64 characters and a sequence number of 20
+    /// digits, each with its key.
     const TAIL: usize = 160;
     let tail = frame.len().saturating_sub(TAIL);
     let start = tail + frame[tail..].windows(KEY.len()).rposition(|window| window == KEY)? + KEY.len();
@@ -213,7 +214,8 @@ fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     Some(start..start + len)
 }
 
-/// Whether a guest sent a message frame. Compares the prefix that [`message_head`] writes, without parsing the JSON.
+/// Whether a message frame was sent by a guest. Compares the prefix that [`message_head`] writes, without parsing the
+/// JSON.
 pub fn is_from_guest(frame: &[u8]) -> bool {
     frame.starts_with(br#"{"type":"chat_message","is_host":false,"#)
 }
@@ -226,7 +228,7 @@ pub struct StoredFrame<'a> {
     /// Text of the message.
     #[serde(borrow)]
     pub message: Cow<'a, str>,
-    /// Wall clock of the sender.
+    /// Wall-clock time of the sender.
     #[serde(borrow)]
     pub datetime: Cow<'a, str>,
     /// Id of the message.
@@ -237,7 +239,7 @@ pub struct StoredFrame<'a> {
 }
 
 impl StoredFrame<'_> {
-    /// Converts the frame to a message; `None` if the wall clock or the id is malformed.
+    /// Converts the frame to a message; `None` if the wall-clock time or the id is malformed.
     pub fn into_message(self, chatroom: ChatroomId, accepted_at: DateTime<Utc>) -> Option<Message> {
         Some(Message {
             chatroom,

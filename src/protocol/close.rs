@@ -6,11 +6,11 @@ use std::time::Duration;
 /// Reason for closing a socket. Codes below 4000 are defined by RFC 6455, the others by PinTalk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
-    /// 1000: the room was closed, or a normal end.
+    /// 1000: the room was closed, or the socket ended normally.
     Normal,
     /// 1002: the client violated RFC 6455.
     Protocol,
-    /// 1007: a text frame that is not UTF-8.
+    /// 1007: a text frame was not UTF-8.
     InvalidUtf8,
     /// 1009: a frame exceeded the limit.
     TooLarge,
@@ -24,17 +24,17 @@ pub enum Close {
         /// Delay after which the client reconnects.
         retry: Duration,
     },
-    /// 4000: a frame does not have the required form. The value is the close reason.
+    /// 4000: a frame did not have the required form. The value is the close reason.
     BadForm(&'static str),
-    /// 4001: token invalid or expired, or the login was ended.
+    /// 4001: the token is invalid or expired, or the login was ended.
     Unauthenticated,
-    /// 4003: the Origin is not registered for the host, or the room belongs to another host.
+    /// 4003: the `Origin` is not registered for the host, or the room belongs to another host.
     Forbidden,
-    /// 4004: no such room or host, or the room has been deleted.
+    /// 4004: the room or the host does not exist, or the room was deleted.
     NotFound,
     /// 4009: the room is closed, or the host does not show their online status.
     Unavailable,
-    /// 4029: too many sockets from this address or in this room.
+    /// 4029: too many sockets are open from this address or in this room.
     TooMany,
 }
 

@@ -1,7 +1,7 @@
 //! Server side of WebSocket framing (RFC 6455): decodes bytes into events and encodes payloads into frames.
 //!
-//! The task of a socket reads into a buffer that many sockets share, and passes the received bytes to the [`Decoder`]
-//! of the socket. An outgoing frame is encoded once as [`Bytes`] and shared by all connections of a room.
+//! The task of a socket reads into a buffer that many sockets share, and passes the received bytes to the socket's
+//! [`Decoder`]. An outgoing frame is encoded once as [`Bytes`] and shared by all connections of a room.
 //!
 //! **Invariant**: this module uses no I/O, clock or task, and a decoder between two messages owns no heap memory.
 
@@ -16,7 +16,7 @@ pub use decoder::Decoder;
 
 /// Maximum payload of a control frame, in bytes (RFC 6455, 5.5).
 pub const MAX_CONTROL: usize = 125;
-/// Maximum reason of a close frame, in bytes. The close code takes two bytes of the payload.
+/// Maximum length of the reason in a close frame, in bytes. The close code takes two bytes of the payload.
 pub const MAX_REASON: usize = MAX_CONTROL - 2;
 
 const FIN: u8 = 0x80;
@@ -53,7 +53,7 @@ pub enum FrameError {
     TooLarge {
         /// Total length that the frame headers of the message have announced so far, in bytes.
         len: u64,
-        /// Maximum bytes of a message.
+        /// Maximum size of a message, in bytes.
         limit: usize,
     },
     /// The client violated RFC 6455.

@@ -72,8 +72,8 @@ struct StatusFrame<'a> {
     datetime: &'a str,
 }
 
-/// Encodes the online status of the host. The frame contains it as both `status` and `message`, because clients of the
-/// seed read either (SPEC 5).
+/// Encodes the online status of the host. The frame contains the status as both `status` and `message`, because
+/// existing clients read one or the other (SPEC 5).
 pub fn status_frame(online: bool, datetime: &WallClock) -> Bytes {
     let word = if online { "online" } else { "offline" };
     to_json(&StatusFrame { r#type: "notice", is_host: true, message: word, status: word, datetime: datetime.as_str() })

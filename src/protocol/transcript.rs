@@ -33,7 +33,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Appends a message as `[2023-03-23 08:15:07.123 Kim] text` and a line break. The time is the sender's wall clock.
+    /// Appends a message as `[2023-03-23 08:15:07.123 Kim] text` and a line break. The time is the sender's wall-clock
+    /// time.
     pub fn write(&self, message: &Message, into: &mut String) {
         let name = if message.side == Side::Host { &self.host } else { &self.guest };
         into.push('[');

@@ -101,8 +101,8 @@ pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
     })
 }
 
-/// Replaces an invalid wall clock in a stored body with the time of acceptance. Nodes of earlier releases stored bodies
-/// with invalid wall clocks.
+/// Replaces an invalid wall-clock time in a stored body with the time of acceptance. Nodes of earlier releases stored
+/// bodies with invalid wall-clock times.
 pub fn repaired(body: String, wire: WireOffset) -> String {
     try_repair(&body, wire).unwrap_or(body)
 }
@@ -133,7 +133,7 @@ pub fn ping(id: &str, at: DateTime<Utc>) -> String {
 }
 
 impl<'a> EventRoom<'a> {
-    /// Builds the room of an event.
+    /// Creates the description of a room for an event.
     pub fn new(id: ChatroomId, name: &'a RoomName, guest: &'a str) -> Self {
         Self { id, name: name.as_str(), guest }
     }

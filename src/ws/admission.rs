@@ -1,8 +1,9 @@
-//! Limits the joins of a node: the number that call the stores concurrently, and the number that wait for a permit.
+//! Limits how many joins of a node call the stores concurrently, and how many wait for a permit. A join is the work
+//! that admits a new socket to its session.
 //!
-//! Without a limit, thousands of sockets that join at once slow each other down until all of them time out. Here
-//! [`JOINS`] joins run concurrently and a bounded number waits. Further joins are rejected at once, with the time after
-//! which a permit is expected to be free.
+//! Without a limit, thousands of sockets that join at once slow each other down until all of them time out. With this
+//! limit, [`JOINS`] joins run concurrently and a bounded number wait. Further joins are rejected at once, with the time
+//! after which a permit is expected to be free.
 //!
 //! Permits are granted alternately to two queues ([`JoinClass`]). Within a class, addresses are served in turn; within
 //! an address, joins are served in order of arrival. When the queue is full, a new join displaces the last waiter of
@@ -46,7 +47,8 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Assumed duration of a join before the first one is measured.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
-/// Class of a join. A class does not displace joins of the other class that uses at most half of the queue.
+/// Class of a join. A join does not displace joins of the other class while the other class uses at most half of the
+/// queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JoinClass {
     /// Clients that resume a conversation (`?after=`), and hosts.
@@ -58,11 +60,12 @@ pub(super) enum JoinClass {
 /// Error of a join that was rejected because too many joins wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overloaded {
-    /// Time after which a permit is expected to be free. Differs between rejected joins.
+    /// Time after which a permit is expected to be free. The time differs between rejected joins, so that they do not
+    /// retry together.
     pub(super) retry: Duration,
 }
 
-/// Limits and queues of a node's joins.
+/// Limits and queues the joins of a node.
 pub struct Admission {
     state: Mutex<AdmissionState>,
     /// Maximum number of waiting joins.
@@ -84,11 +87,11 @@ struct AdmissionState {
     next_id: u64,
     /// Smoothed duration of a join.
     duration: Duration,
-    /// When all joins rejected so far are expected to have retried and completed.
+    /// Time at which all joins rejected so far are expected to have retried and completed.
     booked_until: Instant,
 }
 
-/// The waiting joins of a class, by address.
+/// Waiting joins of one class, by client address.
 struct JoinQueue {
     addresses: HashMap<IpAddr, VecDeque<Waiter>>,
     /// Addresses with waiters, in the order in which they receive permits.
@@ -153,7 +156,7 @@ impl Admission {
             (Waiting { admission: self, address, class, id, decided }, displaced.zip(retry))
         };
         if let Some((waiter, overloaded)) = displaced {
-            // If the future of the waiter was dropped, the result is not needed.
+            // If the waiter's future was dropped, the result is not needed.
             let _ = waiter.decision.send(Err(overloaded));
         }
         waiting.decided().await
@@ -233,7 +236,8 @@ impl AdmissionState {
         waiter.or_else(|| self.queues[1 - next].pop())
     }
 
-    /// Reserves time for one more join, after the waiting and the rejected ones. Returns the delay until that time.
+    /// Reserves time for one more join after all joins that wait or were rejected. Returns the delay until the reserved
+    /// time.
     fn book(&mut self) -> Duration {
         let now = Instant::now();
         let each = self.duration / JOINS as u32;

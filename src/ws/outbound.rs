@@ -1,7 +1,8 @@
-//! Output to one peer: the frames of the connection's outbox, control frames, and the time limits of a slow peer.
+//! Writes output to one peer: the frames of the connection's outbox, and control frames. Enforces the time limits for
+//! slow peers.
 //!
-//! **Invariant:** besides the frames of the outbox, at most one pong, one ping and one close frame wait, for any number
-//! of frames that the peer sends. The limit of the outbox includes the frames that are being written here.
+//! **Invariant:** besides the frames of the outbox, at most one pong, one ping and one close frame wait for the peer,
+//! no matter how many frames it sends. Frames that are being written here still count towards the limit of the outbox.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -17,13 +18,13 @@ use crate::chat::hub::Connection;
 use crate::http::Slot;
 use crate::protocol::{Close, frame};
 
-/// Maximum bytes taken from the outbox at once. Larger writes are not faster.
+/// Maximum number of bytes taken from the outbox at once. Larger writes are not faster.
 const WRITE_BATCH: usize = 64 * 1024;
 
 /// Maximum number of frames per write.
 const WRITE_SLICES: usize = 64;
 
-/// Maximum time without progress: if the peer accepts no byte for this time, it is disconnected.
+/// Maximum time without progress. A peer that accepts no byte for this long is disconnected.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Minimum number of bytes that a peer must accept in each [`PROGRESS_WINDOW`] while output waits.
@@ -38,7 +39,7 @@ pub(super) struct Outbound {
     pub(super) tcp: TcpStream,
     _slot: Arc<Slot>,
     frames: VecDeque<Bytes>,
-    /// Whether a part of the first frame has been written.
+    /// Whether the first frame has been partly written.
     is_split: bool,
     /// Pong for the newest ping.
     pong: Option<Bytes>,
@@ -46,7 +47,7 @@ pub(super) struct Outbound {
     stall: Option<Stall>,
 }
 
-/// Progress of a peer while output waits.
+/// Tracks how many bytes a peer accepts while output waits for it.
 #[derive(Clone, Copy)]
 struct Stall {
     /// When the peer last accepted a byte, or when output started to wait.
@@ -83,7 +84,7 @@ impl Outbound {
         self.frames.is_empty() && self.pong.is_none() && !self.is_ping_due
     }
 
-    /// Queues a pong in place of a waiting one (RFC 6455, 5.5.3).
+    /// Queues a pong, replacing one that still waits (RFC 6455, 5.5.3).
     pub(super) fn pong(&mut self, payload: &[u8]) {
         self.pong = Some(frame::pong(payload));
     }
@@ -92,18 +93,18 @@ impl Outbound {
         self.is_ping_due = true;
     }
 
-    /// Returns when the peer is disconnected as too slow, unless it accepts more bytes before that time.
+    /// Returns the time at which the peer is disconnected as too slow, unless it accepts more bytes before then.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.stall.map(|stall| stall.deadline())
     }
 
-    /// Restarts the time limits of the peer, because this node wrote nothing in the meantime.
+    /// Restarts the time limits of the peer. Called after this node was stalled and therefore wrote nothing.
     pub(super) fn restart_time_limits(&mut self, now: Instant) {
         self.stall = self.stall.map(|_| Stall::at(now));
     }
 
-    /// Writes waiting output as far as the peer accepts it. Returns the pending close once all frames before it are
-    /// written.
+    /// Writes as much of the waiting output as the peer accepts. Returns the pending close once all frames before it
+    /// are written.
     pub(super) fn send_from(&mut self, connection: &Connection) -> io::Result<Option<Close>> {
         loop {
             let end = if self.frames.is_empty() { self.refill(connection) } else { None };
@@ -166,13 +167,13 @@ impl Outbound {
         }
     }
 
-    /// Drops all frames of which no byte was written, so that a slow peer receives its close frame.
+    /// Drops all frames whose first byte has not been written yet, so that a slow peer still receives its close frame.
     pub(super) fn drop_unsent(&mut self) {
         self.frames.truncate(usize::from(self.is_split));
         self.pong = None;
     }
 
-    /// Answers a close frame of the peer. The peer sends nothing after its close frame, so no answer is awaited.
+    /// Answers the peer's close frame. The peer sends nothing after its close frame, so no answer is awaited.
     pub(super) async fn answer_close(mut self) {
         if !self.is_drained() {
             // The peer has not read earlier output.
@@ -219,7 +220,7 @@ impl Outbound {
     }
 }
 
-/// Closes a socket without a session.
+/// Sends `frames` and a close frame to a socket that has no session, and closes it.
 pub(super) async fn refuse(stream: UpgradedStream, frames: VecDeque<Bytes>, close: Close) {
     let mut outbound = Outbound::new(stream.tcp, stream.slot);
     outbound.frames = frames;
@@ -230,8 +231,8 @@ pub(super) async fn refuse(stream: UpgradedStream, frames: VecDeque<Bytes>, clos
 mod tests {
     use super::*;
 
-    /// Returns after which time a peer that accepts `bytes` every `pause` is disconnected, if this happens within ten
-    /// minutes.
+    /// Returns the time until a peer that accepts `bytes` every `pause` is disconnected. Returns `None` if the peer is
+    /// still connected after ten minutes.
     fn too_slow_after(bytes: usize, pause: Duration) -> Option<Duration> {
         let start = Instant::now();
         let (mut stall, mut now) = (Stall::at(start), start);

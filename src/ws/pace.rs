@@ -1,5 +1,5 @@
-//! Byte rate limit of reading a socket: the rate of the socket, and the rates shared by all sockets of its client
-//! address.
+//! Limits how many bytes are read from a socket: by the rate of the socket, and by the rates that all sockets of its
+//! client address share.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use crate::chat::hub::{AddressSlot, Paces, SharedPace};
 use crate::chat::session::{Rate, TokenBucket};
 
-/// Maximum rates of reading, in bytes per second; `None`: unlimited.
+/// Maximum read rates in bytes per second. `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByteRates {
     /// Rate of one socket.
     pub socket: Option<Rate>,
-    /// Rate of all sockets of one address on this node.
+    /// Rate that all sockets of one client address on this node share.
     pub address: Option<Rate>,
-    /// Rate of all sockets of one address on this node. Its burst is one day's volume.
+    /// Rate that all sockets of one client address on this node share. Its burst is one day's volume.
     pub address_daily: Option<Rate>,
 }
 
@@ -45,7 +45,7 @@ impl Pace {
         }
     }
 
-    /// Returns when more bytes may be read; `None`: now.
+    /// Returns the time from which more bytes may be read; `None` if they may be read now.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let address = self.address.as_ref().and_then(|paces| {
             let next =

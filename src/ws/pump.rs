@@ -1,8 +1,8 @@
 //! The task that owns a socket. It decodes received bytes into frames for the session, and writes the frames of the
 //! connection's outbox.
 //!
-//! Each socket has one task and one timer, which is set to the nearest deadline of ping, idle timeout, slow peer,
-//! session and rate. An idle socket has no buffer, because reads use a buffer of the thread.
+//! Each socket has one task and one timer. The timer is set to the earliest of five deadlines: next ping, idle timeout,
+//! slow-peer limit, session and read rate. An idle socket has no buffer, because reads use a thread-local buffer.
 //!
 //! **Invariant:** nothing is read while output waits for the peer. A peer that does not read therefore cannot cause
 //! more output.
@@ -28,14 +28,15 @@ use crate::protocol::frame::{Decoder, Event, FrameError};
 /// Maximum bytes per read.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// Minimum time in which a peer must answer a ping.
+/// Minimum time that a peer has to answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Delay of the timer above which this node was stalled. The time limits of its peers are then restarted.
+/// If a timer fires later than this, the node is considered to have been stalled, and the time limits of its peers are
+/// restarted.
 const LATE: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Read buffer of the thread. Contains no data between two polls of a task.
+    /// Thread-local read buffer. Its content is not used after the poll that wrote it.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
 }
 
@@ -231,7 +232,7 @@ impl Pump {
         }
     }
 
-    /// Returns when a peer that sends nothing is considered disconnected.
+    /// Returns the time at which a peer that sends nothing is considered disconnected.
     fn idle_deadline(&self) -> Instant {
         (self.received_at + self.session.heartbeat().idle_timeout).max(self.pinged_at + PONG_TIMEOUT)
     }

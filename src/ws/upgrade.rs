@@ -1,8 +1,8 @@
-//! The upgrade from an HTTP request to a socket. A rejected connection is still upgraded and then closed, so that a
-//! browser can read the close code (SPEC 4). Three cases receive an HTTP error instead: requests that are not WebSocket
-//! handshakes, too many handshakes, and a node that is draining or has no stores. In the last case, the error makes a
-//! load balancer try the next node. After an upgrade, it would keep choosing this node, because a node without open
-//! sockets has the lowest load.
+//! Upgrades HTTP requests to sockets. A rejected connection is still upgraded and then closed, so that a browser can
+//! read the close code (SPEC 4). A request receives an HTTP error instead if it is not a WebSocket handshake, if its
+//! client sends too many handshakes, or if the node is draining or cannot reach its stores. In the last case, the error
+//! makes a load balancer try the next node. After an upgrade, the load balancer would keep choosing this node, because
+//! a node without open sockets has the lowest load.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ use crate::chat::session::{Handshake, Refusal, Session, Sessions};
 use crate::http::{ApiError, Health, SlotClass, UpgradeRequest, Upgrades};
 use crate::protocol::Close;
 
-/// Time limit of an admission. Calls to unavailable stores fail before this limit.
+/// Time limit for the admission of a socket. Calls to unavailable stores fail before this limit.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Handles requests under `/ws/`.
@@ -44,11 +44,11 @@ pub struct Upgrader {
     pub sessions: Arc<Sessions>,
     /// This node's connections.
     pub hub: Arc<Hub>,
-    /// Rate limits of handshakes per address.
+    /// Rate limits for handshakes, per client address.
     pub limits: Arc<Limits>,
-    /// Maximum sockets per address; `None`: unlimited.
+    /// Maximum number of sockets per client address; `None` if unlimited.
     pub address_sockets: Option<u32>,
-    /// Maximum rates of reading, per socket and per address.
+    /// Maximum read rates, per socket and per client address.
     pub byte_rates: ByteRates,
     /// Maximum size of a client's message, in bytes.
     pub max_message: usize,
@@ -99,7 +99,8 @@ impl Upgrader {
 
     async fn connect(self, on_upgrade: OnUpgrade, endpoint: Endpoint, handshake: Handshake, address: IpAddr) {
         let Some(stream) = UpgradedStream::open(on_upgrade).await else { return };
-        // A join needs far more memory than an open socket, so it is boxed and freed before the socket is served.
+        // The future of a join needs far more memory than an open socket, so it is boxed and freed before the socket is
+        // served.
         let (slot, admitted) = match self.slot(&stream, address) {
             Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &endpoint, &handshake, address)).await),
             Err(close) => (None, Err(AdmissionError::Refused(close.into()))),
@@ -122,7 +123,8 @@ impl Upgrader {
         self.metrics.handshakes.get((endpoint.kind(), result)).increment(1);
     }
 
-    /// Counts a socket of a client address. Rejects the socket if its connection or the address exceeds a limit.
+    /// Counts a socket towards the limit of its client address. Rejects the socket if its connection or the address
+    /// exceeds a limit.
     fn slot(&self, stream: &UpgradedStream, address: IpAddr) -> Result<AddressSlot, Close> {
         match stream.slot.class() {
             SlotClass::Served => {}

@@ -1,4 +1,4 @@
-//! Task of one partition. Renews the lease, reads the queue, and writes batches.
+//! Archiver task of one partition: renews its lease, reads its queue and writes batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::backend::shutdown::Shutdown;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::store::{Store, StoreError};
 
-/// Maximum number of rows per transaction. Each transaction also updates the rows of the rooms, so smaller transactions
-/// cost more. With 500 rows, a saturated cluster spends a third more SQL time per message.
+/// Maximum number of messages per transaction. Each transaction also updates the rows of the messages' rooms, so small
+/// transactions cost more per message. With 500 rows, a saturated cluster spends a third more SQL time per message.
 const BATCH: usize = 2_000;
 
 /// Maximum size of the frames in one transaction, in bytes: half of the smallest usual `max_allowed_packet`.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// Number of entries of the first read of a queue. The number of later reads depends on the size of the messages.
+/// Number of entries requested by the first read of a queue. Later reads adapt the number to the size of the messages.
 const FIRST_READ: usize = 256;
 
 /// Interval between reads of the database's maximum statement size.
@@ -44,8 +44,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Time limit for archiving the remaining entries when the node stops.
 const LAST_ROUND: Duration = Duration::from_secs(5);
 
-/// Interval between removals of unused rooms from the broker, and the idle time after which a room is unused. The
-/// shorter values apply while the memory of the broker is low.
+/// Interval between removals of unused rooms from the broker, and the idle time after which a room counts as unused.
+/// The shorter values apply while the broker is low on memory.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 const SHORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ pub(super) struct Archiver {
     lease: Option<(ArchiveLease, Instant)>,
     /// Maximum size of one statement in bytes, and the instant at which it was read.
     max_statement: Option<(usize, Instant)>,
-    /// Number of entries of the next read: about as many as one transaction may contain.
+    /// Number of entries that the next read requests: about as many as one transaction may contain.
     count: usize,
     swept: Instant,
     is_memory_short: bool,
@@ -134,8 +134,8 @@ impl Archiver {
 
     /// Archives the remaining entries and releases the lease.
     async fn finish(&mut self) {
-        // Entries that the last node leaves in the queue would not be archived until a node starts. Another node may
-        // hold the lease by now.
+        // If this is the last node, entries that it leaves in the queue would not be archived until a node starts.
+        // Another node may hold the lease by now.
         match tokio::time::timeout(LAST_ROUND, self.work()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
@@ -249,7 +249,7 @@ impl Archiver {
     }
 }
 
-/// Truncates `entries` to the first ones whose frames have at most `most` bytes in total. Keeps at least one.
+/// Truncates `entries` so that their frames have at most `most` bytes in total. Keeps at least one entry.
 fn truncate(entries: &mut Vec<QueueEntry>, most: usize) {
     let mut bytes = 0;
     let fits = |entry: &&QueueEntry| {
@@ -260,8 +260,8 @@ fn truncate(entries: &mut Vec<QueueEntry>, most: usize) {
     entries.truncate(fitting);
 }
 
-/// Returns the number of entries to read next. `batch` is the part of the last read of `count` entries that is being
-/// archived.
+/// Returns the number of entries that the next read requests. The last read requested `count` entries. `batch` contains
+/// the entries of that read that are being archived.
 fn next_count(batch: &[QueueEntry], count: usize) -> usize {
     let bytes: usize = batch.iter().map(|entry| entry.frame.len()).sum();
     let mean = (bytes / batch.len().max(1)).max(1);

@@ -13,10 +13,10 @@ use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, BatchRoom, StoreError};
 
-/// Reason of dead letters whose sequence number SQL has for another message.
+/// Reason recorded for dead letters whose sequence number belongs to another message in SQL.
 const CONFLICT: &str = "another message has its number";
 
-/// State version of rooms without a row in SQL. Higher than any version in SQL.
+/// State version reported for rooms that have no row in SQL. Higher than any version in SQL.
 const DELETED_VERSION: u64 = u32::MAX as u64;
 
 /// Entries of the queue with their decoded messages.
@@ -87,7 +87,7 @@ impl Archiver {
         }
     }
 
-    /// Dead-letters the entries whose sequence number SQL has for another message. Returns their bytes.
+    /// Dead-letters the entries whose sequence number belongs to another message in SQL. Returns their bytes.
     async fn dead_letter_conflicts(
         &self,
         lease: &ArchiveLease,
@@ -164,7 +164,7 @@ impl Archiver {
     }
 }
 
-/// Returns each room of a batch once, with the epoch of its newest entry.
+/// Returns each room of a batch once, with the Redis epoch of its newest entry.
 pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec<BatchRoom> {
     let of_entry = |entry: &QueueEntry| {
         let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
@@ -174,7 +174,7 @@ pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec
     rooms.into_values().collect()
 }
 
-/// Returns for each room of a batch through which number it is archived, and its state in SQL.
+/// Returns for each room of a batch the sequence number up to which it is archived, and its state in SQL.
 fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet<RoomName>) -> Vec<ArchivedMark> {
     let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
     for (entry, message) in batch {

@@ -1,4 +1,4 @@
-//! Metrics of the archive backlog over all partitions.
+//! Exports the metrics of the archive backlog, summed over all partitions.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Entries whose room has no row in SQL: the room was deleted, or SQL was restored to a state without it.
+//! Handles queue entries whose room has no row in SQL, because the room was deleted or because SQL was restored to a
+//! state without it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +10,7 @@ use crate::backend::broker::queue::{ArchiveLease, Lost, QueueEntry};
 use crate::domain::{ChatroomId, RoomKey, RoomName};
 use crate::store::StoreError;
 
-/// Reason of dead letters whose room has no row with its id and name.
+/// Reason recorded for dead letters whose room has no row with its id and name.
 const LOST: &str = "sql has no such room";
 
 impl Archiver {

@@ -7,7 +7,7 @@ use super::{History, HistoryError, RoomKey, read_frame};
 use crate::domain::{Message, Seq};
 use crate::store::StoreError;
 
-/// Target size in bytes of one read from SQL, and the bounds of the number of messages per read.
+/// Target size of one read from SQL in bytes, and bounds for the number of messages per read.
 const PART_BYTES: usize = 512 * 1024;
 const PART: std::ops::RangeInclusive<u64> = 32..=1_000;
 
@@ -29,10 +29,10 @@ struct ConversationReader {
     history: History,
     room: RoomKey,
     after: Seq,
-    /// Value of `purged_through` of the room when the stream started.
+    /// The room's `purged_through` value when the stream started.
     purged_through: Seq,
     phase: Phase,
-    /// Number of messages of the next read from SQL.
+    /// Number of messages that the next read from SQL requests.
     part: u64,
 }
 

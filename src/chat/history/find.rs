@@ -7,13 +7,13 @@ use crate::domain::{RoomKey, Seq, WallClock};
 use crate::protocol::chat::StoredFrame;
 
 impl History {
-    /// Returns the sequence number of the message that a `request` with the displayed wall clock `shown` refers to
-    /// (SPEC 4). This is the oldest message sent to this socket, if it has that wall clock; otherwise the oldest
-    /// message with that wall clock; otherwise the first message accepted at or after `instant`. Returns `None` if all
-    /// messages are older.
+    /// Returns the sequence number of the message that a `request` with the displayed wall-clock time `shown` refers to
+    /// (SPEC 4). This is the oldest message sent to this socket if it has that wall-clock time, otherwise the oldest
+    /// message in the room with that wall-clock time, otherwise the first message accepted at or after `instant`.
+    /// Returns `None` if all messages are older.
     ///
     /// # Errors
-    /// If the broker or SQL could not be read.
+    /// Returns [`HistoryError`] if the broker or SQL could not be read.
     pub async fn find(
         &self,
         room: RoomKey,
@@ -27,8 +27,8 @@ impl History {
                 return Ok(Some(oldest));
             }
         }
-        // Messages in SQL are older than those that only the log contains. The archiver may move messages from the log
-        // to SQL during the search. In that case SQL is read again.
+        // Messages in SQL are older than messages that only the log contains. The archiver may move messages from the
+        // log to SQL during the search. In that case SQL is read again.
         let archived = self.archived(room).await?;
         if let Some(seq) = self.store.messages().seq_of_datetime(room, shown.whole_seconds()).await? {
             return Ok(Some(seq));
@@ -52,8 +52,8 @@ impl History {
         Ok(self.store.messages().seq_accepted_at(room, instant).await?.or(fresh.accepted))
     }
 
-    /// Searches the log after a sequence number for the first message with a wall clock, and for the first message
-    /// accepted at or after `instant`. Memory use is limited to one read of the log.
+    /// Searches the log after a sequence number for the first message with the given wall-clock time, and for the first
+    /// message accepted at or after `instant`. Memory use is limited to one read of the log.
     async fn scan(
         &self,
         room: RoomKey,

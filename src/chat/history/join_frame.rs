@@ -1,6 +1,6 @@
-//! JoinFrame: the frame with the newest messages that a client receives when it joins a room. The frame is built once
-//! and sent to all clients that join before a newer message arrives. The cache matters after a node stops, because all
-//! its clients join other nodes at the same time.
+//! Builds and caches join frames. A join frame contains the newest messages of a room, and a client receives it when it
+//! joins the room. The frame is built once and sent to all clients that join before a newer message arrives. The cache
+//! matters most after a node stops, because all its clients join other nodes at the same time.
 //!
 //! **Invariant:** a join frame is sent only if its newest message has the highest sequence number of the room in the
 //! broker.
@@ -71,7 +71,7 @@ impl History {
     /// broker.
     ///
     /// # Errors
-    /// If the broker could not be read, or if SQL could not be read and the log is empty.
+    /// Returns [`HistoryError`] if the broker could not be read, or if SQL could not be read and the log is empty.
     pub async fn join_frame(
         &self,
         room: RoomKey,

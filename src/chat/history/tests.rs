@@ -265,13 +265,13 @@ async fn a_wall_clock_selects_the_message_shown_first(stage: Stage, archived: bo
         let (node, room, clock) = (&node, key_of(&room), shown(clock));
         async move { node.history.find(room, &clock, oldest, instant).await.unwrap() }
     };
-    // The result is the oldest message sent to this socket, if it has the wall clock; otherwise the oldest message with
-    // that wall clock.
+    // The result is the oldest message sent to this socket, if it has the wall-clock time; otherwise the oldest message
+    // with that wall-clock time.
     assert_eq!(find("2023-03-23T08:15:07", Some(3), None).await, Some(3));
     assert_eq!(find("2023-03-23T08:15:07", Some(4), None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:07", None, None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:09", Some(1), None).await, Some(4));
-    // No message has the wall clock, so the time of acceptance determines the result.
+    // No message has the wall-clock time, so the time of acceptance determines the result.
     let second = node.history.after(key_of(&room), 1).await.unwrap().entries[0].accepted_at;
     let found = find("2020-01-01T00:00:00", Some(4), Some(second)).await.unwrap();
     assert!(found <= 2, "{found}");
@@ -281,7 +281,7 @@ async fn a_wall_clock_selects_the_message_shown_first(stage: Stage, archived: bo
 }
 
 /// Distribution of the messages of a room, as fractions. SQL contains the first `archived` of `count` messages. The log
-/// lacks the first `trimmed` of the archived messages, and those at `holes`.
+/// lacks the first `trimmed` of the archived messages, and the messages at `holes`.
 #[derive(Clone, Debug)]
 struct Split {
     count: Seq,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Number of entries above which idle entries are removed: those without sockets and without outstanding bytes. The
-/// next removal occurs when the number of entries is twice the number of remaining ones.
+/// Number of entries above which idle entries, without sockets and outstanding bytes, are removed. The next removal
+/// occurs when twice as many entries exist as remained after the last one.
 const KEPT: usize = 10_000;
 
 /// Sockets and shared rates per address. The entry of an address that has sent a burst is kept after its last socket
@@ -80,7 +80,7 @@ impl Addresses {
     }
 }
 
-/// Slot of a socket in the count of its address. Released on drop.
+/// Counts one socket towards the limit of its address. Released on drop.
 #[derive(Debug)]
 pub struct AddressSlot {
     addresses: Arc<Addresses>,
@@ -101,8 +101,8 @@ impl Drop for AddressSlot {
     }
 }
 
-/// A rate shared by several sockets. Stored as the instant at which all bytes read so far would have been read at the
-/// allowed rate, in ns after the start.
+/// Rate limiter shared by several sockets. Its state is the instant at which all bytes read so far would have been read
+/// at the allowed rate, in nanoseconds after `started`.
 #[derive(Debug)]
 pub struct SharedPace {
     started: Instant,
@@ -114,11 +114,12 @@ impl SharedPace {
     pub fn take(&self, now: Instant, duration: Duration) {
         let (now, duration) = (self.nanos(now), u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let add = |until: u64| Some(until.max(now).saturating_add(duration));
-        // The closure always returns a value.
+        // The update cannot fail, because the closure always returns a value.
         let _ = self.busy_until.fetch_update(Relaxed, Relaxed, add);
     }
 
-    /// Returns when more bytes may be read; `None`: now. Up to `burst` may be outstanding.
+    /// Returns the time from which more bytes may be read; `None` if they may be read now. Up to `burst` may be
+    /// outstanding.
     pub fn next(&self, now: Instant, burst: Duration) -> Option<Instant> {
         let until = self.started + Duration::from_nanos(self.busy_until.load(Relaxed));
         let next = until.checked_sub(burst)?;

@@ -1,8 +1,8 @@
 //! Handle of one socket: identity of the peer, outbox, read cursor, window of unanswered messages, and pending close.
 //!
 //! The relay calls the handle from any thread. The task that owns the socket takes the queued frames. One lock protects
-//! all four parts, so that an operation on several of them is atomic. Every change that the task must handle wakes it
-//! once.
+//! all of these parts except the identity, so that an operation on several of them is atomic. Every change that the
+//! task must handle wakes it once.
 //!
 //! **Invariant:** each sequence number is queued once per socket, in ascending order.
 
@@ -47,7 +47,7 @@ pub enum Identity {
     },
 }
 
-/// Handle of one socket. See the module.
+/// Handle of one socket; see the module documentation.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
@@ -146,8 +146,8 @@ impl Connection {
 
     // ---- outbox
 
-    /// Queues a newly published message, or raises the target if the socket is catching up. `prev` is the preceding
-    /// sequence number in the room.
+    /// Queues a newly published message. If the socket is catching up, only raises the sequence number up to which it
+    /// must read. `prev` is the preceding sequence number in the room.
     pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) -> Delivery {
         let mut state = self.state.lock();
         if state.closing.is_pending() {
@@ -191,9 +191,9 @@ impl Connection {
         }
     }
 
-    /// Queues the original of a message that had been accepted earlier. If this socket has not received the sequence
-    /// number of the original yet, it reads the log in order instead. Otherwise a client that reconnects after this
-    /// frame would resume after that number and miss the messages before it.
+    /// Queues the original frame of a message that the client has sent again. If this socket has not received the
+    /// sequence number of the original yet, it reads the log in order instead. Otherwise a client that reconnects after
+    /// this frame would resume after that number and miss the messages before it.
     pub fn answer_duplicate(&self, seq: Seq, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -261,16 +261,16 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Returns the sequence number after which to read, and the target before the read. Returns `None` while the socket
-    /// is up to date or closing, or while frames wait.
+    /// Returns the sequence number after which to read, and the target: the sequence number up to which the socket must
+    /// read. Returns `None` while the socket is up to date or closing, or while frames wait.
     pub fn next_read(&self) -> Option<(Seq, Seq)> {
         let state = self.state.lock();
         let next = state.cursor.next_read()?;
         (!state.closing.is_pending() && state.outbox.has_capacity()).then_some(next)
     }
 
-    /// Records that a read of the log ended at `through`. `target` is the target before the read. If the target was not
-    /// raised above it since, the socket is up to date.
+    /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
+    /// returned before the read. If no publication has raised the target since, the socket is up to date.
     pub fn caught_up(&self, through: Seq, target: Seq) {
         let mut state = self.state.lock();
         if state.cursor.caught_up(through, target) {
@@ -309,7 +309,7 @@ impl Connection {
         self.state.lock().window.is_full()
     }
 
-    /// Whether the unanswered messages of this socket must be dropped.
+    /// Whether [`abandon`](Self::abandon) was called, so that the unanswered messages of this socket must be dropped.
     pub fn is_abandoned(&self) -> bool {
         self.state.lock().window.is_abandoned()
     }

@@ -1,5 +1,5 @@
-//! Acceptor of one partition. At most one call to the broker is in flight. Messages that arrive during the call are
-//! sent with the next call.
+//! Submits the messages of one partition to the broker. At most one call is in flight. Messages that arrive during the
+//! call are sent with the next call.
 //!
 //! Batches grow under load, and an idle acceptor sends a message at once. If a room must be seeded or its queue is
 //! full, its messages are held in order while the acceptor continues with other rooms.
@@ -45,7 +45,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Maximum bytes of unanswered messages per partition. At the limit, sockets are not read.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
-/// Delay after a failed call of a partition.
+/// Delay after a failed call to the broker.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Handle of an acceptor's task.
@@ -141,7 +141,7 @@ impl Worker {
         }
     }
 
-    /// Sorts arrived messages and messages of released rooms into `ready` and `held`.
+    /// Moves newly submitted messages, and messages of rooms that are no longer held, to `ready` or `held`.
     fn collect(&mut self) {
         for (room, exists) in std::mem::take(&mut *self.released.rooms.lock()) {
             let held = self.held.remove(&room).unwrap_or_default();
@@ -220,7 +220,7 @@ impl Worker {
         }
     }
 
-    /// Holds the remaining messages of held rooms, so that they do not overtake those of the batch.
+    /// Holds the remaining messages of held rooms, so that they do not overtake the messages of the batch.
     fn hold_remaining(&mut self) {
         if self.held.is_empty() {
             return;

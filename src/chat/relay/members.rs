@@ -1,4 +1,4 @@
-//! Reports the number of this node's connections in a room to the broker.
+//! Reports to the broker how many connections this node has in each room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const LEAVE_DELAY: Duration = Duration::from_millis(25);
 /// Delay before a failed report is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Reports connection counts. Counts are absolute, so a repeated or late report is harmless.
+/// Reports connection counts to the broker. Counts are absolute, so a repeated or late report is harmless.
 #[derive(Clone, Debug)]
 pub struct Members {
     hub: Arc<Hub>,
@@ -41,7 +41,7 @@ impl Members {
     /// Reports the current counts of a room, and returns the state of the room.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].
     pub async fn report(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
         Ok(self.report_and_read(room, 0).await?.0)
     }
@@ -87,7 +87,7 @@ impl Members {
     /// `newest`.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].
     pub async fn report_and_read(
         &self,
         room: RoomName,

@@ -30,7 +30,7 @@ const HURRIED_STEP: usize = 500;
 /// Number of concurrent calls.
 const AT_ONCE: usize = 32;
 
-/// The current round over a node's rooms.
+/// Progress of the sweep over a node's rooms.
 #[derive(Debug)]
 pub struct Sweep {
     hub: Arc<Hub>,
@@ -103,7 +103,7 @@ mod tests {
     use crate::domain::{Room, RoomChange};
     use crate::store::Dialect;
 
-    /// Creates the sweep of a node whose sockets receive nothing from the bus.
+    /// Creates the sweep and the hub of a node whose sockets receive nothing from the bus.
     fn without_bus(node: &Node) -> (Sweep, Arc<Hub>) {
         let hub = Hub::new(Rng::from_seed(1));
         let members = Members::new(hub.clone(), node.rooms.clone(), Shutdown::new());

@@ -1,4 +1,4 @@
-//! E-mail address of a room's guest (SPEC 8).
+//! Sets the e-mail address of a room's guest (SPEC 8).
 
 use super::{RoomError, Rooms};
 use crate::domain::{HostId, RoomName};
@@ -10,7 +10,7 @@ impl Rooms {
     /// minute, PinTalk may still e-mail them about it.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].
     pub async fn set_contact(
         &self,
         host: HostId,

@@ -1,5 +1,5 @@
-//! List of a host's rooms that includes every acknowledged message (SPEC 7): rows of SQL, updated with newer messages
-//! from the broker.
+//! Lists the rooms of a host. The list takes every acknowledged message into account (SPEC 7): rows are read from SQL
+//! and updated with newer messages from the broker.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,14 +12,14 @@ use crate::domain::{ChatroomId, HostId, Room, RoomName};
 use crate::protocol::chat::StoredFrame;
 use crate::store::StoreError;
 
-/// Maximum number of rooms per partition whose position in the list considers messages that are not in SQL yet. Further
-/// rooms are listed by their time in SQL until those messages are archived.
+/// Maximum number of rooms per partition whose position in the list takes messages into account that are not in SQL
+/// yet. Further rooms are listed by their time in SQL until those messages are archived.
 const MAX_UNARCHIVED: usize = 1_000;
 
 /// Status of a room in the broker, and its messages that SQL lacks.
 type Ahead = (Option<RoomStatus>, Option<Tail>);
 
-/// Reason why rooms could not be compared with the broker.
+/// Error that prevented rooms from being compared with the broker.
 #[derive(Debug, thiserror::Error)]
 enum ReadAheadError {
     #[error(transparent)]
@@ -28,14 +28,14 @@ enum ReadAheadError {
     Store(#[from] StoreError),
 }
 
-/// Maximum number of reads of rows that SQL updates during the read.
+/// Maximum number of times that rows are read, if they keep changing in SQL while the broker is read.
 const READS: usize = 3;
 
 impl Rooms {
     /// Returns the number of rooms in a host's list and one page of it.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when SQL could not be read.
+    /// Returns [`RoomError::Unavailable`] if SQL could not be read.
     pub async fn list(
         &self,
         host: HostId,
@@ -81,10 +81,10 @@ impl Rooms {
         Ok(views)
     }
 
-    /// Adds the unread count and the presence of the guest to a room.
+    /// Returns a room together with its unread count and whether its guest is connected.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`] when SQL could not be read.
+    /// Returns [`RoomError::Unavailable`] if SQL could not be read.
     pub async fn view(&self, room: Room) -> Result<RoomView, RoomError> {
         self.views(vec![room]).await?.pop().ok_or(RoomError::NotFound)
     }
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// Every page, of every length, of two merged lists equals that of the whole list.
+    /// Checks that every page of two merged lists, of any length, equals the same page of the whole list.
     #[test]
     fn a_page_of_two_merged_lists_equals_that_of_the_whole_list() {
         for ahead in [vec![1, 5, 9], vec![9], vec![0, 12], vec![3, 4, 5, 6], vec![11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]]

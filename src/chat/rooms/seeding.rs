@@ -19,7 +19,7 @@ impl Rooms {
     /// Ensures that the broker contains the room, or its tombstone if the room was deleted.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].
     pub async fn seed(&self, name: RoomName) -> Result<(), RoomError> {
         let begun = match &self.seeding {
             Some(seeding) => seeding.begin_seed(name).await?.map(|ticket| (seeding, ticket)),
@@ -53,7 +53,7 @@ impl Rooms {
     /// at most `newest` of its newest log entries, newest first.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
+    /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].
     pub async fn enter(
         &self,
         name: RoomName,

@@ -1,5 +1,5 @@
-//! The chat socket (SPEC 4): the frames of a connection in a room. `join` admits the connection; `reads` reads messages
-//! for it.
+//! Sessions of chat sockets (SPEC 4): handles the frames of a connection in a room. `join` admits the connection, and
+//! `reads` reads messages for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,12 +40,12 @@ pub struct ChatSession {
     host: HostUuid,
     throttle: TokenBucket,
     budget: Option<HostBudget>,
-    /// Requested page that was not read yet. At most one page per socket is in memory.
+    /// Requested page that has not been read yet. At most one page per socket is in memory.
     wanted: Option<Before>,
     work: Option<Work>,
     reading: Option<LogRead>,
-    /// Whether a reconnecting client still receives missed messages. They are sent as history frames; messages of later
-    /// gaps are sent as single frames.
+    /// Whether a reconnecting client still receives the messages that it missed. These are sent as history frames.
+    /// Messages that the socket misses later are sent as single frames.
     replaying: bool,
     typed_at: Option<Instant>,
 }
@@ -153,12 +153,13 @@ impl ChatSession {
         Ok(())
     }
 
-    /// Returns the wall clock of a client in the form in which it is relayed and stored.
+    /// Returns a client's wall-clock time in the form in which it is relayed and stored.
     fn repaired(&self, datetime: WallClock) -> WallClock {
         self.context.wire.repaired(datetime, self.context.clock.now())
     }
 
-    /// Marks the host's connection as away or present. Messages sent to it while it was present count as read.
+    /// Marks the host's connection as away or present. On each change, all messages sent to the connection so far count
+    /// as read.
     fn set_away(&mut self, away: bool) {
         if self.connection().is_away() == away {
             return;

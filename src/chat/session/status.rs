@@ -1,5 +1,5 @@
-//! The status socket (SPEC 5). Guests watch whether a host is online. A host is online while the host has a status
-//! socket.
+//! Sessions of status sockets (SPEC 5). Guests watch whether a host is online. A host is online while the host has a
+//! status socket.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::domain::{HostUuid, Side};
 use crate::protocol::Close;
 use crate::protocol::status::{InboundStatus, guest_frame};
 
-/// Session of a guest that watches a host, or of the host.
+/// Session of a status socket, either of a guest who watches a host or of the host.
 pub struct StatusSession {
     context: Arc<Sessions>,
     connection: Arc<Connection>,
@@ -31,10 +31,10 @@ impl std::fmt::Debug for StatusSession {
 }
 
 impl Sessions {
-    /// Admits a connection to a host's status.
+    /// Admits a connection to the status socket of a host.
     ///
     /// # Errors
-    /// The refusal, with the close code of SPEC 5.
+    /// Returns the refusal, with the close code of SPEC 5.
     pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
         let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
         let found = self.hosts.by_uuid(uuid).await.map_err(|error| {

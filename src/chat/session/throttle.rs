@@ -1,5 +1,5 @@
-//! Rate limit of reading a socket: a token bucket of messages or bytes. A socket above the rate is read more slowly; no
-//! message is rejected and the socket is not closed (DESIGN "Limits").
+//! Limits the rate at which a socket is read, with a token bucket of messages or bytes. A socket above the rate is read
+//! more slowly; no message is rejected and the socket is not closed (DESIGN "Limits").
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) const ONLINE_COST: u32 = 20;
 pub(super) const REQUEST_COST: u32 = 4;
 
 impl Rate {
-    /// Returns the time that `count` messages or bytes take at the sustained rate.
+    /// Returns how long `count` messages or bytes take at the sustained rate.
     pub(crate) fn span_of(self, count: u32) -> Duration {
         Duration::from_nanos(u64::from(count) * 1_000_000_000 / u64::from(self.per_second.max(1)))
     }
@@ -51,7 +51,7 @@ impl TokenBucket {
         }
     }
 
-    /// Returns when the next token is available; `None`: now.
+    /// Returns the time at which the next token is available; `None` if one is available now.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
         // One token is available if the time until the bucket is full is at most the time to refill all tokens but one.

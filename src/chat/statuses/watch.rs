@@ -1,7 +1,8 @@
-//! Notifies watching guests on this node of the status of hosts, and hosts of present guests.
+//! Notifies the guests on this node of the status of the hosts that they watch, and notifies hosts that guests are
+//! present.
 //!
-//! A guest's status comes from reads on request and from change events. They may arrive in any order; their versions
-//! determine which is newer.
+//! The status of a host comes from reads, which guests request, and from change events. Both may arrive in any order.
+//! Their versions determine which is newer.
 //!
 //! **Invariant:** after all reads and events are handled, the last status sent to each guest is the newest one.
 
@@ -30,13 +31,13 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// Number of concurrent reads.
 const AT_ONCE: usize = 32;
 
-/// Notifies watching guests.
+/// Notifies guests of the status of the hosts that they watch.
 #[derive(Clone)]
 pub struct Watch {
     hub: Arc<Hub>,
     presence: Arc<dyn Presence>,
     clock: Arc<dyn Clock>,
-    /// Offset of the times in status frames.
+    /// Offset from UTC of the times in status frames.
     wire: WireOffset,
     settling: Duration,
     /// Newest known status of each watched host.
@@ -70,14 +71,14 @@ impl Watch {
     /// Sends `online` to a guest if the host is online. Sends nothing otherwise.
     ///
     /// # Errors
-    /// [`Unavailable`]: the status cannot be read.
+    /// Returns [`Unavailable`] if the status could not be read.
     pub async fn answer(&self, host: HostUuid, guest: &Connection) -> Result<(), Unavailable> {
         let read = self.presence.status(host).await?;
-        // The frame is sent while the map entry is locked, like those of events, so that frames are sent in the order
-        // of their versions.
+        // The frame is sent while the map entry is locked. Frames for events are sent under the same lock, so all
+        // frames are sent in the order of their versions.
         let mut known = self.known.entry(host).or_default();
         if read.online && read.version > known.version {
-            // Only `online` is stored, because the event must still notify the other guests of `offline`.
+            // `offline` is not stored, because the event that reports it must still notify the other guests.
             *known = read;
         }
         let is_outdated = read.version < known.version;

@@ -1,5 +1,5 @@
-//! AsyncAPI 3 document for the chat and status sockets. `receive` and `send` are from the server's point of view, as
-//! the standard requires.
+//! Generates the AsyncAPI 3 document for the chat and status sockets. `receive` and `send` are from the server's point
+//! of view, as the standard requires.
 
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -86,7 +86,7 @@ fn channel(address: &str, about: &str, parameters: Value, query: Value, messages
     })
 }
 
-/// Operation, message and purpose.
+/// Names of an operation and of its message, and the purpose of the operation.
 type Words = (&'static str, &'static str, &'static str);
 
 const RECEIVED_IN_CHAT: [Words; 9] = [

@@ -1,5 +1,5 @@
-//! Description of a call, and the outcomes that result from its properties: a call with a token can return 401, a call
-//! with a body can return 413.
+//! Describes an API call. Some outcomes result from the properties of the call: for example, a call with a token can
+//! return 401, and a call with a body can return 413.
 
 use std::borrow::Cow;
 
@@ -15,17 +15,17 @@ use crate::protocol::api::{ErrorBody, Paginated, RequestBody};
 pub(super) enum Caller {
     /// Not authenticated.
     Anonymous,
-    /// Keys of a service.
+    /// By the keys of a service.
     Service,
-    /// Access token of a host.
+    /// By the access token of a host.
     Host,
-    /// Refresh cookie of a login.
+    /// By the refresh cookie of a login.
     RefreshCookie,
-    /// Cookie of a sign-up that has completed the previous step.
+    /// By the cookie of a sign-up that has completed the previous step.
     SignUpCookie,
 }
 
-/// Schema with its name.
+/// OpenAPI schema with its name.
 pub(super) struct NamedSchema {
     pub name: Cow<'static, str>,
     pub schema: RefOr<Schema>,
@@ -86,7 +86,7 @@ impl CallOutcome {
     }
 }
 
-/// Description of a call.
+/// Description of an API call.
 pub(super) struct CallDoc {
     /// `operationId`, which generators use as the function name.
     pub id: &'static str,
@@ -160,7 +160,7 @@ impl CallDoc {
         self
     }
 
-    /// Returns all outcomes, beginning with those listed explicitly. `has_id` is true if the path contains an id.
+    /// Returns all outcomes, beginning with the explicitly listed ones. `has_id` is true if the path contains an id.
     pub(super) fn outcomes(self, has_id: bool) -> Vec<CallOutcome> {
         let mut all = self.own;
         let mut add = |status, description| {

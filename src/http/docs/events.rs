@@ -1,4 +1,4 @@
-//! Webhook events: the `webhooks` section of the OpenAPI document.
+//! Describes the webhook events in the `webhooks` section of the OpenAPI document.
 
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
 use utoipa::openapi::request_body::RequestBodyBuilder;

@@ -1,4 +1,4 @@
-//! OpenAPI 3.1 document for every call of the route table.
+//! Generates the OpenAPI 3.1 document, which describes every endpoint of the route table.
 
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};

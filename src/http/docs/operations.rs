@@ -1,4 +1,4 @@
-//! Describes the purpose, parameters, bodies and outcomes of each call of the route table. [`CallDoc`] adds the
+//! Describes the purpose, parameters, bodies and outcomes of each endpoint in the route table. [`CallDoc`] adds the
 //! outcomes that result from the properties of a call.
 
 mod account;

@@ -1,5 +1,5 @@
-//! HTML page that is rendered only from the two documents, so that code generators can also read all its content. The
-//! page contains no script and loads nothing from other sites.
+//! Renders the HTML page. All its content comes from the OpenAPI and AsyncAPI documents, so that code generators can
+//! also read it. The page contains no script and loads nothing from other sites.
 
 use minijinja::{Environment, HtmlEscape, Value as Template, context};
 use serde::Serialize;
@@ -39,7 +39,7 @@ struct CallView {
     curl: String,
 }
 
-/// Field or parameter.
+/// Table row that describes a field or parameter.
 #[derive(Serialize)]
 struct Row {
     name: String,
@@ -63,7 +63,7 @@ struct Schema {
     rows: Vec<Row>,
 }
 
-/// Webhook event.
+/// Webhook event as shown on the page.
 #[derive(Serialize)]
 struct EventView {
     kind: String,
@@ -110,7 +110,7 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
     html.replace("&#x2f;", "/")
 }
 
-/// Converts text with `code` to HTML.
+/// Converts text to HTML. Parts between backticks become `code` elements.
 fn words(text: &str) -> Template {
     let mut html = String::new();
     for (at, piece) in text.split('`').enumerate() {

@@ -1,8 +1,9 @@
-//! Limit of the process's file descriptors.
+//! Raises the file descriptor limit of the process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Upper bound of the raised limit. A node needs no more descriptors, and some systems permit a thousand times as many.
+/// Upper bound for the raised limit. A node does not need more descriptors, although some systems permit a thousand
+/// times as many.
 const MOST: u64 = 1_048_576;
 
 /// Raises the soft limit to the hard limit, bounded by `MOST`, and returns the resulting limit.

@@ -1,11 +1,11 @@
 //! Limits the TCP connections of a node: per client address, and in total by the file descriptors of the process.
 //!
-//! Above a limit, the longest idle connection (of the address, or of the node) is closed and replaced by the new one.
-//! If no connection is idle, the new connection receives one of a few reserved slots. A connection in a reserved slot
-//! may send health checks, `/metrics` and CORS preflights; all other requests are rejected. The longest idle connection
-//! in a reserved slot is replaced in the same way, so that idle or rejected connections do not block health checks. The
-//! two limits have separate reserved slots, so that an address above its limit cannot use those of the node. The
-//! listener never waits for a slot.
+//! When a limit is exceeded, the longest idle connection of the address or of the node is closed and replaced by the
+//! new one. If no connection is idle, the new connection receives one of a few reserved slots. A connection in a
+//! reserved slot may send health checks, `/metrics` and CORS preflights; all other requests are rejected. The longest
+//! idle connection in a reserved slot is replaced in the same way, so that idle or rejected connections do not block
+//! health checks. The two limits have separate reserved slots, so that an address above its limit cannot use the
+//! reserved slots of the node. The listener never waits for a slot.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,10 +41,10 @@ const MAX_LEFT: u64 = 1_024;
 /// How long a new connection waits for a reserved slot of the node.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Maximum number of connections of `metrics-listen`.
+/// Maximum number of connections of the metrics listener (`metrics-listen`).
 const METRICS: usize = 32;
 
-/// Limits of the connections; see the module documentation.
+/// Limits the connections of a node; see the module documentation.
 pub struct Slots {
     served: SlotGroup,
     over_address: SlotGroup,
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Slots {
     }
 }
 
-/// Permitted use of a connection.
+/// Requests that a connection may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotClass {
     /// All requests.
@@ -232,7 +232,7 @@ impl Drop for Queued {
     }
 }
 
-/// Ticket of a connection that is not waiting for a request.
+/// Value of [`Slot::ticket`] while the connection is not waiting for a request.
 const NO_TICKET: u64 = 0;
 
 /// Slot of a connection. Released on drop.
@@ -241,7 +241,7 @@ pub(crate) struct Slot {
     class: SlotClass,
     /// Address under which the connection is counted.
     address: Option<IpAddr>,
-    /// Position in the order of connections that wait for a request.
+    /// Position among the connections that wait for a request, in the order in which they started to wait.
     ticket: AtomicU64,
     shed: Notify,
 }
@@ -271,7 +271,8 @@ impl Slot {
         waiting.insert(ticket, (self.address, Arc::downgrade(self)));
     }
 
-    /// Marks the connection as having a request or being a socket, so that it is not closed for another one.
+    /// Marks the connection as busy: it has a request or is a socket, so it is not closed to make room for another
+    /// connection.
     pub(crate) fn work(&self) {
         let ticket = self.ticket.swap(NO_TICKET, Relaxed);
         if ticket != NO_TICKET {

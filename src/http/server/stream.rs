@@ -1,8 +1,8 @@
-//! Stream of one connection, with a deadline for each phase and direction.
+//! Wraps the TCP stream of one connection and enforces a deadline for each phase and direction.
 //!
-//! A kept-alive connection may wait for its next request for `keep-alive`. From its first byte, the head of a request
-//! has a separate deadline. A peer must accept a response at a minimum rate. Calls that read bodies enforce the
-//! deadlines of the bodies.
+//! A kept-alive connection may wait for its next request for `keep-alive`. The head of a request has a separate
+//! deadline, which starts with its first byte. A peer must accept a response at a minimum rate. Calls that read a
+//! request body enforce its deadline.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -173,7 +173,7 @@ pub(crate) struct PeerStream {
     activity: Arc<Activity>,
     timeouts: Timeouts,
     timer: Pin<Box<Sleep>>,
-    /// Whether output is pending because the peer does not read.
+    /// Whether output is pending because the peer has not read earlier output.
     is_writing: bool,
     /// Start of the current progress window, and the number of bytes that the peer has accepted in it.
     waiting: Option<(Instant, usize)>,
@@ -193,7 +193,7 @@ impl PeerStream {
     }
 
     /// Returns the TCP stream for a WebSocket, and the slot of the connection. From now on, the connection is not
-    /// closed for another one.
+    /// closed to make room for another one.
     pub(crate) fn into_parts(self) -> (TcpStream, Arc<Slot>) {
         let slot = self.activity.slot.clone();
         slot.work();

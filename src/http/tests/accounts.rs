@@ -1,4 +1,4 @@
-//! Sign-up, restored accounts and changed passwords (SPEC 2).
+//! Tests of sign-up, account restoration and password changes (SPEC 2).
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! E-mail addresses of guests (SPEC 8).
+//! Tests of the endpoints for e-mail addresses of guests (SPEC 8).
 
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
@@ -55,7 +55,7 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(se
     server.app.rooms.set_contact(server.host.id, room.name, "guest@mail.example", english).await.unwrap();
     let links = crate::outbound::contacts::MailLinks::new("", [b"a secret".to_vec()]);
     let pair = ConsentPair { host: server.host.id, mailbox: mailbox_key("guest@mail.example") };
-    // Consent state of the mailbox; `None` before consent is given.
+    // Reads the consent state of the mailbox; `None` before consent is given.
     let state = async || {
         let rows = store.connection().query_all_raw(sea_orm::Statement::from_string(
             sea_orm::DbBackend::Sqlite,

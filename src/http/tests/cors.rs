@@ -1,4 +1,4 @@
-//! Which pages may call and read which endpoints, and which request headers they may add (SPEC 1).
+//! Tests which pages may call and read which endpoints, and which request headers they may add (SPEC 1).
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ pub(super) async fn header_names_of_a_preflight_are_bounded_and_checked(server: 
     assert_eq!(ask(&many.join(",")).await.len(), fixed.len() + 32);
 }
 
-/// Node whose startup is not complete.
+/// Health of a node whose startup is not complete.
 struct Starting;
 
 impl Health for Starting {

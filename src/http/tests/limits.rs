@@ -1,4 +1,4 @@
-//! Rate limits and `Retry-After` (SPEC 1, DESIGN "Limits").
+//! Tests of rate limits and `Retry-After` (SPEC 1, DESIGN "Limits").
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Tests of other web sites that affect a logged-in browser, and of foreign names that resolve to this server.
+//! Tests that other web sites cannot misuse a logged-in browser, and that foreign names that resolve to this server are
+//! rejected.
 
 use crate::http::testing::{Answer, TestServer};
 

@@ -1,4 +1,4 @@
-//! Webhook of a host.
+//! Tests of the endpoints for a host's webhook.
 
 use std::time::Duration;
 

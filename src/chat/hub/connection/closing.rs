@@ -1,4 +1,4 @@
-//! Close of one socket: pending at once, or deferred until the socket is up to date.
+//! Tracks how one socket is closed: at once, or deferred until the socket is up to date.
 //!
 //! **Invariant:** the first pending close is final, and a deferred close takes effect at most once.
 

@@ -2,14 +2,14 @@
 //!
 //! A socket is either **up to date** or **catching up**. If it is up to date, publications are queued as they arrive.
 //! If it is catching up, its own task reads the log after the last queued sequence number, and publications only raise
-//! the target.
+//! the target, the sequence number up to which the task must read.
 //!
 //! **Invariant:** a message is queued only if its predecessor in the room is the last queued message, so each sequence
 //! number is queued once, in ascending order.
 
 use crate::domain::Seq;
 
-/// Position in the log. See the module.
+/// Position of one socket in the log of its room; see the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct ReadCursor {
     /// Highest sequence number queued.
@@ -43,7 +43,7 @@ impl ReadCursor {
         } else if seq <= self.sent {
             Offer::Duplicate
         } else if prev > self.sent || seq - prev > 1 {
-            // A message in between was missed, or was lost with the broker's last epoch.
+            // A message in between was missed, or was lost when the broker began a new epoch.
             self.target = Some(seq);
             Offer::Gap
         } else {
@@ -79,9 +79,9 @@ impl ReadCursor {
         self.target.map(|target| (self.sent, target))
     }
 
-    /// Records that a read of the log ended at `through`. `target` is the target before the read. Returns whether the
-    /// socket is up to date now, because no later publication raised the target. A message that the log does not
-    /// contain was lost with the broker's last epoch.
+    /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
+    /// returned before the read. Returns whether the socket is up to date now, because no later publication raised the
+    /// target. A message that the log does not contain was lost when the broker began a new epoch.
     pub(super) fn caught_up(&mut self, through: Seq, target: Seq) -> bool {
         self.sent = self.sent.max(through);
         let is_done = self.target.is_some_and(|known| known <= target.max(self.sent));
@@ -99,7 +99,7 @@ impl ReadCursor {
         self.sent
     }
 
-    /// Returns the lowest number queued; `None` before the first.
+    /// Returns the lowest sequence number queued; `None` before the first message.
     pub(super) fn first(&self) -> Option<Seq> {
         Some(self.first).filter(|first| *first > 0)
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::domain::RoomName;
 
-/// The subject of a notice.
+/// Subject of a notice. A new notice replaces a waiting notice with the same topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// Whether the host is online.
@@ -18,7 +18,7 @@ pub enum Topic {
     GuestOnline,
     /// A message arrived in a room.
     Arrival(RoomName),
-    /// A notice in a room, such as `typing`: the hash of its JSON up to its `datetime`.
+    /// A notice in a room, such as `typing`. The value is the hash of its JSON up to its `datetime`.
     InRoom(u64),
 }
 
@@ -35,7 +35,7 @@ impl Topic {
     }
 }
 
-/// Queue of waiting notices. See the module.
+/// Queue of waiting notices; see the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     waiting: VecDeque<(Topic, Bytes)>,

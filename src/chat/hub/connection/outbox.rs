@@ -1,8 +1,8 @@
 //! Bounded queue of frames waiting for one socket.
 //!
 //! **Invariants:** messages and answers (`frames`) are written in order, and none is skipped. If one exceeds the
-//! capacity, the queue overflows and the socket is closed. Notices are written after them and are dropped to make
-//! space.
+//! capacity, the queue overflows and the socket is closed. Notices are written after all frames, and are dropped to
+//! make space for frames.
 
 use std::collections::VecDeque;
 
@@ -21,11 +21,11 @@ pub const OUTBOX_BYTES: usize = 256 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
 
-/// Bounded queue of frames. See the module.
+/// Bounded queue of frames; see the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     frames: VecDeque<Bytes>,
-    /// Bytes of `frames`.
+    /// Total size of `frames`, in bytes.
     bytes: usize,
     notices: Notices,
     /// Bytes that the socket's task removed in the last [`take`](Self::take). They count as waiting until the next

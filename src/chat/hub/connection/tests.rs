@@ -10,7 +10,7 @@ fn frame(seq: Seq) -> Bytes {
     seq.to_string().into()
 }
 
-/// Takes and writes all queued frames.
+/// Takes all queued frames. Returns them with the pending close, if any.
 fn taken(connection: &Connection) -> (Vec<String>, Option<Close>) {
     let mut frames = VecDeque::new();
     connection.take(&mut frames, usize::MAX);

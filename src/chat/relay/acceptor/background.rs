@@ -13,7 +13,7 @@ use crate::protocol::{Close, frame};
 /// Delay before the messages of a room are retried after its archive queue was full.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(500);
 
-/// Rooms whose held messages may be sent, and whether the room still exists.
+/// Rooms whose held messages may now be sent. Each has a flag that is `true` if the room still exists.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     pub(super) rooms: Mutex<Vec<(RoomName, bool)>>,
@@ -21,7 +21,7 @@ pub(super) struct Released {
 
 impl Worker {
     pub(super) fn closed(&self, pending: &Pending) {
-        // The bus also delivers this notice for the close, usually earlier.
+        // The bus also delivers a notice when a room is closed, usually before this one.
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
         self.shutdown.spawn(async move {
             let notice = rooms.closed_notice(room).await;

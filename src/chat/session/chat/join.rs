@@ -17,14 +17,14 @@ impl Sessions {
     /// Admits a connection to a room.
     ///
     /// # Errors
-    /// The refusal, with the close code of SPEC 4.
+    /// Returns the refusal, with the close code of SPEC 4.
     pub async fn open_chat(self: &Arc<Self>, name: &str, handshake: &Handshake) -> Result<ChatSession, Refusal> {
         let name: RoomName = name.parse().map_err(|_| Close::NotFound)?;
         let after = handshake.after.as_deref().map(read_after).transpose()?;
         let (owner, host, identity) = self.identify_member(name, handshake).await?;
         let connection = self.hub.connection_with(identity, handshake.extras);
-        // The connection is registered before the history is read, so that messages published during the read raise the
-        // target.
+        // The connection is registered before the history is read, so that the socket also reads messages that are
+        // published during the read.
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
         match after {
@@ -62,7 +62,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Joins after the sequence number that the client has received: starts to catch up from it.
+    /// Joins with `after`, the last sequence number that the client has received, and starts to catch up from it.
     async fn rejoin(&self, room: RoomKey, connection: &Connection, after: Seq) -> Result<(), Refusal> {
         let (status, _) = self.enter(room, connection, 0, true).await?;
         self.replay(room, &status, connection, after).await
@@ -128,7 +128,7 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let mut known = status.seq;
         if after > known {
-            // After a failover, SQL may have a higher number than the broker.
+            // After a failover, SQL may contain a higher sequence number than the broker.
             known = known.max(self.rooms.stored_seq(room).await.map_err(|error| self.refusal_of(&error))?);
         }
         connection.start_after(after.min(known));
@@ -148,7 +148,8 @@ impl Sessions {
     }
 }
 
-/// Queues the newest messages for a fresh join. `seq` was the room's highest number shortly before.
+/// Queues the newest messages for a client that joins without a sequence number. `seq` was the room's highest sequence
+/// number shortly before.
 fn send_join_frame(connection: &Connection, frame: &JoinFrame, seq: Seq) {
     if let Some(framed) = &frame.framed {
         connection.push_from_log(framed.clone(), frame.first, frame.newest);

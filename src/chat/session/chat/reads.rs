@@ -1,4 +1,5 @@
-//! Reads of a chat session: missed messages while its socket catches up, and requested pages of older messages.
+//! Reads messages for a chat session: missed messages while its socket catches up, and requested pages of older
+//! messages.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::protocol::frame;
 /// Delay before the log is read again while the broker is unavailable.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
-/// Read of the log in progress. Returns the messages, and the target before the read.
+/// Read of the log in progress. Resolves to the messages, and to the sequence number up to which the socket had to read
+/// when the read began.
 pub(super) type LogRead = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Seq), HistoryError>> + Send>>;
 
 impl ChatSession {

@@ -1,4 +1,4 @@
-//! Tests of reads and events in any order.
+//! Tests of status reads and change events that arrive in any order.
 
 use std::collections::VecDeque;
 

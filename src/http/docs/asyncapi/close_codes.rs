@@ -1,4 +1,4 @@
-//! Close codes of both sockets.
+//! Describes the close codes of the chat and status sockets.
 
 use std::time::Duration;
 

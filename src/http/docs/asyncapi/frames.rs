@@ -1,4 +1,4 @@
-//! Frames of both sockets, as AsyncAPI messages.
+//! Describes the frames of the chat and status sockets as AsyncAPI messages.
 
 use serde_json::{Map, Value, json};
 
@@ -68,7 +68,7 @@ fn is_host() -> Value {
     json!({"type": "boolean", "description": "Whether the host sent it. The server ignores the client's value."})
 }
 
-/// Fields of a delivered message.
+/// Returns the fields of a delivered message.
 fn delivered() -> Value {
     json!({"type": {"const": "chat_message"}, "is_host": is_host(), "message": text(), "datetime": datetime(),
         "id": id(), "seq": seq()})

@@ -1,4 +1,4 @@
-//! Describes the calls of the widget, which carry the keys of a host.
+//! Describes the calls that the widget sends. They contain the keys of a host's service.
 
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::{ObjectBuilder, Required, Type};

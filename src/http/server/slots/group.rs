@@ -1,4 +1,4 @@
-//! Connections under one limit, and the ones among them that wait for a request.
+//! Tracks the connections that share one limit, and which of them wait for a request.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,13 +11,13 @@ use tokio::sync::Notify;
 use super::{OVERLAP, Slot};
 use crate::http::metrics::{RefusalReason, TcpMetrics};
 
-/// Maximum number of idle connections searched for one of a given address.
+/// Maximum number of idle connections that are examined to find one of a given address.
 const SEARCHED: usize = 1_024;
 
 /// Connection that waits for a request, with the address under which it is counted.
 type WaitingSlot = (Option<IpAddr>, Weak<Slot>);
 
-/// Limit, with the number of its connections and the connections that wait for a request.
+/// Limit on a group of connections. Contains their number, and the connections that wait for a request.
 pub(super) struct SlotGroup {
     pub(super) limit: usize,
     pub(super) open: AtomicUsize,
@@ -46,7 +46,7 @@ impl SlotGroup {
         }
     }
 
-    /// Whether one more connection is within the limit. May close an idle connection to achieve this.
+    /// Whether the limit permits one more connection, if necessary after an idle connection is closed.
     pub(super) fn has_room(&self) -> bool {
         let open = self.open.load(Relaxed);
         open < self.limit || (open < self.limit + OVERLAP.min(self.limit) && self.shed(None))

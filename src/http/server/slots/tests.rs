@@ -77,7 +77,7 @@ fn address_above_its_limit_uses_no_reserved_slot_of_the_node() {
     assert_eq!(flood.len(), 4, "its two, and the reserved ones of addresses");
     let others: Vec<_> = (3..5).filter_map(admit).collect();
     assert!(others.iter().all(|slot| slot.class() == SlotClass::Served) && others.len() == 2);
-    // The node is at its bound now.
+    // The node is at its limit now.
     assert_eq!(admit(5).map(|slot| slot.class()), Some(SlotClass::OverNode));
 }
 
