@@ -99,7 +99,7 @@ impl WireOffset {
         self.0.local_minus_utc() / 60
     }
 
-    /// Converts an instant to a client's wall clock, in whole seconds.
+    /// Converts an instant to a client's wall-clock time, in whole seconds.
     pub fn wall_clock(self, at: DateTime<Utc>) -> WallClock {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
     }
