@@ -112,7 +112,7 @@ macro_rules! label {
 pub(crate) use label;
 
 label! {
-    /// Store that a metric is about.
+    /// Store that a metric describes.
     pub(crate) enum StoreKind = "store" {
         Sql = "sql",
         Redis = "redis",
