@@ -1,5 +1,5 @@
-//! Wall clocks of senders: strings whose shape is checked. A value that is a valid calendar time is kept unchanged; any
-//! other is replaced by the server's time ([`WireOffset::repaired`]).
+//! Wall-clock times written by senders: strings whose shape is checked. Valid calendar times are kept unchanged; all
+//! others are replaced by the server's time ([`WireOffset::repaired`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -113,7 +113,7 @@ impl WireOffset {
         self.of_acceptance(accepted_at)
     }
 
-    /// Formats the time of acceptance as a wall clock with milliseconds. Used for messages without a valid wall clock.
+    /// Formats the time of acceptance as a wall-clock time with milliseconds. Used for messages without a valid time.
     pub fn of_acceptance(self, accepted_at: DateTime<Utc>) -> WallClock {
         WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
