@@ -118,8 +118,8 @@ impl WireOffset {
         WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
 
-    /// Converts a client's wall clock to an instant, ignoring fractional seconds. Returns `None` if the day does not
-    /// exist. Seconds over 59, as in the specification's own example, carry over into the next minute.
+    /// Converts a client's wall-clock time to an instant, ignoring fractional seconds. Returns `None` if the day does
+    /// not exist. Seconds over 59, as in the specification's own example, carry over into the next minute.
     pub fn instant(self, shown: &WallClock) -> Option<DateTime<Utc>> {
         let (day, time) = shown.whole_seconds().split_once('T')?;
         let mut parts = time.split(':').map(str::parse::<i64>);
