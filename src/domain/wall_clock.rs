@@ -25,8 +25,8 @@ impl WallClock {
         &self.0
     }
 
-    /// Returns whether the value is a valid calendar time: an existing day in year 1 or later, and a time from 00:00:00 to
-    /// 23:59:59.
+    /// Returns whether the value is a valid calendar time: an existing day in year 1 or later, and a time from
+    /// 00:00:00 to 23:59:59.
     pub fn is_valid(&self) -> bool {
         let number = |at: std::ops::Range<usize>| {
             self.0.as_bytes()[at].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
