@@ -208,8 +208,8 @@ impl Store {
         self
     }
 
-    /// Sets the UTC offset of the clients' wall clocks. On reading, invalid wall clocks are replaced by `accepted_at`
-    /// in this offset.
+    /// Sets the UTC offset of the clients' wall clocks. On reading, invalid wall-clock times are replaced by
+    /// `accepted_at` in this offset.
     #[must_use]
     pub fn with_wire(mut self, wire: WireOffset) -> Self {
         self.wire = wire;

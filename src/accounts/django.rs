@@ -59,8 +59,8 @@ impl<'a> DjangoHash<'a> {
     }
 }
 
-/// Measures how long the verification of Django hashes takes on this machine. It takes longer than that of Argon2id
-/// hashes, in proportion to the iterations.
+/// Measures how long the verification of Django hashes takes on this machine. It takes longer than verifying
+/// Argon2id hashes, in proportion to the iterations.
 #[derive(Debug, Default)]
 pub(super) struct OldHashes {
     /// Highest iteration count seen.

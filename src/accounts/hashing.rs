@@ -47,7 +47,7 @@ impl Source {
     }
 }
 
-/// Position in the queue: rank, recent attempts of the network, order of arrival.
+/// Position in the queue: priority class of the caller, recent attempts of its network, order of arrival.
 type QueuePosition = (u8, u32, u64);
 
 /// Fixed number of hashing slots. Clones share them.

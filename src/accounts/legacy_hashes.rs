@@ -4,8 +4,8 @@ use super::django::{DjangoHash, SCHEME};
 use super::{Accounts, Fault, passwords};
 use crate::domain::HostId;
 
-/// Number of stored hashes among which the slowest is determined. They come from a few Django releases, each with its
-/// own iteration count.
+/// Number of stored hashes that are examined to find the slowest one. They come from a few Django releases, each with
+/// its own iteration count.
 const SAMPLE: u64 = 1_000;
 
 impl Accounts {

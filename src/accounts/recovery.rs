@@ -17,7 +17,7 @@ use crate::store::{Credentials, DeactivatedBy, PasswordReplacement, StoreError, 
 /// Validity of an e-mailed password.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
 
-/// Purpose of an e-mailed password.
+/// What an e-mailed temporary password is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryKind {
     /// Access to an active account.

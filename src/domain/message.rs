@@ -40,11 +40,11 @@ pub struct Message {
     pub chatroom: ChatroomId,
     /// Sequence number in the room.
     pub seq: Seq,
-    /// Author.
+    /// Side that wrote the message.
     pub side: Side,
     /// Text, never empty; the frame has at most 32 KiB (SPEC 4).
     pub text: String,
-    /// Wall clock written by the sender.
+    /// Wall-clock time written by the sender.
     pub datetime: WallClock,
     /// Id chosen by the client or assigned by the server.
     pub id: MessageId,

@@ -35,11 +35,11 @@ pub enum MetricKind {
 pub struct Metric {
     /// Name in the conventions of Prometheus.
     pub name: &'static str,
-    /// Type.
+    /// Whether the metric is a counter, a gauge or a histogram.
     pub kind: MetricKind,
-    /// Unit.
+    /// Unit of the recorded values.
     pub unit: Unit,
-    /// Labels.
+    /// Labels that distinguish the series of the metric.
     pub labels: &'static [LabelDescription],
     /// Documentation comment of the field, with a leading space.
     doc: &'static str,

@@ -1,4 +1,4 @@
-//! Parts of URLs.
+//! Extracts the path of a URL.
 
 /// Returns the path of an absolute URL without query and fragment; empty if it has none.
 pub(crate) fn url_path(url: &str) -> &str {

@@ -1,5 +1,5 @@
-//! Wall clocks of senders: strings whose shape is checked. A value that is a valid calendar time is kept unchanged; any
-//! other is replaced by the server's time ([`WireOffset::repaired`]).
+//! Wall-clock times written by senders: strings whose shape is checked. Valid calendar times are kept unchanged; all
+//! others are replaced by the server's time ([`WireOffset::repaired`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,8 +25,8 @@ impl WallClock {
         &self.0
     }
 
-    /// Returns whether the value is a valid calendar time: an existing day in year 1 or later, and a time from 00:00:00 to
-    /// 23:59:59.
+    /// Returns whether the value is a valid calendar time: an existing day in year 1 or later, and a time from
+    /// 00:00:00 to 23:59:59.
     pub fn is_valid(&self) -> bool {
         let number = |at: std::ops::Range<usize>| {
             self.0.as_bytes()[at].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
@@ -99,7 +99,7 @@ impl WireOffset {
         self.0.local_minus_utc() / 60
     }
 
-    /// Converts an instant to a client's wall clock, in whole seconds.
+    /// Converts an instant to a client's wall-clock time, in whole seconds.
     pub fn wall_clock(self, at: DateTime<Utc>) -> WallClock {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
     }
@@ -113,13 +113,13 @@ impl WireOffset {
         self.of_acceptance(accepted_at)
     }
 
-    /// Formats the time of acceptance as a wall clock with milliseconds. Used for messages without a valid wall clock.
+    /// Formats the time of acceptance as a wall-clock time with milliseconds. Used for messages without a valid time.
     pub fn of_acceptance(self, accepted_at: DateTime<Utc>) -> WallClock {
         WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
 
-    /// Converts a client's wall clock to an instant, ignoring fractional seconds. Returns `None` if the day does not
-    /// exist. Seconds over 59, as in the specification's own example, carry over into the next minute.
+    /// Converts a client's wall-clock time to an instant, ignoring fractional seconds. Returns `None` if the day does
+    /// not exist. Seconds over 59, as in the specification's own example, carry over into the next minute.
     pub fn instant(self, shown: &WallClock) -> Option<DateTime<Utc>> {
         let (day, time) = shown.whole_seconds().split_once('T')?;
         let mut parts = time.split(':').map(str::parse::<i64>);

@@ -1,4 +1,4 @@
-//! Webhook event kinds, and the reasons for closing a room that they report.
+//! Webhook event kinds, and the reasons that `RoomClosed` events give for closing a room.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Contact addresses of guests, and when a guest was last in the room.
+//! Guests' e-mail addresses, and the time at which each guest was last in the room.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Value};

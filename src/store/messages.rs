@@ -236,8 +236,8 @@ fn visible_through(room: RoomRow, through: Option<Seq>) -> Select<chat_message::
     }
 }
 
-/// Converts a row to a message. An invalid wall clock, which a node of an earlier release may have stored, is replaced
-/// by `accepted_at`.
+/// Converts a row to a message. Replaces an invalid wall-clock time, which a node of an earlier release may have
+/// stored, by `accepted_at`.
 pub(super) fn to_message(row: chat_message::Model, wire: WireOffset) -> Result<Message, DbErr> {
     // Imported rows may contain any text. One such row must not make its room unreadable.
     let datetime = match row.datetime.parse::<WallClock>() {

@@ -196,7 +196,7 @@ pub(super) async fn missed(
         .add(chat_message::Column::IsHost.eq(!known.to_host));
     let missed = chat_message::Entity::find().filter(seen.missed(of_others));
     let rows = missed.order_by_asc(chat_message::Column::Seq).limit(most as u64 + 1).all(tx).await?;
-    // E-mails contain no wall clocks, so the offset has no effect.
+    // E-mails contain no wall-clock times, so the offset has no effect.
     let mut messages =
         rows.into_iter().map(|row| to_message(row, WireOffset::default())).collect::<Result<Vec<_>, _>>()?;
     let more = messages.len() > most;

@@ -2,7 +2,7 @@
 //!
 //! One conditional update purges a room: it raises `purged_through` and sets `is_purging`. Messages up to
 //! `purged_through` are not visible. The rows are deleted later, in batches; `is_purging` marks rooms that may still
-//! have some, so that any node can continue.
+//! have such rows, so that any node can continue.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Query};

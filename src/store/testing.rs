@@ -47,7 +47,7 @@ where
     outcome.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-/// Runs the test in a separate task, so that a panic does not prevent the cleanup.
+/// Runs a test in a separate task, so that a panic does not prevent the cleanup.
 async fn run<F>(
     store: Store,
     url: String,

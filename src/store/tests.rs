@@ -45,7 +45,7 @@ macro_rules! on_database {
 }
 use {on_database, on_every_database};
 
-/// A time with milliseconds.
+/// Returns a fixed time that is not a whole second.
 fn noon() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_679_370_000_178).unwrap()
 }

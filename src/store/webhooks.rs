@@ -1,4 +1,4 @@
-//! Webhooks: URLs of hosts' own systems that receive events.
+//! Webhooks: the URL, events and secrets that a host has set.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};

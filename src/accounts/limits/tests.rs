@@ -14,7 +14,7 @@ use crate::domain::clock::{ManualClock, SystemClock};
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Throttle that can be made unavailable.
+/// Throttle whose calls fail while a test has made it unavailable.
 struct FailingThrottle {
     inner: MemoryThrottle,
     unavailable: Mutex<bool>,

@@ -1,4 +1,4 @@
-//! Rotation of service keys.
+//! Tests of service key rotation.
 
 use super::*;
 use crate::store::ExpiringRows;

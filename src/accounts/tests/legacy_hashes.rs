@@ -1,4 +1,4 @@
-//! Password hashes of Django.
+//! Tests that Django password hashes are accepted and replaced.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Operator actions.
+//! Tests of operator actions on accounts.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Clock of a store, estimated by a node.
+//! Estimate of a store's clock (SQL server or Redis), kept by each node.
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use metrics::Label;
 /// Name of a label, and its values if they form a closed set.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelDescription {
-    /// Name.
+    /// Name of the label, as exported.
     pub name: &'static str,
     /// All values; empty if they are not listed, as for routes and status codes.
     pub values: &'static [&'static str],
@@ -22,7 +22,7 @@ impl fmt::Display for LabelDescription {
 
 /// Label whose values form a closed set. Implemented by `label!`.
 pub(crate) trait LabelValue: Copy {
-    /// Name and values.
+    /// Name of the label and all its values.
     const LABEL: LabelDescription;
 
     /// Position of the value among all values.
@@ -41,7 +41,7 @@ pub(crate) trait LabelValue: Copy {
 
 /// One or two labels with closed sets of values.
 pub(crate) trait ClosedLabels: Copy {
-    /// Names and values.
+    /// Names of the labels and all their values.
     const LABELS: &'static [LabelDescription];
 
     /// Position among all combinations; the last label varies fastest.
@@ -112,7 +112,7 @@ macro_rules! label {
 pub(crate) use label;
 
 label! {
-    /// Store that a metric is about.
+    /// Store that a metric describes.
     pub(crate) enum StoreKind = "store" {
         Sql = "sql",
         Redis = "redis",

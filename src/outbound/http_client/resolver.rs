@@ -20,7 +20,7 @@ pub(crate) type AddressFilter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 /// Resolves a name to addresses.
 pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
-/// The name does not resolve to an allowed address.
+/// Error for a name that does not resolve to an allowed address.
 #[derive(Debug, thiserror::Error)]
 #[error("name resolves to no allowed address")]
 pub(super) struct NoAddressAllowed;

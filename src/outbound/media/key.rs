@@ -39,7 +39,7 @@ pub struct ImageKey {
     image_type: ImageType,
 }
 
-/// The text is not a valid key.
+/// Error for text that is not a valid image key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an image key")]
 pub struct InvalidImageKey;

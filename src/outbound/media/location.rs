@@ -36,7 +36,7 @@ pub enum MediaLocation {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct S3Settings(Vec<(String, String)>);
 
-/// The URL does not name a folder or a bucket.
+/// Error for a URL that names neither a folder nor a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidMediaLocation(&'static str);

@@ -54,7 +54,7 @@ pub enum ImageRejection {
     /// The file is incomplete or invalid.
     #[error("is damaged")]
     Damaged,
-    /// Other data follows the end of the image, such as a page, a script or an archive.
+    /// Other data follows the end of the image, such as an HTML page, a script or an archive.
     #[error("is followed by something else")]
     Tail,
 }

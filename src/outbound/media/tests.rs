@@ -1,4 +1,4 @@
-//! Guarantees of the image storage, tested on a folder and on a bucket.
+//! Tests the guarantees of the image storage, on a folder and on a bucket.
 
 use super::*;
 

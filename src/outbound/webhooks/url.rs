@@ -18,7 +18,7 @@ pub enum UrlProblem {
     /// Longer than 2,000 bytes.
     #[error("must have at most 2000 characters")]
     TooLong,
-    /// With user, password or fragment.
+    /// Contains a user name, a password or a fragment.
     #[error("must have no user, password or fragment")]
     Userinfo,
     /// Not `https`, and not an address for which the operator allows `http`.

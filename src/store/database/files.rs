@@ -43,7 +43,7 @@ fn private_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Device and inode.
+/// Device and inode number, which identify a file.
 type FileIdentity = (u64, u64);
 
 #[derive(Debug)]

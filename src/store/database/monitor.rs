@@ -34,8 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// because of it. Recovery must be detected within 5 s.
 const HELD: Duration = Duration::from_secs(3);
 
-/// Size in bytes of the value that the probe writes while the store is full: as large as a long message, and below the
-/// maximum of the column.
+/// Size in bytes of the value that the probe writes while the database is full: as large as a long message, and below
+/// the maximum of the column.
 const FILLER: usize = 60_000;
 
 /// Key of the row whose counter every node increments.

@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// Runs an operation until it succeeds or a retry would be useless. A write that the database rejected because of
-    /// the connection is retried once on a new connection, because it was not executed.
+    /// the connection is retried once on a new connection. This is safe, because it was not executed.
     pub(in crate::store) async fn attempts<T, F>(&self, operation: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,

@@ -1,4 +1,4 @@
-//! Time of the last digest per host. The row is the lock under which the next digest is written.
+//! Time of the last digest per host. A node locks this row while it writes the host's next digest.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Classes of e-mail, one row each. The row is the lock under which departures of the class are counted.
+//! Classes of e-mail, one row each. A node locks the row while it counts sent e-mails of the class.
 
 use sea_orm::entity::prelude::*;
 

@@ -29,7 +29,7 @@ pub struct Append {
     pub id: MessageId,
     /// Text of the message.
     pub text: String,
-    /// Wall clock of the sender.
+    /// Wall-clock time written by the sender.
     pub datetime: WallClock,
     /// Whether the other side has no connection in the room and may have to be e-mailed.
     pub unattended: bool,

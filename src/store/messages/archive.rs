@@ -37,7 +37,7 @@ pub struct ArchivedRoom {
 pub struct BatchRoom {
     /// Id and name of the room; a row with another name does not match.
     pub key: RoomKey,
-    /// Redis epoch of the room's newest message in the batch.
+    /// Redis epoch in which the room's newest message of the batch was accepted.
     pub life: String,
 }
 

@@ -13,7 +13,7 @@ use crate::store::{
     WriteMail, mailbox_key, millis, to_column,
 };
 
-/// A decision, and the columns of the notification row that depend on it.
+/// Decision about a guest, and the columns of the notification row that depend on it.
 struct GuestOutcome {
     decision: NotificationDecision,
     /// Mailbox whose consent the notification waits for.

@@ -75,7 +75,7 @@ impl RoomRepository<'_> {
         self.rooms_where(wanted.add(named)).await
     }
 
-    /// Returns the ids of all rooms that match a search, if there are at most [`FEW`]. Sorting these is cheaper than
+    /// Returns the ids of all rooms that match a search, if there are at most [`FEW`]. Sorting the ids is cheaper than
     /// finding the rooms of a page by scanning the whole list in order.
     async fn few(self, listed: &ListFilter, is_search: bool) -> Result<Option<Vec<i64>>, StoreError> {
         if !is_search {

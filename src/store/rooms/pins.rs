@@ -1,4 +1,4 @@
-//! Pinned rooms.
+//! Pins rooms to the top of a host's list, and unpins them.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};

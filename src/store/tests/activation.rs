@@ -1,4 +1,4 @@
-//! Activation state of accounts.
+//! Tests how accounts are deactivated and activated.
 
 use super::*;
 use crate::domain::HostId;
@@ -79,7 +79,7 @@ async fn account_disabled_by_an_operator_is_not_restored_by_email(store: Store, 
     assert!(!is_mailed(true).await && !is_mailed(false).await);
     let taken = store.passwords().accept_temporary(host.id, &temporary, "hash", later(3)).await.unwrap();
     assert_eq!(taken, PasswordReplacement::Outdated);
-    // A deactivation by the owner does not replace that by the operator.
+    // A deactivation by the owner does not replace the deactivation by the operator.
     store.hosts().deactivate(host.id, DeactivatedBy::Host, later(4)).await.unwrap();
     assert!(!is_mailed(true).await);
     store.hosts().activate(host.id, later(5)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Counts on the room row.
+//! Tests the message counts stored in the room row.
 
 use std::time::{Duration, Instant};
 

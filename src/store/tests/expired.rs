@@ -1,4 +1,4 @@
-//! Deletion of expired rows.
+//! Tests the deletion of expired rows.
 
 use super::*;
 use crate::store::{

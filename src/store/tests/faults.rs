@@ -1,4 +1,4 @@
-//! Servers with partial faults: read-only, without privileges, locked, unresponsive.
+//! Tests with database servers that are read-only, deny privileges, are locked or do not respond.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! SQLite files that are deleted, replaced or changed while a node runs.
+//! Tests with SQLite files that are deleted, replaced or changed while a node runs.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A full disk on SQLite: refused messages are not stored, and accepted ones are.
+//! Tests with SQLite on a full disk: rejected messages are not stored, and accepted ones are.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Hosts and logins.
+//! Tests of hosts and logins.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Idle and empty rooms.
+//! Tests which rooms count as idle or empty.
 
 use super::*;
 use crate::domain::{RoomChange, RoomState};

@@ -1,4 +1,4 @@
-//! Keys of services.
+//! Tests of service keys and their rotation.
 
 use super::*;
 use crate::domain::HostId;

@@ -1,4 +1,4 @@
-//! Consent, digests and limits of e-mail.
+//! Tests of guests' consent, digests, and the limits on sent e-mails.
 
 use migration::{Migrator, MigratorTrait as _};
 use sea_orm::ConnectionTrait as _;

@@ -1,4 +1,4 @@
-//! Archiving, appending, reading and purging messages.
+//! Tests of archiving, appending, reading and purging messages.
 
 use std::time::Instant;
 
@@ -373,13 +373,13 @@ async fn invalid_time_of_an_earlier_release_is_replaced_on_reading(store: Store,
     store.messages().archive(&[odd.clone()], &[], &[]).await.unwrap();
     let store = store.with_wire("-03:00".parse().unwrap());
     let read = store.messages().between(room.id, 0, None, 9).await.unwrap().remove(0);
-    // Wall clock of 03:40:01.178 UTC at the offset.
+    // Wall-clock time of 03:40:01.178 UTC at the offset.
     assert_eq!(read.datetime.as_str(), "2023-03-21T00:40:01.178");
     assert_eq!(Message { datetime: odd.datetime.clone(), ..read.clone() }, odd, "nothing else changes");
     let again =
         store.messages().append(&[Append { id: odd.id.clone(), ..append(&room, "x") }], later(9_000)).await.unwrap();
     assert_eq!(again, [Appended::Known { message: read }]);
-    // A client that shows the replaced time requests the page before it.
+    // A client that shows the replaced time requests the messages before that time.
     let shown = store.wire().instant(&"2023-03-21T00:40:01".parse().unwrap()).unwrap();
     assert_eq!(store.messages().seq_accepted_at(room.id, shown).await.unwrap(), Some(1));
 }

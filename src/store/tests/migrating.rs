@@ -1,4 +1,4 @@
-//! Processes that migrate the schema concurrently.
+//! Tests with processes that migrate the schema concurrently.
 
 use std::time::Duration;
 

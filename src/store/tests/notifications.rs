@@ -1,4 +1,4 @@
-//! Notifications of recipients who miss messages.
+//! Tests of notifications to recipients who miss messages.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The values of the `operation` label of `pintalk_sql_duration_seconds`.
+//! Tests the values of the `operation` label of `pintalk_sql_duration_seconds`.
 
 use std::collections::BTreeSet;
 use std::path::Path;

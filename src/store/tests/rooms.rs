@@ -1,4 +1,4 @@
-//! Creation, lists, pins and state changes of rooms.
+//! Tests of room creation, lists, pins and state changes.
 
 use sea_orm::{ConnectionTrait as _, DbBackend, QuerySelect as _, QueryTrait as _, Statement};
 

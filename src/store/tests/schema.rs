@@ -1,4 +1,4 @@
-//! Connections and migrations.
+//! Tests of connections and migrations.
 
 use std::time::Duration;
 

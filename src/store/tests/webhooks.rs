@@ -1,4 +1,4 @@
-//! Webhook events, their delivery and their records.
+//! Tests of webhook events, their delivery and their records.
 
 use serde_json::Value;
 
@@ -146,7 +146,7 @@ async fn rolled_back_change_records_no_event(store: Store, _url: String) {
     // The name is already in use.
     assert!(store.rooms().create(room, noon()).await.is_err());
     assert_eq!(ids(&store, host.id).await.len(), 1);
-    // A message of a room without a row.
+    // The message belongs to a room without a row.
     store.messages().archive(&[message(ChatroomId(999), 1, "hi")], &[], &[]).await.unwrap();
     assert_eq!(ids(&store, host.id).await.len(), 1);
 }

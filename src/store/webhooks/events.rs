@@ -1,6 +1,6 @@
 //! Records webhook events in the transaction that causes them.
 //!
-//! Hosts without a webhook cost no extra query for messages: the event kinds to which a host's webhook subscribes are
+//! Messages to hosts without a webhook need no extra query: the event kinds to which a host's webhook subscribes are
 //! read with the room. An event that is written twice is sent once, because its cause (room, kind, number) is unique.
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -104,7 +104,7 @@ impl Setup {
         self.store.messages().append(&batch, self.clock.now()).await.unwrap();
     }
 
-    /// Number of a host's events that are waiting, delivered, failed.
+    /// Returns how many of a host's events are waiting, delivered and failed.
     async fn states(&self, host: &Host) -> [usize; 3] {
         let events = self.store.webhooks().recent_events(host.id, 1_000).await.unwrap();
         [EventState::Waiting, EventState::Delivered, EventState::Failed]
