@@ -112,7 +112,11 @@ impl Upgrader {
                 let (max_message, pace) = (self.max_message, Pace::new(self.byte_rates, slot.as_ref()));
                 let metrics = self.metrics.clone();
                 drop(self);
-                serve(stream, session, max_message, pace, metrics).await;
+                // Not in an async function of its own, whose future would hold the socket twice: 1 KiB per idle socket.
+                let open = metrics.connections.get(kind(&session));
+                open.increment(1.0);
+                Pump::new(stream, session, max_message, pace, metrics.clone()).run().await;
+                open.decrement(1.0);
             }
             Err(error) => refuse_with(stream, error, &self.metrics).await,
         }
@@ -214,14 +218,6 @@ fn result_of(admitted: &Result<Session, AdmissionError>) -> HandshakeResult {
         Err(AdmissionError::Overloaded(_)) => HandshakeResult::Overloaded,
         Err(AdmissionError::Refused(_) | AdmissionError::Disconnected) => HandshakeResult::Refused,
     }
-}
-
-/// Serves an admitted socket until it ends, and counts it while it is open.
-async fn serve(stream: UpgradedStream, session: Session, max_message: usize, pace: Pace, metrics: Arc<SocketMetrics>) {
-    let open = metrics.connections.get(kind(&session));
-    open.increment(1.0);
-    Pump::new(stream, session, max_message, pace, metrics.clone()).run().await;
-    open.decrement(1.0);
 }
 
 /// Closes a socket that was not admitted.
