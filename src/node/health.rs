@@ -110,7 +110,7 @@ impl Health for NodeHealth {
         } else if let Some(refusal) = &*self.facts.refusal.lock() {
             not_ready(&format!("Redis is not usable: {refusal}."))
         } else if self.bus.as_ref().is_some_and(|bus| !bus.is_receiving()) {
-            not_ready("What is published is not heard here.")
+            not_ready("This node does not receive published messages.")
         } else {
             Readiness::Ready { degraded }
         }

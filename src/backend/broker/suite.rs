@@ -7,7 +7,7 @@ mod lists;
 mod queue;
 mod seeding;
 
-use super::testing::{Heard, Stage, frame_of, guest, key_of, numbers, submission};
+use super::testing::{Fixture, SinkCall, frame_of, guest, key_of, numbers, submission};
 use super::*;
 use crate::domain::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
@@ -15,7 +15,7 @@ use crate::domain::{RoomChange, RoomName, RoomState, Side};
 /// Generates a test of each function for the Redis driver, on every Redis deployment.
 macro_rules! on_a_cluster {
     ($($name:ident),* $(,)?) => {
-        $crate::backend::redis::testing::on_every_redis!($crate::backend::broker::testing::Stage::on: $($name),*);
+        $crate::backend::redis::testing::on_every_redis!($crate::backend::broker::testing::Fixture::on: $($name),*);
     };
 }
 use on_a_cluster;
@@ -25,7 +25,7 @@ macro_rules! embedded {
         mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::embedded(crate::store::testing::Database::$database, super::$name).await;
+                super::Fixture::embedded(crate::store::testing::Database::$database, super::$name).await;
             })*
         }
     };
@@ -58,8 +58,8 @@ on_every_driver!(
     an_unknown_room_has_no_status,
 );
 
-async fn each_message_of_a_batch_has_a_result_of_its_own(stage: Stage) {
-    let node = stage.node().await;
+async fn each_message_of_a_batch_has_a_result_of_its_own(fixture: Fixture) {
+    let node = fixture.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
     let closed = node.room_beside(&one).await;
@@ -86,20 +86,20 @@ async fn each_message_of_a_batch_has_a_result_of_its_own(stage: Stage) {
     );
 }
 
-async fn publications_arrive_in_order_with_the_exact_frame(stage: Stage) {
-    let node = stage.node().await;
+async fn publications_arrive_in_order_with_the_exact_frame(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let all: Vec<Submission> = (1..=150).map(|id| guest(&room, &format!("id-{id}"))).collect();
     for batch in all.chunks(40) {
         node.accept(batch).await;
     }
-    let heard = node.ear.publications(room.name, 150).await;
+    let calls = node.sink.publications(room.name, 150).await;
     let expected: Vec<_> = (1..).zip(&all).map(|(seq, sent)| (seq - 1, seq, frame_of(sent, seq))).collect();
-    assert_eq!(heard, expected);
+    assert_eq!(calls, expected);
 }
 
-async fn an_id_is_one_message_within_its_room_and_side(stage: Stage) {
-    let node = stage.node().await;
+async fn an_id_is_one_message_within_its_room_and_side(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let other = node.room_beside(&room).await;
     let host = submission(&room, Side::Host, "same", "from the host", "2023-03-23T08:15:07");
@@ -110,22 +110,22 @@ async fn an_id_is_one_message_within_its_room_and_side(stage: Stage) {
     let original = Outcome::Known { seq: 1, frame: Some(frame_of(&first, 1)) };
     assert_eq!(node.accept(&[changed, first.clone()]).await, [original.clone(), original]);
     // The message is published once: the next publication is the next message.
-    node.say(&room, [3]).await;
-    let heard: Vec<_> = node.ear.publications(room.name, 3).await.iter().map(|heard| heard.1).collect();
-    assert_eq!(heard, [1, 2, 3]);
+    node.submit_ids(&room, [3]).await;
+    let calls: Vec<_> = node.sink.publications(room.name, 3).await.iter().map(|calls| calls.1).collect();
+    assert_eq!(calls, [1, 2, 3]);
 }
 
-async fn an_id_is_known_after_a_restart(stage: Stage) {
-    let node = stage.node().await;
+async fn an_id_is_known_after_a_restart(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=3).await;
-    let restarted = stage.node().await;
+    node.submit_ids(&room, 1..=3).await;
+    let restarted = fixture.node().await;
     let known = Outcome::Known { seq: 2, frame: Some(frame_of(&guest(&room, "id-2"), 2)) };
     assert_eq!(restarted.accept(&[guest(&room, "id-2"), guest(&room, "id-4")]).await, [known, Outcome::Accepted(4)]);
 }
 
-async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
-    let node = stage.node().await;
+async fn numbers_of_concurrent_callers_leave_no_hole(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let callers = (0..5_u64).map(|caller| {
         let (node, room) = (node.clone(), room.clone());
@@ -133,7 +133,7 @@ async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
             let mut numbers = Vec::new();
             for call in 0..4 {
                 let first = caller * 100 + call * 10;
-                numbers.push(node.say(&room, first..first + 5).await);
+                numbers.push(node.submit_ids(&room, first..first + 5).await);
             }
             numbers
         })
@@ -148,30 +148,30 @@ async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
     }
     all.sort_unstable();
     assert_eq!(all, (1..=100).collect::<Vec<_>>());
-    let heard = node.ear.publications(room.name, 100).await;
-    assert_eq!(heard.iter().map(|heard| (heard.0, heard.1)).collect::<Vec<_>>(), (0..100).zip(1..).collect::<Vec<_>>());
+    let calls = node.sink.publications(room.name, 100).await;
+    assert_eq!(calls.iter().map(|calls| (calls.0, calls.1)).collect::<Vec<_>>(), (0..100).zip(1..).collect::<Vec<_>>());
 }
 
-async fn a_received_publication_can_be_read(stage: Stage) {
-    let node = stage.node().await;
+async fn a_received_publication_can_be_read(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     for seq in 1..=20 {
         let ((), numbers) = tokio::join!(
             async {
-                let heard = node.ear.publications(room.name, seq).await;
+                let calls = node.sink.publications(room.name, seq).await;
                 let read = node.history.after(key_of(&room), seq - 1).await.unwrap().entries;
-                assert_eq!((read[0].seq, &read[0].frame), (seq, &heard.last().unwrap().2));
+                assert_eq!((read[0].seq, &read[0].frame), (seq, &calls.last().unwrap().2));
             },
-            node.say(&room, [seq])
+            node.submit_ids(&room, [seq])
         );
         assert_eq!(numbers, [seq]);
     }
 }
 
-async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(stage: Stage) {
-    let node = stage.node().await;
+async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=2).await;
+    node.submit_ids(&room, 1..=2).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     // The client treats this rejection as the close notice, so `Closed` takes precedence over `Known`.
     assert_eq!(node.accept(&[guest(&room, "id-1"), guest(&room, "id-3")]).await, [Outcome::Closed, Outcome::Closed]);
@@ -181,8 +181,8 @@ async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(stage
     let outcomes = node.accept(&[guest(&room, "id-1"), guest(&room, "id-3")]).await;
     assert!(matches!(outcomes[0], Outcome::Known { seq: 1, .. }), "{outcomes:?}");
     assert_eq!(outcomes[1], Outcome::Accepted(3));
-    node.ear.publications(room.name, 3).await;
-    let changes = node.ear.changes();
+    node.sink.publications(room.name, 3).await;
+    let changes = node.sink.changes();
     assert_eq!(
         changes.iter().map(|change| (change.change, change.version)).collect::<Vec<_>>(),
         [(RoomChange::Close, 1), (RoomChange::Resume, 2)]
@@ -191,42 +191,42 @@ async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(stage
     assert!(notice.contains(r#""message":"closed""#), "{notice}");
 }
 
-async fn a_deleted_room_stays_deleted(stage: Stage) {
-    let node = stage.node().await;
+async fn a_deleted_room_stays_deleted(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let other = node.room_beside(&room).await;
-    node.say(&room, 1..=2).await;
+    node.submit_ids(&room, 1..=2).await;
     node.rooms.change(room.name, RoomChange::Delete).await.unwrap();
     let outcomes = node.accept(&[guest(&room, "id-1"), guest(&other, "id-1"), guest(&room, "id-3")]).await;
     assert_eq!(outcomes, [Outcome::Deleted, Outcome::Accepted(1), Outcome::Deleted]);
-    node.ear.publications(other.name, 1).await;
-    assert_eq!(node.ear.changes().iter().map(|change| change.change).collect::<Vec<_>>(), [RoomChange::Delete]);
+    node.sink.publications(other.name, 1).await;
+    assert_eq!(node.sink.changes().iter().map(|change| change.change).collect::<Vec<_>>(), [RoomChange::Delete]);
     assert!(node.history.after(key_of(&room), 0).await.unwrap().entries.is_empty());
     assert!(node.newest(&room).await.is_empty());
 }
 
-async fn an_old_change_does_nothing(stage: Stage) {
-    let node = stage.node().await;
+async fn an_old_change_does_nothing(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     for change in [RoomChange::Close, RoomChange::Resume, RoomChange::Close, RoomChange::Resume] {
         node.rooms.change(room.name, change).await.unwrap();
     }
-    node.say(&room, [1]).await;
-    node.ear.publications(room.name, 1).await;
-    node.ear.clear();
+    node.submit_ids(&room, [1]).await;
+    node.sink.publications(room.name, 1).await;
+    node.sink.clear();
     for version in [1, 3] {
         let change = Change { room: room.name, change: RoomChange::Close, version, notice: "{}".into() };
         node.backend.states.apply(change).await.unwrap();
     }
-    node.say(&room, [2]).await;
-    node.ear.publications(room.name, 2).await;
-    assert_eq!(node.ear.changes(), []);
+    node.submit_ids(&room, [2]).await;
+    node.sink.publications(room.name, 2).await;
+    assert_eq!(node.sink.changes(), []);
     let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version, status.seq), (RoomState::Open, 4, 2));
 }
 
-async fn a_repeated_change_has_no_effect(stage: Stage) {
-    let node = stage.node().await;
+async fn a_repeated_change_has_no_effect(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     let change = Change { room: room.name, change: RoomChange::Close, version: 1, notice: "{}".into() };
@@ -234,46 +234,46 @@ async fn a_repeated_change_has_no_effect(stage: Stage) {
     let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version), (RoomState::Closed, 1));
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
-    assert_eq!(node.say(&room, [1]).await, [1]);
+    assert_eq!(node.submit_ids(&room, [1]).await, [1]);
 }
 
-async fn notices_are_relayed_and_not_stored(stage: Stage) {
-    let node = stage.node().await;
+async fn notices_are_relayed_and_not_stored(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     for (from, frame) in [(Side::Guest, "{\"typing\":1}"), (Side::Host, "{}")] {
         node.backend.bus.notify(room.name, from, frame.into()).await.unwrap();
     }
-    let heard = node.ear.until("two notices", |heard| heard.len() == 2).await;
-    let notice = |from, frame: &'static str| Heard::Notice {
+    let calls = node.sink.until("two notices", |calls| calls.len() == 2).await;
+    let notice = |from, frame: &'static str| SinkCall::Notice {
         room: room.name,
         from,
         frame: bytes::Bytes::from_static(frame.as_bytes()),
     };
-    assert_eq!(heard, [notice(Side::Guest, "{\"typing\":1}"), notice(Side::Host, "{}")]);
+    assert_eq!(calls, [notice(Side::Guest, "{\"typing\":1}"), notice(Side::Host, "{}")]);
     assert!(node.history.after(key_of(&room), 0).await.unwrap().entries.is_empty());
-    assert_eq!(node.say(&room, [1]).await, [1]);
+    assert_eq!(node.submit_ids(&room, [1]).await, [1]);
 }
 
-async fn account_changes_arrive(stage: Stage) {
-    let node = stage.node().await;
+async fn account_changes_arrive(fixture: Fixture) {
+    let node = fixture.node().await;
     let all = [
         Control::LoginEnded { sid: "sid".into() },
-        Control::HostDisabled { host: stage.host.id },
-        Control::ConfigChanged { host: stage.host.id },
+        Control::HostDisabled { host: fixture.host.id },
+        Control::ConfigChanged { host: fixture.host.id },
     ];
     for control in all.clone() {
         node.backend.bus.publish_control(control).await.unwrap();
     }
-    let heard = node.ear.until("three account changes", |heard| heard.len() == 3).await;
-    assert_eq!(heard, all.map(Heard::Control));
+    let calls = node.sink.until("three account changes", |calls| calls.len() == 3).await;
+    assert_eq!(calls, all.map(SinkCall::Control));
 }
 
-async fn a_node_counts_its_members(stage: Stage) {
-    let node = stage.node().await;
+async fn a_node_counts_its_members(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let status = node.backend.states.set_members(room.name, 2, 1).await.unwrap().unwrap();
-    assert_eq!((status.chatroom, status.host, status.guests, status.hosts), (room.id, stage.host.id, 2, 1));
-    node.say(&room, [1]).await;
+    assert_eq!((status.chatroom, status.host, status.guests, status.hosts), (room.id, fixture.host.id, 2, 1));
+    node.submit_ids(&room, [1]).await;
     // Counts are absolute: setting them again changes nothing.
     for (guests, hosts) in [(1, 1), (1, 1), (0, 0), (3, 0)] {
         let told = node.backend.states.set_members(room.name, guests, hosts).await.unwrap();
@@ -284,8 +284,8 @@ async fn a_node_counts_its_members(stage: Stage) {
     }
 }
 
-async fn an_unknown_room_has_no_status(stage: Stage) {
-    let node = stage.node().await;
+async fn an_unknown_room_has_no_status(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let unknown = RoomName::from_random([9; 16]);
     let statuses = node.backend.states.status(&[unknown, room.name]).await.unwrap();

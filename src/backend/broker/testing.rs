@@ -23,21 +23,21 @@ use crate::store::testing::{Database, on_fresh};
 use crate::store::{BatchRoom, NewHost, Store};
 
 /// Maximum time that a test waits for a condition.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Polls a condition until it is true. Panics after [`PATIENCE`].
+/// Polls a condition until it is true. Panics after [`WAIT_LIMIT`].
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
     let attempts = async {
         while !is_true().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, attempts).await.is_ok(), "in vain: {what}");
+    assert!(tokio::time::timeout(WAIT_LIMIT, attempts).await.is_ok(), "timed out waiting for {what}");
 }
 
 /// Recorded call of a [`Sink`] method.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum SinkCall {
     Publication { room: RoomName, host: HostId, prev: Seq, seq: Seq, frame: Bytes },
     Notice { room: RoomName, from: Side, frame: Bytes },
     Changed(Change),
@@ -47,50 +47,54 @@ pub(crate) enum Heard {
 
 /// Sink that records every call.
 #[derive(Debug, Default)]
-pub(crate) struct Ear {
-    heard: Mutex<Vec<Heard>>,
+pub(crate) struct RecordingSink {
+    calls: Mutex<Vec<SinkCall>>,
     more: Notify,
 }
 
-impl Ear {
-    fn hear(&self, heard: Heard) {
-        self.heard.lock().push(heard);
+impl RecordingSink {
+    fn record(&self, calls: SinkCall) {
+        self.calls.lock().push(calls);
         self.more.notify_one();
     }
 
     /// Returns all recorded calls.
-    pub(crate) fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().clone()
+    pub(crate) fn calls(&self) -> Vec<SinkCall> {
+        self.calls.lock().clone()
     }
 
     /// Discards all recorded calls.
     pub(crate) fn clear(&self) {
-        self.heard.lock().clear();
+        self.calls.lock().clear();
     }
 
     /// Waits until the recorded calls satisfy `enough`, and returns them.
-    pub(crate) async fn until(&self, what: &str, enough: impl Fn(&[Heard]) -> bool) -> Vec<Heard> {
+    pub(crate) async fn until(&self, what: &str, enough: impl Fn(&[SinkCall]) -> bool) -> Vec<SinkCall> {
         let waiting = async {
-            while !enough(&self.heard.lock()) {
+            while !enough(&self.calls.lock()) {
                 self.more.notified().await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not received: {what}; but {:?}", self.heard());
-        self.heard()
+        assert!(
+            tokio::time::timeout(WAIT_LIMIT, waiting).await.is_ok(),
+            "not received: {what}; but {:?}",
+            self.calls()
+        );
+        self.calls()
     }
 
     /// Waits until the message with the sequence number `through` is published in a room. Returns `(prev, seq, frame)`
     /// of every publication of that room so far.
     pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
-        let heard = self
-            .until(&format!("{through}"), |heard| {
-                heard.iter().any(
-                    |heard| matches!(heard, Heard::Publication { room: of, seq, .. } if *of == room && *seq == through),
+        let calls = self
+            .until(&format!("{through}"), |calls| {
+                calls.iter().any(
+                    |calls| matches!(calls, SinkCall::Publication { room: of, seq, .. } if *of == room && *seq == through),
                 )
             })
             .await;
-        let of_room = heard.into_iter().filter_map(|heard| match heard {
-            Heard::Publication { room: of, prev, seq, frame, .. } if of == room => Some((prev, seq, frame)),
+        let of_room = calls.into_iter().filter_map(|calls| match calls {
+            SinkCall::Publication { room: of, prev, seq, frame, .. } if of == room => Some((prev, seq, frame)),
             _ => None,
         });
         of_room.collect()
@@ -98,52 +102,52 @@ impl Ear {
 
     /// Returns the recorded room changes.
     pub(crate) fn changes(&self) -> Vec<Change> {
-        let changes = self.heard().into_iter().filter_map(|heard| match heard {
-            Heard::Changed(change) => Some(change),
+        let changes = self.calls().into_iter().filter_map(|calls| match calls {
+            SinkCall::Changed(change) => Some(change),
             _ => None,
         });
         changes.collect()
     }
 }
 
-impl Sink for Ear {
+impl Sink for RecordingSink {
     fn publication(&self, publication: &Publication<'_>) {
         let Publication { room, host, prev, seq, frame, .. } = *publication;
-        self.hear(Heard::Publication { room, host, prev, seq, frame: Bytes::copy_from_slice(frame) });
+        self.record(SinkCall::Publication { room, host, prev, seq, frame: Bytes::copy_from_slice(frame) });
     }
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
-        self.hear(Heard::Notice { room, from, frame: Bytes::copy_from_slice(frame) });
+        self.record(SinkCall::Notice { room, from, frame: Bytes::copy_from_slice(frame) });
     }
     fn changed(&self, change: Change) {
-        self.hear(Heard::Changed(change));
+        self.record(SinkCall::Changed(change));
     }
     fn control(&self, control: Control) {
-        self.hear(Heard::Control(control));
+        self.record(SinkCall::Control(control));
     }
     fn missed(&self) {
-        self.hear(Heard::Missed);
+        self.record(SinkCall::Missed);
     }
 }
 
 /// Test environment: a database with one host, and optionally Redis servers.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) host: Host,
     pub(crate) servers: Option<Servers>,
 }
 
-impl Stage {
+impl Fixture {
     /// Runs a test with the embedded broker.
-    pub(crate) async fn embedded<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
+    pub(crate) async fn embedded<F>(database: impl Into<Database>, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        on_fresh(database, |store, _| async move { test(Stage::new(store, None).await).await }).await;
+        on_fresh(database, |store, _| async move { test(Fixture::new(store, None).await).await }).await;
     }
 
     /// Runs a test with the Redis broker.
-    pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
+    pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -151,19 +155,19 @@ impl Stage {
     }
 
     /// Runs a test with the Redis broker, on any kind of Redis.
-    pub(crate) async fn on<F>(kind: Kind, test: impl FnOnce(Stage) -> F + Send + 'static)
+    pub(crate) async fn on<F>(kind: Kind, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         Self::with(kind, Database::Sqlite, test).await;
     }
 
-    async fn with<F>(kind: Kind, database: Database, test: impl FnOnce(Stage) -> F + Send + 'static)
+    async fn with<F>(kind: Kind, database: Database, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let servers = Servers::of(kind).await;
-        on_fresh(database, |store, _| async move { test(Stage::new(store, Some(servers)).await).await }).await;
+        on_fresh(database, |store, _| async move { test(Fixture::new(store, Some(servers)).await).await }).await;
     }
 
     async fn new(store: Store, servers: Option<Servers>) -> Self {
@@ -192,8 +196,8 @@ impl Stage {
             Some(redis) => Backend::redis(redis.clone(), Rng::from_entropy(), RedisOptions::default()),
             None => Backend::embedded(self.store.clone(), Arc::new(SystemClock)),
         };
-        let ear = Arc::<Ear>::default();
-        backend.bus.subscribe(ear.clone()).await.unwrap();
+        let sink = Arc::<RecordingSink>::default();
+        backend.bus.subscribe(sink.clone()).await.unwrap();
         let history = History::new(&backend, self.store.clone());
         let rooms = Rooms::new(
             self.store.clone(),
@@ -203,7 +207,7 @@ impl Stage {
             Rng::from_entropy(),
             "+09:00".parse().unwrap(),
         );
-        Node { backend, ear, rooms, history, redis, host: self.host.clone() }
+        Node { backend, sink, rooms, history, redis, host: self.host.clone() }
     }
 }
 
@@ -211,7 +215,7 @@ impl Stage {
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) backend: Backend,
-    pub(crate) ear: Arc<Ear>,
+    pub(crate) sink: Arc<RecordingSink>,
     pub(crate) rooms: Rooms,
     pub(crate) history: History,
     redis: Option<Redis>,
@@ -306,7 +310,7 @@ impl Node {
     }
 
     /// Submits guest messages with the given ids. Returns their sequence numbers.
-    pub(crate) async fn say(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
+    pub(crate) async fn submit_ids(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
         let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
         let mut numbers = Vec::new();
         for batch in all.chunks(super::MAX_BATCH) {

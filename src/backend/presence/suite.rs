@@ -22,7 +22,7 @@ use crate::domain::HostUuid;
 use crate::domain::Rng;
 
 /// Maximum time that a test waits for a condition.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Generates a test of each function for each driver.
 macro_rules! on_every_driver {
@@ -73,7 +73,7 @@ impl EventRecorder {
                 self.more.notified().await;
             }
         };
-        let came = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
+        let came = tokio::time::timeout(WAIT_LIMIT, waiting).await.is_ok();
         let received = self.received.lock().clone();
         assert!(came, "{last:?} was not received, but {received:?}");
         received

@@ -128,6 +128,6 @@ fn state_word(state: RoomState) -> &'static str {
 
 /// Returns the error for an answer in an unexpected format. Only this driver defines these formats, so an unexpected
 /// format means that another program has written to this Redis.
-fn strange(what: &str) -> Unavailable {
-    Unavailable(format!("redis answered something strange: {what}"))
+fn unexpected_reply(what: &str) -> Unavailable {
+    Unavailable(format!("unexpected reply from redis: {what}"))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
-use crate::backend::broker::testing::{Node, PATIENCE, Stage, frame_of, guest, key_of, numbers, submission, until};
+use crate::backend::broker::testing::{Fixture, Node, WAIT_LIMIT, frame_of, guest, key_of, numbers, submission, until};
 use crate::backend::broker::{MAX_BATCH, Outcome};
 use crate::domain::Message;
 use crate::domain::{Room, RoomChange, Seq, Side};
@@ -25,7 +25,7 @@ macro_rules! on_database {
         mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::cluster(crate::store::testing::Database::$database, super::$name).await;
+                super::Fixture::cluster(crate::store::testing::Database::$database, super::$name).await;
             })*
         }
     };
@@ -50,15 +50,15 @@ struct Archivers {
 }
 
 impl Archivers {
-    fn of(stage: &Stage, node: &Node) -> Self {
+    fn of(fixture: &Fixture, node: &Node) -> Self {
         let shutdown = Shutdown::new();
         let queue = node.cluster().archive.clone();
-        let archive = Archive::start(&queue, node.backend.log.partitions(), &stage.store, &shutdown);
+        let archive = Archive::start(&queue, node.backend.log.partitions(), &fixture.store, &shutdown);
         Self { archive, shutdown }
     }
 
     async fn end(self) {
-        tokio::time::timeout(PATIENCE, self.shutdown.finish()).await.expect("the archivers end");
+        tokio::time::timeout(WAIT_LIMIT, self.shutdown.finish()).await.expect("the archivers end");
     }
 }
 
@@ -76,30 +76,30 @@ async fn dead_letters(node: &Node, room: &Room) -> Vec<BTreeMap<String, String>>
     dead.into_iter().map(|(_, fields)| fields).collect()
 }
 
-async fn stored(stage: &Stage, room: &Room) -> Vec<Message> {
-    stage.store.messages().between(room.id, 0, None, 10_000).await.unwrap()
+async fn stored(fixture: &Fixture, room: &Room) -> Vec<Message> {
+    fixture.store.messages().between(room.id, 0, None, 10_000).await.unwrap()
 }
 
 async fn empty(node: &Node, room: &Room) {
     until("the queue is empty", || async { queue_len(node, room).await == 0 }).await;
 }
 
-async fn accepted_messages_are_archived_in_sql(stage: Stage) {
-    let node = stage.node().await;
-    let archivers = Archivers::of(&stage, &node);
+async fn accepted_messages_are_archived_in_sql(fixture: Fixture) {
+    let node = fixture.node().await;
+    let archivers = Archivers::of(&fixture, &node);
     let rooms = [node.room().await, node.room().await, node.room().await];
     for (room, count) in rooms.iter().zip([1, 3, 1_300]) {
-        node.say(room, 1..=count).await;
+        node.submit_ids(room, 1..=count).await;
         archivers.archive.wake(room.name);
     }
     for (room, count) in rooms.iter().zip([1, 3, 1_300]) {
         until("all is archived", || async { archived(&node, room).await == count }).await;
-        let stored = stored(&stage, room).await;
+        let stored = stored(&fixture, room).await;
         assert_eq!(stored.iter().map(|message| message.seq).collect::<Vec<_>>(), (1..=count).collect::<Vec<_>>());
         let frames: Vec<_> = stored.iter().map(crate::protocol::chat::message_frame).collect();
         let sent: Vec<_> = (1..=count).map(|seq| frame_of(&guest(room, &format!("id-{seq}")), seq)).collect();
         assert_eq!(frames, sent);
-        let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
+        let row = fixture.store.rooms().get(room.id).await.unwrap().unwrap();
         let newest = stored.last().unwrap();
         assert_eq!((row.last_seq, row.latest_msg.as_ref()), (count, Some(&newest.text)));
         assert_eq!((row.latest_msg_at, row.updated_at), (Some(newest.accepted_at), newest.accepted_at));
@@ -116,33 +116,33 @@ async fn accepted_messages_are_archived_in_sql(stage: Stage) {
     archivers.end().await;
 }
 
-async fn entries_written_by_another_archiver_are_not_written_twice(stage: Stage) {
-    let node = stage.node().await;
+async fn entries_written_by_another_archiver_are_not_written_twice(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=30).await;
+    node.submit_ids(&room, 1..=30).await;
     // Another archiver wrote the first twenty entries and crashed before it removed them from the queue.
-    node.write_to_sql(&stage.store, &room, 1..=20).await;
-    let before = stored(&stage, &room).await;
+    node.write_to_sql(&fixture.store, &room, 1..=20).await;
+    let before = stored(&fixture, &room).await;
     assert_eq!(before.len(), 20);
-    let archivers = Archivers::of(&stage, &node);
+    let archivers = Archivers::of(&fixture, &node);
     empty(&node, &room).await;
-    let after = stored(&stage, &room).await;
+    let after = stored(&fixture, &room).await;
     assert_eq!((after.len(), &after[..20]), (30, &before[..]));
     assert_eq!(archived(&node, &room).await, 30);
     assert_eq!(dead_letters(&node, &room).await.len(), 0);
     archivers.end().await;
 }
 
-async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(stage: Stage) {
-    let node = stage.node().await;
+async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    let connection = stage.store.connection();
+    let connection = fixture.store.connection();
     connection.execute_unprepared("ALTER TABLE chat_message RENAME TO elsewhere").await.unwrap();
-    let archivers = Archivers::of(&stage, &node);
+    let archivers = Archivers::of(&fixture, &node);
     let lease = format!("{PT}{{{}}}:archiver", node.backend.log.partition_of(room.name).0);
     until("an archiver holds the lease", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
     for seq in 1..=20 {
-        node.say(&room, [seq]).await;
+        node.submit_ids(&room, [seq]).await;
         archivers.archive.wake(room.name);
     }
     let all: Vec<_> = (1..=20).collect();
@@ -151,59 +151,59 @@ async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(stage:
     assert_eq!((archived(&node, &room).await, queue_len(&node, &room).await), (0, 20));
     connection.execute_unprepared("ALTER TABLE elsewhere RENAME TO chat_message").await.unwrap();
     empty(&node, &room).await;
-    assert_eq!(stored(&stage, &room).await.iter().map(|message| message.seq).collect::<Vec<_>>(), all);
+    assert_eq!(stored(&fixture, &room).await.iter().map(|message| message.seq).collect::<Vec<_>>(), all);
     assert_eq!(dead_letters(&node, &room).await.len(), 0);
     archivers.end().await;
 }
 
-async fn a_second_archiver_takes_over_from_the_first(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn a_second_archiver_takes_over_from_the_first(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.room().await;
     let lease = format!("{PT}{{{}}}:archiver", one.backend.log.partition_of(room.name).0);
     let holder = || async { one.redis().raw::<Option<String>>("GET", &[&lease]).await };
-    let first = Archivers::of(&stage, &one);
+    let first = Archivers::of(&fixture, &one);
     until("the first has the lease", || async { holder().await.as_deref() == Some(one.redis().node().as_str()) }).await;
-    let second = Archivers::of(&stage, &other);
+    let second = Archivers::of(&fixture, &other);
     for seq in 1..=20 {
-        one.say(&room, [seq]).await;
+        one.submit_ids(&room, [seq]).await;
         first.archive.wake(room.name);
         second.archive.wake(room.name);
         until("it is archived", || async { archived(&one, &room).await == seq }).await;
         assert_eq!(holder().await.as_deref(), Some(one.redis().node().as_str()));
     }
     first.end().await;
-    one.say(&room, 21..=25).await;
+    one.submit_ids(&room, 21..=25).await;
     until("the second went on", || async { archived(&other, &room).await == 25 }).await;
     assert_eq!(holder().await.as_deref(), Some(other.redis().node().as_str()));
-    assert_eq!(stored(&stage, &room).await.len(), 25);
+    assert_eq!(stored(&fixture, &room).await.len(), 25);
     second.end().await;
     assert_eq!(holder().await, None, "who ends gives the lease back");
 }
 
-async fn messages_of_a_deleted_room_are_dropped(stage: Stage) {
-    let node = stage.node().await;
+async fn messages_of_a_deleted_room_are_dropped(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let other = node.room_beside(&room).await;
-    node.say(&room, 1..=3).await;
-    node.say(&other, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
+    node.submit_ids(&other, 1..=3).await;
     // SQL records the deletion, but the broker does not yet.
-    stage.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
-    let archivers = Archivers::of(&stage, &node);
+    fixture.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
+    let archivers = Archivers::of(&fixture, &node);
     empty(&node, &room).await;
-    assert_eq!(stored(&stage, &other).await.len(), 3);
-    let left = stage.store.messages().between(room.id, 0, None, 10).await.unwrap();
-    assert_eq!((left, stage.store.messages().delete_invisible(room.id, 10).await.unwrap()), (vec![], 0));
+    assert_eq!(stored(&fixture, &other).await.len(), 3);
+    let left = fixture.store.messages().between(room.id, 0, None, 10).await.unwrap();
+    assert_eq!((left, fixture.store.messages().delete_invisible(room.id, 10).await.unwrap()), (vec![], 0));
     assert_eq!(node.accept(&[guest(&room, "late")]).await, [Outcome::Deleted]);
     assert_eq!(dead_letters(&node, &room).await.len(), 0);
     archivers.end().await;
 }
 
-async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage) {
-    let node = stage.node().await;
+async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let other = node.room_beside(&room).await;
     let mut poisoned = vec![guest(&room, "first")];
-    if stage.store.dialect() == Dialect::MySql {
+    if fixture.store.dialect() == Dialect::MySql {
         // The value is longer than its column. No client can send it, but it must not block other rows.
         poisoned.push(submission(&room, Side::Guest, "long", &"x".repeat(70_000), "2023-03-23T08:15:07"));
     }
@@ -216,16 +216,16 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage
         let _: String = node.redis().raw("XADD", &entry).await;
     }
     let _: String = node.redis().raw("XADD", &[&queue, "*", "foreign", "entry"]).await;
-    node.say(&other, 1..=2).await;
-    let archivers = Archivers::of(&stage, &node);
+    node.submit_ids(&other, 1..=2).await;
+    let archivers = Archivers::of(&fixture, &node);
     empty(&node, &room).await;
     let dead = dead_letters(&node, &room).await;
     let whys: Vec<_> = dead.iter().map(|letter| letter["why"].as_str()).collect();
     assert_eq!(&whys[..3], ["not a message"; 3]);
-    let ids: Vec<_> = stored(&stage, &room).await.iter().map(|message| message.id.to_string()).collect();
+    let ids: Vec<_> = stored(&fixture, &room).await.iter().map(|message| message.id.to_string()).collect();
     assert_eq!(ids, ["first", "last"]);
-    assert_eq!(stored(&stage, &other).await.len(), 2);
-    if stage.store.dialect() == Dialect::MySql {
+    assert_eq!(stored(&fixture, &other).await.len(), 2);
+    if fixture.store.dialect() == Dialect::MySql {
         assert_eq!(whys.len(), 4);
         assert!(whys[3].contains("too long"), "{whys:?}");
         // Messages that SQL rejects remain in the log and are read from it.
@@ -236,10 +236,10 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage
     archivers.end().await;
 }
 
-async fn a_message_with_a_used_number_is_dead_lettered(stage: Stage) {
-    let node = stage.node().await;
+async fn a_message_with_a_used_number_is_dead_lettered(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
     let stranger = Message {
         chatroom: room.id,
         seq: 2,
@@ -249,10 +249,10 @@ async fn a_message_with_a_used_number_is_dead_lettered(stage: Stage) {
         id: "stranger".parse().unwrap(),
         accepted_at: room.created_at,
     };
-    stage.store.messages().archive(std::slice::from_ref(&stranger), &[], &[]).await.unwrap();
-    let archivers = Archivers::of(&stage, &node);
+    fixture.store.messages().archive(std::slice::from_ref(&stranger), &[], &[]).await.unwrap();
+    let archivers = Archivers::of(&fixture, &node);
     empty(&node, &room).await;
-    let rows = stored(&stage, &room).await;
+    let rows = stored(&fixture, &room).await;
     assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(rows[1], stranger);
     let dead = dead_letters(&node, &room).await;
@@ -262,8 +262,8 @@ async fn a_message_with_a_used_number_is_dead_lettered(stage: Stage) {
 }
 
 /// Shows, with a small `max_allowed_packet`, that batches shrink until they are within the limit.
-async fn a_backlog_of_long_messages_is_archived_in_order(stage: Stage) {
-    let node = stage.node().await;
+async fn a_backlog_of_long_messages_is_archived_in_order(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let long = |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(8_000), "2023-03-23T08:15:07");
     let all: Vec<_> = (1..=400).map(long).collect();
@@ -271,29 +271,29 @@ async fn a_backlog_of_long_messages_is_archived_in_order(stage: Stage) {
         node.accept(batch).await;
     }
     // Short messages make the archiver read more entries next than one statement may contain.
-    node.say(&room, 401..=700).await;
+    node.submit_ids(&room, 401..=700).await;
     node.accept(&(701..=720).map(long).collect::<Vec<_>>()).await;
-    let archivers = Archivers::of(&stage, &node);
+    let archivers = Archivers::of(&fixture, &node);
     until("all is archived", || async { archived(&node, &room).await == 720 }).await;
-    let numbers: Vec<_> = stored(&stage, &room).await.iter().map(|message| message.seq).collect();
+    let numbers: Vec<_> = stored(&fixture, &room).await.iter().map(|message| message.seq).collect();
     assert_eq!(numbers, (1..=720).collect::<Vec<_>>());
     assert_eq!((queue_len(&node, &room).await, dead_letters(&node, &room).await.len()), (0, 0));
     archivers.end().await;
 }
 
-async fn a_closed_room_leaves_the_broker_once_it_is_archived(stage: Stage) {
-    let node = stage.node().await;
+async fn a_closed_room_leaves_the_broker_once_it_is_archived(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=(MAX_BATCH as u64)).await;
+    node.submit_ids(&room, 1..=(MAX_BATCH as u64)).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     let all: Vec<_> = (1..=(MAX_BATCH as u64)).collect();
     assert_eq!(numbers(&node.cluster().recent.log_after(room.name, 0, 100).await.unwrap()), all);
-    let archivers = Archivers::of(&stage, &node);
+    let archivers = Archivers::of(&fixture, &node);
     until("the log is gone", || async { node.cluster().recent.log_after(room.name, 0, 1).await.unwrap().is_empty() })
         .await;
     // After the room is reopened, its messages are visible and its sequence numbers continue.
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(numbers(&node.history.after(key_of(&room), 0).await.unwrap().entries), all);
-    assert_eq!(node.say(&room, [1_000]).await, [MAX_BATCH as u64 + 1]);
+    assert_eq!(node.submit_ids(&room, [1_000]).await, [MAX_BATCH as u64 + 1]);
     archivers.end().await;
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::backend::broker::testing::{Node, Stage, frame_of, guest, key_of, numbers, submission};
+use crate::backend::broker::testing::{Fixture, Node, frame_of, guest, key_of, numbers, submission};
 use crate::backend::broker::{Outcome, Submission};
 use crate::domain::WallClock;
 use crate::domain::{Room, Side};
@@ -18,19 +18,19 @@ macro_rules! on_every_driver {
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::embedded(super::Dialect::Sqlite, |stage| super::$name(stage, false)).await;
+                super::Fixture::embedded(super::Dialect::Sqlite, |fixture| super::$name(fixture, false)).await;
             })*
         }
         mod cluster_before_the_archiver {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::cluster(super::Dialect::Sqlite, |stage| super::$name(stage, false)).await;
+                super::Fixture::cluster(super::Dialect::Sqlite, |fixture| super::$name(fixture, false)).await;
             })*
         }
         mod cluster_after_the_archiver {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::cluster(super::Dialect::MySql, |stage| super::$name(stage, true)).await;
+                super::Fixture::cluster(super::Dialect::MySql, |fixture| super::$name(fixture, true)).await;
             })*
         }
     };
@@ -46,29 +46,29 @@ on_every_driver!(
     a_conversation_deleted_while_it_is_read_fails,
 );
 
-async fn a_conversation_deleted_while_it_is_read_fails(stage: Stage, archived: bool) {
-    let node = stage.node().await;
+async fn a_conversation_deleted_while_it_is_read_fails(fixture: Fixture, archived: bool) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=5).await;
-    archive(&stage, &node, &room, 5, archived).await;
+    node.submit_ids(&room, 1..=5).await;
+    archive(&fixture, &node, &room, 5, archived).await;
     let mut parts = Box::pin(node.history.whole(key_of(&room)));
     parts.try_next().await.unwrap();
     node.rooms.change(room.name, crate::domain::RoomChange::Delete).await.unwrap();
     assert!(parts.try_collect::<Vec<_>>().await.is_err());
 }
 
-async fn a_join_frame_is_built_once_until_a_newer_message(stage: Stage, archived: bool) {
-    let node = stage.node().await;
+async fn a_join_frame_is_built_once_until_a_newer_message(fixture: Fixture, archived: bool) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let key = key_of(&room);
     let none = node.history.join_frame(key, 0, None).await.unwrap();
     assert!(none.framed.is_none() && node.history.cached_join_frame(room.name).await.is_none(), "nothing is not kept");
-    node.say(&room, 1..=60).await;
-    archive(&stage, &node, &room, 60, archived).await;
+    node.submit_ids(&room, 1..=60).await;
+    archive(&fixture, &node, &room, 60, archived).await;
     let first = node.history.join_frame(key, 60, None).await.unwrap();
     assert_eq!((first.first, first.newest), (11, 60));
     assert!(Arc::ptr_eq(&first, &node.history.cached_join_frame(room.name).await.unwrap()));
-    node.say(&room, [61]).await;
+    node.submit_ids(&room, [61]).await;
     let second = node.history.join_frame(key, 61, None).await.unwrap();
     assert_eq!((second.first, second.newest), (12, 61));
     assert!(Arc::ptr_eq(&second, &node.history.cached_join_frame(room.name).await.unwrap()));
@@ -114,32 +114,32 @@ async fn check(node: &Node, room: &Room, count: Seq, at: Seq) {
     }
 }
 
-async fn archive(stage: &Stage, node: &Node, room: &Room, through: Seq, archived: bool) {
+async fn archive(fixture: &Fixture, node: &Node, room: &Room, through: Seq, archived: bool) {
     if archived {
-        node.archive_through(&stage.store, room, through).await;
+        node.archive_through(&fixture.store, room, through).await;
     }
 }
 
-async fn a_room_is_read_forwards_backwards_and_by_offset(stage: Stage, archived: bool) {
-    let node = stage.node().await;
+async fn a_room_is_read_forwards_backwards_and_by_offset(fixture: Fixture, archived: bool) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=300).await;
-    archive(&stage, &node, &room, 300, archived).await;
+    node.submit_ids(&room, 1..=300).await;
+    archive(&fixture, &node, &room, 300, archived).await;
     for at in [0, 49, 50, 127, 128, 299, 300] {
         check(&node, &room, 300, at).await;
     }
 }
 
-async fn an_empty_room_has_no_messages(stage: Stage, _: bool) {
-    let node = stage.node().await;
+async fn an_empty_room_has_no_messages(fixture: Fixture, _: bool) {
+    let node = fixture.node().await;
     for room in [node.room().await, node.unseeded_room().await] {
         check(&node, &room, 0, 0).await;
         assert!(node.history.after(key_of(&room), 7).await.unwrap().entries.is_empty());
     }
 }
 
-async fn steps_toward_the_present_fit_into_a_frame(stage: Stage, archived: bool) {
-    let node = stage.node().await;
+async fn steps_toward_the_present_fit_into_a_frame(fixture: Fixture, archived: bool) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let long =
         |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"한".repeat(2_000), "2023-03-23T08:15:07.123");
@@ -147,7 +147,7 @@ async fn steps_toward_the_present_fit_into_a_frame(stage: Stage, archived: bool)
     for batch in all.chunks(20) {
         node.accept(batch).await;
     }
-    archive(&stage, &node, &room, 60, archived).await;
+    archive(&fixture, &node, &room, 60, archived).await;
     let (mut at, mut steps) = (0, 0);
     loop {
         let step = node.history.after(key_of(&room), at).await.unwrap();
@@ -166,8 +166,8 @@ async fn steps_toward_the_present_fit_into_a_frame(stage: Stage, archived: bool)
     assert_eq!((at, steps), (60, 3));
 }
 
-async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: bool) {
-    let node = stage.node().await;
+async fn pages_are_bounded_by_bytes_and_lose_nothing(fixture: Fixture, archived: bool) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let key = key_of(&room);
     // Each message has 30 KB, so a page of [`PAGE`] messages would have 1.5 MB.
@@ -176,7 +176,7 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
     for id in 1..=80 {
         node.accept(&[long(id)]).await;
     }
-    archive(&stage, &node, &room, 80, archived).await;
+    archive(&fixture, &node, &room, 80, archived).await;
     let of_frame = |entries: &[LogEntry]| entries.iter().map(|entry| entry.frame.len()).sum::<usize>() <= 240 * 1024;
     let newest = node.newest(&room).await;
     assert!(of_frame(&newest) && numbers(&newest) == (73..=80).collect::<Vec<_>>(), "{:?}", numbers(&newest));
@@ -206,12 +206,12 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_sql_is_unavailable_a_page_ends_where_the_log_does() {
-    Stage::cluster(Dialect::Sqlite, |stage| async move {
-        let node = stage.node().await;
+    Fixture::cluster(Dialect::Sqlite, |fixture| async move {
+        let node = fixture.node().await;
         let room = node.room().await;
         let key = key_of(&room);
-        node.say(&room, 1..=200).await;
-        node.archive_through(&stage.store, &room, 100).await;
+        node.submit_ids(&room, 1..=200).await;
+        node.archive_through(&fixture.store, &room, 100).await;
         let log = format!("{PT}{{{}}}:log:{}", node.backend.log.partition_of(room.name).0, room.name);
         let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", "91-0"]).await;
         // The database has no tables, so every query fails.
@@ -231,15 +231,15 @@ async fn while_sql_is_unavailable_a_page_ends_where_the_log_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_only_the_log_has_are_found_by_their_wall_clock() {
-    Stage::cluster(Dialect::Sqlite, |stage| async move {
-        let node = stage.node().await;
+    Fixture::cluster(Dialect::Sqlite, |fixture| async move {
+        let node = fixture.node().await;
         let room = node.room().await;
         let key = key_of(&room);
         for seq in 1..=1_000_u64 {
             let clock = format!("2023-03-23T08:{:02}:{:02}", seq / 60, seq % 60);
             node.accept(&[submission(&room, Side::Guest, &format!("id-{seq}"), "hi", &clock)]).await;
         }
-        node.archive_through(&stage.store, &room, 100).await;
+        node.archive_through(&fixture.store, &room, 100).await;
         for seq in [1_u64, 99, 100, 101, 116, 117, 356, 357, 999, 1_000] {
             let shown: WallClock = format!("2023-03-23T08:{:02}:{:02}", seq / 60, seq % 60).parse().unwrap();
             assert_eq!(node.history.find(key, &shown, None, None).await.unwrap(), Some(seq));
@@ -251,15 +251,15 @@ async fn messages_that_only_the_log_has_are_found_by_their_wall_clock() {
     .await;
 }
 
-async fn a_wall_clock_selects_the_message_shown_first(stage: Stage, archived: bool) {
-    let node = stage.node().await;
+async fn a_wall_clock_selects_the_message_shown_first(fixture: Fixture, archived: bool) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let clocks = ["2023-03-23T08:15:07.9", "2023-03-23T08:15:08", "2023-03-23T08:15:07.123", "2023-03-23T08:15:09"];
     for (seq, clock) in (1..).zip(clocks) {
         let message = submission(&room, Side::Guest, &format!("id-{seq}"), "hi", clock);
         assert_eq!(node.accept(&[message]).await, [Outcome::Accepted(seq)]);
     }
-    archive(&stage, &node, &room, 4, archived).await;
+    archive(&fixture, &node, &room, 4, archived).await;
     let shown = |clock: &str| clock.parse::<WallClock>().unwrap();
     let find = |clock: &str, oldest, instant| {
         let (node, room, clock) = (&node, key_of(&room), shown(clock));
@@ -299,13 +299,13 @@ fn splits() -> impl Strategy<Value = Split> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_message_is_read_once_in_order_from_either_store() {
-    Stage::cluster(Dialect::Sqlite, |stage| async move {
-        let node = stage.node().await;
+    Fixture::cluster(Dialect::Sqlite, |fixture| async move {
+        let node = fixture.node().await;
         let handle = tokio::runtime::Handle::current();
         let cases = tokio::task::spawn_blocking(move || {
             let config = Config { cases: 40, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
             TestRunner::new(config).run(&splits(), |split| {
-                handle.block_on(a_split_room_is_whole(&stage, &node, split));
+                handle.block_on(a_split_room_is_whole(&fixture, &node, split));
                 Ok(())
             })
         });
@@ -314,13 +314,13 @@ async fn every_message_is_read_once_in_order_from_either_store() {
     .await;
 }
 
-async fn a_split_room_is_whole(stage: &Stage, node: &Node, split: Split) {
+async fn a_split_room_is_whole(fixture: &Fixture, node: &Node, split: Split) {
     let room = node.room().await;
     let of = |share: f64, whole: Seq| (share * whole as f64) as Seq;
-    node.say(&room, 1..=split.count).await;
+    node.submit_ids(&room, 1..=split.count).await;
     let archived = of(split.archived, split.count);
     if archived > 0 {
-        node.archive_through(&stage.store, &room, archived).await;
+        node.archive_through(&fixture.store, &room, archived).await;
     }
     // The log lacks only messages that SQL contains. They were trimmed or belong to an earlier epoch of Redis.
     let log = format!("{PT}{{{}}}:log:{}", node.backend.log.partition_of(room.name).0, room.name);

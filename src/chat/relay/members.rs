@@ -105,15 +105,15 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::broker::testing::{Stage, until};
+    use crate::backend::broker::testing::{Fixture, until};
     use crate::chat::hub::{Identity, Place};
     use crate::domain::Rng;
     use crate::store::Dialect;
 
     #[tokio::test]
     async fn departures_are_reported_with_joins_or_soon_and_until_accepted() {
-        Stage::cluster(Dialect::Sqlite, |stage| async move {
-            let node = stage.node().await;
+        Fixture::cluster(Dialect::Sqlite, |fixture| async move {
+            let node = fixture.node().await;
             let room = node.room().await;
             let (hub, shutdown) = (Hub::new(Rng::from_seed(1)), Shutdown::new());
             let members = Members::new(hub.clone(), node.rooms.clone(), shutdown.clone());
@@ -135,11 +135,11 @@ mod tests {
 
             let last = join();
             members.report(room.name).await.unwrap();
-            stage.servers.as_ref().unwrap().freeze();
+            fixture.servers.as_ref().unwrap().freeze();
             drop(last);
             members.report_soon(room.name);
             tokio::time::sleep(LEAVE_DELAY * 2).await;
-            stage.servers.as_ref().unwrap().thaw();
+            fixture.servers.as_ref().unwrap().thaw();
             until("the counts are reported", || async { guests().await == 0 }).await;
             shutdown.tasks().close();
             shutdown.tasks().wait().await;

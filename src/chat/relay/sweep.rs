@@ -96,7 +96,7 @@ impl Sweep {
 mod tests {
 
     use super::*;
-    use crate::backend::broker::testing::{Node, Stage};
+    use crate::backend::broker::testing::{Fixture, Node};
     use crate::backend::shutdown::Shutdown;
     use crate::chat::hub::{Connection, Identity, Place, Registration};
     use crate::domain::Rng;
@@ -119,13 +119,13 @@ mod tests {
 
     #[tokio::test]
     async fn messages_that_the_bus_lost_are_read_from_the_log() {
-        Stage::cluster(Dialect::Sqlite, |stage| async move {
-            let node = stage.node().await;
+        Fixture::cluster(Dialect::Sqlite, |fixture| async move {
+            let node = fixture.node().await;
             let (mut sweep, hub) = without_bus(&node);
             let (room, other) = (node.room().await, node.room().await);
             let (lagging, _in_room) = join(&hub, &room);
             let (up_to_date, _in_other) = join(&hub, &other);
-            node.say(&room, 1..=3).await;
+            node.submit_ids(&room, 1..=3).await;
             // Each step compares one of the two rooms. The sockets of a lagging room read the log only in the next
             // step.
             sweep.step().await;
@@ -143,8 +143,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_hurried_round_reports_counts_at_once() {
-        Stage::cluster(Dialect::Sqlite, |stage| async move {
-            let node = stage.node().await;
+        Fixture::cluster(Dialect::Sqlite, |fixture| async move {
+            let node = fixture.node().await;
             let (mut sweep, hub) = without_bus(&node);
             let rooms = [node.room().await, node.room().await, node.room().await];
             let _members = rooms.each_ref().map(|room| join(&hub, room));
@@ -160,8 +160,8 @@ mod tests {
 
     #[tokio::test]
     async fn sockets_of_a_room_closed_or_deleted_without_an_event_are_closed() {
-        Stage::cluster(Dialect::Sqlite, |stage| async move {
-            let node = stage.node().await;
+        Fixture::cluster(Dialect::Sqlite, |fixture| async move {
+            let node = fixture.node().await;
             let (mut sweep, hub) = without_bus(&node);
             let (closed, left) = (node.room().await, node.room().await);
             let (in_closed, _in_closed) = join(&hub, &closed);

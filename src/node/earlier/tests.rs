@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::backend::broker::Outcome;
-use crate::backend::broker::testing::{Node, Stage, frame_of, guest};
+use crate::backend::broker::testing::{Fixture, Node, frame_of, guest};
 use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, RoomChange, Seq};
 
-on_redis!(redis7, Redis7, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
-on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
+on_redis!(redis7, Redis7, crate::backend::broker::testing::Fixture::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
+on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Fixture::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
 
 /// Writes the keys of a room with unarchived messages, in the format that `accept.lua` of the earlier release wrote.
 async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
@@ -36,33 +36,33 @@ async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
     }
 }
 
-async fn stored(stage: &Stage, room: &Room) -> Vec<Seq> {
-    let messages = stage.store.messages().between(room.id, 0, None, 10_000).await.unwrap();
+async fn stored(fixture: &Fixture, room: &Room) -> Vec<Seq> {
+    let messages = fixture.store.messages().between(room.id, 0, None, 10_000).await.unwrap();
     messages.iter().map(|message| message.seq).collect()
 }
 
-async fn keys_of_the_earlier_release_are_archived_and_removed(stage: Stage) {
-    let node = stage.node().await;
+async fn keys_of_the_earlier_release_are_archived_and_removed(fixture: Fixture) {
+    let node = fixture.node().await;
     let (room, other, deleted) = (node.unseeded_room().await, node.unseeded_room().await, node.unseeded_room().await);
     leave(&node, &room, 1..=1_200).await;
     leave(&node, &other, 1..=3).await;
     leave(&node, &deleted, 1..=2).await;
-    stage.store.rooms().change(deleted.name, RoomChange::Delete, deleted.created_at).await.unwrap();
+    fixture.store.rooms().change(deleted.name, RoomChange::Delete, deleted.created_at).await.unwrap();
     // The node of the earlier release stopped after it had archived a part of a queue.
     node.redis().raw::<String>("SET", &["pt:{cart}:of-another-application", "1"]).await;
     node.redis().raw::<i64>("ZADD", &["pt:nodes", "1", "gone.1"]).await;
-    node.redis().raw::<i64>("SADD", &["pt:node:gone.1:hosts", stage.host.uuid.as_str()]).await;
-    let presence = format!("pt:{{{}}}:presence", stage.host.uuid);
+    node.redis().raw::<i64>("SADD", &["pt:node:gone.1:hosts", fixture.host.uuid.as_str()]).await;
+    let presence = format!("pt:{{{}}}:presence", fixture.host.uuid);
     node.redis().raw::<i64>("HSET", &[&presence, "n:gone.1", "1"]).await;
     // A room of another installation, whose rows are in another database.
     let stranger = Room { name: RoomName::from_random([9; 16]), ..room.clone() };
     leave(&node, &stranger, 1..=2).await;
 
     for _ in 0..2 {
-        take_over(node.redis(), &stage.store).await.unwrap();
-        assert_eq!(stored(&stage, &room).await, (1..=1_200).collect::<Vec<_>>());
-        assert_eq!(stored(&stage, &other).await, [1, 2, 3]);
-        assert_eq!(stored(&stage, &deleted).await, [0; 0]);
+        take_over(node.redis(), &fixture.store).await.unwrap();
+        assert_eq!(stored(&fixture, &room).await, (1..=1_200).collect::<Vec<_>>());
+        assert_eq!(stored(&fixture, &other).await, [1, 2, 3]);
+        assert_eq!(stored(&fixture, &deleted).await, [0; 0]);
     }
     let left: BTreeSet<String> =
         node.redis().keys_with("pt:").await.into_iter().filter(|key| key.contains(stranger.name.as_str())).collect();
@@ -87,7 +87,7 @@ async fn keys_of_the_earlier_release_are_archived_and_removed(stage: Stage) {
     let idle = format!("pt:{{{}}}:idle", Partition::of(stranger.name, PARTITIONS).0);
     let _: i64 = node.redis().raw("ZREM", &[&idle, stranger.name.as_str()]).await;
     let _: i64 = node.redis().raw("DEL", &[&queue]).await;
-    take_over(node.redis(), &stage.store).await.unwrap();
+    take_over(node.redis(), &fixture.store).await.unwrap();
     let rest: Vec<String> = node
         .redis()
         .keys_with("")
@@ -103,8 +103,8 @@ async fn keys_of_the_earlier_release_are_archived_and_removed(stage: Stage) {
     assert!(node.redis().raw::<Option<String>>("GET", &["pt:partitions"]).await.is_some_and(|count| count != "16"));
 }
 
-async fn nothing_changes_while_nodes_of_the_earlier_release_run(stage: Stage) {
-    let node = stage.node().await;
+async fn nothing_changes_while_nodes_of_the_earlier_release_run(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.unseeded_room().await;
     leave(&node, &room, 1..=3).await;
     let time: (i64, i64) = node.redis().raw("TIME", &[]).await;
@@ -112,8 +112,8 @@ async fn nothing_changes_while_nodes_of_the_earlier_release_run(stage: Stage) {
     node.redis().raw::<i64>("ZADD", &["pt:nodes", &deadline, "old.1"]).await;
     let Err(Unavailable(why)) = wait_for_nodes(node.redis()).await else { panic!("it is running") };
     assert!(why.contains("1 nodes of an earlier release"), "{why}");
-    assert!(take_over(node.redis(), &stage.store).await.is_err());
-    assert_eq!(stored(&stage, &room).await, [0; 0]);
+    assert!(take_over(node.redis(), &fixture.store).await.is_err());
+    assert_eq!(stored(&fixture, &room).await, [0; 0]);
     // A lease deadline too far in the future was written by a clock that was ahead, so the lease does not count.
     let far = (time.0 * 1_000 + 3_600_000).to_string();
     node.redis().raw::<i64>("ZADD", &["pt:nodes", &far, "old.1"]).await;

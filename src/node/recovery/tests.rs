@@ -4,7 +4,7 @@ use sea_orm::ConnectionTrait as _;
 
 use super::*;
 use crate::backend::broker::Outcome;
-use crate::backend::broker::testing::{Node, PATIENCE, Stage, guest, key_of, numbers, until};
+use crate::backend::broker::testing::{Fixture, Node, WAIT_LIMIT, guest, key_of, numbers, until};
 use crate::backend::redis::testing::{INSTALLED, PT};
 use crate::backend::shutdown::Shutdown;
 use crate::chat::archive::Archive;
@@ -25,7 +25,7 @@ macro_rules! on_database {
         mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::cluster(crate::store::testing::Database::$database, super::$name).await;
+                super::Fixture::cluster(crate::store::testing::Database::$database, super::$name).await;
             })*
         }
     };
@@ -45,20 +45,20 @@ on_every_database!(
 
 /// A node with its archivers and its recoverer.
 struct Cluster {
-    stage: Stage,
+    fixture: Fixture,
     node: Node,
     recoverer: Recoverer,
     shutdown: Shutdown,
 }
 
 impl Cluster {
-    async fn on(stage: Stage) -> Self {
+    async fn on(fixture: Fixture) -> Self {
         let id = INSTALLED.parse().unwrap();
-        stage.store.installation().ensure(id, InstallationMode::Cluster, SystemClock.now()).await.unwrap();
-        let node = stage.node().await;
-        let recoverer = Recoverer::new(id, stage.store.clone(), &node.backend).unwrap();
+        fixture.store.installation().ensure(id, InstallationMode::Cluster, SystemClock.now()).await.unwrap();
+        let node = fixture.node().await;
+        let recoverer = Recoverer::new(id, fixture.store.clone(), &node.backend).unwrap();
         let shutdown = Shutdown::new();
-        let mut cluster = Self { stage, node, recoverer, shutdown };
+        let mut cluster = Self { fixture, node, recoverer, shutdown };
         cluster.start_archive();
         cluster
     }
@@ -66,11 +66,11 @@ impl Cluster {
     fn start_archive(&mut self) {
         self.shutdown = Shutdown::new();
         let queue = self.node.cluster().archive.clone();
-        Archive::start(&queue, self.node.backend.log.partitions(), &self.stage.store, &self.shutdown);
+        Archive::start(&queue, self.node.backend.log.partitions(), &self.fixture.store, &self.shutdown);
     }
 
     async fn stop_archive(&self) {
-        tokio::time::timeout(PATIENCE, self.shutdown.finish()).await.expect("the archivers end");
+        tokio::time::timeout(WAIT_LIMIT, self.shutdown.finish()).await.expect("the archivers end");
     }
 
     async fn tick(&mut self) -> Option<Recovered> {
@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     async fn sql(&self, statement: String) {
-        self.stage.store.connection().execute_unprepared(&statement).await.unwrap();
+        self.fixture.store.connection().execute_unprepared(&statement).await.unwrap();
     }
 
     async fn archived(&self, room: &Room, through: Seq) {
@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     async fn stored(&self, room: &Room) -> Vec<Seq> {
-        let messages = self.stage.store.messages().between(key_of(room), 0, None, 10_000).await.unwrap();
+        let messages = self.fixture.store.messages().between(key_of(room), 0, None, 10_000).await.unwrap();
         messages.iter().map(|message| message.seq).collect()
     }
 
@@ -113,20 +113,20 @@ impl Cluster {
     }
 }
 
-async fn consistent_stores_need_no_recovery(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn consistent_stores_need_no_recovery(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let room = cluster.node.room().await;
     for at in 1..=3 {
         assert_eq!(cluster.tick().await, None);
-        assert_eq!(cluster.node.say(&room, [at]).await, [at]);
+        assert_eq!(cluster.node.submit_ids(&room, [at]).await, [at]);
         // A node calls this at the start of each leadership.
         cluster.recoverer.tick(false).await.unwrap();
     }
-    let row = cluster.stage.store.installation().get().await.unwrap().unwrap();
+    let row = cluster.fixture.store.installation().get().await.unwrap().unwrap();
     assert_eq!(row.generation, 3);
     assert_eq!(cluster.recoverer.cluster.recovery.generation().await.unwrap(), Some(3));
     // A leader that crashes between its two writes does not cause a recovery.
-    cluster.stage.store.installation().raise_generation(4).await.unwrap();
+    cluster.fixture.store.installation().raise_generation(4).await.unwrap();
     assert_eq!(cluster.tick().await, None);
     // An emptied Redis has no generation, and its rooms are seeded again.
     let _: i64 = cluster.node.redis().raw("DEL", &[&format!("{PT}generation")]).await;
@@ -134,36 +134,36 @@ async fn consistent_stores_need_no_recovery(stage: Stage) {
     assert_eq!(cluster.tick().await, None);
 }
 
-async fn messages_that_sql_lost_are_archived_again(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn messages_that_sql_lost_are_archived_again(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let room = cluster.node.room().await;
     cluster.tick().await;
-    cluster.node.say(&room, 1..=10).await;
+    cluster.node.submit_ids(&room, 1..=10).await;
     cluster.archived(&room, 10).await;
     cluster.restore_sql(&room, 4, 0).await;
     // A message that is archived before the restore is detected leaves a gap in SQL.
-    assert_eq!(cluster.node.say(&room, [11]).await, [11]);
+    assert_eq!(cluster.node.submit_ids(&room, [11]).await, [11]);
     cluster.archived(&room, 11).await;
     assert_eq!(cluster.stored(&room).await, [1, 2, 3, 4, 11]);
     let recovered = cluster.tick().await.unwrap();
     assert_eq!((recovered.archived_again, recovered.lost_rooms, recovered.dead_letters), (6, 0, 0));
-    let next = cluster.node.say(&room, [12]).await[0];
+    let next = cluster.node.submit_ids(&room, [12]).await[0];
     assert!(next > 10_000, "{next}");
     let whole: Vec<Seq> = (1..=11).chain([next]).collect();
     assert_eq!(numbers(&cluster.node.history.after(key_of(&room), 0).await.unwrap().entries), whole);
     until("sql has all of it again", || async { cluster.stored(&room).await == whole }).await;
-    let count = cluster.stage.store.rooms().count_messages(room.id, None).await.unwrap();
+    let count = cluster.fixture.store.rooms().count_messages(room.id, None).await.unwrap();
     assert_eq!(count, 12);
     assert_eq!(cluster.tick().await, None, "it is recovered once");
     assert!(cluster.dead_letters().await.is_empty());
 }
 
-async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let (lost, kept) = (cluster.node.room().await, cluster.node.room().await);
     cluster.tick().await;
-    cluster.node.say(&lost, 1..=3).await;
-    cluster.node.say(&kept, 1..=3).await;
+    cluster.node.submit_ids(&lost, 1..=3).await;
+    cluster.node.submit_ids(&kept, 1..=3).await;
     cluster.archived(&lost, 3).await;
     cluster.archived(&kept, 3).await;
     // SQL is restored to a state before the creation of the room. Then another guest creates a room, which gets the id
@@ -171,18 +171,18 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     cluster.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {}", lost.id.0)).await;
     cluster.sql(format!("DELETE FROM chatroom WHERE id = {}", lost.id.0)).await;
     let name = RoomName::from_random(Rng::from_entropy().bytes());
-    let host = cluster.stage.host.id;
+    let host = cluster.fixture.host.id;
     let new = NewRoom { host, guest: "다른 손님".into(), name, idempotency_key: None, life: None };
-    let other = cluster.stage.store.rooms().create(new, SystemClock.now()).await.unwrap();
+    let other = cluster.fixture.store.rooms().create(new, SystemClock.now()).await.unwrap();
     cluster.sql(format!("UPDATE chatroom SET id = {} WHERE id = {}", lost.id.0, other.id.0)).await;
-    let other = cluster.stage.store.rooms().get(lost.id).await.unwrap().unwrap();
+    let other = cluster.fixture.store.rooms().get(lost.id).await.unwrap().unwrap();
     assert_eq!((other.id, other.name), (lost.id, name));
 
     // The guest of the lost room continues to send messages, while the other room is in use.
     let submitted = [guest(&lost, "private")];
     assert_eq!(cluster.node.accept(&submitted).await, [Outcome::Accepted(4)]);
     cluster.node.seed(other.name).await;
-    cluster.node.say(&other, 1..=2).await;
+    cluster.node.submit_ids(&other, 1..=2).await;
     until("the lost room is deleted", || async {
         cluster.node.accept(&[guest(&lost, "after")]).await == [Outcome::Deleted]
     })
@@ -203,14 +203,14 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     // A reader of the lost room with its old id receives no messages of the other room.
     assert!(cluster.node.history.before(key_of(&lost), u64::MAX).await.unwrap().is_empty());
     assert_eq!(cluster.stored(&kept).await, [1, 2, 3]);
-    assert_eq!(cluster.node.say(&kept, [4]).await, [4]);
+    assert_eq!(cluster.node.submit_ids(&kept, [4]).await, [4]);
 }
 
-async fn a_restored_redis_takes_the_state_from_sql(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn a_restored_redis_takes_the_state_from_sql(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let (closed, left, open) = (cluster.node.room().await, cluster.node.room().await, cluster.node.room().await);
     for room in [&closed, &left, &open] {
-        cluster.node.say(room, 1..=2).await;
+        cluster.node.submit_ids(room, 1..=2).await;
         cluster.archived(room, 2).await;
     }
     cluster.tick().await;
@@ -221,7 +221,7 @@ async fn a_restored_redis_takes_the_state_from_sql(stage: Stage) {
     }
     cluster.node.rooms.change(closed.name, RoomChange::Close).await.unwrap();
     cluster.node.rooms.change(left.name, RoomChange::Delete).await.unwrap();
-    cluster.node.say(&open, 3..=4).await;
+    cluster.node.submit_ids(&open, 3..=4).await;
     cluster.archived(&open, 4).await;
     for _ in 0..2 {
         cluster.recoverer.tick(false).await.unwrap();
@@ -242,18 +242,18 @@ async fn a_restored_redis_takes_the_state_from_sql(stage: Stage) {
     assert_eq!(status(&closed).await.state, RoomState::Closed);
     assert_eq!(status(&left).await.state, RoomState::Deleted);
     assert_eq!(status(&open).await.seq, 4, "numbers that SQL has are never assigned again");
-    let next = cluster.node.say(&open, [5]).await[0];
+    let next = cluster.node.submit_ids(&open, [5]).await[0];
     assert!(next > 10_000, "{next}");
     cluster.archived(&open, next).await;
     assert_eq!(cluster.stored(&open).await, [1, 2, 3, 4, next]);
     assert!(cluster.dead_letters().await.is_empty());
 }
 
-async fn an_interrupted_recovery_is_repeated(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn an_interrupted_recovery_is_repeated(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let room = cluster.node.room().await;
     cluster.tick().await;
-    cluster.node.say(&room, 1..=5).await;
+    cluster.node.submit_ids(&room, 1..=5).await;
     cluster.archived(&room, 5).await;
     cluster.stop_archive().await;
     cluster.restore_sql(&room, 2, 0).await;
@@ -266,17 +266,17 @@ async fn an_interrupted_recovery_is_repeated(stage: Stage) {
     assert_eq!(cluster.tick().await, None);
 }
 
-async fn the_first_node_of_a_cluster_compares_the_stores(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn the_first_node_of_a_cluster_compares_the_stores(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let (back, lost) = (cluster.node.room().await, cluster.node.room().await);
     cluster.tick().await;
-    cluster.node.say(&back, 1..=5).await;
-    cluster.node.say(&lost, 1..=5).await;
+    cluster.node.submit_ids(&back, 1..=5).await;
+    cluster.node.submit_ids(&lost, 1..=5).await;
     cluster.archived(&lost, 5).await;
     cluster.archived(&back, 5).await;
     let key = format!("{PT}{{0}}:room:{}", back.name);
     let before: bytes::Bytes = cluster.node.redis().raw("DUMP", &[&key]).await;
-    cluster.node.say(&back, 6..=10).await;
+    cluster.node.submit_ids(&back, 6..=10).await;
     cluster.archived(&back, 10).await;
     cluster.stop_archive().await;
     assert_eq!(cluster.recoverer.compare().await.unwrap(), Recovered { rooms: 2, ..Recovered::default() });
@@ -286,31 +286,31 @@ async fn the_first_node_of_a_cluster_compares_the_stores(stage: Stage) {
     let compared = cluster.recoverer.compare().await.unwrap();
     assert_eq!((compared.behind, compared.archived_again, compared.dead_letters), (1, 3, 0));
     cluster.start_archive();
-    let first = cluster.stage.node().await;
-    assert!(first.say(&back, [11]).await[0] > 10_000);
+    let first = cluster.fixture.node().await;
+    assert!(first.submit_ids(&back, [11]).await[0] > 10_000);
     until("sql has all of it again", || async { cluster.stored(&lost).await == [1, 2, 3, 4, 5] }).await;
 }
 
-async fn a_number_that_was_assigned_twice_starts_a_recovery(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn a_number_that_was_assigned_twice_starts_a_recovery(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let room = cluster.node.room().await;
-    cluster.node.say(&room, 1..=3).await;
+    cluster.node.submit_ids(&room, 1..=3).await;
     cluster.archived(&room, 3).await;
     cluster.tick().await;
     let key = format!("{PT}{{0}}:room:{}", room.name);
     cluster.node.redis().raw::<i64>("HSET", &[&key, "seq", "1", "archived", "1"]).await;
     cluster.node.redis().raw::<u64>("DEL", &[&format!("{PT}{{0}}:log:{}", room.name)]).await;
-    assert_eq!(cluster.node.say(&room, [4]).await, [2]);
+    assert_eq!(cluster.node.submit_ids(&room, [4]).await, [2]);
     until("it is a dead letter", || async { cluster.dead_letters().await.len() == 1 }).await;
     assert_eq!(cluster.tick().await.unwrap().rooms, 1);
-    assert!(cluster.node.say(&room, [5]).await[0] > 10_000);
+    assert!(cluster.node.submit_ids(&room, [5]).await[0] > 10_000);
     assert_eq!(cluster.stored(&room).await.len(), 3);
 }
 
-async fn a_retired_redis_accepts_nothing_and_begins_another_epoch(stage: Stage) {
-    let cluster = Cluster::on(stage).await;
+async fn a_retired_redis_accepts_nothing_and_begins_another_epoch(fixture: Fixture) {
+    let cluster = Cluster::on(fixture).await;
     let room = cluster.node.room().await;
-    assert_eq!(cluster.node.say(&room, [1]).await, [1]);
+    assert_eq!(cluster.node.submit_ids(&room, [1]).await, [1]);
     cluster.archived(&room, 1).await;
     cluster.node.redis().retire().await.unwrap();
     let partition = cluster.node.backend.log.partition_of(room.name);
@@ -320,11 +320,11 @@ async fn a_retired_redis_accepts_nothing_and_begins_another_epoch(stage: Stage) 
     assert!(cluster.node.redis().is_retired().await.unwrap());
     cluster.node.redis().adopt().await.unwrap();
     assert_eq!(cluster.node.redis().verify().await, Ok(crate::backend::redis::Owner::Ours));
-    assert!(cluster.node.say(&room, [2]).await[0] > 10_000);
+    assert!(cluster.node.submit_ids(&room, [2]).await[0] > 10_000);
 }
 
-async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
-    let mut cluster = Cluster::on(stage).await;
+async fn a_node_on_another_database_stops_using_redis(fixture: Fixture) {
+    let mut cluster = Cluster::on(fixture).await;
     let room = cluster.node.room().await;
     cluster.tick().await;
     cluster.sql("UPDATE installation SET generation = 0".to_owned()).await;
@@ -339,7 +339,7 @@ async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
     assert!(cluster.node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
     cluster.sql("UPDATE installation SET generation = 9".to_owned()).await;
     cluster.recoverer.tick(false).await.unwrap();
-    assert_eq!(cluster.node.say(&room, [1]).await, [1]);
+    assert_eq!(cluster.node.submit_ids(&room, [1]).await, [1]);
     cluster.sql("UPDATE installation SET mode = 'single'".to_owned()).await;
     cluster.recoverer.tick(true).await.unwrap();
     assert!(cluster.node.redis().suspension().is_some(), "a single node serves the database");

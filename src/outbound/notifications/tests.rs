@@ -2,7 +2,7 @@ use crate::backend::redis::testing::PT;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::backend::broker::testing::{Node, Stage, guest, submission};
+use crate::backend::broker::testing::{Fixture, Node, guest, submission};
 use crate::domain::clock::{ManualClock, SystemClock};
 use crate::domain::{Room, Seq};
 use crate::outbound::contacts::{Contacts, MailLinks};
@@ -16,25 +16,25 @@ fn links() -> MailLinks {
 
 /// A room, two nodes, and the clock that decides what is due.
 struct Setup {
-    stage: Stage,
+    fixture: Fixture,
     nodes: [Node; 2],
     room: Room,
     clock: Arc<ManualClock>,
 }
 
 impl Setup {
-    async fn of(stage: Stage) -> Self {
-        let first = stage.node().await;
+    async fn of(fixture: Fixture) -> Self {
+        let first = fixture.node().await;
         // With the embedded broker, both nodes are the same node.
-        let second = if stage.servers.is_some() { stage.node().await } else { first.clone() };
+        let second = if fixture.servers.is_some() { fixture.node().await } else { first.clone() };
         let room = first.room().await;
-        Self { stage, nodes: [first, second], room, clock: Arc::new(ManualClock::new(SystemClock.now())) }
+        Self { fixture, nodes: [first, second], room, clock: Arc::new(ManualClock::new(SystemClock.now())) }
     }
 
     fn notifier(&self, node: usize) -> Notifier {
         let writer =
             NotificationWriter::new("https://admin.example", "https://chat.example", links(), Language::English);
-        let (store, states) = (self.stage.store.clone(), self.nodes[node].backend.states.clone());
+        let (store, states) = (self.fixture.store.clone(), self.nodes[node].backend.states.clone());
         Notifier::new(store, states, self.clock.clone(), writer, MailWaker::default())
     }
 
@@ -46,14 +46,14 @@ impl Setup {
     async fn send(&self, seq: Seq, side: Side, text: &str) {
         let message = submission(&self.room, side, &format!("id-{seq}"), text, "2023-03-23T08:15:07");
         self.nodes[0].accept(&[message]).await;
-        if self.stage.servers.is_some() {
-            self.nodes[0].write_to_sql(&self.stage.store, &self.room, seq..=seq).await;
+        if self.fixture.servers.is_some() {
+            self.nodes[0].write_to_sql(&self.fixture.store, &self.room, seq..=seq).await;
         }
     }
 
     async fn mails(&self) -> Vec<OutgoingMail> {
         let now = self.clock.now();
-        let due = self.stage.store.mails().claim_due(100, now, now + TimeDelta::minutes(5)).await.unwrap();
+        let due = self.fixture.store.mails().claim_due(100, now, now + TimeDelta::minutes(5)).await.unwrap();
         due.into_iter().map(|due| due.mail).collect()
     }
 
@@ -71,10 +71,10 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let alone = test.clone();
-    Stage::embedded(Database::Sqlite, |stage| async move { alone(Setup::of(stage).await).await }).await;
+    Fixture::embedded(Database::Sqlite, |fixture| async move { alone(Setup::of(fixture).await).await }).await;
     for database in [Database::MySql, Database::MariaDb] {
         let test = test.clone();
-        Stage::cluster(database, |stage| async move { test(Setup::of(stage).await).await }).await;
+        Fixture::cluster(database, |fixture| async move { test(Setup::of(fixture).await).await }).await;
     }
 }
 
@@ -118,7 +118,7 @@ async fn recipient_who_reconnects_within_a_minute_is_not_mailed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guest_with_address_is_mailed_and_can_unsubscribe() {
     on_each(|setup| async move {
-        let (store, room) = (&setup.stage.store, setup.room.id);
+        let (store, room) = (&setup.fixture.store, setup.room.id);
         setup.send(1, Side::Host, "to an absent guest").await;
         assert_eq!(setup.a_minute_later().await, (0, vec![]));
         let before = SystemClock.now() - TimeDelta::minutes(1);
@@ -154,8 +154,8 @@ async fn guest_with_address_is_mailed_and_can_unsubscribe() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_on_a_crashed_node_are_absent() {
-    Stage::cluster(Database::Sqlite, |stage| async move {
-        let setup = Setup::of(stage).await;
+    Fixture::cluster(Database::Sqlite, |fixture| async move {
+        let setup = Setup::of(fixture).await;
         setup.members(0, 1, 0).await;
         let partition = setup.nodes[0].backend.log.partition_of(setup.room.name).0;
         let key = format!("{PT}{{{partition}}}:room:{}", setup.room.name);
@@ -168,12 +168,12 @@ async fn members_on_a_crashed_node_are_absent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unavailable_broker_delays_notifications() {
-    Stage::cluster(Database::Sqlite, |stage| async move {
-        let setup = Setup::of(stage).await;
+    Fixture::cluster(Database::Sqlite, |fixture| async move {
+        let setup = Setup::of(fixture).await;
         setup.nodes[0].accept(&[guest(&setup.room, "id-1")]).await;
-        setup.nodes[0].write_to_sql(&setup.stage.store, &setup.room, 1..=1).await;
+        setup.nodes[0].write_to_sql(&setup.fixture.store, &setup.room, 1..=1).await;
         setup.clock.advance(Duration::from_secs(61));
-        let servers = setup.stage.servers.as_ref().unwrap();
+        let servers = setup.fixture.servers.as_ref().unwrap();
         servers.freeze();
         let round = setup.notifier(0).round().await;
         servers.thaw();

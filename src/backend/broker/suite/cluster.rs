@@ -9,7 +9,7 @@ use fred::interfaces::PubsubInterface as _;
 use super::*;
 use crate::backend::Unavailable;
 use crate::backend::broker::queue::ArchiveQueue as _;
-use crate::backend::broker::testing::{Node, PATIENCE, until};
+use crate::backend::broker::testing::{Node, WAIT_LIMIT, until};
 use crate::backend::redis::broker::RedisBroker;
 use crate::domain::Rng;
 use crate::domain::Room;
@@ -34,19 +34,19 @@ on_a_cluster!(
     changes_in_any_order_leave_the_newest,
 );
 
-async fn two_nodes_receive_the_same(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn two_nodes_receive_the_same(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.room().await;
     // Numbers continue and message ids are deduplicated, regardless of the submitting node.
-    assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
-    assert_eq!(other.say(&room, 3..=4).await, [3, 4]);
+    assert_eq!(one.submit_ids(&room, 1..=2).await, [1, 2]);
+    assert_eq!(other.submit_ids(&room, 3..=4).await, [3, 4]);
     let known = Outcome::Known { seq: 1, frame: Some(frame_of(&guest(&room, "id-1"), 1)) };
     assert_eq!(other.accept(&[guest(&room, "id-1")]).await, [known]);
-    assert_eq!(one.ear.publications(room.name, 4).await, other.ear.publications(room.name, 4).await);
+    assert_eq!(one.sink.publications(room.name, 4).await, other.sink.publications(room.name, 4).await);
     other.rooms.change(room.name, RoomChange::Close).await.unwrap();
     for node in [one, other] {
-        node.ear.until("the room change", |heard| matches!(heard.last(), Some(Heard::Changed(_)))).await;
-        assert_eq!(node.ear.heard().len(), 5);
+        node.sink.until("the room change", |calls| matches!(calls.last(), Some(SinkCall::Changed(_)))).await;
+        assert_eq!(node.sink.calls().len(), 5);
     }
 }
 
@@ -55,8 +55,8 @@ async fn counts(node: &Node, room: &Room) -> (u32, u32) {
     (status.guests, status.hosts)
 }
 
-async fn members_of_two_nodes_are_added(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn members_of_two_nodes_are_added(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.room().await;
     one.backend.states.set_members(room.name, 2, 0).await.unwrap();
     let told = other.backend.states.set_members(room.name, 1, 1).await.unwrap().unwrap();
@@ -66,14 +66,14 @@ async fn members_of_two_nodes_are_added(stage: Stage) {
     assert_eq!(counts(&other, &room).await, (1, 1));
 }
 
-async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
-    let (living, dying) = (stage.node().await, stage.node().await);
+async fn a_dead_node_does_not_count_and_is_pruned(fixture: Fixture) {
+    let (living, dying) = (fixture.node().await, fixture.node().await);
     let room = living.room().await;
     living.backend.states.set_members(room.name, 1, 0).await.unwrap();
     dying.backend.states.set_members(room.name, 2, 1).await.unwrap();
     assert_eq!(counts(&living, &room).await, (3, 1));
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
-    assert_eq!(counts(&stage.node().await, &room).await, (1, 0));
+    assert_eq!(counts(&fixture.node().await, &room).await, (1, 0));
     // The list of live nodes may be up to two seconds old.
     until("connections of dead nodes do not count", || async { counts(&living, &room).await == (1, 0) }).await;
     let key = living.redis().keys_with(&format!("room:{}", room.name)).await.remove(0);
@@ -83,43 +83,43 @@ async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
     assert_eq!(living.redis().raw::<i64>("HEXISTS", &[&key, &field]).await, 0, "joining prunes");
 }
 
-async fn account_changes_reach_a_reconnected_node(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn account_changes_reach_a_reconnected_node(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let news = |sid: &str| Control::LoginEnded { sid: sid.into() };
     one.backend.bus.publish_control(news("before")).await.unwrap();
-    let third = stage.node().await;
+    let third = fixture.node().await;
     // Disconnects all listeners at once, so that no node is subscribed when the change is published.
     one.redis().kill_listeners().await;
     one.backend.bus.publish_control(news("meanwhile")).await.unwrap();
     for node in [&one, &other, &third] {
-        node.ear.until("the account change", |heard| heard.contains(&Heard::Control(news("meanwhile")))).await;
+        node.sink.until("the account change", |calls| calls.contains(&SinkCall::Control(news("meanwhile")))).await;
     }
     let of = |node: &Node| {
-        let all = node.ear.heard().into_iter().filter(|heard| matches!(heard, Heard::Control(_)));
+        let all = node.sink.calls().into_iter().filter(|calls| matches!(calls, SinkCall::Control(_)));
         all.collect::<Vec<_>>()
     };
-    assert_eq!(of(&other), [Heard::Control(news("before")), Heard::Control(news("meanwhile"))]);
+    assert_eq!(of(&other), [SinkCall::Control(news("before")), SinkCall::Control(news("meanwhile"))]);
     // A change that was published before a node started is not delivered to that node.
-    assert_eq!(of(&third), [Heard::Control(news("meanwhile"))]);
+    assert_eq!(of(&third), [SinkCall::Control(news("meanwhile"))]);
 }
 
-async fn a_reconnected_node_is_notified_of_missed_publications(stage: Stage) {
-    let node = stage.node().await;
+async fn a_reconnected_node_is_notified_of_missed_publications(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, [1]).await;
-    node.ear.publications(room.name, 1).await;
+    node.submit_ids(&room, [1]).await;
+    node.sink.publications(room.name, 1).await;
     node.redis().kill_listeners().await;
-    let missed = node.say(&room, [2]).await;
-    node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
+    let missed = node.submit_ids(&room, [2]).await;
+    node.sink.until("missed publications", |calls| calls.contains(&SinkCall::Missed)).await;
     // The node receives again afterwards, and the missed message is in the log.
-    node.say(&room, [3]).await;
-    let heard = node.ear.publications(room.name, 3).await;
-    assert_eq!(heard.last().map(|last| (last.0, last.1)), Some((2, 3)));
+    node.submit_ids(&room, [3]).await;
+    let calls = node.sink.publications(room.name, 3).await;
+    assert_eq!(calls.last().map(|last| (last.0, last.1)), Some((2, 3)));
     assert_eq!(numbers(&node.cluster().recent.log_after(room.name, 1, 10).await.unwrap()), [missed[0], 3]);
 }
 
-async fn a_call_that_arrives_too_late_writes_nothing(stage: Stage) {
-    let node = stage.node().await;
+async fn a_call_that_arrives_too_late_writes_nothing(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let broker = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0);
     let partition = broker.partition_of(room.name);
@@ -134,11 +134,11 @@ async fn a_call_that_arrives_too_late_writes_nothing(stage: Stage) {
     assert_eq!(broker.accept(partition, &[&guest(&room, "a")]).await, Ok(vec![Outcome::Accepted(1)]));
 }
 
-async fn an_abandoned_call_has_no_effect_after_redis_resumes(stage: Stage) {
-    let node = stage.node().await;
+async fn an_abandoned_call_has_no_effect_after_redis_resumes(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, [1]).await;
-    let servers = stage.servers.as_ref().unwrap();
+    node.submit_ids(&room, [1]).await;
+    let servers = fixture.servers.as_ref().unwrap();
     servers.freeze();
     let submission = guest(&room, "given-up");
     let answer = node.backend.log.accept(node.backend.log.partition_of(room.name), &[&submission]).await;
@@ -146,15 +146,15 @@ async fn an_abandoned_call_has_no_effect_after_redis_resumes(stage: Stage) {
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
     until("redis answers again", || async { node.redis().ping_server().await.is_ok() }).await;
     assert_eq!(numbers(&node.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1]);
-    assert_eq!(node.say(&room, [2]).await, [2]);
+    assert_eq!(node.submit_ids(&room, [2]).await, [2]);
 }
 
-async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
-    let node = stage.node().await;
+async fn a_batch_is_hidden_until_enough_replicas_have_it(mut fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let careful = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 1);
     let (partition, submission) = (careful.partition_of(room.name), guest(&room, "a"));
-    stage.servers.as_ref().unwrap().stop_replicas();
+    fixture.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
     // Readers do not receive the rejected batch either, and the batch is not archived.
@@ -165,19 +165,19 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     assert_eq!((status.seq, log), (0, vec![]));
     assert!(careful.read(partition, 10).await.is_err());
     careful.notify(room.name, Side::Guest, "{}".into()).await.unwrap();
-    let heard = node.ear.until("the notice", |heard| !heard.is_empty()).await;
-    assert!(matches!(heard[..], [Heard::Notice { .. }]), "{heard:?}");
+    let calls = node.sink.until("the notice", |calls| !calls.is_empty()).await;
+    assert!(matches!(calls[..], [SinkCall::Notice { .. }]), "{calls:?}");
 
     // The same batch is published once a replica is connected again, so the abandoned call loses no message.
-    let first = stage.servers.as_mut().unwrap().start_replicas();
+    let first = fixture.servers.as_mut().unwrap().start_replicas();
     let mut answer = answer;
     let began = std::time::Instant::now();
-    while answer.is_err() && began.elapsed() < PATIENCE {
+    while answer.is_err() && began.elapsed() < WAIT_LIMIT {
         answer = careful.accept(partition, &[&submission]).await;
     }
     let frame = frame_of(&submission, 1);
     assert_eq!(answer, Ok(vec![Outcome::Known { seq: 1, frame: Some(frame.clone()) }]));
-    assert_eq!(node.ear.publications(room.name, 1).await, [(0, 1, frame)]);
+    assert_eq!(node.sink.publications(room.name, 1).await, [(0, 1, frame)]);
     assert_eq!(numbers(&careful.log_after(room.name, 0, 10).await.unwrap()), [1]);
     assert_eq!(careful.read(partition, 10).await.unwrap().len(), 1);
     let outcomes = careful.accept(partition, &[&guest(&room, "b")]).await.unwrap();
@@ -185,13 +185,13 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     // When the first replica connects, the server gets a new replication id. This begins another epoch, in which the
     // room's number skips ahead.
     assert!(if first { *next > 10_000 } else { *next == 2 }, "{next}");
-    assert_eq!(node.ear.publications(room.name, *next).await.len(), 2);
+    assert_eq!(node.sink.publications(room.name, *next).await.len(), 2);
 }
 
-async fn the_log_is_read_forwards_and_backwards(stage: Stage) {
-    let node = stage.node().await;
+async fn the_log_is_read_forwards_and_backwards(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=10).await;
+    node.submit_ids(&room, 1..=10).await;
     let (node, name) = (&node, room.name);
     let after =
         |after, limit| async move { numbers(&node.cluster().recent.log_after(name, after, limit).await.unwrap()) };
@@ -214,10 +214,10 @@ async fn the_log_is_read_forwards_and_backwards(stage: Stage) {
     assert!(age < chrono::TimeDelta::minutes(1), "{age}");
 }
 
-async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
-    let node = stage.node().await;
+async fn a_message_that_is_not_archived_stays_in_the_log(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=1_300).await;
+    node.submit_ids(&room, 1..=1_300).await;
     let log = || async { node.cluster().recent.log_after(room.name, 0, 5_000).await.unwrap() };
     assert_eq!(numbers(&log().await), (1..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 200).await;
@@ -231,7 +231,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     let first = kept[0].seq;
     assert_eq!(numbers(&kept), (first..=1_300).collect::<Vec<_>>());
     // The byte count is exact: after entries are removed, the same number of bytes can be added.
-    node.say(&room, 1_301..=1_500).await;
+    node.submit_ids(&room, 1_301..=1_500).await;
     queue::archive_through(&node, &room, 1_500).await;
     let bytes: usize = log().await.iter().map(|entry| entry.frame.len()).sum();
     assert!((47 * 1024..=64 * 1024).contains(&bytes), "{bytes}");
@@ -239,44 +239,44 @@ async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     assert_eq!(node.redis().raw::<usize>("HGET", &[&known, "bytes"]).await, bytes);
 }
 
-async fn another_number_of_partitions_is_rejected(stage: Stage) {
-    let node = stage.node().await;
+async fn another_number_of_partitions_is_rejected(fixture: Fixture) {
+    let node = fixture.node().await;
     let own = node.backend.log.partitions();
     let _: String = node.redis().raw("SET", &[&format!("{PT}partitions"), &(own + 1).to_string()]).await;
-    let another = stage.servers.as_ref().unwrap().uninstalled_node().await;
+    let another = fixture.servers.as_ref().unwrap().uninstalled_node().await;
     another.install(INSTALLED.parse().unwrap());
     assert_eq!(another.verify().await, Ok(Owner::Partitions(own + 1)));
     assert!(another.keys().is_err(), "it is not used");
 }
 
-async fn a_restored_server_never_reuses_numbers(stage: Stage) {
-    let (node, other) = (stage.node().await, stage.node().await);
+async fn a_restored_server_never_reuses_numbers(fixture: Fixture) {
+    let (node, other) = (fixture.node().await, fixture.node().await);
     let room = node.room().await;
     let partition = node.backend.log.partition_of(room.name);
-    node.say(&room, 1..=2).await;
+    node.submit_ids(&room, 1..=2).await;
     let keys = node.redis().keys_with("").await;
     let mut snapshot = Vec::new();
     for key in keys {
         snapshot.push((node.redis().raw::<bytes::Bytes>("DUMP", &[&key]).await, key));
     }
-    assert_eq!(node.say(&room, 3..=5).await, [3, 4, 5]);
-    other.ear.publications(room.name, 5).await;
+    assert_eq!(node.submit_ids(&room, 3..=5).await, [3, 4, 5]);
+    other.sink.publications(room.name, 5).await;
     // Restores the earlier value of every key. The replication id is unchanged.
     for (value, key) in &snapshot {
         node.redis().restore(key, value.clone()).await;
     }
     // A node that only received the messages detects the restore as well.
-    let next = other.say(&room, [6]).await[0];
+    let next = other.submit_ids(&room, [6]).await[0];
     assert!(next > 10_000, "{next}");
-    assert_eq!(node.say(&room, [7]).await, [next + 1]);
+    assert_eq!(node.submit_ids(&room, [7]).await, [next + 1]);
     let life = format!("{PT}{{{}}}:life", partition.0);
     assert_eq!(node.redis().raw::<Option<String>>("HGET", &[&life, "suspect"]).await.as_deref(), Some("redis"));
 }
 
-async fn another_installations_redis_is_not_used(stage: Stage) {
-    let node = stage.node().await;
+async fn another_installations_redis_is_not_used(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    let stranger = stage.servers.as_ref().unwrap().uninstalled_node().await;
+    let stranger = fixture.servers.as_ref().unwrap().uninstalled_node().await;
     stranger.install("test-installation-0002".parse().unwrap());
     assert_eq!(stranger.verify().await, Ok(Owner::Other(INSTALLED.to_owned())));
     let broker = RedisBroker::new(stranger.clone(), Rng::from_seed(1), 0);
@@ -293,13 +293,13 @@ async fn another_installations_redis_is_not_used(stage: Stage) {
     // The first installation becomes the owner again.
     node.redis().adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Ours));
-    assert_eq!(node.say(&room, [1]).await, [1]);
+    assert_eq!(node.submit_ids(&room, [1]).await, [1]);
 }
 
-async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(stage: Stage) {
-    let node = stage.node().await;
+async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, [1]).await;
+    node.submit_ids(&room, [1]).await;
     let partition = node.backend.log.partition_of(room.name);
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
     // Another installation claims the Redis first.
@@ -311,7 +311,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
     let _: i64 = node.redis().raw("DEL", &["pt:installation"]).await;
     assert_eq!(node.redis().verify().await, Ok(Owner::Ours));
     node.seed(room.name).await;
-    assert!(node.say(&room, [2]).await[0] > 10_000);
+    assert!(node.submit_ids(&room, [2]).await[0] > 10_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,8 +327,8 @@ async fn an_unreachable_redis_is_unavailable() {
 }
 
 /// Any node may publish any change, repeatedly and in any order. The newest published change always applies.
-async fn changes_in_any_order_leave_the_newest(stage: Stage) {
-    let nodes = [stage.node().await, stage.node().await];
+async fn changes_in_any_order_leave_the_newest(fixture: Fixture) {
+    let nodes = [fixture.node().await, fixture.node().await];
     for seed in 0..20 {
         let (rng, room) = (Rng::from_seed(seed), nodes[0].room().await);
         let mut changes: Vec<(u64, RoomChange)> = (1..=6)
@@ -361,19 +361,19 @@ async fn changes_in_any_order_leave_the_newest(stage: Stage) {
 /// Not run on a Redis Cluster, because the driver resubscribes to the buses of a Cluster periodically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
-    Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
-        let node = stage.node().await;
+    Fixture::cluster(crate::store::Dialect::Sqlite, |fixture| async move {
+        let node = fixture.node().await;
         let room = node.room().await;
         let partition = node.backend.log.partition_of(room.name).0;
         let began = std::time::Instant::now();
         node.redis().subscriber().sunsubscribe(format!("{PT}{{{partition}}}:bus")).await.unwrap();
-        node.say(&room, [1]).await;
+        node.submit_ids(&room, [1]).await;
         until("the silent bus is detected", || async { !node.cluster().bus_health.is_receiving() }).await;
-        node.ear.until("the sink is notified of missed publications", |heard| heard.contains(&Heard::Missed)).await;
+        node.sink.until("the sink is notified of missed publications", |calls| calls.contains(&SinkCall::Missed)).await;
         until("the node receives again", || async { node.cluster().bus_health.is_receiving() }).await;
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-        node.say(&room, [2]).await;
-        assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first message was never received");
+        node.submit_ids(&room, [2]).await;
+        assert_eq!(node.sink.publications(room.name, 2).await.len(), 1, "the first message was never received");
     })
     .await;
 }
@@ -381,31 +381,31 @@ async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
 /// A probe that Redis rejects counts as missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_permission_to_publish_is_detected_and_recovers() {
-    Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
-        let node = stage.node().await;
+    Fixture::cluster(crate::store::Dialect::Sqlite, |fixture| async move {
+        let node = fixture.node().await;
         let room = node.room().await;
         let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "resetchannels"]).await;
         until("the silent bus is detected", || async { !node.cluster().bus_health.is_receiving() }).await;
         let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "allchannels"]).await;
         until("it receives", || async { node.cluster().bus_health.is_receiving() }).await;
-        node.say(&room, [1]).await;
-        node.ear.publications(room.name, 1).await;
+        node.submit_ids(&room, [1]).await;
+        node.sink.publications(room.name, 1).await;
     })
     .await;
 }
 
 /// The archiver makes abandoned messages visible once replicas have them.
-async fn an_abandoned_message_is_visible_once_replicas_have_it(mut stage: Stage) {
-    let node = stage.node().await;
+async fn an_abandoned_message_is_visible_once_replicas_have_it(mut fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let careful = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 1);
     let partition = careful.partition_of(room.name);
-    stage.servers.as_ref().unwrap().stop_replicas();
+    fixture.servers.as_ref().unwrap().stop_replicas();
     assert!(careful.accept(partition, &[&guest(&room, "a")]).await.is_err());
-    stage.servers.as_mut().unwrap().start_replicas();
+    fixture.servers.as_mut().unwrap().start_replicas();
     let (queue, began) = (&careful, std::time::Instant::now());
     let mut read = queue.read(partition, 10).await;
-    while read.is_err() && began.elapsed() < PATIENCE {
+    while read.is_err() && began.elapsed() < WAIT_LIMIT {
         read = queue.read(partition, 10).await;
     }
     assert_eq!(read.unwrap().len(), 1);

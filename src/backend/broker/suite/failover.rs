@@ -4,15 +4,15 @@ use crate::backend::redis::testing::PT;
 use fred::util::redis_keyslot;
 
 use super::*;
-use crate::backend::broker::testing::{Node, PATIENCE, until};
+use crate::backend::broker::testing::{Node, WAIT_LIMIT, until};
 use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, Seq};
 
-on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on:
+on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Fixture::on:
     after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again,
     a_moving_partition_pauses_and_continues,
 );
-on_redis!(redis_sentinel, Sentinel, crate::backend::broker::testing::Stage::on:
+on_redis!(redis_sentinel, Sentinel, crate::backend::broker::testing::Fixture::on:
     after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again,
 );
 
@@ -27,23 +27,23 @@ async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     loop {
         match node.backend.log.accept(partition, &[&message]).await.as_deref() {
             Ok([Outcome::Accepted(seq) | Outcome::Known { seq, .. }]) => return *seq,
-            other => assert!(began.elapsed() < PATIENCE, "{other:?}"),
+            other => assert!(began.elapsed() < WAIT_LIMIT, "{other:?}"),
         }
     }
 }
 
-async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut stage: Stage) {
-    let nodes = [stage.node().await, stage.node().await];
+async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut fixture: Fixture) {
+    let nodes = [fixture.node().await, fixture.node().await];
     let [one, other] = &nodes;
     let room = one.room().await;
-    assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
+    assert_eq!(one.submit_ids(&room, 1..=2).await, [1, 2]);
     let epoch = one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap();
-    one.redis().wait_for_replicas(stage.servers.as_ref().unwrap(), slot_of(one, &room)).await;
+    one.redis().wait_for_replicas(fixture.servers.as_ref().unwrap(), slot_of(one, &room)).await;
     for node in &nodes {
-        node.ear.publications(room.name, 2).await;
+        node.sink.publications(room.name, 2).await;
     }
 
-    stage.servers.as_mut().unwrap().fail_over(slot_of(one, &room));
+    fixture.servers.as_mut().unwrap().fail_over(slot_of(one, &room));
     let next = insist(one, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_ne!(one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap(), epoch);
@@ -51,18 +51,18 @@ async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut sta
     assert_eq!(insist(other, &room, "id-1").await, 1);
     assert_eq!(numbers(&other.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {
-        node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
+        node.sink.until("missed publications", |calls| calls.contains(&SinkCall::Missed)).await;
     }
     let last = insist(other, &room, "id-4").await;
     for node in &nodes {
-        node.ear.publications(room.name, last).await;
+        node.sink.publications(room.name, last).await;
     }
     one.rooms.change(room.name, RoomChange::Close).await.unwrap();
-    until("the change is received", || async { !other.ear.changes().is_empty() }).await;
+    until("the change is received", || async { !other.sink.changes().is_empty() }).await;
 }
 
-async fn a_moving_partition_pauses_and_continues(stage: Stage) {
-    let node = stage.node().await;
+async fn a_moving_partition_pauses_and_continues(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let beside = node.room_beside(&room).await;
     let elsewhere = loop {
@@ -72,9 +72,9 @@ async fn a_moving_partition_pauses_and_continues(stage: Stage) {
         }
     };
     for room in [&room, &beside] {
-        assert_eq!(node.say(room, 1..=2).await, [1, 2]);
+        assert_eq!(node.submit_ids(room, 1..=2).await, [1, 2]);
     }
-    let (servers, slot) = (stage.servers.as_ref().unwrap(), slot_of(&node, &room));
+    let (servers, slot) = (fixture.servers.as_ref().unwrap(), slot_of(&node, &room));
     let partition = node.backend.log.partition_of(room.name);
     let keys = node.redis().keys_with(&format!("{{{}}}:", partition.0)).await;
     let (ahead, behind): (Vec<_>, Vec<_>) =
@@ -87,11 +87,11 @@ async fn a_moving_partition_pauses_and_continues(stage: Stage) {
     let batch = [guest(&room, "id-3"), guest(&beside, "id-3")];
     let answer = node.backend.log.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
     assert!(answer.is_err(), "{answer:?}");
-    assert_eq!(node.say(&elsewhere, 1..=2).await, [1, 2]);
+    assert_eq!(node.submit_ids(&elsewhere, 1..=2).await, [1, 2]);
     assert_eq!(numbers(&node.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2]);
     assert_eq!(node.cluster().archive.clone().read(partition, 10).await.unwrap().len(), 4);
 
-    node.ear.clear();
+    node.sink.clear();
     behind.iter().for_each(|key| servers.move_key(slot, key));
     servers.end_moving(slot);
     // A new master begins a new epoch.
@@ -99,8 +99,8 @@ async fn a_moving_partition_pauses_and_continues(stage: Stage) {
     assert!(next > 10_000, "{next}");
     assert_eq!(insist(&node, &room, "id-4").await, next + 1);
     // The bus of the partition has moved too, and publications may have been missed during the move.
-    node.ear.until("missed publications", |heard| heard.contains(&Heard::Missed)).await;
+    node.sink.until("missed publications", |calls| calls.contains(&SinkCall::Missed)).await;
     let last = insist(&node, &beside, "id-3").await;
-    let heard = node.ear.publications(beside.name, last).await;
-    assert_eq!(heard.last().map(|heard| (heard.0, heard.1)), Some((2, last)));
+    let calls = node.sink.publications(beside.name, last).await;
+    assert_eq!(calls.last().map(|calls| (calls.0, calls.1)), Some((2, last)));
 }

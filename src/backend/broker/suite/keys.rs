@@ -17,7 +17,7 @@ use crate::backend::redis::testing::{PT, on_redis};
 use crate::domain::HostUuid;
 use crate::domain::Rng;
 
-on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on: every_key_is_in_the_slot_of_its_partition);
+on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Fixture::on: every_key_is_in_the_slot_of_its_partition);
 
 /// Kinds of keys whose names end with the name of a room.
 const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
@@ -56,13 +56,13 @@ fn kind_of(key: &str) -> Option<&str> {
     }
 }
 
-async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
-    let node = stage.node().await;
+async fn every_key_is_in_the_slot_of_its_partition(fixture: Fixture) {
+    let node = fixture.node().await;
     // Creates enough rooms for every partition, on every master.
     let mut partitions = BTreeSet::new();
     while partitions.len() < usize::from(PARTITIONS) {
         let room = node.room().await;
-        node.say(&room, 1..=2).await;
+        node.submit_ids(&room, 1..=2).await;
         node.backend.states.set_members(room.name, 1, 1).await.unwrap();
         node.backend.bus.notify(room.name, Side::Host, "{}".into()).await.unwrap();
         node.cluster().recent.log_after(room.name, 0, 10).await.unwrap();

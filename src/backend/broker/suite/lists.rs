@@ -11,8 +11,8 @@ on_a_cluster!(
     an_impossible_time_in_a_log_of_an_earlier_release_is_replaced_on_reading,
 );
 
-async fn a_host_that_is_away_is_counted_and_not_present(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn a_host_that_is_away_is_counted_and_not_present(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.room().await;
     let counts = |guests, hosts, away| MemberCounts { guests, hosts, away };
     let shown = async |node: &Node| {
@@ -27,11 +27,11 @@ async fn a_host_that_is_away_is_counted_and_not_present(stage: Stage) {
         let entries = queue.read(one.backend.log.partition_of(room.name), 10).await.unwrap();
         entries.last().unwrap().unattended
     };
-    one.say(&room, [1]).await;
+    one.submit_ids(&room, [1]).await;
     assert!(!unattended().await, "a host is present");
     one.backend.states.set_counts(room.name, counts(1, 0, 1)).await.unwrap();
     assert_eq!(shown(&other).await, (1, 0, 3));
-    one.say(&room, [2]).await;
+    one.submit_ids(&room, [2]).await;
     assert!(unattended().await, "all are away");
     assert!(!one.backend.states.delete_if_empty(room.name, 1).await.unwrap());
     for node in [&one, &other] {
@@ -40,8 +40,8 @@ async fn a_host_that_is_away_is_counted_and_not_present(stage: Stage) {
     assert_eq!(shown(&one).await, (0, 0, 0));
 }
 
-async fn rooms_of_a_host_with_unarchived_messages_are_listed_until_sql_is_up_to_date(stage: Stage) {
-    let node = stage.node().await;
+async fn rooms_of_a_host_with_unarchived_messages_are_listed_until_sql_is_up_to_date(fixture: Fixture) {
+    let node = fixture.node().await;
     let (room, other) = (node.room().await, node.room().await);
     let host = room.host;
     let ahead = async || {
@@ -50,8 +50,8 @@ async fn rooms_of_a_host_with_unarchived_messages_are_listed_until_sql_is_up_to_
         names
     };
     assert_eq!(ahead().await, []);
-    node.say(&room, 1..=3).await;
-    node.say(&other, 1..=1).await;
+    node.submit_ids(&room, 1..=3).await;
+    node.submit_ids(&other, 1..=1).await;
     let mut both = [room.name, other.name];
     both.sort_unstable();
     assert_eq!(ahead().await, both);
@@ -67,27 +67,27 @@ async fn rooms_of_a_host_with_unarchived_messages_are_listed_until_sql_is_up_to_
     assert_eq!(tail(TailQuery { seen_at: later, ..query(0, 0) }).await.unread, 0);
     node.accept(&[submission(&room, Side::Host, "mine", "answer", "2023-03-23T08:15:07")]).await;
     assert_eq!(tail(TailQuery { through: 4, ..query(0, 0) }).await.unread, 3, "the host's own are not unread");
-    node.archive_through(&stage.store, &room, 3).await;
+    node.archive_through(&fixture.store, &room, 3).await;
     assert_eq!(ahead().await, both, "one message is not in SQL");
-    node.archive_through(&stage.store, &room, 4).await;
+    node.archive_through(&fixture.store, &room, 4).await;
     assert_eq!(ahead().await, [other.name]);
-    node.say(&room, 5..=5).await;
+    node.submit_ids(&room, 5..=5).await;
     assert_eq!(ahead().await, both);
     node.rooms.change(room.name, RoomChange::Delete).await.unwrap();
     assert_eq!(ahead().await, [other.name]);
     assert_eq!(node.cluster().recent.tails(&[query(0, 0)]).await.unwrap(), [None]);
 }
 
-async fn a_long_tail_is_counted_in_steps(stage: Stage) {
-    let node = stage.node().await;
+async fn a_long_tail_is_counted_in_steps(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=1_203).await;
+    node.submit_ids(&room, 1..=1_203).await;
     let query = TailQuery { room: room.name, after: 1, through: 1_203, seen: 0, seen_at: None };
     assert_eq!(node.cluster().recent.tails(&[query]).await.unwrap()[0].as_ref().unwrap().unread, 1_202);
 }
 
-async fn an_impossible_time_in_a_log_of_an_earlier_release_is_replaced_on_reading(stage: Stage) {
-    let node = stage.node().await;
+async fn an_impossible_time_in_a_log_of_an_earlier_release_is_replaced_on_reading(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
     let odd = submission(&room, Side::Guest, "odd", "hi", "2023-13-41T08:15:77");
     node.accept(std::slice::from_ref(&odd)).await;
@@ -105,7 +105,7 @@ async fn an_impossible_time_in_a_log_of_an_earlier_release_is_replaced_on_readin
     // The second submission returns `Known`; its frame must be read from the log.
     assert_eq!(node.accept(&[odd]).await, [Outcome::Known { seq: 1, frame: None }]);
     assert_eq!(node.rooms.original(room.name, 1).await.unwrap(), Some(wanted.clone()));
-    node.archive_through(&stage.store, &room, 1).await;
-    let stored = stage.store.messages().before(room.id, None, 1).await.unwrap();
+    node.archive_through(&fixture.store, &room, 1).await;
+    let stored = fixture.store.messages().before(room.id, None, 1).await.unwrap();
     assert_eq!(crate::protocol::chat::message_frame(&stored[0]), wanted);
 }

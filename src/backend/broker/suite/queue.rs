@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Idle, Swept};
-use crate::backend::broker::testing::{Node, PATIENCE, until};
+use crate::backend::broker::testing::{Node, WAIT_LIMIT, until};
 use crate::backend::redis::broker::{Capacity, RedisBroker};
 use crate::domain::Rng;
 use crate::domain::{Room, Seq};
@@ -59,8 +59,8 @@ async fn log(node: &Node, room: &Room) -> Vec<Seq> {
     numbers(&node.cluster().recent.log_after(room.name, 0, 100).await.unwrap())
 }
 
-async fn accepted_messages_are_queued_in_order_with_their_epoch(stage: Stage) {
-    let node = stage.node().await;
+async fn accepted_messages_are_queued_in_order_with_their_epoch(fixture: Fixture) {
+    let node = fixture.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
     let batch = [guest(&one, "a"), guest(&other, "a"), guest(&one, "b"), guest(&one, "a")];
@@ -79,8 +79,8 @@ async fn accepted_messages_are_queued_in_order_with_their_epoch(stage: Stage) {
     assert_eq!(queue(&node).read(partition, 2).await.unwrap().len(), 2);
 }
 
-async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn one_node_at_a_time_holds_a_lease(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let partition = one.backend.log.partition_of(one.unseeded_room().await.name);
     let lease = queue(&one).lease(partition).await.unwrap().unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
@@ -93,8 +93,8 @@ async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
     assert_eq!(queue(&one).lease(partition).await.unwrap(), None);
 }
 
-async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.unseeded_room().await;
     let partition = one.backend.log.partition_of(room.name);
     queue(&one).lease(partition).await.unwrap().unwrap();
@@ -109,10 +109,10 @@ async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(stage: Stage
     assert_eq!(queue(&one).lease(partition).await.unwrap(), None);
 }
 
-async fn without_the_lease_a_call_has_no_effect(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn without_the_lease_a_call_has_no_effect(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.room().await;
-    one.say(&room, 1..=2).await;
+    one.submit_ids(&room, 1..=2).await;
     let partition = one.backend.log.partition_of(room.name);
     let lost = queue(&one).lease(partition).await.unwrap().unwrap();
     queue(&one).release(partition, &lost).await.unwrap();
@@ -124,10 +124,10 @@ async fn without_the_lease_a_call_has_no_effect(stage: Stage) {
     assert_eq!(queue(&one).read(partition, 10).await.unwrap().len(), 2);
 }
 
-async fn a_mark_never_decreases(stage: Stage) {
-    let node = stage.node().await;
+async fn a_mark_never_decreases(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
     archive_through(&node, &room, 2).await;
     let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
@@ -136,10 +136,10 @@ async fn a_mark_never_decreases(stage: Stage) {
     assert_eq!(queue(&node).read(partition, 10).await.unwrap().len(), 1);
 }
 
-async fn closing_a_room_that_is_archived_deletes_its_log(stage: Stage) {
-    let node = stage.node().await;
+async fn closing_a_room_that_is_archived_deletes_its_log(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
     archive_through(&node, &room, 3).await;
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
@@ -150,10 +150,10 @@ async fn closing_a_room_that_is_archived_deletes_its_log(stage: Stage) {
     assert_eq!(outcomes, [Outcome::Known { seq: 3, frame: None }, Outcome::Accepted(4)]);
 }
 
-async fn the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived(stage: Stage) {
-    let node = stage.node().await;
+async fn the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
     archive_through(&node, &room, 2).await;
@@ -163,32 +163,32 @@ async fn the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived(s
     assert_eq!(status(&node, &room).await.state, RoomState::Closed);
 }
 
-async fn a_change_that_the_archiver_applied_first_is_published_all_the_same(stage: Stage) {
-    let node = stage.node().await;
+async fn a_change_that_the_archiver_applied_first_is_published_all_the_same(fixture: Fixture) {
+    let node = fixture.node().await;
     // SQL has committed the change and its event. The archiver commits and marks the new state before the event is
     // processed.
     for (change, state, version) in
         [(RoomChange::Close, RoomState::Closed, 1), (RoomChange::Delete, RoomState::Deleted, u64::from(u32::MAX))]
     {
         let room = node.room().await;
-        node.say(&room, [1]).await;
+        node.submit_ids(&room, [1]).await;
         let partition = node.backend.log.partition_of(room.name);
         let lease = queue(&node).lease(partition).await.unwrap().unwrap();
         let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
         let marks = [ArchivedMark { state, version, ..mark(&room, 1) }];
         assert!(queue(&node).finish(partition, &lease, &last, 0, &marks).await.unwrap());
-        node.ear.clear();
+        node.sink.clear();
         let event = Change { room: room.name, change, version: 1, notice: "{}".into() };
         node.backend.states.apply(event.clone()).await.unwrap();
-        node.ear.until("the change", |heard| heard.contains(&Heard::Changed(event.clone()))).await;
+        node.sink.until("the change", |calls| calls.contains(&SinkCall::Changed(event.clone()))).await;
         assert_eq!(status(&node, &room).await.state, state);
     }
 }
 
-async fn a_room_that_sql_no_longer_has_becomes_a_tombstone(stage: Stage) {
-    let node = stage.node().await;
+async fn a_room_that_sql_no_longer_has_becomes_a_tombstone(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=2).await;
+    node.submit_ids(&room, 1..=2).await;
     let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
@@ -201,10 +201,10 @@ async fn a_room_that_sql_no_longer_has_becomes_a_tombstone(stage: Stage) {
     assert_eq!(node.accept(&[guest(&room, "id-3")]).await, [Outcome::Deleted]);
 }
 
-async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) {
-    let node = stage.node().await;
+async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    node.say(&room, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
     let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
@@ -238,12 +238,12 @@ async fn with_dead_letter(node: &Node, room: &Room) {
     assert!(queue(node).finish(partition, &lease, &entries[2].position, 0, &[mark(room, 3)]).await.unwrap());
 }
 
-async fn leaving_and_retention_delete_the_dead_letters_of_a_room(stage: Stage) {
-    let node = stage.node().await;
+async fn leaving_and_retention_delete_the_dead_letters_of_a_room(fixture: Fixture) {
+    let node = fixture.node().await;
     let left = node.room().await;
     let (purged, other) = (node.room_beside(&left).await, node.room_beside(&left).await);
     for room in [&left, &purged, &other] {
-        node.say(room, 1..=3).await;
+        node.submit_ids(room, 1..=3).await;
         with_dead_letter(&node, room).await;
     }
     let stream = format!("{PT}{{{}}}:dead", node.backend.log.partition_of(left.name).0);
@@ -263,10 +263,10 @@ async fn leaving_and_retention_delete_the_dead_letters_of_a_room(stage: Stage) {
     assert_eq!(node.redis().keys_with(":dead").await, Vec::<String>::new());
 }
 
-async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it(stage: Stage) {
-    let node = stage.node().await;
+async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it(fixture: Fixture) {
+    let node = fixture.node().await;
     let (room, other) = (node.room().await, node.room().await);
-    node.say(&room, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
     let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
@@ -281,7 +281,7 @@ async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept
     // After the purge, the dead letter no longer limits the `archived` number, and sequence numbers continue.
     assert_eq!((status(&node, &room).await.archived, status(&node, &room).await.seq), (3, 3));
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
-    assert_eq!(node.say(&room, [4]).await, [4]);
+    assert_eq!(node.submit_ids(&room, [4]).await, [4]);
     node.cluster().recent.purge(room.name, 3).await.unwrap();
     assert_eq!((log(&node, &room).await, status(&node, &room).await.archived), (vec![4], 3));
     // A room that is not in Redis can be purged. The call does not create the room.
@@ -291,8 +291,8 @@ async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept
     assert_eq!(status(&node, &other).await.archived, 0);
 }
 
-async fn a_full_queue_rejects_messages_until_it_is_archived(stage: Stage) {
-    let node = stage.node().await;
+async fn a_full_queue_rejects_messages_until_it_is_archived(fixture: Fixture) {
+    let node = fixture.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
     let small = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0)
@@ -330,16 +330,16 @@ async fn a_full_queue_rejects_messages_until_it_is_archived(stage: Stage) {
     assert_eq!(outcomes, [Outcome::Accepted(4), Outcome::Accepted(1)]);
 }
 
-async fn an_idle_room_is_removed_unless_it_is_in_use(stage: Stage) {
-    let (node, dying) = (stage.node().await, stage.node().await);
+async fn an_idle_room_is_removed_unless_it_is_in_use(fixture: Fixture) {
+    let (node, dying) = (fixture.node().await, fixture.node().await);
     let archived = node.room().await;
     let (occupied, waiting, left) =
         (node.room_beside(&archived).await, node.room_beside(&archived).await, node.room_beside(&archived).await);
     let deleted = node.room_beside(&archived).await;
     let partition = node.backend.log.partition_of(archived.name);
-    node.say(&archived, 1..=2).await;
+    node.submit_ids(&archived, 1..=2).await;
     archive_through(&node, &archived, 2).await;
-    node.say(&waiting, [1]).await;
+    node.submit_ids(&waiting, [1]).await;
     node.backend.states.set_members(occupied.name, 1, 0).await.unwrap();
     dying.backend.states.set_members(left.name, 1, 0).await.unwrap();
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
@@ -349,7 +349,7 @@ async fn an_idle_room_is_removed_unless_it_is_in_use(stage: Stage) {
     let mut removed = 0;
     // Rooms that were used in the current second are not removed.
     let began = std::time::Instant::now();
-    while removed < 2 && began.elapsed() < PATIENCE {
+    while removed < 2 && began.elapsed() < WAIT_LIMIT {
         removed += queue(&node).remove_idle(partition, idle(Duration::ZERO)).await.unwrap().removed;
     }
     assert_eq!(removed, 2);
@@ -366,11 +366,11 @@ pub(super) fn idle(age: Duration) -> Idle {
     Idle { usual: age, short_of_memory: age }
 }
 
-async fn idle_rooms_are_removed_early_while_memory_is_short(stage: Stage) {
-    let node = stage.node().await;
+async fn idle_rooms_are_removed_early_while_memory_is_short(fixture: Fixture) {
+    let node = fixture.node().await;
     let (archived, occupied) = (node.room().await, node.room().await);
     for room in [&archived, &occupied] {
-        node.say(room, 1..=2).await;
+        node.submit_ids(room, 1..=2).await;
         archive_through(&node, room, 2).await;
     }
     node.backend.states.set_members(occupied.name, 1, 0).await.unwrap();
@@ -396,14 +396,14 @@ async fn idle_rooms_are_removed_early_while_memory_is_short(stage: Stage) {
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "0"]).await;
     let there = node.backend.states.status(&[archived.name, occupied.name]).await.unwrap();
     assert_eq!(there.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(node.say(&occupied, [3]).await, [3]);
+    assert_eq!(node.submit_ids(&occupied, [3]).await, [3]);
     assert_eq!(log(&node, &occupied).await, [3]);
 }
 
-async fn a_redis_without_memory_is_archived_and_accepts_again(stage: Stage) {
-    let node = stage.node().await;
+async fn a_redis_without_memory_is_archived_and_accepts_again(fixture: Fixture) {
+    let node = fixture.node().await;
     let (room, closed) = (node.room().await, node.room().await);
-    assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
+    assert_eq!(node.submit_ids(&room, 1..=3).await, [1, 2, 3]);
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "1"]).await;
     let partition = node.backend.log.partition_of(room.name);
     assert!(node.backend.log.accept(partition, &[&guest(&room, "refused")]).await.is_err());
@@ -416,7 +416,7 @@ async fn a_redis_without_memory_is_archived_and_accepts_again(stage: Stage) {
     archive_through(&node, &room, 3).await;
     assert_eq!(queue(&node).read(partition, 10).await.unwrap().len(), 0);
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "0"]).await;
-    assert_eq!(node.say(&room, [4]).await, [4]);
+    assert_eq!(node.submit_ids(&room, [4]).await, [4]);
     node.redis().try_writing().await.unwrap();
     assert_eq!(node.redis().refuses_writes(), None);
 }

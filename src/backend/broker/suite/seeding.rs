@@ -38,8 +38,8 @@ async fn seed_of(node: &Node, room: &Room, seq: Seq, epoch: Option<&str>) -> See
     }
 }
 
-async fn an_unseeded_room_waits_while_others_go_on(stage: Stage) {
-    let node = stage.node().await;
+async fn an_unseeded_room_waits_while_others_go_on(fixture: Fixture) {
+    let node = fixture.node().await;
     let there = node.room().await;
     let absent = loop {
         let room = node.unseeded_room().await;
@@ -55,8 +55,8 @@ async fn an_unseeded_room_waits_while_others_go_on(stage: Stage) {
     assert_eq!(node.accept(&[batch[0].clone(), batch[2].clone()]).await, [Outcome::Accepted(1), Outcome::Accepted(2)]);
 }
 
-async fn one_of_two_seeders_gets_the_ticket(stage: Stage) {
-    let (one, other) = (stage.node().await, stage.node().await);
+async fn one_of_two_seeders_gets_the_ticket(fixture: Fixture) {
+    let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.unseeded_room().await;
     let ticket = one.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     assert!(other.cluster().seeding.begin_seed(room.name).await.unwrap().is_none());
@@ -64,11 +64,11 @@ async fn one_of_two_seeders_gets_the_ticket(stage: Stage) {
     assert!(one.cluster().seeding.finish_seed(room.name, ticket.clone(), seed.clone()).await.unwrap());
     assert!(!one.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
     assert!(other.cluster().seeding.begin_seed(room.name).await.unwrap().is_none());
-    assert_eq!(other.say(&room, [1]).await, [8]);
+    assert_eq!(other.submit_ids(&room, [1]).await, [8]);
 }
 
-async fn a_change_revokes_the_ticket(stage: Stage) {
-    let (node, other) = (stage.node().await, stage.node().await);
+async fn a_change_revokes_the_ticket(fixture: Fixture) {
+    let (node, other) = (fixture.node().await, fixture.node().await);
     for change in [RoomChange::Close, RoomChange::Resume] {
         let room = node.unseeded_room().await;
         let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
@@ -83,8 +83,8 @@ async fn a_change_revokes_the_ticket(stage: Stage) {
     }
 }
 
-async fn a_ticket_is_valid_for_its_own_room_and_holder(stage: Stage) {
-    let node = stage.node().await;
+async fn a_ticket_is_valid_for_its_own_room_and_holder(fixture: Fixture) {
+    let node = fixture.node().await;
     let (room, other) = (node.unseeded_room().await, node.unseeded_room().await);
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     node.cluster().seeding.begin_seed(other.name).await.unwrap().unwrap();
@@ -96,11 +96,11 @@ async fn a_ticket_is_valid_for_its_own_room_and_holder(stage: Stage) {
     assert!((1..=10_000).contains(&left), "{left}");
 }
 
-async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
-    let node = stage.node().await;
+async fn a_deletion_leaves_a_tombstone_and_nothing_else(fixture: Fixture) {
+    let node = fixture.node().await;
     // The first room is in the broker, and a node is about to seed the second room.
     let (room, absent) = (node.room().await, node.unseeded_room().await);
-    node.say(&room, 1..=3).await;
+    node.submit_ids(&room, 1..=3).await;
     node.backend.states.set_members(room.name, 1, 0).await.unwrap();
     let ticket = node.cluster().seeding.begin_seed(absent.name).await.unwrap().unwrap();
     for gone in [&room, &absent] {
@@ -129,59 +129,59 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
     assert!(!node.cluster().seeding.finish_seed(absent.name, ticket, seed).await.unwrap());
 }
 
-async fn a_room_without_a_row_is_marked_as_deleted(stage: Stage) {
-    let node = stage.node().await;
+async fn a_room_without_a_row_is_marked_as_deleted(fixture: Fixture) {
+    let node = fixture.node().await;
     let name = RoomName::from_random([3; 16]);
     assert!(matches!(node.rooms.seed(name).await, Err(RoomError::NotFound)));
     let status = node.backend.states.status(&[name]).await.unwrap().remove(0).unwrap();
     assert_eq!(status.state, RoomState::Deleted);
 }
 
-async fn a_room_seeded_in_the_same_epoch_continues_without_a_gap(stage: Stage) {
-    let node = stage.node().await;
+async fn a_room_seeded_in_the_same_epoch_continues_without_a_gap(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.unseeded_room().await;
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     let seed = seed_of(&node, &room, 41, None).await;
     assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
     let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.seq, status.archived), (41, 41));
-    assert_eq!(node.say(&room, 1..=2).await, [42, 43]);
-    let heard = node.ear.publications(room.name, 43).await;
-    assert_eq!(heard.iter().map(|heard| (heard.0, heard.1)).collect::<Vec<_>>(), [(41, 42), (42, 43)]);
+    assert_eq!(node.submit_ids(&room, 1..=2).await, [42, 43]);
+    let calls = node.sink.publications(room.name, 43).await;
+    assert_eq!(calls.iter().map(|calls| (calls.0, calls.1)).collect::<Vec<_>>(), [(41, 42), (42, 43)]);
 }
 
-async fn a_room_seeded_in_another_epoch_skips_ahead(stage: Stage) {
-    let node = stage.node().await;
+async fn a_room_seeded_in_another_epoch_skips_ahead(fixture: Fixture) {
+    let node = fixture.node().await;
     for epoch in [Some("of long ago"), None] {
         let room = node.unseeded_room().await;
         let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
         let seed = Seed { epoch: epoch.map(str::to_owned), ..seed_of(&node, &room, 41, None).await };
         assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
-        let numbers = node.say(&room, 1..=2).await;
+        let numbers = node.submit_ids(&room, 1..=2).await;
         assert!(numbers[0] >= 41 + 10_000 && numbers[1] == numbers[0] + 1, "{numbers:?}");
         // Connected nodes receive a publication whose `prev` shows the gap, and can read the messages before it.
-        let heard = node.ear.publications(room.name, numbers[1]).await;
-        assert_eq!((heard[0].0, heard[0].1), (41, numbers[0]));
+        let calls = node.sink.publications(room.name, numbers[1]).await;
+        assert_eq!((calls[0].0, calls[0].1), (41, numbers[0]));
     }
 }
 
-async fn another_epoch_of_the_server_makes_a_room_skip_ahead_once(stage: Stage) {
-    let node = stage.node().await;
+async fn another_epoch_of_the_server_makes_a_room_skip_ahead_once(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    assert_eq!(node.say(&room, 1..=2).await, [1, 2]);
+    assert_eq!(node.submit_ids(&room, 1..=2).await, [1, 2]);
     let partition = node.backend.log.partition_of(room.name);
     let before = node.cluster().seeding.epoch(partition).await.unwrap();
     let _: Vec<String> = node.redis().everywhere("DEBUG", &["CHANGE-REPL-ID"]).await;
     assert_ne!(node.cluster().seeding.epoch(partition).await.unwrap(), before);
-    let numbers = node.say(&room, 3..=5).await;
+    let numbers = node.submit_ids(&room, 3..=5).await;
     assert!(numbers[0] >= 10_002 && numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2], "{numbers:?}");
-    assert_eq!(node.ear.publications(room.name, numbers[0]).await[2].0, 2);
+    assert_eq!(node.sink.publications(room.name, numbers[0]).await[2].0, 2);
 }
 
-async fn an_emptied_server_assigns_no_number_again(stage: Stage) {
-    let node = stage.node().await;
+async fn an_emptied_server_assigns_no_number_again(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.room().await;
-    assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
+    assert_eq!(node.submit_ids(&room, 1..=3).await, [1, 2, 3]);
     let epoch = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
     node.redis().verify().await.unwrap();
@@ -189,11 +189,11 @@ async fn an_emptied_server_assigns_no_number_again(stage: Stage) {
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     let seed = seed_of(&node, &room, 0, epoch.as_deref()).await;
     assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
-    assert!(node.say(&room, [4]).await[0] > 10_000);
+    assert!(node.submit_ids(&room, [4]).await[0] > 10_000);
 }
 
-async fn a_seeded_room_deduplicates_its_old_ids(stage: Stage) {
-    let node = stage.node().await;
+async fn a_seeded_room_deduplicates_its_old_ids(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.unseeded_room().await;
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     let ids = vec![(Side::Guest, "id-1".parse().unwrap(), 1), (Side::Host, "id-2".parse().unwrap(), 2)];
@@ -204,16 +204,16 @@ async fn a_seeded_room_deduplicates_its_old_ids(stage: Stage) {
     assert_eq!(outcomes, [Outcome::Known { seq: 1, frame: None }, Outcome::Accepted(3)]);
 }
 
-async fn a_closed_room_is_seeded_closed(stage: Stage) {
-    let node = stage.node().await;
+async fn a_closed_room_is_seeded_closed(fixture: Fixture) {
+    let node = fixture.node().await;
     let room = node.unseeded_room().await;
-    stage.store.rooms().change(room.name, RoomChange::Close, room.created_at).await.unwrap();
+    fixture.store.rooms().change(room.name, RoomChange::Close, room.created_at).await.unwrap();
     node.seed(room.name).await;
     assert_eq!(node.accept(&[guest(&room, "a")]).await, [Outcome::Closed]);
 }
 
-async fn concurrent_joins_seed_a_room_once(stage: Stage) {
-    let nodes = [stage.node().await, stage.node().await];
+async fn concurrent_joins_seed_a_room_once(fixture: Fixture) {
+    let nodes = [fixture.node().await, fixture.node().await];
     let room = nodes[0].unseeded_room().await;
     let all = (0..10).map(|at| {
         let (node, name) = (nodes[at % 2].clone(), room.name);

@@ -137,7 +137,7 @@ async fn another_node_completes_an_interrupted_cleanup(setup: Setup) {
     other.upkeep().keep().await.unwrap();
     assert!(!other.received().await.contains(&Event::Offline(hosts[5])), "another node holds the claim");
     let began = std::time::Instant::now();
-    while !other.keys_of(&dying).await.is_empty() && began.elapsed() < PATIENCE {
+    while !other.keys_of(&dying).await.is_empty() && began.elapsed() < WAIT_LIMIT {
         other.make_uninterrupted().await;
         other.upkeep().keep().await.unwrap();
     }

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use fred::error::{Error, ErrorKind};
 use fred::types::{Resp3Frame, Value};
 
-use super::strange;
+use super::unexpected_reply;
 use crate::backend::Unavailable;
 use crate::backend::broker::{LogEntry, MemberCounts, Outcome, RoomStatus};
 use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
@@ -17,7 +17,7 @@ impl Answer {
     pub(super) fn list(value: Value) -> Result<Self, Unavailable> {
         match value {
             Value::Array(values) => Ok(Self(values.into_iter())),
-            _ => Err(strange("not a list")),
+            _ => Err(unexpected_reply("not a list")),
         }
     }
 
@@ -26,11 +26,11 @@ impl Answer {
     }
 
     pub(super) fn number(&mut self) -> Result<i64, Unavailable> {
-        self.0.next().and_then(|value| value.as_i64()).ok_or_else(|| strange("not a number"))
+        self.0.next().and_then(|value| value.as_i64()).ok_or_else(|| unexpected_reply("not a number"))
     }
 
     pub(super) fn text(&mut self) -> Result<String, Unavailable> {
-        self.0.next().and_then(|value| value.as_string()).ok_or_else(|| strange("not a text"))
+        self.0.next().and_then(|value| value.as_string()).ok_or_else(|| unexpected_reply("not a text"))
     }
 
     pub(super) fn bytes(&mut self) -> Option<Bytes> {
@@ -54,7 +54,7 @@ pub(super) fn outcome(value: Value) -> Result<Outcome, Unavailable> {
         "deleted" => Ok(Outcome::Deleted),
         "unseeded" => Ok(Outcome::Unseeded),
         "full" => Ok(Outcome::Full),
-        _ => Err(strange("unknown outcome")),
+        _ => Err(unexpected_reply("unknown outcome")),
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) fn state(word: &str) -> Result<RoomState, Unavailable> {
         "open" => Ok(RoomState::Open),
         "closed" => Ok(RoomState::Closed),
         "deleted" => Ok(RoomState::Deleted),
-        _ => Err(strange("unknown state of a room")),
+        _ => Err(unexpected_reply("unknown state of a room")),
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable
         .map(|entry| {
             let mut entry = Answer::list(entry)?;
             let id = entry.text()?;
-            let fields = Answer::list(entry.next().ok_or_else(|| strange("an entry without fields"))?)?;
+            let fields = Answer::list(entry.next().ok_or_else(|| unexpected_reply("an entry without fields"))?)?;
             Ok((id, fields))
         })
         .collect()
@@ -159,8 +159,8 @@ pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
 
 /// Parses the entries of a room's log. Each entry has the form `[id, [f, frame, a, accepted at]]`.
 pub(super) fn log(frame: Resp3Frame) -> Result<Vec<LogEntry>, Unavailable> {
-    let Some(entries) = list(frame) else { return Err(strange("a log that is no list")) };
-    entries.into_iter().map(|entry| log_entry(entry).ok_or_else(|| strange("an entry of a log"))).collect()
+    let Some(entries) = list(frame) else { return Err(unexpected_reply("a log that is no list")) };
+    entries.into_iter().map(|entry| log_entry(entry).ok_or_else(|| unexpected_reply("an entry of a log"))).collect()
 }
 
 fn log_entry(entry: Resp3Frame) -> Option<LogEntry> {

@@ -14,7 +14,7 @@ use crate::domain::NodeId;
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum delay of a probe. A bus without a probe for this time counts as silent; two probes are then missing.
-const PATIENCE: Duration = Duration::from_secs(6);
+const WAIT_LIMIT: Duration = Duration::from_secs(6);
 
 /// Probes of one bus.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,9 +70,9 @@ impl BusProbes {
         Some(oldest.elapsed())
     }
 
-    /// Returns a bus on which probes have been missing for [`PATIENCE`].
+    /// Returns a bus on which probes have been missing for [`WAIT_LIMIT`].
     pub(super) fn silent_bus(&self) -> Option<Partition> {
-        let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > PATIENCE);
+        let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > WAIT_LIMIT);
         self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
     }
 

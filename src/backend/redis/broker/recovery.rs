@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand};
 
-use super::{RedisBroker, state_word, strange};
+use super::{RedisBroker, state_word, unexpected_reply};
 use crate::backend::Unavailable;
 use crate::backend::broker::recovery::{Reconciled, Recovery, RoomPage, WentBack};
 use crate::backend::broker::{MessageLog as _, Partition};
@@ -89,7 +89,7 @@ impl Recovery for RedisBroker {
         match again.as_i64() {
             Some(again @ 0..) => Ok(Some(again as u64)),
             Some(_) => Ok(None),
-            None => Err(strange("a number of messages")),
+            None => Err(unexpected_reply("a number of messages")),
         }
     }
 }

@@ -3,7 +3,7 @@
 use fred::prelude::*;
 
 use super::answer::Answer;
-use super::{RedisBroker, TOMBSTONE_TTL, strange};
+use super::{RedisBroker, TOMBSTONE_TTL, unexpected_reply};
 use crate::backend::Unavailable;
 use crate::backend::broker::{LogEntry, MessageLog as _, Partition, Tail, TailQuery};
 use crate::domain::{HostId, RoomName, WireOffset};
@@ -50,7 +50,7 @@ impl RedisBroker {
         for answer in found {
             for name in Answer::list(answer)? {
                 let name = name.as_string().and_then(|name| name.parse().ok());
-                rooms.push(name.ok_or_else(|| strange("the name of a room"))?);
+                rooms.push(name.ok_or_else(|| unexpected_reply("the name of a room"))?);
             }
         }
         Ok(rooms)
@@ -72,7 +72,7 @@ impl RedisBroker {
             }
             let Some(frame) = answer.bytes() else { return Ok(None) };
             let accepted_at = chrono::DateTime::from_timestamp_millis(answer.number()?);
-            let accepted_at = accepted_at.ok_or_else(|| strange("the time of a message"))?;
+            let accepted_at = accepted_at.ok_or_else(|| unexpected_reply("the time of a message"))?;
             let mut newest = LogEntry { seq: query.through, accepted_at, frame };
             self.repair(&mut newest);
             return Ok(Some(Tail { newest, unread }));
