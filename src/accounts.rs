@@ -3,9 +3,9 @@
 //! A **login** is one row in SQL, and its tokens refer to it by `sid`. An access token is valid while its login is
 //! active. A refresh token names the login and its generation; each use increments the generation.
 //!
-//! **Invariants:** every operation that ends a login is announced to all nodes ([`Announce`]), so that its sockets
+//! **Invariants:** every operation that ends a login is published to all nodes ([`PublishControl`]), so that its sockets
 //! close and no cache keeps it active. Every operation that changes a host removes the host from this node's cache
-//! ([`hosts`]) and announces the change, so that callers do not have to.
+//! ([`hosts`]) and publishes the change, so that callers do not have to.
 
 mod device;
 mod django;
@@ -59,7 +59,7 @@ use tokens::TokenKeys;
 
 /// Publishes an account change to all nodes. It reports no error to the caller: the change is already committed in SQL,
 /// and nodes query SQL again when their caches expire.
-pub type Announce = Arc<dyn Fn(Control) -> BoxFuture<'static, ()> + Send + Sync>;
+pub type PublishControl = Arc<dyn Fn(Control) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Creates hosts, logs them in and issues their tokens. Clones share the login cache.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ pub struct Accounts {
     keys: Arc<TokenKeys>,
     passwords: Passwords,
     key_grace: Duration,
-    announce: Announce,
+    publish: PublishControl,
     mail: MailWaker,
     logins: Arc<DashMap<String, SeenLogin>>,
 }
@@ -136,7 +136,7 @@ impl From<PasswordError> for Fault {
 
 impl Accounts {
     /// Creates the service over `store`. Tokens are signed and verified with `keys`.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Rng, keys: TokenKeys, announce: Announce) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Rng, keys: TokenKeys, publish: PublishControl) -> Self {
         Self {
             hosts: Hosts::new(store.clone()),
             store,
@@ -145,7 +145,7 @@ impl Accounts {
             rng,
             keys: Arc::new(keys),
             key_grace: DEFAULT_KEY_GRACE,
-            announce,
+            publish,
             mail: MailWaker::default(),
             logins: Arc::default(),
         }
@@ -172,10 +172,10 @@ impl Accounts {
         Ok(self.store.hosts().get(id).await?)
     }
 
-    /// Removes a changed host from the cache of this node, and announces the change to the others.
+    /// Removes a changed host from the cache of this node, and publishes the change to the others.
     async fn host_changed(&self, host: HostId) {
         self.hosts.evict(host);
-        (self.announce)(Control::ConfigChanged { host }).await;
+        (self.publish)(Control::ConfigChanged { host }).await;
     }
 
     /// Returns the handle that wakes the mail dispatcher after an e-mail was written to the outbox.

@@ -25,10 +25,10 @@ use crate::outbound::media::Media;
 use crate::outbound::webhooks::{self, WebhookDispatcher};
 use crate::store::Store;
 
-mod announcer;
 mod cleaner;
 pub mod clock_skew;
 pub mod config;
+mod control_publisher;
 mod earlier;
 mod error;
 mod health;
@@ -44,8 +44,8 @@ pub mod telemetry;
 mod upkeep;
 mod wiring;
 
-pub use announcer::Announcer;
 pub use cleaner::Cleaner;
+pub use control_publisher::ControlPublisher;
 pub use error::{AppError, ModeMismatch};
 pub(crate) use installation::no_other_redis;
 use lock::Lock;

@@ -46,7 +46,7 @@ impl Accounts {
         is_right && holder.ends_at.is_none_or(|ends_at| self.clock.now() < ends_at) && !holder.host.is_deleted
     }
 
-    /// Gives a host a new pair of keys and announces the change to all nodes. Returns `None` if there is no such host.
+    /// Gives a host a new pair of keys and publishes the change to all nodes. Returns `None` if there is no such host.
     /// With `revoke_old` all earlier pairs end at once; otherwise the replaced pair stays valid for the grace period.
     ///
     /// # Errors

@@ -200,7 +200,7 @@ impl Accounts {
     }
 
     /// Returns whether a login is active. SQL is queried at most every 5 s per login. While SQL is unavailable a login
-    /// counts as active unless its end was announced: callers hold a valid access token, and hosts that reconnect
+    /// counts as active unless its end was published: callers hold a valid access token, and hosts that reconnect
     /// should not depend on SQL.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl Accounts {
         }
     }
 
-    /// Records that a login ended, as announced by another node.
+    /// Records that a login ended, as published by another node.
     pub fn login_ended(&self, sid: &str) {
         self.remember(sid.to_owned(), SeenLogin { at: self.clock.now(), alive: false });
     }
@@ -240,7 +240,7 @@ impl Accounts {
 
     pub(super) async fn ended(&self, sid: String) {
         self.login_ended(&sid);
-        (self.announce)(Control::LoginEnded { sid }).await;
+        (self.publish)(Control::LoginEnded { sid }).await;
     }
 
     fn remember(&self, sid: String, seen: SeenLogin) {

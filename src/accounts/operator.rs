@@ -37,7 +37,7 @@ impl Accounts {
         self.store.hosts().deactivate(id, by, now).await?;
         let ended = self.store.logins().end_others(id, None, now).await?;
         self.hosts.evict(id);
-        (self.announce)(Control::HostDisabled { host: id }).await;
+        (self.publish)(Control::HostDisabled { host: id }).await;
         // Otherwise, a node with a cached login would accept the login again if the account is enabled within seconds.
         for sid in ended {
             self.ended(sid).await;

@@ -70,7 +70,7 @@ impl Profiles {
 }
 
 impl Accounts {
-    /// Changes the given settings of a host, and announces the change if there is one. Returns the settings; `None` if
+    /// Changes the given settings of a host, and publishes the change if there is one. Returns the settings; `None` if
     /// there is no such host.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ mod sign_up;
 struct TestAccounts {
     accounts: Accounts,
     clock: Arc<ManualClock>,
-    announced: Arc<Mutex<Vec<Control>>>,
+    published: Arc<Mutex<Vec<Control>>>,
     host: Host,
 }
 
@@ -26,16 +26,16 @@ where
 {
     on_fresh(Dialect::Sqlite, move |store, _| async move {
         let clock = Arc::new(ManualClock::new(DateTime::from_timestamp(1_700_000_000, 0).unwrap()));
-        let announced = Arc::new(Mutex::new(Vec::new()));
-        let sink = announced.clone();
-        let announce: Announce = Arc::new(move |control| {
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let sink = published.clone();
+        let publish: PublishControl = Arc::new(move |control| {
             sink.lock().unwrap().push(control);
             Box::pin(std::future::ready(()))
         });
         let keys = TokenKeys::new(&["a secret of thirty-two characters"]).unwrap();
-        let accounts = Accounts::new(store, clock.clone(), Rng::from_seed(1), keys, announce);
+        let accounts = Accounts::new(store, clock.clone(), Rng::from_seed(1), keys, publish);
         let host = accounts.create_host(account()).await.unwrap();
-        test(TestAccounts { accounts, clock, announced, host }).await;
+        test(TestAccounts { accounts, clock, published, host }).await;
     })
     .await;
 }
@@ -123,7 +123,7 @@ async fn late_reuse_of_a_refresh_token_ends_the_login_everywhere() {
         assert_eq!(setup.accounts.refresh(&first.refresh).await.err(), Some(AuthError::Ended));
         assert_eq!(setup.accounts.refresh(&second.refresh).await.err(), Some(AuthError::Ended));
         assert_eq!(setup.accounts.authenticate(&second.access).await.err(), Some(AuthError::Ended));
-        assert_eq!(*setup.announced.lock().unwrap(), [Control::LoginEnded { sid }]);
+        assert_eq!(*setup.published.lock().unwrap(), [Control::LoginEnded { sid }]);
     })
     .await;
 }
@@ -137,7 +137,7 @@ async fn logging_out_ends_one_login_and_not_the_other() {
         assert_eq!(setup.accounts.authenticate(&here.access).await.err(), Some(AuthError::Ended));
         assert_eq!(setup.accounts.refresh(&here.refresh).await.err(), Some(AuthError::Ended));
         assert!(setup.accounts.authenticate(&there.access).await.is_ok());
-        assert_eq!(*setup.announced.lock().unwrap(), [Control::LoginEnded { sid: claims.sid }]);
+        assert_eq!(*setup.published.lock().unwrap(), [Control::LoginEnded { sid: claims.sid }]);
     })
     .await;
 }

@@ -83,7 +83,7 @@ impl Statuses {
     ///
     /// # Errors
     /// Returns [`Unavailable`] if the notice had to be sent now and the broker could not be reached.
-    pub async fn announce_guest(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
+    pub async fn publish_guest(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
         if !self.guests.is_first(host, || notice.clone()) {
             return Ok(());
         }

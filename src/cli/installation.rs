@@ -72,7 +72,7 @@ fn with_stores(
 }
 
 async fn show(installation: Installation, redis: Option<&Redis>) -> Result<(), Failure> {
-    print_line(&format!("installation {}, served by a {}", installation.id, name(installation.mode)))?;
+    print_line(&format!("installation {} of a {}", installation.id, name(installation.mode)))?;
     if let Some(redis) = redis {
         match redis.owner().await.map_err(unreachable)? {
             Some(owner) if owner == installation.id.as_str() => print_line("redis belongs to this installation")?,
@@ -133,7 +133,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
         }
         store.installation().set_mode(to).await?;
     }
-    print_line(&format!("a {} serves this database", name(to)))?;
+    print_line(&format!("this database is used by a {}", name(to)))?;
     Ok(())
 }
 

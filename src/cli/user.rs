@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 use super::{Failure, USAGE, block_on, init_command_logging, open_store, print_line};
 use crate::accounts::tokens::TokenKeys;
-use crate::accounts::{Accounts, Announce};
+use crate::accounts::{Accounts, PublishControl};
 use crate::domain::Rng;
 use crate::domain::{Host, HostId};
 use crate::node::clock_skew;
@@ -88,16 +88,16 @@ impl HostRef {
 }
 
 /// Builds the [`Accounts`] service for an open store. The service uses the store's clock and passes account changes to
-/// `announce`.
-async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
+/// `publish`.
+async fn accounts(store: &Store, publish: PublishControl) -> Result<Accounts, Failure> {
     let rng = Rng::from_entropy();
     // The command signs no tokens, so any random key is sufficient.
     let keys = TokenKeys::new(&[rng.bytes::<32>()]).ok_or_else(|| Failure::new("failed to create a token key"))?;
-    Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, rng, keys, announce))
+    Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, rng, keys, publish))
 }
 
 /// Returns a function that ignores account changes, because no node has to be notified.
-fn announce_nothing() -> Announce {
+fn publish_nothing() -> PublishControl {
     Arc::new(|_| Box::pin(std::future::ready(())))
 }
 

@@ -17,7 +17,7 @@ use crate::accounts::limits::Quotas;
 use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
-use crate::accounts::{Announce, NewAccount};
+use crate::accounts::{NewAccount, PublishControl};
 use crate::backend::Backend;
 use crate::backend::embedded::throttle::MemoryThrottle;
 use crate::backend::throttle::Quota;
@@ -66,7 +66,7 @@ pub(super) struct TestServer {
     pub(super) app: Arc<HttpContext>,
     pub(super) store: Store,
     pub(super) host: Host,
-    pub(super) announced: Arc<Mutex<Vec<Control>>>,
+    pub(super) published: Arc<Mutex<Vec<Control>>>,
     /// Clock that the rate limits use.
     pub(super) clock: Arc<ManualClock>,
     media: Arc<tempfile::TempDir>,
@@ -125,14 +125,14 @@ where
 }
 
 async fn server(store: Store) -> TestServer {
-    let announced = Arc::new(Mutex::new(Vec::new()));
-    let sink = announced.clone();
-    let announce: Announce = Arc::new(move |control| {
+    let published = Arc::new(Mutex::new(Vec::new()));
+    let sink = published.clone();
+    let publish: PublishControl = Arc::new(move |control| {
         sink.lock().unwrap().push(control);
         Box::pin(std::future::ready(()))
     });
     let keys = TokenKeys::new(&["a secret of thirty-two characters"]).unwrap();
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_seed(1), keys, announce);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Rng::from_seed(1), keys, publish);
     let account = NewAccount {
         email: "dev@shop.example".into(),
         password: "pass word".into(),
@@ -177,7 +177,7 @@ async fn server(store: Store) -> TestServer {
             ..HttpSettings::default()
         },
     };
-    TestServer { app: Arc::new(app), store, host, announced, clock, media }
+    TestServer { app: Arc::new(app), store, host, published, clock, media }
 }
 
 /// Returns the default quotas.

@@ -225,7 +225,7 @@ mod sentences {
         let answer = server.ask("POST", "/api/auth/logout/", &[("authorization", &bearer)]).await;
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (204, ""));
         assert!(answer.header("set-cookie").unwrap().contains("Max-Age=0"));
-        assert_eq!(server.announced.lock().unwrap().len(), 1);
+        assert_eq!(server.published.lock().unwrap().len(), 1);
         let again = server.ask("POST", "/api/auth/logout/", &[("authorization", &bearer)]).await;
         assert_eq!((again.status.as_u16(), again.header("www-authenticate")), (401, Some("Bearer")));
     }
@@ -248,7 +248,7 @@ mod sentences {
             let answer = server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
             assert_eq!(answer.json(), json!({"useOnlineStatus": false, "emailNotifications": true}));
         }
-        assert_eq!(server.announced.lock().unwrap().len(), 1);
+        assert_eq!(server.published.lock().unwrap().len(), 1);
         let bad = r#"{"useOnlineStatus": "no"}"#;
         assert_eq!(server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], bad).await.status, 400);
     }
@@ -262,7 +262,7 @@ mod sentences {
         let user = answer.json();
         assert_eq!((&user["profileName"], &user["description"]), (&json!("Jin"), &json!("")));
         assert_eq!((&user["serviceDomain"], &user["serviceName"]), (&json!("new.example"), &json!("Shop")));
-        assert_eq!(*server.announced.lock().unwrap(), [Control::ConfigChanged { host: server.host.id }]);
+        assert_eq!(*server.published.lock().unwrap(), [Control::ConfigChanged { host: server.host.id }]);
         let answer = server.send("PATCH", &path, &[auth, JSON], r#"{"serviceDomain": null}"#).await;
         assert_eq!(answer.json()["serviceDomain"], json!(null));
         for (field, value) in [
@@ -304,7 +304,7 @@ mod sentences {
         }
         let third = server.send("POST", &path, &[JSON, auth], r#"{"revoke_old": true}"#).await.json();
         assert_eq!((opens(&first).await, opens(&second).await, opens(&third).await), (false, false, true));
-        assert_eq!(server.announced.lock().unwrap().len(), 2);
+        assert_eq!(server.published.lock().unwrap().len(), 2);
 
         assert_eq!(server.ask("POST", &path, &[]).await.status, 401);
         assert_eq!(

@@ -56,7 +56,8 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
         }
     }
     let Taken { archived, rooms, left, .. } = taken;
-    if left == 0 {
+    let complete = left == 0;
+    if complete {
         for host in keys.hosts().await? {
             if store.hosts().by_uuid(host).await?.is_some() {
                 keys.remove_host(host).await?;
@@ -69,7 +70,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
             "messages of an earlier release not migrated: rooms missing in this database, their entries remain in the queues of that release"
         );
     }
-    tracing::info!(messages = archived, rooms, "migrated redis keys of an earlier release");
+    tracing::info!(messages = archived, rooms, complete, "archived queues of an earlier release");
     Ok(())
 }
 

@@ -78,12 +78,12 @@ impl fmt::Display for ModeMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.recorded {
             InstallationMode::Cluster => {
-                "--redis-url: is required, as a cluster serves this database; stop the cluster and run `pintalk migrate mode \
-                 single` to serve it by one node"
+                "--redis-url: is required, because a cluster uses this database; to use it with a single node, stop the \
+                 cluster and run `pintalk migrate mode single`"
             }
             InstallationMode::Single => {
-                "--redis-url: must not be given, as a single node serves this database; stop it and run `pintalk migrate mode \
-                 cluster` to serve it by a cluster"
+                "--redis-url: must not be given, because a single node uses this database; to use it with a cluster, stop \
+                 the node and run `pintalk migrate mode cluster`"
             }
         })
     }

@@ -15,7 +15,7 @@ use crate::accounts::limits::{Budgets, Limits};
 use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
-use crate::accounts::{Accounts, Announce, Profiles};
+use crate::accounts::{Accounts, Profiles, PublishControl};
 use crate::backend::broker::Bus;
 use crate::backend::shutdown::Shutdown;
 use crate::backend::{Backend, Unavailable};
@@ -66,8 +66,8 @@ impl Node {
         let hub = Hub::new(rng.clone());
         let history = History::new(backend, store.clone());
         let rooms = Rooms::new(store.clone(), backend, history.clone(), clock.clone(), rng.clone(), config.wire_offset);
-        let announce = announce(backend.bus.clone());
-        let accounts = Accounts::new(store.clone(), clock.clone(), rng.clone(), keys(config), announce)
+        let publish = publish(backend.bus.clone());
+        let accounts = Accounts::new(store.clone(), clock.clone(), rng.clone(), keys(config), publish)
             .with_key_grace(config.key_grace);
         let hosts = accounts.hosts().clone();
         let relay = Relay::start(&backend.log, &rooms, &hub, shutdown);
@@ -216,7 +216,7 @@ impl Node {
     }
 }
 
-fn announce(bus: Arc<dyn Bus>) -> Announce {
+fn publish(bus: Arc<dyn Bus>) -> PublishControl {
     Arc::new(move |control| {
         let bus = bus.clone();
         Box::pin(async move {

@@ -51,7 +51,7 @@ pub enum FrameError {
     /// The message exceeds the limit. Detected from the frame header, before the payload arrives.
     #[error("a message of {len} bytes, {limit} are allowed")]
     TooLarge {
-        /// Total length that the frame headers of the message have announced so far, in bytes.
+        /// Total length that the frame headers of the message declare so far, in bytes.
         len: u64,
         /// Maximum size of a message, in bytes.
         limit: usize,

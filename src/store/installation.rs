@@ -14,9 +14,9 @@ const ROW: i32 = 1;
 /// Mode in which the database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallationMode {
-    /// The database is served by nodes that share a Redis.
+    /// Used by nodes that share a Redis.
     Cluster,
-    /// The database is served by a single-node server.
+    /// Used by a single-node server.
     Single,
 }
 

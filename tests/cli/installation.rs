@@ -71,7 +71,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     assert_rejected(
         &mut on_stores(&serve, &url, None),
         64,
-        "--redis-url: is required, as a cluster serves this database",
+        "--redis-url: is required, because a cluster uses this database",
     );
 
     // Another installation owns the Redis, and its nodes are running.

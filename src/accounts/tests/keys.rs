@@ -40,7 +40,7 @@ async fn each_replaced_pair_of_keys_is_valid_for_a_day() {
         assert_eq!((setup.opens(&second).await, setup.opens(&third).await), (false, true));
         assert_eq!(setup.delete_ended_keys().await, 1);
         let changed = Control::ConfigChanged { host: setup.host.id };
-        assert_eq!(*setup.announced.lock().unwrap(), [changed.clone(), changed]);
+        assert_eq!(*setup.published.lock().unwrap(), [changed.clone(), changed]);
     })
     .await;
 }

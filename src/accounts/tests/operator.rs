@@ -12,7 +12,7 @@ async fn disabled_host_is_logged_out_everywhere_until_enabled_and_logged_in_agai
             assert_eq!((disabled.is_deleted, disabled.deleted_at), (true, Some(setup.host.created_at)));
         }
         let disabled = Control::HostDisabled { host: setup.host.id };
-        assert_eq!(*setup.announced.lock().unwrap(), [disabled.clone(), Control::LoginEnded { sid }, disabled]);
+        assert_eq!(*setup.published.lock().unwrap(), [disabled.clone(), Control::LoginEnded { sid }, disabled]);
         let login = setup.accounts.login("dev@shop.example", "pass word").await;
         assert_eq!(login.err(), Some(LoginError::Deactivated));
         let enabled = setup.accounts.enable_host(setup.host.id).await.unwrap();
@@ -39,7 +39,7 @@ async fn password_set_by_an_operator_ends_every_login_and_meets_the_rules() {
         }
         let set = setup.accounts.set_password(setup.host.id, "another one").await.unwrap();
         assert_eq!(set, Some(setup.host.clone()));
-        let ended = setup.announced.lock().unwrap().clone();
+        let ended = setup.published.lock().unwrap().clone();
         assert_eq!(ended.len(), 2);
         for sid in sids {
             assert!(ended.contains(&Control::LoginEnded { sid }));

@@ -80,7 +80,7 @@ async fn deactivated_host_is_logged_out_everywhere_and_restored_by_email() {
         let left = accounts.leave(setup.host.id, "pass word").await.unwrap();
         assert!(left.is_deleted && left.deleted_at == Some(setup.clock.now()));
         assert_eq!(accounts.authenticate(&tokens.access).await.err(), Some(AuthError::Ended));
-        assert!(setup.announced.lock().unwrap().contains(&Control::HostDisabled { host: setup.host.id }));
+        assert!(setup.published.lock().unwrap().contains(&Control::HostDisabled { host: setup.host.id }));
         assert_eq!(accounts.login("dev@shop.example", "pass word").await.err(), Some(LoginError::Deactivated));
         assert_eq!(accounts.login("dev@shop.example", "another").await.err(), Some(LoginError::WrongCredentials));
         accounts.mail_password("dev@shop.example", RecoveryKind::Password, Language::Korean).await.unwrap();

@@ -269,8 +269,8 @@ impl Redis {
         let why = outcome.as_ref().err().map(|Unavailable(why)| why.clone());
         let before = std::mem::replace(&mut self.shared.ownership.state.lock().refuses_writes, why.clone());
         match (before, why) {
-            (None, Some(error)) => tracing::error!(error, "redis rejects writes"),
-            (Some(_), None) => tracing::info!("redis accepts writes again"),
+            (None, Some(error)) => tracing::error!(error, "redis not writable"),
+            (Some(_), None) => tracing::info!("redis writable"),
             _ => {}
         }
         outcome

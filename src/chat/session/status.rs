@@ -93,15 +93,15 @@ impl StatusSession {
         run(&mut self.work).await
     }
 
-    /// Sends `online` to this guest if the host is online. Sends nothing otherwise. If `announces` is `true`, also
+    /// Sends `online` to this guest if the host is online. Sends nothing otherwise. If `publishes` is `true`, also
     /// notifies the host that a guest is present.
-    fn answer(&self, announces: bool) -> Work {
+    fn answer(&self, publishes: bool) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
         async move {
             let answer = async {
-                if announces {
+                if publishes {
                     let now = context.wire.wall_clock(context.clock.now());
-                    context.statuses.announce_guest(host, guest_frame(&now)).await?;
+                    context.statuses.publish_guest(host, guest_frame(&now)).await?;
                 }
                 context.statuses.watch().answer(host, &connection).await
             };

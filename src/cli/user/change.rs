@@ -3,12 +3,12 @@
 use clap::Args;
 
 use super::{
-    Failure, HostRef, USAGE, accounts, announce_nothing, block_on, open_store, password, print, print_line, printable,
+    Failure, HostRef, USAGE, accounts, block_on, open_store, password, print, print_line, printable, publish_nothing,
 };
 use crate::accounts::{Accounts, SetPasswordError, readable_password};
 use crate::domain::Rng;
 use crate::domain::{Host, HostId};
-use crate::node::Announcer;
+use crate::node::ControlPublisher;
 use crate::node::config::{self, Hidden, KeyGrace, StoreArgs};
 
 /// Help text about the delay until running nodes apply a change.
@@ -133,19 +133,19 @@ fn change(
     let stores = config::stores(&cluster.store, cluster.redis_url.as_ref())?;
     block_on(async {
         let store = open_store(stores.database()).await?;
-        let announcer = match stores.redis() {
-            Some(url) => Some(Announcer::connect(url, &store, &Rng::from_entropy()).await?),
+        let publisher = match stores.redis() {
+            Some(url) => Some(ControlPublisher::connect(url, &store, &Rng::from_entropy()).await?),
             None => None,
         };
         let changed = async {
             let accounts =
-                accounts(&store, announcer.as_ref().map_or_else(announce_nothing, Announcer::announce)).await?;
+                accounts(&store, publisher.as_ref().map_or_else(publish_nothing, ControlPublisher::publish)).await?;
             let host = host.find(&store).await?;
             work(accounts, host.id).await?.ok_or_else(HostRef::unknown)
         };
         let changed = changed.await;
-        let notified = match announcer {
-            Some(announcer) => announcer.close().await,
+        let notified = match publisher {
+            Some(publisher) => publisher.close().await,
             None => Ok(()),
         };
         store.close().await;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, USAGE, accounts, announce_nothing, block_on, open_store, password, print};
+use super::{Failure, USAGE, accounts, block_on, open_store, password, print, publish_nothing};
 use crate::accounts::{CreateHostError, NewAccount};
 use crate::domain::Host;
 use crate::node::config::{self, Hidden, StoreArgs};
@@ -52,7 +52,7 @@ pub(super) fn run(args: CreateArgs) -> Result<u8, Failure> {
 
 /// Creates a host in an open store.
 pub(in crate::cli) async fn create(store: &Store, account: NewAccount) -> Result<Host, Failure> {
-    let accounts = accounts(store, announce_nothing()).await?;
+    let accounts = accounts(store, publish_nothing()).await?;
     accounts.create_host(account).await.map_err(|error| match error {
         CreateHostError::Invalid(fields) => {
             let problems =

@@ -74,7 +74,7 @@ mod sentences {
         let keys = [access, secret, ("origin", SHOP)];
         assert_eq!(server.ask("GET", "/api/users/client/", &keys).await.json()["profileImage"], Value::Null);
         let url = format!("{BASE}{}", upload(&server, &png(10, 10)).await);
-        let published = server.announced.lock().unwrap().clone();
+        let published = server.published.lock().unwrap().clone();
         assert_eq!(published, [Control::ConfigChanged { host: server.host.id }]);
 
         let client = server.ask("GET", "/api/users/client/", &keys).await.json();
@@ -127,7 +127,7 @@ mod sentences {
             let answer = server.patch_form(&[("profileImage", Some(("me.png", "image/png")), bytes)]).await;
             assert_eq!((answer.status.as_u16(), &answer.json()["fields"]["profileImage"]), (400, &json!(why)));
         }
-        assert_eq!((server.kept_images().len(), server.announced.lock().unwrap().len()), (0, 0));
+        assert_eq!((server.kept_images().len(), server.published.lock().unwrap().len()), (0, 0));
     }
 
     pub(super) async fn an_image_of_more_than_five_mebibytes_is_rejected(server: TestServer) {

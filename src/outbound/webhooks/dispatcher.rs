@@ -1,6 +1,6 @@
 //! Webhook dispatcher: sends events to their receivers.
 //!
-//! A receiver is served by one node at a time, which holds its lease
+//! One node at a time sends to a receiver, which holds its lease
 //! ([`acquire_lease`](crate::store::WebhookRepository::acquire_lease)). During one delivery run, several rooms are
 //! served concurrently, and the events of a room are sent in order. The first failure ends the run, so that an
 //! unavailable or slow receiver is paused and does not delay other receivers. An event is marked as delivered after it

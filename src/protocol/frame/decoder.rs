@@ -62,7 +62,7 @@ struct PartialFrame {
 #[derive(Debug, Clone, Copy)]
 struct PartialMessage {
     kind: FrameKind,
-    /// Length that the headers have announced so far, in bytes.
+    /// Length that the headers declare so far, in bytes.
     len: usize,
 }
 

@@ -120,14 +120,14 @@ fn close_has_its_code_and_later_bytes_are_ignored() {
 #[test]
 fn too_large_frame_is_rejected_at_its_header() {
     let too_large = |len| Some(FrameError::TooLarge { len, limit: LIMIT });
-    let announced = |first, len: u64| [&[first, 0xff][..], &len.to_be_bytes(), &MASK].concat();
+    let declaring = |first, len: u64| [&[first, 0xff][..], &len.to_be_bytes(), &MASK].concat();
     for first in [0x81, 0x82, 0x01] {
-        assert_eq!(decode(&announced(first, 32_769)), (vec![], too_large(32_769)));
-        assert_eq!(decode(&announced(first, u64::MAX >> 1)), (vec![], too_large(u64::MAX >> 1)));
+        assert_eq!(decode(&declaring(first, 32_769)), (vec![], too_large(32_769)));
+        assert_eq!(decode(&declaring(first, u64::MAX >> 1)), (vec![], too_large(u64::MAX >> 1)));
     }
     for first in [0x01, 0x02] {
         let begun = frames(&[(first, &[b'x'; LIMIT])]);
-        assert_eq!(decode(&[begun, announced(0x80, 1)].concat()), (vec![], too_large(32_769)));
+        assert_eq!(decode(&[begun, declaring(0x80, 1)].concat()), (vec![], too_large(32_769)));
     }
 }
 

@@ -100,7 +100,7 @@ impl MessageRepository<'_> {
         let (mut batch, mut conflicts) = group(messages);
         let tx = self.store.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
-        // After a restore of SQL, a row may belong to another room than the one with the same id in the broker.
+        // After a restore of SQL, a row may belong to a room other than the one with the same id in the broker.
         rooms
             .retain(|id, room| of_batch.get(id).is_none_or(|of_batch| of_batch.key.name.as_str() == room.subject.name));
 

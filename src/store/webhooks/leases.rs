@@ -2,7 +2,7 @@
 //!
 //! A lease is the time-limited right of one node to send the events of one webhook. The node keeps the column
 //! `next_turn_at` in the future while it sends. Once that time has passed, because the node crashed or released the
-//! lease, any node may acquire it. One receiver is therefore served by one node. If a stalled node sends an event
+//! lease, any node may acquire it. Therefore one node sends to a receiver. If a stalled node sends an event
 //! again, it has the same event id.
 
 use chrono::{DateTime, Utc};

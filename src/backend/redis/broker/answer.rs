@@ -30,7 +30,7 @@ impl Answer {
     }
 
     pub(super) fn text(&mut self) -> Result<String, Unavailable> {
-        self.0.next().and_then(|value| value.as_string()).ok_or_else(|| unexpected_reply("not a text"))
+        self.0.next().and_then(|value| value.as_string()).ok_or_else(|| unexpected_reply("not a string"))
     }
 
     pub(super) fn bytes(&mut self) -> Option<Bytes> {
@@ -127,7 +127,7 @@ pub(super) fn state(word: &str) -> Result<RoomState, Unavailable> {
         "open" => Ok(RoomState::Open),
         "closed" => Ok(RoomState::Closed),
         "deleted" => Ok(RoomState::Deleted),
-        _ => Err(unexpected_reply("unknown state of a room")),
+        _ => Err(unexpected_reply("unknown room state")),
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable
         .map(|entry| {
             let mut entry = Answer::list(entry)?;
             let id = entry.text()?;
-            let fields = Answer::list(entry.next().ok_or_else(|| unexpected_reply("an entry without fields"))?)?;
+            let fields = Answer::list(entry.next().ok_or_else(|| unexpected_reply("log entry without fields"))?)?;
             Ok((id, fields))
         })
         .collect()
@@ -159,8 +159,8 @@ pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
 
 /// Parses the entries of a room's log. Each entry has the form `[id, [f, frame, a, accepted at]]`.
 pub(super) fn log(frame: Resp3Frame) -> Result<Vec<LogEntry>, Unavailable> {
-    let Some(entries) = list(frame) else { return Err(unexpected_reply("a log that is no list")) };
-    entries.into_iter().map(|entry| log_entry(entry).ok_or_else(|| unexpected_reply("an entry of a log"))).collect()
+    let Some(entries) = list(frame) else { return Err(unexpected_reply("log is not a list")) };
+    entries.into_iter().map(|entry| log_entry(entry).ok_or_else(|| unexpected_reply("invalid log entry"))).collect()
 }
 
 fn log_entry(entry: Resp3Frame) -> Option<LogEntry> {

@@ -138,7 +138,7 @@ impl ArchiveQueue for RedisBroker {
             Some(dead @ 0..) => Ok(Lost::Now(dead as u64)),
             Some(-1) => Ok(Lost::Deleted),
             Some(_) => Ok(Lost::Other),
-            None => Err(unexpected_reply("a number of dead letters")),
+            None => Err(unexpected_reply("invalid number of dead letters")),
         }
     }
 
@@ -243,7 +243,7 @@ fn next(position: &str) -> Result<String, Unavailable> {
     position
         .split_once('-')
         .and_then(|(ms, at)| Some(format!("{ms}-{}", at.parse::<u64>().ok()? + 1)))
-        .ok_or_else(|| unexpected_reply("entry id"))
+        .ok_or_else(|| unexpected_reply("invalid entry id"))
 }
 
 /// Parses an entry of the archive queue. Also returns the list of nodes on which the recipient side had connections. An

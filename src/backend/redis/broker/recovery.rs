@@ -89,7 +89,7 @@ impl Recovery for RedisBroker {
         match again.as_i64() {
             Some(again @ 0..) => Ok(Some(again as u64)),
             Some(_) => Ok(None),
-            None => Err(unexpected_reply("a number of messages")),
+            None => Err(unexpected_reply("invalid number of messages")),
         }
     }
 }

@@ -50,7 +50,7 @@ impl RedisBroker {
         for answer in found {
             for name in Answer::list(answer)? {
                 let name = name.as_string().and_then(|name| name.parse().ok());
-                rooms.push(name.ok_or_else(|| unexpected_reply("the name of a room"))?);
+                rooms.push(name.ok_or_else(|| unexpected_reply("invalid room name"))?);
             }
         }
         Ok(rooms)
@@ -72,7 +72,7 @@ impl RedisBroker {
             }
             let Some(frame) = answer.bytes() else { return Ok(None) };
             let accepted_at = chrono::DateTime::from_timestamp_millis(answer.number()?);
-            let accepted_at = accepted_at.ok_or_else(|| unexpected_reply("the time of a message"))?;
+            let accepted_at = accepted_at.ok_or_else(|| unexpected_reply("invalid message time"))?;
             let mut newest = LogEntry { seq: query.through, accepted_at, frame };
             self.repair(&mut newest);
             return Ok(Some(Tail { newest, unread }));

@@ -5,25 +5,25 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{AppError, installation};
-use crate::accounts::Announce;
+use crate::accounts::PublishControl;
 use crate::backend::{Backend, RedisOptions, Unavailable};
 use crate::domain::Rng;
 use crate::node::config::RedisUrl;
 use crate::store::Store;
 
-/// Publishes control events to a running cluster without joining it: the announcer has no subscriptions and no lease.
-pub struct Announcer {
+/// Publishes control events to a running cluster without joining it: the publisher has no subscriptions and no lease.
+pub struct ControlPublisher {
     backend: Backend,
     failure: Arc<Mutex<Option<Unavailable>>>,
 }
 
-impl std::fmt::Debug for Announcer {
+impl std::fmt::Debug for ControlPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Announcer").field("backend", &self.backend).finish_non_exhaustive()
+        f.debug_struct("ControlPublisher").field("backend", &self.backend).finish_non_exhaustive()
     }
 }
 
-impl Announcer {
+impl ControlPublisher {
     /// Connects to the Redis of the installation that owns the database. If Redis is unavailable or belongs to another
     /// installation, [`close`](Self::close) returns the error.
     ///
@@ -36,7 +36,7 @@ impl Announcer {
     }
 
     /// Returns the function with which [`Accounts`](crate::accounts::Accounts) publishes changes.
-    pub fn announce(&self) -> Announce {
+    pub fn publish(&self) -> PublishControl {
         let (bus, failure) = (self.backend.bus.clone(), self.failure.clone());
         Arc::new(move |control| {
             let (bus, failure) = (bus.clone(), failure.clone());
