@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use tikv_jemallocator::Jemalloc;
-
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     pintalk::cli::run(std::env::args_os())

@@ -11,8 +11,8 @@ use crate::process::Group;
 const EXAMPLE: &str = "Example, with the processes of two nodes and a Redis on this machine:
 
   pintalk-load chat --nodes http://127.0.0.1:8081,http://127.0.0.1:8082 \\
-      --email me@shop.example --password 'a good one' --rooms 200 --window 8 \\
-      --process nodes=4711,4712 --process redis=4700 --svg chat.svg
+      --email me@shop.example --password 'a good one' --rooms 100 --in-flight 400 \\
+      --process nodes=4711,4712 --process redis=4700 --json chat.json
 
 The nodes must be served with `--limits off`. Exit code 1 means that a message was lost, duplicated, reordered or misrouted, or a
 socket was closed; 64 means an invalid flag.";
@@ -32,10 +32,14 @@ pub(crate) enum Task {
     Chat(ChatArgs),
     /// One writer and many receivers in one room: cost per delivery.
     Fanout(FanoutArgs),
-    /// Open sockets without messages: memory per socket.
+    /// Rooms that guests open: cost per `POST /api/chat/`.
+    Rooms(RoomsArgs),
+    /// Visitors with a room each and without messages: memory per visitor, and cost of the first join of a room.
     Idle(IdleArgs),
     /// Guests that join, read the history and leave: cost per join.
     Join(JoinArgs),
+    /// A backlog of the archive: how fast it drains, and the latency of messages sent meanwhile.
+    Backlog(BacklogArgs),
     /// Print a table of several runs' JSON files: the median of each figure beside the project's goals.
     Table(TableArgs),
 }
@@ -55,6 +59,9 @@ pub(crate) struct TargetArgs {
     /// Origin of the guests' page [default: https:// and the account's first service domain].
     #[arg(long)]
     pub(crate) origin: Option<String>,
+    /// The nodes are the reference relay of `tests/bench`, whose messages have no `seq`.
+    #[arg(long)]
+    pub(crate) relay: bool,
 }
 
 /// What to measure, and where to write the results.
@@ -71,15 +78,17 @@ pub(crate) struct MeasureArgs {
     /// Write all figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write a plot of the latency distribution to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+    /// Name of the run in tables [default: the scenario].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shape: Option<String>,
 }
 
 /// Who sends messages in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Writers {
     Guests,
+    /// Guests in rooms without a host.
+    GuestsAlone,
     Hosts,
     Both,
 }
@@ -88,13 +97,13 @@ pub(crate) enum Writers {
 pub(crate) struct ChatArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Number of rooms, each with a guest and a host.
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Number of rooms, each with a guest and, except for `--writers guests-alone`, a host.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rooms: u32,
-    /// Closed loop, the default: maximum number of unacknowledged messages per writer, which sends the next after each
-    /// acknowledgement.
-    #[arg(long, value_name = "N", default_value_t = 8, conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) window: u32,
+    /// Closed loop, the default: number of unacknowledged messages of all writers together. After each acknowledgement,
+    /// the next writer sends.
+    #[arg(long, value_name = "N", default_value_t = 400, conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) in_flight: u32,
     /// Open loop: messages per second of all writers together, sent on a fixed schedule; latency is measured from the
     /// scheduled time.
     #[arg(long, value_name = "N", value_parser = rate)]
@@ -139,15 +148,30 @@ pub(crate) struct SpanArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct RoomsArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Number of rooms, opened one after another.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rooms: u32,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Args)]
 pub(crate) struct IdleArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Number of guest sockets, spread over the nodes.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) sockets: u32,
-    /// Number of rooms that the sockets are spread over.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) rooms: u32,
+    /// Number of visitors, each with an own room, spread over the nodes.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    pub(crate) visitors: u32,
+    /// Each visitor also has a status socket.
+    #[arg(long)]
+    pub(crate) status: bool,
+    /// Number of connections that are opened at the same time. An opened connection does not wait until the server has
+    /// admitted it.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) concurrency: u32,
     /// Seconds that the sockets stay open before memory is read.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) hold: Duration,
@@ -174,6 +198,31 @@ pub(crate) struct JoinArgs {
     /// Bytes of text per message.
     #[arg(long, value_name = "BYTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) size: u32,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct BacklogArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Process id of the SQL server, which is stopped by a signal while the backlog is written.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(2..))]
+    pub(crate) sql: i32,
+    /// Redis with the archive queues.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) redis: String,
+    /// Number of messages that wait for the archive when the SQL server continues.
+    #[arg(long, value_name = "N", default_value_t = 120_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) backlog: u32,
+    /// Messages per second that are sent while the backlog drains.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Number of rooms, each with a guest and a host.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rooms: u32,
+    #[command(flatten)]
+    pub(crate) span: SpanArgs,
     #[command(flatten)]
     pub(crate) measure: MeasureArgs,
 }
@@ -210,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn rate_and_window_exclude_each_other() {
+    fn rate_and_in_flight_exclude_each_other() {
         let parse = |more: &[&str]| {
             let chat = ["pintalk-load", "chat", "--nodes", "http://127.0.0.1:1", "--email", "a", "--password", "b"];
             Cli::try_parse_from(chat.iter().chain(more)).is_ok()
         };
-        assert!(parse(&[]) && parse(&["--rate", "1000"]) && parse(&["--window", "1"]));
-        assert!(!parse(&["--rate", "1000", "--window", "1"]));
+        assert!(parse(&[]) && parse(&["--rate", "1000"]) && parse(&["--in-flight", "1"]));
+        assert!(!parse(&["--rate", "1000", "--in-flight", "1"]));
         assert!(
             !parse(&["--rate", "0"])
                 && !parse(&["--span", "-1"])

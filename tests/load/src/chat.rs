@@ -5,39 +5,43 @@ use std::collections::BTreeMap;
 use crate::Failure;
 use crate::args::{ChatArgs, FanoutArgs, MeasureArgs, SpanArgs, Writers};
 use crate::progress::Bar;
-use crate::report::{Measured, Meter, Report, Scenario};
+use crate::report::{Meter, Report, Scenario};
 use crate::setup::{self, Setup};
-use crate::socket::Target;
-use crate::talk::{Pace, Talk};
+use crate::talk::{Pace, Phase, Talk};
 
 const GUEST: u8 = 0;
 const HOST: u8 = 1;
 
-/// Runs rooms with a guest and a host each. If there are two or more nodes, guest and host use different nodes.
+/// Runs many rooms.
 pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
-    let setup = Setup::new(&args.target, args.rooms * 2)?;
-    let rooms = setup.open_rooms(args.rooms)?;
-    let mut talk = Talk::new()?;
-    let size = |writes| if writes { Some(args.span.size as usize) } else { None };
-    let bar = Bar::of("open sockets", rooms.len() * 2);
-    for (room, name) in (0..).zip(&rooms) {
-        for (side, credential, writes) in [
-            (GUEST, &setup.guest, args.writers != Writers::Hosts),
-            (HOST, &setup.host, args.writers != Writers::Guests),
-        ] {
-            let index = (room * 2 + u32::from(side)) as usize;
-            let target = Target { node: setup.node(room + u32::from(side)), room: name, credential, index };
-            talk.add_participant(room, side, setup.open(&target)?, size(writes)).map_err(Failure::new)?;
-            bar.tick();
-        }
-        talk.process_events()?;
-    }
-    drop(bar);
-    let pace = args.rate.map_or(Pace::Window(args.window), Pace::Rate);
+    let sockets_per_room = if args.writers == Writers::GuestsAlone { 1 } else { 2 };
+    let setup = Setup::new(&args.target, args.rooms * sockets_per_room)?;
+    let talk = open_pairs(&setup, args.rooms, args.writers, args.span.size)?;
+    let pace = args.rate.map_or(Pace::InFlight(args.in_flight), Pace::Rate);
     let scenario = if args.rate.is_some() { Scenario::Paced } else { Scenario::Saturated };
     let mut settings = settings(&args.span, pace);
     settings.insert("rooms".into(), f64::from(args.rooms));
-    Ok(Report { nodes: setup.nodes.len(), settings, ..measure(talk, scenario, pace, &args.span, &args.measure)? })
+    let report = measure(&setup, talk, scenario, pace, &args.span, &args.measure)?;
+    Ok(Report { settings, ..report })
+}
+
+/// Opens rooms with a guest and a host each. If there are two or more nodes, guest and host use different nodes.
+pub(crate) fn open_pairs(setup: &Setup, rooms: u32, writers: Writers, size: u32) -> Result<Talk, Failure> {
+    let rooms = setup.open_rooms(rooms)?;
+    let mut talk = setup.new_talk()?;
+    let size = |writes: bool| writes.then_some(size as usize);
+    let bar = Bar::of("open sockets", rooms.len() * 2);
+    for (room, name) in rooms.iter().enumerate() {
+        let guest = setup.open(&setup.guest_in(name, room, room * 2))?;
+        talk.add_participant(room as u32, GUEST, guest, size(writers != Writers::Hosts)).map_err(Failure::new)?;
+        if writers != Writers::GuestsAlone {
+            let host = setup.open(&setup.host_in(name, room + 1, room * 2 + 1))?;
+            talk.add_participant(room as u32, HOST, host, size(writers != Writers::Guests)).map_err(Failure::new)?;
+        }
+        talk.process_events()?;
+        bar.tick();
+    }
+    Ok(talk)
 }
 
 /// Runs one room: its host sends, all guests receive.
@@ -45,13 +49,13 @@ pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, args.listeners + 1)?;
     let rooms = setup.open_rooms(1)?;
     let room = rooms.first().map(String::as_str).unwrap_or_default();
-    let mut talk = Talk::new()?;
-    let host = Target { node: setup.node(0), room, credential: &setup.host, index: 0 };
-    talk.add_participant(0, HOST, setup.open(&host)?, Some(args.span.size as usize)).map_err(Failure::new)?;
+    let mut talk = setup.new_talk()?;
+    let host = setup.open(&setup.host_in(room, 0, 0))?;
+    talk.add_participant(0, HOST, host, Some(args.span.size as usize)).map_err(Failure::new)?;
     let bar = Bar::of("open sockets", args.listeners as usize);
-    for listener in 1..=args.listeners {
-        let target = Target { node: setup.node(listener), room, credential: &setup.guest, index: listener as usize };
-        talk.add_participant(0, GUEST, setup.open(&target)?, None).map_err(Failure::new)?;
+    for listener in 1..=args.listeners as usize {
+        let guest = setup.open(&setup.guest_in(room, listener, listener))?;
+        talk.add_participant(0, GUEST, guest, None).map_err(Failure::new)?;
         talk.process_events()?;
         bar.tick();
     }
@@ -59,16 +63,13 @@ pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report, Failure> {
     let pace = Pace::Rate(args.rate);
     let mut settings = settings(&args.span, pace);
     settings.insert("listeners".into(), f64::from(args.listeners));
-    Ok(Report {
-        nodes: setup.nodes.len(),
-        settings,
-        ..measure(talk, Scenario::Fanout, pace, &args.span, &args.measure)?
-    })
+    let report = measure(&setup, talk, Scenario::Fanout, pace, &args.span, &args.measure)?;
+    Ok(Report { settings, ..report })
 }
 
-fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
+pub(crate) fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
     let (name, value) = match pace {
-        Pace::Window(window) => ("window", f64::from(window)),
+        Pace::InFlight(count) => ("in-flight", f64::from(count)),
         Pace::Rate(rate) => ("rate", rate),
     };
     let all = [(name, value), ("size", f64::from(span.size)), ("warm-up", span.warm_up.as_secs_f64())];
@@ -78,40 +79,40 @@ fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
 /// Warms up and measures. Waits for the archive before and after the measurement, so that the measured cost includes
 /// archiving of exactly the measured messages.
 fn measure(
+    setup: &Setup,
     mut talk: Talk,
     scenario: Scenario,
     pace: Pace,
     span: &SpanArgs,
     measure: &MeasureArgs,
 ) -> Result<Report, Failure> {
-    let mut queues = setup::queues(measure)?;
+    let mut queues = setup::queues(measure.await_archive.as_deref())?;
     talk.talk(pace, span.warm_up, &Bar::span("warm up", span.warm_up))?;
     talk.await_archive(queues.as_mut())?;
     let meter = Meter::start(&measure.process)?;
     let phase = talk.talk(pace, span.span, &Bar::span("measure", span.span))?;
     let archived = talk.await_archive(queues.as_mut());
-    let Measured { processes, mut generator, others_cores, mut faults } = meter.stop();
-    faults.extend(archived.err().map(|failure| failure.sentence));
-    generator.late_p99_ms = phase.late.at_ms(99.0);
-    generator.late_max_ms = phase.late.at_ms(100.0);
+    let (_, mut measured) = meter.stop();
+    measured.faults.extend(archived.err().map(|failure| failure.sentence));
+    measured.generator.late_p99_ms = phase.late.at_ms(99.0);
+    measured.generator.late_max_ms = phase.late.at_ms(100.0);
+    let report = Report::new(scenario, setup.nodes.len(), measured);
+    Ok(with_messages(report, &talk, &phase, span.span.as_secs_f64()))
+}
+
+/// Adds the figures of the messages of a phase.
+pub(crate) fn with_messages(report: Report, talk: &Talk, phase: &Phase, span_s: f64) -> Report {
     let (verdict, closed) = talk.verdict();
-    let span_s = span.span.as_secs_f64();
-    let fanout = scenario == Scenario::Fanout;
-    Ok(Report {
-        scenario,
-        nodes: 0,
-        settings: BTreeMap::new(),
+    let fanout = report.scenario == Scenario::Fanout;
+    Report {
         span_s,
         messages: phase.messages,
         deliveries: phase.deliveries,
         units: if fanout { phase.deliveries } else { phase.messages },
         per_second: if fanout { phase.deliveries } else { phase.acknowledged } as f64 / span_s,
         latency: vec![phase.acknowledge.distribution("acknowledged"), phase.deliver.distribution("delivered")],
-        processes,
-        generator,
-        others_cores,
         verdict,
         closed,
-        faults,
-    })
+        ..report
+    }
 }

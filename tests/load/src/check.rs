@@ -87,7 +87,12 @@ impl Receiver {
     }
 
     /// Records a message. Returns its id if it belongs to this room and is new.
-    pub(crate) fn receive(&mut self, id: Option<MessageId>, seq: u64, verdict: &mut Verdict) -> Option<MessageId> {
+    pub(crate) fn receive(
+        &mut self,
+        id: Option<MessageId>,
+        seq: Option<u64>,
+        verdict: &mut Verdict,
+    ) -> Option<MessageId> {
         let ours = id.filter(|id| (id.run, id.room) == (self.run, self.room));
         let Some((id, stream)) = ours.and_then(|id| Some((id, self.streams.get_mut(usize::from(id.side))?))) else {
             verdict.misrouted += 1;
@@ -95,10 +100,10 @@ impl Receiver {
         };
         let new = stream.receive(id.number, verdict);
         // A duplicate has the `seq` of the original message, so only new messages are checked.
-        if new && seq <= self.seq {
+        if new && seq.is_some_and(|seq| seq <= self.seq) {
             verdict.unsequenced += 1;
         }
-        self.seq = self.seq.max(seq);
+        self.seq = self.seq.max(seq.unwrap_or_default());
         new.then_some(id)
     }
 
@@ -125,7 +130,7 @@ mod tests {
         let mut verdict = Verdict::default();
         let mut receiver = Receiver::new(7, 1);
         for (seq, &number) in (1..).zip(numbers) {
-            receiver.receive(Some(MessageId { number, ..GUEST }), seq, &mut verdict);
+            receiver.receive(Some(MessageId { number, ..GUEST }), Some(seq), &mut verdict);
         }
         verdict.lost = receiver.lost([4, 0]);
         verdict
@@ -165,7 +170,7 @@ mod tests {
             Some(MessageId { side: 2, number: 1, ..GUEST }),
             None,
         ] {
-            assert_eq!(receiver.receive(stray, 1, &mut verdict), None);
+            assert_eq!(receiver.receive(stray, Some(1), &mut verdict), None);
         }
         verdict.lost = receiver.lost([1, 0]);
         assert_eq!(verdict, Verdict { misrouted: 4, lost: 1, ..Verdict::default() });
@@ -175,10 +180,10 @@ mod tests {
     fn number_that_does_not_increase_is_detected() {
         let mut verdict = Verdict::default();
         let mut receiver = Receiver::new(7, 1);
-        receiver.receive(Some(MessageId { number: 1, ..GUEST }), 5, &mut verdict);
-        receiver.receive(Some(MessageId { number: 1, ..HOST }), 5, &mut verdict);
-        receiver.receive(Some(MessageId { number: 2, ..HOST }), 4, &mut verdict);
-        receiver.receive(Some(MessageId { number: 3, ..HOST }), 6, &mut verdict);
+        receiver.receive(Some(MessageId { number: 1, ..GUEST }), Some(5), &mut verdict);
+        receiver.receive(Some(MessageId { number: 1, ..HOST }), Some(5), &mut verdict);
+        receiver.receive(Some(MessageId { number: 2, ..HOST }), Some(4), &mut verdict);
+        receiver.receive(Some(MessageId { number: 3, ..HOST }), Some(6), &mut verdict);
         assert_eq!(verdict, Verdict { unsequenced: 2, ..Verdict::default() });
         assert_eq!((receiver.highest(0), receiver.highest(1)), (1, 3));
     }
@@ -193,7 +198,7 @@ mod tests {
             MessageId { number: 2, ..HOST },
             MessageId { number: 2, ..GUEST },
         ]) {
-            assert_eq!(receiver.receive(Some(id), seq, &mut verdict), Some(id));
+            assert_eq!(receiver.receive(Some(id), Some(seq), &mut verdict), Some(id));
         }
         verdict.lost = receiver.lost([2, 2]);
         assert!(verdict.is_clean());

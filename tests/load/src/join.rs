@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
@@ -13,10 +13,9 @@ use crate::frame::{self, Decoder, Frame};
 use crate::latency::Latencies;
 use crate::message::{self, Run, Scanner};
 use crate::progress::Bar;
-use crate::report::{Measured, Meter, Report, Scenario};
-use crate::setup::{self, Setup};
-use crate::socket::{OpenError, Target, read_some};
-use crate::talk::Talk;
+use crate::report::{Meter, Report, Scenario};
+use crate::setup::{self, Setup, joined};
+use crate::socket::{OpenError, read_some};
 
 /// Results of the guests of one thread.
 struct Finding {
@@ -54,51 +53,38 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     let storm = Storm { setup: &setup, rooms: &rooms, run, args, next: AtomicU32::new(0) };
     let bar = Bar::of("join", args.joins as usize);
     let meter = Meter::start(&args.measure.process)?;
-    let start = Instant::now();
     let found = thread::scope(|scope| {
         let guests: Vec<_> = (0..args.concurrency).map(|_| scope.spawn(|| storm.guests(&bar))).collect();
         guests.into_iter().map(joined).fold(Finding::new(), Finding::add)
     });
-    let span_s = start.elapsed().as_secs_f64();
-    let Measured { processes, generator, others_cores, faults } = meter.stop();
+    let (span_s, measured) = meter.stop();
     drop(bar);
     if let Some(reason) = &found.reason {
         eprintln!("join failed: {reason}");
     }
     let settings = [("rooms", args.rooms), ("concurrency", args.concurrency), ("history", args.history)];
     Ok(Report {
-        scenario: Scenario::Join,
-        nodes: setup.nodes.len(),
         settings: settings.into_iter().map(|(name, value)| (name.to_owned(), f64::from(value))).collect(),
         span_s,
-        messages: 0,
         deliveries: found.joins * u64::from(args.history),
         units: found.joins,
         per_second: found.joins as f64 / span_s,
         latency: vec![found.latency.distribution("history read")],
-        processes,
-        generator,
-        others_cores,
         verdict: found.verdict,
         closed: found.closed,
-        faults,
+        ..Report::new(Scenario::Join, setup.nodes.len(), measured)
     })
-}
-
-/// Returns the result of a thread, or propagates its panic.
-fn joined(thread: ScopedJoinHandle<'_, Finding>) -> Finding {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Lets the guest of each room send the messages of the history. With `--await-archive`, waits until they are archived.
 fn fill(setup: &Setup, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
-    let mut talk = Talk::new()?;
-    for (at, room) in (0..).zip(rooms) {
-        let target = Target { node: setup.node(at), room, credential: &setup.guest, index: at as usize };
-        talk.add_participant(at, 0, setup.open(&target)?, Some(args.size as usize)).map_err(Failure::new)?;
+    let mut talk = setup.new_talk()?;
+    for (at, room) in rooms.iter().enumerate() {
+        let guest = setup.open(&setup.guest_in(room, at, at))?;
+        talk.add_participant(at as u32, 0, guest, Some(args.size as usize)).map_err(Failure::new)?;
     }
     talk.send_each(args.history)?;
-    talk.await_archive(setup::queues(&args.measure)?.as_mut())?;
+    talk.await_archive(setup::queues(args.measure.await_archive.as_deref())?.as_mut())?;
     let (verdict, closed) = talk.verdict();
     if !verdict.is_clean() || !closed.is_empty() {
         return Err(Failure::new(format!("failed to fill the rooms: {verdict:?}, sockets closed: {closed:?}")));
@@ -118,7 +104,7 @@ impl Storm<'_> {
     /// Runs one guest after another until all have joined.
     fn guests(&self, bar: &Bar) -> Finding {
         let mut found = Finding::new();
-        let scanner = Scanner::new();
+        let scanner = Scanner::new(true);
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let join = self.next.fetch_add(1, Ordering::Relaxed);
@@ -149,10 +135,9 @@ impl Storm<'_> {
         verdict: &mut Verdict,
     ) -> Result<Duration, OpenError> {
         let room = join % self.rooms.len() as u32;
-        let node = self.setup.node(join / self.rooms.len() as u32 + room);
-        let name = &self.rooms[room as usize];
+        let node = join as usize / self.rooms.len() + room as usize;
+        let target = self.setup.guest_in(&self.rooms[room as usize], node, join as usize);
         let start = Instant::now();
-        let target = Target { node, room: name, credential: &self.setup.guest, index: join as usize };
         let (mut stream, rest) = target.upgrade()?;
         let mut history =
             History { receiver: Receiver::new(self.run, room), decoder: Decoder::default(), scanner, verdict };

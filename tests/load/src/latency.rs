@@ -20,8 +20,6 @@ pub(crate) struct Distribution {
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
-    /// Curve of percentiles and milliseconds, with more points towards 100 %.
-    pub(crate) curve: Vec<(f64, f64)>,
 }
 
 impl Latencies {
@@ -48,20 +46,15 @@ impl Latencies {
     }
 
     pub(crate) fn distribution(&self, name: &str) -> Distribution {
-        let count = self.0.as_ref().map_or(0, Histogram::len);
-        // Adds eight points for each further nine of the percentile, and no point beyond the last sample.
-        let curve = (0..).map(|step| 100.0 * (1.0 - 10_f64.powf(-f64::from(step) / 8.0)));
-        let curve = curve.take_while(|percentile| (1.0 - percentile / 100.0) * count as f64 >= 1.0 - 1e-6);
         Distribution {
             name: name.to_owned(),
-            count,
+            count: self.0.as_ref().map_or(0, Histogram::len),
             mean_ms: self.0.as_ref().map_or(0.0, |histogram| histogram.mean() / 1e6),
             p50_ms: self.at_ms(50.0),
             p90_ms: self.at_ms(90.0),
             p99_ms: self.at_ms(99.0),
             p999_ms: self.at_ms(99.9),
             max_ms: self.at_ms(100.0),
-            curve: curve.map(|percentile| (percentile, self.at_ms(percentile))).collect(),
         }
     }
 }
@@ -88,16 +81,11 @@ mod tests {
         ] {
             assert!((is - expected).abs() / expected < 0.002, "{is} {expected}");
         }
-        assert!(
-            distribution.curve.is_sorted() && distribution.curve.last().unwrap().0 > 99.89,
-            "{:?}",
-            distribution.curve.last()
-        );
     }
 
     #[test]
     fn empty_and_out_of_bounds_recordings_are_not_errors() {
-        assert_eq!(Latencies::new().distribution("x").curve, []);
+        assert_eq!(Latencies::new().distribution("x").count, 0);
         let mut latencies = Latencies::new();
         latencies.record(0);
         latencies.record(u64::MAX);

@@ -5,12 +5,13 @@
 //! |---|---|---|
 //! | vocabulary | [`frame`], [`message`], [`check`], [`schedule`], [`clock`], [`latency`] | no I/O |
 //! | I/O | [`node`], [`socket`], [`sockets`], [`process`], [`queues`], [`progress`] | HTTP, sockets, `/proc`, Redis |
-//! | scenarios | [`setup`], [`talk`], [`chat`], [`idle`], [`join`] | the layers above |
-//! | results | [`report`], [`print`], [`picture`], [`table`] | reports of runs |
+//! | scenarios | [`setup`], [`talk`], [`chat`], [`rooms`], [`idle`], [`join`], [`backlog`] | the layers above |
+//! | results | [`report`], [`print`], [`table`] | reports of runs |
 //!
 //! All sockets of a run are handled by one thread, so that one core is enough for the generator.
 
 mod args;
+mod backlog;
 mod chat;
 mod check;
 mod clock;
@@ -20,12 +21,12 @@ mod join;
 mod latency;
 mod message;
 mod node;
-mod picture;
 mod print;
 mod process;
 mod progress;
 mod queues;
 mod report;
+mod rooms;
 mod schedule;
 mod setup;
 mod socket;
@@ -42,7 +43,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use args::{Cli, MeasureArgs, Task};
+use args::{Cli, MeasureArgs, TargetArgs, Task};
 use report::Report;
 
 /// Exit code of wrong usage (EX_USAGE).
@@ -90,47 +91,50 @@ fn main() -> ExitCode {
 /// Runs a command and returns whether its result is clean.
 fn run(task: &Task) -> Result<bool, Failure> {
     match task {
-        Task::Chat(args) => measured(&args.measure, || chat::chat(args)),
-        Task::Fanout(args) => measured(&args.measure, || chat::fanout(args)),
-        Task::Idle(args) => measured(&args.measure, || idle::run(args)),
-        Task::Join(args) => measured(&args.measure, || join::run(args)),
+        Task::Chat(args) => measured(&args.target, &args.measure, || chat::chat(args)),
+        Task::Fanout(args) => measured(&args.target, &args.measure, || chat::fanout(args)),
+        Task::Rooms(args) => measured(&args.target, &args.measure, || rooms::run(args)),
+        Task::Idle(args) => measured(&args.target, &args.measure, || idle::run(args)),
+        Task::Join(args) => measured(&args.target, &args.measure, || join::run(args)),
+        Task::Backlog(args) => measured(&args.target, &args.measure, || backlog::run(args)),
         Task::Table(args) => table::run(args),
     }
 }
 
-/// Runs a scenario and prints its report. The output files are opened first, so that errors in them are reported before
-/// the run.
-fn measured(args: &MeasureArgs, scenario: impl FnOnce() -> Result<Report, Failure>) -> Result<bool, Failure> {
-    let mut json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
-    let mut svg = args.svg.as_deref().map(|path| Output::open("--svg", path)).transpose()?;
-    let report = scenario()?;
+/// Runs a scenario and prints its report. The output file is opened first, so that an error in it is reported before the
+/// run.
+fn measured(
+    target: &TargetArgs,
+    args: &MeasureArgs,
+    scenario: impl FnOnce() -> Result<Report, Failure>,
+) -> Result<bool, Failure> {
+    let mut json = args.json.as_deref().map(Output::open).transpose()?;
+    let mut report = scenario()?;
+    report.shape = args.shape.clone().unwrap_or_else(|| report.scenario.to_string());
+    report.relay = target.relay;
     write_line(&report)?;
     if let Some(json) = &mut json {
         json.write(&serde_json::to_vec(&report).map_err(Failure::new)?)?;
     }
-    if let Some(svg) = &mut svg {
-        svg.write(picture::draw(&report).as_bytes())?;
-    }
     Ok(report.is_clean())
 }
 
-/// Output file named by a flag. Its old content is kept until the new one is written.
+/// File of `--json`. Its old content is kept until the new one is written.
 struct Output<'a> {
-    flag: &'static str,
     path: &'a Path,
     file: File,
 }
 
 impl<'a> Output<'a> {
-    fn open(flag: &'static str, path: &'a Path) -> Result<Self, Failure> {
+    fn open(path: &'a Path) -> Result<Self, Failure> {
         let file = File::options().write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|error| Failure::usage(format!("{flag}: {}: {error}", path.display())))?;
-        Ok(Self { flag, path, file })
+        let file = file.map_err(|error| Failure::usage(format!("--json: {}: {error}", path.display())))?;
+        Ok(Self { path, file })
     }
 
     fn write(&mut self, content: &[u8]) -> Result<(), Failure> {
         let written = self.file.set_len(0).and_then(|()| self.file.write_all(content));
-        written.map_err(|error| Failure::new(format!("{}: {}: {error}", self.flag, self.path.display())))
+        written.map_err(|error| Failure::new(format!("--json: {}: {error}", self.path.display())))
     }
 }
 

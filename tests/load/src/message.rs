@@ -112,27 +112,38 @@ impl Template {
 /// there.
 pub(crate) struct Scanner {
     id: memmem::Finder<'static>,
-    seq: memmem::Finder<'static>,
+    /// `None` for servers that do not number messages.
+    seq: Option<memmem::Finder<'static>>,
 }
 
 impl Scanner {
-    pub(crate) fn new() -> Self {
-        Self { id: memmem::Finder::new(br#""id":""#), seq: memmem::Finder::new(br#""seq":"#) }
+    /// Creates a scanner for PinTalk, or for a server whose messages have no `seq`.
+    pub(crate) fn new(numbered: bool) -> Self {
+        Self { id: memmem::Finder::new(br#""id":""#), seq: numbered.then(|| memmem::Finder::new(br#""seq":"#)) }
     }
 
     /// Returns id and `seq` of each message in a frame, in order: one in a live frame, several in a history. Frames
-    /// with a `seq` but without an id are notices and are skipped.
-    pub(crate) fn messages<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = (Option<MessageId>, u64)> + 'a {
+    /// with a `seq` but without an id are notices and are skipped. Without numbers, `seq` is `None`.
+    pub(crate) fn messages<'a>(
+        &'a self,
+        json: &'a [u8],
+    ) -> impl Iterator<Item = (Option<MessageId>, Option<u64>)> + 'a {
         let ids = self.id.find_iter(json).map(|at| {
             let text = &json[at + self.id.needle().len()..];
             let end = memchr::memchr(b'"', text).unwrap_or(0);
             MessageId::read(&text[..end])
         });
-        let seqs = self.seq.find_iter(json).map(|at| {
-            let digits = json[at + self.seq.needle().len()..].iter().take_while(|byte| byte.is_ascii_digit());
-            digits.fold(0_u64, |number, &digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+        let mut seqs = self.seq.as_ref().map(|seq| {
+            seq.find_iter(json).map(|at| {
+                let digits = json[at + seq.needle().len()..].iter().take_while(|byte| byte.is_ascii_digit());
+                digits.fold(0_u64, |number, &digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+            })
         });
-        ids.zip(seqs)
+        // A message without the `seq` that it should have is skipped, and counts as lost.
+        ids.map_while(move |id| match &mut seqs {
+            Some(seqs) => seqs.next().map(|seq| (id, Some(seq))),
+            None => Some((id, None)),
+        })
     }
 }
 
@@ -148,8 +159,8 @@ mod tests {
     const ID: MessageId =
         MessageId { run: 0xDEAD_BEEF, room: 99_999, side: 1, number: 12_345_678, due: 987_654_321_012 };
 
-    fn messages(json: &str) -> Vec<(Option<MessageId>, u64)> {
-        Scanner::new().messages(json.as_bytes()).collect()
+    fn messages(json: &str) -> Vec<(Option<MessageId>, Option<u64>)> {
+        Scanner::new(true).messages(json.as_bytes()).collect()
     }
 
     fn id(id: &MessageId) -> String {
@@ -177,7 +188,7 @@ mod tests {
             r#"{{"type":"chat_message","message":"\"id\":\"no\",\"seq\":9","datetime":"x","id":"{}","seq":7}}"#,
             id(&ID)
         );
-        assert_eq!(messages(&json), [(Some(ID), 7)]);
+        assert_eq!(messages(&json), [(Some(ID), Some(7))]);
     }
 
     #[test]
@@ -188,9 +199,16 @@ mod tests {
             id(&first),
             id(&second)
         );
-        assert_eq!(messages(&json), [(Some(first), 1), (None, 2), (Some(second), 30)]);
+        assert_eq!(messages(&json), [(Some(first), Some(1)), (None, Some(2)), (Some(second), Some(30))]);
         assert!(is_continued(json.as_bytes()));
         assert!(!is_continued(br#"{"type":"chat_message","data":[]}"#));
+    }
+
+    #[test]
+    fn message_without_a_number_is_found_only_if_the_server_does_not_number() {
+        let json = format!(r#"{{"type":"chat_message","message":"x","id":"{}"}}"#, id(&ID));
+        assert_eq!(messages(&json), []);
+        assert!(Scanner::new(false).messages(json.as_bytes()).eq([(Some(ID), None)]));
     }
 
     #[test]

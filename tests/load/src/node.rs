@@ -52,6 +52,8 @@ impl fmt::Display for Node {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Login {
     pub(crate) access_token: String,
+    /// Identifies the host in the path of status sockets.
+    pub(crate) uuid: String,
     access_key: String,
     secret_key: String,
     service_domain: Option<String>,
@@ -122,6 +124,7 @@ mod tests {
         let nothing = String::new;
         Login {
             access_token: nothing(),
+            uuid: nothing(),
             access_key: nothing(),
             secret_key: nothing(),
             service_domain: domain.map(Into::into),

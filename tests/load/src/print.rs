@@ -10,11 +10,11 @@ impl Display for Report {
         writeln!(f, "{} on {} node{}", self.scenario, self.nodes, if self.nodes == 1 { "" } else { "s" })?;
         writeln!(f, "  {}\n", self.settings_text())?;
         match self.scenario {
-            Scenario::Idle => writeln!(f, "  {} sockets, opened and held for {:.1} s", self.units, self.span_s)?,
-            Scenario::Join => {
-                writeln!(f, "  {} joins in {:.1} s: {:.0} per second", self.units, self.span_s, self.per_second)?;
+            Scenario::Idle => writeln!(f, "  {} visitors, held for {:.1} s", self.units, self.span_s)?,
+            Scenario::Join | Scenario::Rooms => {
+                writeln!(f, "  {} {unit}s in {:.1} s: {:.0} per second", self.units, self.span_s, self.per_second)?;
             }
-            Scenario::Saturated | Scenario::Paced | Scenario::Fanout => writeln!(
+            Scenario::Saturated | Scenario::Paced | Scenario::Fanout | Scenario::Backlog => writeln!(
                 f,
                 "  {} messages, {} deliveries in {:.1} s: {:.0} {} per second",
                 self.messages,
@@ -23,6 +23,9 @@ impl Display for Report {
                 self.per_second,
                 if unit == "message" { "messages" } else { "deliveries" }
             )?,
+        }
+        if let Some(rows) = self.archived_per_second {
+            writeln!(f, "  the archive wrote {rows:.0} rows per second while it drained the backlog")?;
         }
         self.latencies(f)?;
         self.processes(f, unit)?;
@@ -58,7 +61,7 @@ impl Report {
     }
 
     fn processes(&self, f: &mut Formatter<'_>, unit: &str) -> fmt::Result {
-        if self.processes.is_empty() || self.units == 0 {
+        if self.measured.processes.is_empty() || self.units == 0 {
             return Ok(());
         }
         writeln!(
@@ -72,7 +75,7 @@ impl Report {
             "grown KiB",
             "PSS KiB"
         )?;
-        for process in &self.processes {
+        for process in &self.measured.processes {
             writeln!(
                 f,
                 "  {:<12} {:>10.2} {:>10.2} {:>16.2} {:>11} {:>11} {:>11}",
@@ -86,20 +89,21 @@ impl Report {
             )?;
         }
         if self.scenario == Scenario::Idle {
-            for process in &self.processes {
+            for process in &self.measured.processes {
                 let each = self.memory_kib(&process.name).unwrap_or_default();
-                writeln!(f, "  {} grew by {each:.2} KiB per socket", process.name)?;
+                let peak = self.peak_kib(&process.name).unwrap_or_default();
+                writeln!(f, "  {} grew by {each:.2} KiB per visitor, and by {peak:.2} KiB at the peak", process.name)?;
             }
         }
         Ok(())
     }
 
     fn generator(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let own = &self.generator;
+        let own = &self.measured.generator;
         write!(f, "\n  load generator: {:.0} % of a core", own.cores * 100.0)?;
         match self.scenario {
-            Scenario::Idle | Scenario::Join => writeln!(f),
-            Scenario::Saturated | Scenario::Paced | Scenario::Fanout => {
+            Scenario::Idle | Scenario::Join | Scenario::Rooms => writeln!(f),
+            Scenario::Saturated | Scenario::Paced | Scenario::Fanout | Scenario::Backlog => {
                 let (p99, max) = (own.late_p99_ms, own.late_max_ms);
                 writeln!(f, "; delay of sending: {p99:.2} ms (p99), {max:.2} ms at most")
             }
@@ -120,7 +124,7 @@ impl Report {
                 verdict.lost, verdict.doubled, verdict.reordered, verdict.misrouted, verdict.unsequenced
             )?;
         }
-        for fault in &self.faults {
+        for fault in &self.measured.faults {
             writeln!(f, "  WRONG: {fault}")?;
         }
         for (code, count) in &self.closed {

@@ -33,6 +33,8 @@ pub(crate) struct Usage {
     pub(crate) system_us: u64,
     /// Resident memory in KiB.
     pub(crate) rss_kib: u64,
+    /// Highest resident memory in KiB since [`Group::reset_peak`], summed over the processes.
+    pub(crate) peak_kib: u64,
     /// Proportional resident memory in KiB: the size of shared pages is divided by the number of their users. `None`
     /// without permission to read it.
     pub(crate) pss_kib: Option<u64>,
@@ -45,6 +47,14 @@ impl Usage {
 }
 
 impl Group {
+    /// Sets the peak of each process to its current memory. Without permission, the peak remains that of the whole life
+    /// of the process.
+    pub(crate) fn reset_peak(&self) {
+        for pid in &self.pids {
+            let _without_permission = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+        }
+    }
+
     /// Reads the current usage of the group.
     pub(crate) fn usage(&self) -> Result<Usage, Failure> {
         let mut sum = Usage { pss_kib: Some(0), ..Usage::default() };
@@ -54,6 +64,7 @@ impl Group {
             sum.user_us += one.user_us;
             sum.system_us += one.system_us;
             sum.rss_kib += one.rss_kib;
+            sum.peak_kib += one.peak_kib;
             sum.pss_kib = sum.pss_kib.zip(one.pss_kib).map(|(sum, one)| sum + one);
         }
         Ok(sum)
@@ -67,9 +78,10 @@ pub(crate) fn own_usage() -> Usage {
 
 fn usage_of(pid: &str) -> Option<Usage> {
     let (user_us, system_us) = cpu(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, tick_us())?;
-    let rss_kib = kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let (rss_kib, peak_kib) = (kib(&status, "VmRSS:")?, kib(&status, "VmHWM:")?);
     let pss_kib = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().and_then(|text| kib(&text, "Pss:"));
-    Some(Usage { user_us, system_us, rss_kib, pss_kib })
+    Some(Usage { user_us, system_us, rss_kib, peak_kib, pss_kib })
 }
 
 /// Returns the CPU time used by all processes of this machine, in microseconds.
@@ -112,8 +124,8 @@ mod tests {
 
     #[test]
     fn memory_is_read_by_key() {
-        let status = "Name:\tpintalk\nVmPeak:\t  900 kB\nVmRSS:\t   1234 kB\n";
-        assert_eq!(kib(status, "VmRSS:"), Some(1234));
+        let status = "Name:\tpintalk\nVmPeak:\t  900 kB\nVmHWM:\t 5678 kB\nVmRSS:\t   1234 kB\n";
+        assert_eq!((kib(status, "VmRSS:"), kib(status, "VmHWM:")), (Some(1234), Some(5678)));
         assert_eq!(kib(status, "Pss:"), None);
     }
 
@@ -124,8 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_memory() {
-        assert!(own_usage().rss_kib > 0);
+    fn peak_starts_at_the_memory_of_a_process() {
+        let group = Group { name: "self".into(), pids: vec![std::process::id()] };
+        drop(vec![1_u8; 64 << 20]);
+        let before = group.usage().unwrap();
+        group.reset_peak();
+        let after = group.usage().unwrap();
+        assert!(before.rss_kib > 0 && before.peak_kib > after.peak_kib && after.peak_kib >= after.rss_kib);
     }
 
     #[test]

@@ -20,22 +20,25 @@ const LATE_MS: f64 = 1.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
-    /// `chat --window`.
+    /// `chat --in-flight`.
     Saturated,
     /// `chat --rate`.
     Paced,
     Fanout,
+    Rooms,
     Idle,
     Join,
+    Backlog,
 }
 
 impl Scenario {
     /// Returns the unit that CPU and memory are divided by.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Saturated | Self::Paced => "message",
+            Self::Saturated | Self::Paced | Self::Backlog => "message",
             Self::Fanout => "delivery",
-            Self::Idle => "socket",
+            Self::Rooms => "room",
+            Self::Idle => "visitor",
             Self::Join => "join",
         }
     }
@@ -47,8 +50,10 @@ impl fmt::Display for Scenario {
             Self::Saturated => "chat, closed loop",
             Self::Paced => "chat, open loop",
             Self::Fanout => "fan-out",
-            Self::Idle => "idle sockets",
+            Self::Rooms => "new rooms",
+            Self::Idle => "idle visitors",
             Self::Join => "join storm",
+            Self::Backlog => "backlog of the archive",
         })
     }
 }
@@ -57,6 +62,10 @@ impl fmt::Display for Scenario {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) scenario: Scenario,
+    /// Name of the run in tables.
+    pub(crate) shape: String,
+    /// Whether the nodes are the reference relay.
+    pub(crate) relay: bool,
     /// Number of nodes.
     pub(crate) nodes: usize,
     /// Settings of the run, by the names of their flags.
@@ -65,20 +74,18 @@ pub(crate) struct Report {
     pub(crate) span_s: f64,
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
-    /// Number of messages, deliveries, sockets or joins that CPU and memory are divided by.
+    /// Number of messages, deliveries, rooms, visitors or joins that CPU and memory are divided by.
     pub(crate) units: u64,
     /// Units per second within the span.
     pub(crate) per_second: f64,
     pub(crate) latency: Vec<Distribution>,
-    pub(crate) processes: Vec<Process>,
-    pub(crate) generator: Generator,
-    /// CPU use of all other processes on this machine, in cores; `None` if it cannot be read.
-    pub(crate) others_cores: Option<f64>,
+    #[serde(flatten)]
+    pub(crate) measured: Measured,
+    /// Rows per second that the archive wrote while it drained a backlog.
+    pub(crate) archived_per_second: Option<f64>,
     pub(crate) verdict: Verdict,
     /// Number of closed sockets by code. Code 0 counts sockets that did not open.
     pub(crate) closed: BTreeMap<u16, u64>,
-    /// Further errors and their effects on the figures, as sentences.
-    pub(crate) faults: Vec<String>,
 }
 
 /// Usage of a group of processes, from before the measured span until all work was done.
@@ -104,17 +111,39 @@ pub(crate) struct Generator {
 }
 
 impl Report {
+    /// Creates the report of a run without figures of messages.
+    pub(crate) fn new(scenario: Scenario, nodes: usize, measured: Measured) -> Self {
+        Self {
+            scenario,
+            shape: String::new(),
+            relay: false,
+            nodes,
+            settings: BTreeMap::new(),
+            span_s: 0.0,
+            messages: 0,
+            deliveries: 0,
+            units: 0,
+            per_second: 0.0,
+            latency: Vec::new(),
+            measured,
+            archived_per_second: None,
+            verdict: Verdict::default(),
+            closed: BTreeMap::new(),
+        }
+    }
+
     /// Returns whether the run had no errors.
     pub(crate) fn is_clean(&self) -> bool {
-        self.verdict.is_clean() && self.closed.is_empty() && self.faults.is_empty()
+        self.verdict.is_clean() && self.closed.is_empty() && self.measured.faults.is_empty()
     }
 
-    /// Returns whether a setting has this value.
-    pub(crate) fn is_set(&self, setting: &str, value: f64) -> bool {
-        self.settings.get(setting).is_some_and(|set| *set == value)
+    /// Number of messages that did not arrive in their room, once and in order.
+    pub(crate) fn misdelivered(&self) -> u64 {
+        let Verdict { lost, doubled, reordered, misrouted, .. } = self.verdict;
+        lost + doubled + reordered + misrouted
     }
 
-    /// Formats the settings: `rooms 200, window 8`.
+    /// Formats the settings: `in-flight 400, rooms 100`.
     pub(crate) fn settings_text(&self) -> String {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         settings.join(", ")
@@ -122,9 +151,10 @@ impl Report {
 
     /// Returns why the figures may be distorted by load on this machine, if so.
     pub(crate) fn doubt(&self) -> Option<String> {
-        let watched = !self.processes.is_empty();
-        let others = self.others_cores.filter(|cores| watched && *cores > OTHERS_CORES);
-        let late = Some(self.generator.late_p99_ms).filter(|ms| self.scenario == Scenario::Paced && *ms > LATE_MS);
+        let watched = !self.measured.processes.is_empty();
+        let others = self.measured.others_cores.filter(|cores| watched && *cores > OTHERS_CORES);
+        let late =
+            Some(self.measured.generator.late_p99_ms).filter(|ms| self.scenario == Scenario::Paced && *ms > LATE_MS);
         match (others, late) {
             (None, None) => None,
             (Some(cores), None) => Some(format!("other processes used {cores:.2} cores")),
@@ -135,19 +165,26 @@ impl Report {
         }
     }
 
-    /// CPU time of some groups in microseconds per unit; `None` unless all of them were measured.
-    pub(crate) fn cpu_us(&self, groups: &[&str]) -> Option<f64> {
-        let sum = groups.iter().try_fold(0, |sum, name| {
-            let group = self.processes.iter().find(|process| process.name == *name)?;
-            Some(sum + group.user_us + group.system_us)
-        })?;
-        (self.units > 0).then(|| sum as f64 / self.units as f64)
+    /// CPU time of a group in microseconds per unit; `None` if it was not measured.
+    pub(crate) fn cpu_us(&self, group: &str) -> Option<f64> {
+        let group = self.group(group)?;
+        (self.units > 0).then(|| (group.user_us + group.system_us) as f64 / self.units as f64)
     }
 
-    /// Memory growth of a group in KiB per unit.
+    /// Memory growth of a group in KiB per unit, at the end of the run.
     pub(crate) fn memory_kib(&self, group: &str) -> Option<f64> {
-        let group = self.processes.iter().find(|process| process.name == group)?;
+        let group = self.group(group)?;
         (self.units > 0).then(|| (group.after.rss_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
+    }
+
+    /// Highest memory growth of a group during the run in KiB per unit.
+    pub(crate) fn peak_kib(&self, group: &str) -> Option<f64> {
+        let group = self.group(group)?;
+        (self.units > 0).then(|| (group.after.peak_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
+    }
+
+    fn group(&self, name: &str) -> Option<&Process> {
+        self.measured.processes.iter().find(|process| process.name == name)
     }
 }
 
@@ -161,24 +198,29 @@ pub(crate) struct Meter<'a> {
 }
 
 /// Result of a measurement.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
+    /// CPU use of all other processes on this machine, in cores; `None` if it cannot be read.
     pub(crate) others_cores: Option<f64>,
-    /// A sentence for each group that has no figures because a process ended.
+    /// Errors and their effects on the figures, as sentences.
     pub(crate) faults: Vec<String>,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn start(groups: &'a [Group]) -> Result<Self, Failure> {
+        groups.iter().for_each(Group::reset_peak);
         let before = groups.iter().map(Group::usage).collect::<Result<_, _>>()?;
         let (own, machine_us) = (process::own_usage(), process::machine_cpu_us());
         Ok(Self { groups, before, own, machine_us, start: Instant::now() })
     }
 
-    pub(crate) fn stop(self) -> Measured {
+    /// Returns the seconds since the start, and the usage in that time.
+    pub(crate) fn stop(self) -> (f64, Measured) {
         let (own, machine_us) = (process::own_usage(), process::machine_cpu_us());
-        let wall_us = self.start.elapsed().as_micros().max(1);
+        let wall = self.start.elapsed();
+        let wall_us = wall.as_micros().max(1);
         let (mut processes, mut faults) = (Vec::new(), Vec::new());
         for (group, before) in self.groups.iter().zip(self.before) {
             match group.usage() {
@@ -203,7 +245,7 @@ impl<'a> Meter<'a> {
             ..Generator::default()
         };
         let others_cores = others_us.map(|us| us as f64 / wall_us as f64);
-        Measured { processes, generator, others_cores, faults }
+        (wall.as_secs_f64(), Measured { processes, generator, others_cores, faults })
     }
 }
 
@@ -220,7 +262,7 @@ mod tests {
         let meter = Meter::start(&groups).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let Measured { processes, faults, .. } = meter.stop();
+        let (_, Measured { processes, faults, .. }) = meter.stop();
         assert!(processes.is_empty());
         assert!(faults[0].contains("usage of nodes is unknown"), "{faults:?}");
     }

@@ -41,17 +41,27 @@ pub(crate) enum Credential {
     Token(String),
 }
 
-/// Node, room and credential of a socket.
+/// Node, path and credential of a socket.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) node: &'a Node,
-    pub(crate) room: &'a str,
+    pub(crate) path: String,
     pub(crate) credential: &'a Credential,
     /// Number of the socket in this process; it determines the source address.
     pub(crate) index: usize,
 }
 
-/// A socket that the server has admitted.
+/// Returns the path of a room's chat socket.
+pub(crate) fn chat(room: &str) -> String {
+    format!("/ws/chat/{room}/")
+}
+
+/// Returns the path of the status socket of a host's guests.
+pub(crate) fn status(host: &str) -> String {
+    format!("/ws/status/{host}/")
+}
+
+/// A socket that has been upgraded.
 pub(crate) struct Opened {
     pub(crate) stream: TcpStream,
     pub(crate) decoder: Decoder,
@@ -83,6 +93,19 @@ impl Target<'_> {
         Ok(Opened { stream, decoder })
     }
 
+    /// Opens the socket without waiting for its admission.
+    pub(crate) fn open_unadmitted(&self) -> Result<Opened, OpenError> {
+        let (stream, rest) = self.upgrade()?;
+        let mut decoder = Decoder::default();
+        let mut closed = None;
+        decoder.read(&rest, |frame| match frame {
+            Frame::Close(code) => closed = Some(OpenError::Closed(code)),
+            Frame::Text(_) | Frame::Ping(_) | Frame::Pong => {}
+        })?;
+        stream.set_nonblocking(true)?;
+        closed.map_or(Ok(Opened { stream, decoder }), Err)
+    }
+
     /// Connects and upgrades. Returns a blocking stream and the bytes received after the response.
     pub(crate) fn upgrade(&self) -> Result<(TcpStream, Vec<u8>), OpenError> {
         let mut stream = connect(self.node.address, self.index)?;
@@ -91,9 +114,9 @@ impl Target<'_> {
             Credential::Token(token) => (format!("?token={token}"), String::new()),
         };
         let request = format!(
-            "GET /ws/chat/{}/{query} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {}{query} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{origin}\r\n",
-            self.room, self.node.authority
+            self.path, self.node.authority
         );
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();

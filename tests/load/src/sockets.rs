@@ -24,6 +24,8 @@ const TIMER: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub(crate) enum SocketEvent<'a> {
     Text(&'a [u8]),
+    /// Answer to a ping.
+    Pong,
     /// The server closed the socket. The code is 1006 if the stream ended without a close frame, and 1002 after a
     /// protocol violation. No further events follow.
     Closed(u16),
@@ -161,7 +163,7 @@ impl Member {
                 _ if closed.is_some() => {}
                 Frame::Text(text) => receive(SocketEvent::Text(text), at),
                 Frame::Ping(payload) => pong = Some(frame::pong(payload)),
-                Frame::Pong => {}
+                Frame::Pong => receive(SocketEvent::Pong, at),
                 Frame::Close(code) => closed = Some(code),
             });
             if result.is_err() {

@@ -1,86 +1,20 @@
-//! `table`: results of several runs beside the project's goals.
+//! `table`: figures of PinTalk and of the reference relay beside the project's goals, as Markdown tables.
 
 use std::fs;
 
 use crate::Failure;
 use crate::args::TableArgs;
-use crate::report::{Report, Scenario};
+use crate::report::Report;
 
-/// Process groups whose CPU time is part of the cost of a message.
-const CARRIERS: [&str; 2] = ["nodes", "redis"];
+mod figures;
 
-/// Row of the table: a figure of one scenario's runs.
-struct Figure {
-    name: &'static str,
-    /// Selects the runs that have this figure.
-    of: fn(&Report) -> bool,
-    /// One value per run, or several that are shown side by side.
-    measures: &'static [fn(&Report) -> Option<f64>],
-    decimals: usize,
-    /// Upper limits, one per measure, or none.
-    goals: &'static [f64],
-}
+use figures::{COST, Figure, SCALING, Value};
 
-const FIGURES: &[Figure] = &[
-    Figure {
-        name: "saturated: CPU per message, nodes + Redis (µs)",
-        of: |report| report.scenario == Scenario::Saturated,
-        measures: &[|report| report.cpu_us(&CARRIERS)],
-        decimals: 1,
-        goals: &[50.0],
-    },
-    Figure {
-        name: "saturated: CPU per message, SQL (µs)",
-        of: |report| report.scenario == Scenario::Saturated,
-        measures: &[|report| report.cpu_us(&["mysql"])],
-        decimals: 1,
-        goals: &[40.0],
-    },
-    Figure {
-        name: "saturated: messages per second (two deliveries each, on two nodes)",
-        of: |report| report.scenario == Scenario::Saturated,
-        measures: &[|report| Some(report.per_second)],
-        decimals: 0,
-        goals: &[],
-    },
-    Figure {
-        name: "idle socket: process memory (KiB)",
-        of: |report| report.scenario == Scenario::Idle,
-        measures: &[|report| report.memory_kib("nodes")],
-        decimals: 2,
-        goals: &[8.0],
-    },
-    Figure {
-        name: "join with history (µs CPU of nodes + Redis)",
-        of: |report| report.scenario == Scenario::Join,
-        measures: &[|report| report.cpu_us(&CARRIERS)],
-        decimals: 0,
-        goals: &[150.0],
-    },
-    Figure {
-        name: "fan-out 1 → 1,000: CPU per delivery (µs)",
-        of: |report| report.scenario == Scenario::Fanout && report.is_set("listeners", 1000.0),
-        measures: &[|report| report.cpu_us(&CARRIERS)],
-        decimals: 2,
-        goals: &[12.0],
-    },
-    Figure {
-        name: "1,000 messages/s: p50 / p99 (ms)",
-        of: |report| report.scenario == Scenario::Paced && report.is_set("rate", 1000.0),
-        measures: &[
-            |report| delivered(report).map(|latency| latency.p50_ms),
-            |report| delivered(report).map(|latency| latency.p99_ms),
-        ],
-        decimals: 2,
-        goals: &[0.5, 5.0],
-    },
-];
+const HEADER: [&str; 6] = ["figure", "PinTalk", "nodes + Redis + SQL", "relay", "ratio", "goal"];
+/// Cell of a figure that was not measured.
+const NOTHING: &str = "–";
 
-fn delivered(report: &Report) -> Option<&crate::latency::Distribution> {
-    report.latency.iter().find(|latency| latency.name == "delivered")
-}
-
-/// Prints the table. Returns whether all runs were clean.
+/// Prints the tables. Returns whether all runs were clean.
 pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
     let mut reports: Vec<Report> = Vec::new();
     for file in &args.files {
@@ -88,61 +22,121 @@ pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
         let json = fs::read(file).map_err(|error| wrong(&error))?;
         reports.push(serde_json::from_slice(&json).map_err(|error| wrong(&error))?);
     }
-    crate::write_line(table(&reports))?;
+    crate::write_line(tables(&reports))?;
     Ok(reports.iter().all(Report::is_clean))
 }
 
-fn table(reports: &[Report]) -> String {
-    let mut rows = vec![["figure", "measured", "goal", ""].map(str::to_owned)];
-    for figure in FIGURES {
-        let runs = || reports.iter().filter(|report| (figure.of)(report));
-        let measured: Vec<_> =
-            figure.measures.iter().map(|measure| median(runs().filter_map(measure).collect())).collect();
-        let shown = |value: &Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.*}", figure.decimals));
-        let goals: Vec<_> = figure.goals.iter().map(f64::to_string).collect();
-        let over =
-            measured.iter().zip(figure.goals).any(|(measured, goal)| measured.is_some_and(|value| value > *goal));
-        rows.push([
-            figure.name.to_owned(),
-            measured.iter().map(shown).collect::<Vec<_>>().join(" / "),
-            if goals.is_empty() { String::new() } else { format!("≤ {}", goals.join(" / ")) },
-            if over { "over" } else { "" }.to_owned(),
-        ]);
+/// Formats the table of costs, the table of scaling if it was measured, and notes.
+fn tables(reports: &[Report]) -> String {
+    let mut cost = vec![HEADER.map(str::to_owned)];
+    cost.extend(COST.iter().map(|figure| row(figure, reports)));
+    cost.extend(faults(reports));
+    let mut text = aligned(&cost);
+    if reports.iter().any(|report| SCALING.iter().any(|figure| figure.includes(report))) {
+        let mut scaling = vec![HEADER.map(str::to_owned)];
+        scaling.extend(SCALING.iter().map(|figure| row(figure, reports)));
+        text += "\n";
+        text += &aligned(&scaling);
     }
-    let faults: u64 = reports
-        .iter()
-        .map(|Report { verdict, .. }| verdict.lost + verdict.doubled + verdict.reordered + verdict.misrouted)
-        .sum();
-    let unsequenced: u64 = reports.iter().map(|report| report.verdict.unsequenced).sum();
-    let closed: u64 = reports.iter().flat_map(|report| report.closed.values()).sum();
-    let others: u64 = reports.iter().map(|report| report.faults.len() as u64).sum();
-    for (name, count, always) in [
-        ("lost, duplicated, reordered, misrouted", faults, true),
-        ("numbers that do not increase", unsequenced, false),
-        ("sockets closed by the server", closed, false),
-        ("other faults, listed in the reports", others, false),
-    ] {
-        if always || count > 0 {
-            let wrong = if count > 0 { "WRONG" } else { "" };
-            rows.push([name.to_owned(), count.to_string(), "0".to_owned(), wrong.to_owned()]);
-        }
+    text + &notes(reports)
+}
+
+fn row(figure: &Figure, reports: &[Report]) -> [String; 6] {
+    let ours = values(figure, reports, false);
+    let theirs = values(figure, reports, true);
+    let ratio = |(ours, theirs): (&Option<f64>, &Option<f64>)| Some((*ours)? / theirs.filter(|theirs| *theirs > 0.0)?);
+    let ratios: Vec<_> = ours.iter().zip(&theirs).map(ratio).collect();
+    [
+        figure.name.to_owned(),
+        shown(&ours, figure.decimals),
+        split(figure, reports).unwrap_or_default(),
+        shown(&theirs, figure.decimals),
+        shown(&ratios, 2),
+        figure.goal.to_owned(),
+    ]
+}
+
+/// Returns one value per shape and kind.
+fn values(figure: &Figure, reports: &[Report], relay: bool) -> Vec<Option<f64>> {
+    // A sum of medians, so that it equals the sum of the parts that are shown beside it.
+    let sum = |shape, value| medians(shape, value, reports, relay).into_iter().reduce(|sum, part| sum + part);
+    figure.shapes.iter().flat_map(|shape| figure.values.iter().map(move |value| sum(shape, value))).collect()
+}
+
+/// Returns the parts of PinTalk's value, if it is a sum.
+fn split(figure: &Figure, reports: &[Report]) -> Option<String> {
+    let ([shape], [value]) = (figure.shapes, figure.values) else { return None };
+    let parts = medians(shape, value, reports, false);
+    let shown: Vec<_> = parts.iter().map(|part| format!("{part:.*}", figure.decimals)).collect();
+    (shown.len() > 1).then(|| shown.join(" + "))
+}
+
+/// Returns the median of each part of a value that was measured, over the runs of a shape.
+fn medians(shape: &str, value: &Value, reports: &[Report], relay: bool) -> Vec<f64> {
+    let runs: Vec<_> = reports.iter().filter(|report| report.shape == shape && report.relay == relay).collect();
+    value.parts.iter().filter_map(|part| median(runs.iter().filter_map(|run| part(run)).collect())).collect()
+}
+
+fn shown(values: &[Option<f64>], decimals: usize) -> String {
+    if values.iter().all(Option::is_none) {
+        return NOTHING.to_owned();
     }
+    let each = values.iter().map(|value| value.map_or(NOTHING.to_owned(), |value| format!("{value:.decimals$}")));
+    each.collect::<Vec<_>>().join(" / ")
+}
+
+/// Number of errors of one run.
+type Count = fn(&Report) -> u64;
+
+/// Rows of errors. The first row is always present, the others if there were such errors.
+fn faults(reports: &[Report]) -> Vec<[String; 6]> {
+    let count = |of: Count, relay| reports.iter().filter(|run| run.relay == relay).map(of).sum::<u64>();
+    let all: [(_, Count, _); 4] = [
+        ("lost, duplicated, reordered, misrouted", Report::misdelivered, true),
+        ("numbers that do not increase", |report| report.verdict.unsequenced, false),
+        ("sockets closed by the server", |report| report.closed.values().sum(), false),
+        ("other faults, listed in the reports", |report| report.measured.faults.len() as u64, false),
+    ];
+    let rows = all.into_iter().filter_map(|(name, of, always)| {
+        let (ours, theirs) = (count(of, false), count(of, true));
+        let theirs_shown = if reports.iter().any(|run| run.relay) { theirs.to_string() } else { NOTHING.to_owned() };
+        let cells = [name, &ours.to_string(), "", &theirs_shown, NOTHING, "0"].map(str::to_owned);
+        (always || ours + theirs > 0).then_some(cells)
+    });
+    rows.collect()
+}
+
+/// Formats rows as Markdown with aligned columns.
+fn aligned(rows: &[[String; 6]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (figure, measured, goal) = (width(0), width(1), width(2));
-    let line = |[name, value, limit, remark]: &[String; 4]| {
-        format!("{name:<figure$}  {value:>measured$}  {limit:<goal$}  {remark}").trim_end().to_owned() + "\n"
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |cells: &[String; 6]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!(" {cell:<width$} "));
+        format!("|{}|\n", cells.collect::<Vec<_>>().join("|"))
     };
-    let mut table: String = rows.iter().map(line).collect();
-    for report in reports.iter().filter(|report| !FIGURES.iter().any(|figure| (figure.of)(report))) {
-        table += &format!("\nNo figure above includes this run: {}, {}.\n", report.scenario, report.settings_text());
+    let rule: Vec<_> = widths.iter().map(|width| "-".repeat(width + 2)).collect();
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    lines.insert(1, format!("|{}|\n", rule.join("|")));
+    lines.concat()
+}
+
+/// Limits of the figures, below the tables.
+fn notes(reports: &[Report]) -> String {
+    let mut notes = String::new();
+    let includes = |report: &Report| COST.iter().chain(SCALING).any(|figure| figure.includes(report));
+    for report in reports.iter().filter(|report| !includes(report)) {
+        notes += &format!("\nNo figure above includes this run: {}, {}.\n", report.shape, report.settings_text());
+    }
+    if !reports.iter().any(|report| report.relay) {
+        notes += "\nThe reference relay was not measured: it needs `node` and `npm`.\n";
     }
     if let Some((report, doubt)) = reports.iter().find_map(|report| Some((report, report.doubt()?))) {
-        table += &format!(
+        notes += &format!(
             "\nThe figures are too high, because this is a busy machine: in a run of {}, {doubt}.\n",
-            report.scenario
+            report.shape
         );
     }
-    table
+    notes
 }
 
 /// Median; the lower of the two middle values if their number is even.
@@ -152,87 +146,4 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::check::Verdict;
-    use crate::process::Usage;
-    use crate::report::{Generator, Process};
-
-    fn saturated(nodes_us: u64, per_second: f64) -> Report {
-        let process = |name: &str, user_us| Process {
-            name: name.into(),
-            user_us,
-            system_us: 0,
-            before: Usage::default(),
-            after: Usage::default(),
-        };
-        Report {
-            scenario: Scenario::Saturated,
-            nodes: 2,
-            settings: BTreeMap::new(),
-            span_s: 1.0,
-            messages: 1000,
-            deliveries: 2000,
-            units: 1000,
-            per_second,
-            latency: Vec::new(),
-            processes: vec![process("nodes", nodes_us), process("redis", 10_000)],
-            generator: Generator::default(),
-            others_cores: None,
-            verdict: Verdict::default(),
-            closed: BTreeMap::new(),
-            faults: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn median_is_the_middle_value() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![2.0, 1.0]), Some(1.0));
-        assert_eq!(median(vec![]), None);
-    }
-
-    #[test]
-    fn table_has_medians_and_marks_figures_above_their_goal() {
-        let text = table(&[saturated(20_000, 9_000.0), saturated(90_000, 7_000.0), saturated(50_000, 8_000.0)]);
-        let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace();
-        assert!(line("saturated: CPU per message, nodes").any(|word| word == "60.0"), "{text}");
-        assert_eq!(line("saturated: CPU per message, nodes").last(), Some("over"));
-        assert_eq!(line("saturated: messages").last(), Some("8000"));
-        assert!(line("saturated: CPU per message, SQL").any(|word| word == "-"), "{text}");
-        assert!(line("lost, duplicated").eq(["lost,", "duplicated,", "reordered,", "misrouted", "0", "0"]));
-    }
-
-    #[test]
-    fn figures_of_a_busy_machine_are_marked() {
-        let mut report = saturated(1, 1.0);
-        report.others_cores = Some(0.02);
-        assert!(!table(&[report.clone()]).contains("busy"));
-        report.others_cores = Some(0.8);
-        assert!(table(&[saturated(1, 1.0), report]).contains("busy machine"));
-    }
-
-    #[test]
-    fn figure_includes_runs_with_its_rate_only() {
-        let paced = |rate| Report {
-            scenario: Scenario::Paced,
-            settings: BTreeMap::from([("rate".to_owned(), rate)]),
-            ..saturated(1, 1.0)
-        };
-        let of = |report: &Report| FIGURES.iter().any(|figure| (figure.of)(report));
-        assert!(of(&paced(1000.0)) && !of(&paced(50.0)));
-        assert!(table(&[paced(50.0)]).contains("this run: chat, open loop, rate 50."));
-    }
-
-    #[test]
-    fn faults_of_all_runs_are_in_the_table() {
-        let mut bad = saturated(1, 1.0);
-        bad.verdict.reordered = 3;
-        bad.closed.insert(1013, 2);
-        bad.faults.push("usage of nodes is unknown".into());
-        let text = table(&[saturated(1, 1.0), bad]);
-        assert_eq!(text.matches("WRONG").count(), 3, "{text}");
-    }
-}
+mod tests;

@@ -25,8 +25,9 @@ const MAX_WAIT: Duration = Duration::from_millis(100);
 /// When the next message is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// Closed loop: each writer has this many unacknowledged messages, and sends the next after each acknowledgement.
-    Window(u32),
+    /// Closed loop: all writers together have this many unacknowledged messages. After each acknowledgement, the next
+    /// writer sends.
+    InFlight(u32),
     /// Open loop: this many messages per second of all writers together, regardless of acknowledgements.
     Rate(f64),
 }
@@ -72,8 +73,10 @@ pub(crate) struct Talk {
     participants: Vec<Participant>,
     /// Indexes of participants that send.
     writers: Vec<usize>,
-    /// Writers with an acknowledgement since the last round of sending, one entry per message.
-    acknowledged: Vec<usize>,
+    /// Position in `writers` of the next to send in a closed loop.
+    next_writer: usize,
+    /// Number of acknowledgements since the last round of sending.
+    acknowledged: u64,
     tally: Tally,
     /// Maximum time for the last messages to arrive.
     time_limit: Duration,
@@ -107,17 +110,19 @@ struct Tally {
 }
 
 impl Talk {
-    pub(crate) fn new() -> Result<Self, Failure> {
+    /// Creates a talk without rooms. `numbered`: the messages of the server have a `seq`.
+    pub(crate) fn new(numbered: bool) -> Result<Self, Failure> {
         let clock = Clock::start();
         Ok(Self {
             run: clock.run(),
             clock,
             sockets: Sockets::new().map_err(Failure::new)?,
-            scanner: Scanner::new(),
+            scanner: Scanner::new(numbered),
             rooms: Vec::new(),
             participants: Vec::new(),
             writers: Vec::new(),
-            acknowledged: Vec::new(),
+            next_writer: 0,
+            acknowledged: 0,
             tally: Tally {
                 phase: Phase::new(),
                 end: 0,
@@ -175,10 +180,7 @@ impl Talk {
         self.tally.end = start + span.as_nanos() as u64;
         let end = self.clock.instant(self.tally.end);
         match pace {
-            Pace::Window(window) => {
-                self.send_from_all(window);
-                self.go_on_while_acknowledged(end, bar)?;
-            }
+            Pace::InFlight(count) => self.send_in_turn(count, end, bar)?,
             Pace::Rate(rate) => self.follow(Schedule::new(start, rate, span), bar)?,
         }
         self.settle()
@@ -186,31 +188,36 @@ impl Talk {
 
     /// Lets each writer send `count` messages. Returns when all have arrived, or after the time limit.
     pub(crate) fn send_each(&mut self, count: u32) -> Result<Phase, Failure> {
-        self.send_from_all(count);
+        for _ in 0..count as usize * self.writers.len() {
+            self.send_next();
+        }
         self.settle()
     }
 
-    fn send_from_all(&mut self, count: u32) {
-        for _ in 0..count {
-            for writer in 0..self.writers.len() {
-                self.send(self.writers[writer], None);
-            }
-        }
-    }
-
-    fn go_on_while_acknowledged(&mut self, end: Instant, bar: &Bar) -> Result<(), Failure> {
+    /// Keeps `count` messages unacknowledged until `end`.
+    fn send_in_turn(&mut self, count: u32, end: Instant, bar: &Bar) -> Result<(), Failure> {
+        self.acknowledged = u64::from(count);
         loop {
+            for _ in 0..std::mem::take(&mut self.acknowledged) {
+                self.send_next();
+            }
             let now = Instant::now();
             if now >= end || self.has_no_writer() {
                 return Ok(());
             }
             self.receive(end.min(now + MAX_WAIT))?;
             bar.tick();
-            let mut acknowledged = std::mem::take(&mut self.acknowledged);
-            for participant in acknowledged.drain(..) {
-                self.send(participant, None);
+        }
+    }
+
+    /// Sends a message of the next writer whose socket is open.
+    fn send_next(&mut self) {
+        for _ in 0..self.writers.len() {
+            let writer = self.writers[self.next_writer];
+            self.next_writer = (self.next_writer + 1) % self.writers.len();
+            if self.participants[writer].open {
+                return self.send(writer, None);
             }
-            self.acknowledged = acknowledged;
         }
     }
 
@@ -222,7 +229,7 @@ impl Talk {
             }
             let Some(due) = schedule.next_due() else { return Ok(()) };
             self.receive(self.clock.instant(due).min(Instant::now() + MAX_WAIT))?;
-            self.acknowledged.clear();
+            self.acknowledged = 0;
             bar.tick();
         }
         Ok(())
@@ -260,12 +267,13 @@ impl Talk {
                         if id.side == participant.side && participant.template.is_some() {
                             tally.phase.acknowledge.record(latency);
                             tally.phase.acknowledged += u64::from(at < tally.end);
-                            acknowledged.push(index);
+                            *acknowledged += 1;
                         } else {
                             tally.phase.deliver.record(latency);
                         }
                     }
                 }
+                SocketEvent::Pong => {}
                 SocketEvent::Closed(code) => {
                     let participant = &mut participants[index];
                     let room = &mut rooms[participant.room as usize];
@@ -289,7 +297,7 @@ impl Talk {
         while self.tally.awaited > 0 && Instant::now() < end {
             self.receive(Instant::now() + MAX_WAIT)?;
         }
-        self.acknowledged.clear();
+        self.acknowledged = 0;
         Ok(std::mem::replace(&mut self.tally.phase, Phase::new()))
     }
 

@@ -78,7 +78,7 @@ fn server_frame(id: &MessageId, seq: u64) -> Vec<u8> {
 
 /// Sends four messages from each side to a server, and returns the verdict.
 fn verdict_of(deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static) -> Verdict {
-    let mut talk = Talk::new().unwrap();
+    let mut talk = Talk::new(true).unwrap();
     talk.time_limit = Duration::from_secs(1);
     let server = Server::start(&mut talk, deliver);
     let phase = talk.send_each(4).unwrap();
@@ -137,10 +137,10 @@ fn misrouted_message_is_detected() {
 
 #[test]
 fn closed_loop_continues_while_messages_are_acknowledged() {
-    let mut talk = Talk::new().unwrap();
+    let mut talk = Talk::new(true).unwrap();
     let server = Server::start(&mut talk, |id, seq| vec![(id, seq)]);
     let span = Duration::from_millis(300);
-    let phase = talk.talk(Pace::Window(2), span, &Bar::span("", span)).unwrap();
+    let phase = talk.talk(Pace::InFlight(4), span, &Bar::span("", span)).unwrap();
     assert!(phase.messages > 4, "{}", phase.messages);
     assert_eq!(phase.deliveries, phase.messages * 2);
     assert!(talk.verdict().0.is_clean());
@@ -149,7 +149,7 @@ fn closed_loop_continues_while_messages_are_acknowledged() {
 
 #[test]
 fn open_loop_follows_its_schedule_without_acknowledgements() {
-    let mut talk = Talk::new().unwrap();
+    let mut talk = Talk::new(true).unwrap();
     talk.time_limit = Duration::from_millis(10);
     let server = Server::start(&mut talk, |_, _| vec![]);
     let span = Duration::from_millis(50);
@@ -161,7 +161,7 @@ fn open_loop_follows_its_schedule_without_acknowledgements() {
 
 #[test]
 fn closed_socket_is_reported_by_code_and_its_messages_do_not_count_as_lost() {
-    let mut talk = Talk::new().unwrap();
+    let mut talk = Talk::new(true).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     stream.set_nonblocking(true).unwrap();
