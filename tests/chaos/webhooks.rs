@@ -1,5 +1,5 @@
-//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes resend the events that
-//! are not marked as delivered, with the same ids.
+//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes resend events that are
+//! not marked as delivered, with the same ids.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::eventually;
 use crate::setup::{Plan, Setup};
 
-/// Time limit until another node sends the events.
+/// Maximum time until another node sends the events.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 const ALL: Duration = Duration::from_secs(60);
 
@@ -29,8 +29,8 @@ async fn node_is_killed_between_sending_and_marking() {
     assert_eq!(status, 201, "{made}");
     let secret = made["secret"].as_str().expect("a secret").to_owned();
 
-    // The second node is frozen, so the first node sends the events. The first node receives no response and is killed
-    // before it marks an event as delivered.
+    // The second node is frozen, so the first node sends the event. It receives no response and is killed before it can
+    // mark the event as delivered.
     setup.nodes[1].signal("-STOP");
     setup.open_room().await;
     receiver.wait_for(1, TAKEN_OVER).await;

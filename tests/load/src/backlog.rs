@@ -1,4 +1,4 @@
-//! `backlog`: the archive drains a backlog while live messages are sent.
+//! Command `backlog`, which sends messages while the archive drains a backlog.
 
 use std::thread;
 use std::time::{Duration, Instant};

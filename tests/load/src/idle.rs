@@ -1,4 +1,4 @@
-//! `idle`: visitors with a room each and without messages.
+//! Command `idle`, which opens sockets of visitors who have a room each and send no messages.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,10 +18,10 @@ use crate::sockets::{SocketEvent, Sockets};
 
 /// Maximum time until the server admits or closes the last socket.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Time between two looks at newly opened connections.
+/// Maximum time between two polls of the open sockets.
 const TURN: Duration = Duration::from_millis(2);
 
-/// Opens the sockets of all visitors, holds them, and measures the growth of the servers' memory.
+/// Opens the sockets of all visitors and keeps them open. Measures how much the memory of the servers grows.
 pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let per_visitor = if args.status { 2 } else { 1 };
     let setup = Setup::new(&args.target, args.visitors * per_visitor)?;

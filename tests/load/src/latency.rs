@@ -1,12 +1,12 @@
-//! Latencies: recorded in histograms, reported as percentiles.
+//! Latencies, which are recorded in histograms and reported as percentiles.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Upper bound of recorded latencies in nanoseconds: two minutes.
+/// Upper bound of recorded latencies in nanoseconds (two minutes).
 const LONGEST: u64 = 120_000_000_000;
 
-/// Histogram of durations in nanoseconds, with three significant digits.
+/// Histogram of durations in nanoseconds with three significant digits.
 pub(crate) struct Latencies(Option<Histogram<u64>>);
 
 /// Distribution of latencies in milliseconds.
@@ -24,7 +24,7 @@ pub(crate) struct Distribution {
 
 impl Latencies {
     pub(crate) fn new() -> Self {
-        // These bounds are always valid.
+        // Creating a histogram cannot fail with these bounds.
         Self(Histogram::new_with_bounds(100, LONGEST, 3).ok())
     }
 

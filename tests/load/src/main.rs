@@ -1,5 +1,5 @@
-//! `pintalk-load`: runs many guests and hosts in one process. They verify that every message arrives in its room, once
-//! and in order, and measure the cost for the servers.
+//! `pintalk-load` runs many guests and hosts in one process. They verify that every message arrives in its room,
+//! exactly once and in order. They also measure the cost of the servers.
 //!
 //! | layer | modules | uses |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | scenarios | [`setup`], [`talk`], [`chat`], [`rooms`], [`idle`], [`join`], [`backlog`] | the layers above |
 //! | results | [`report`], [`print`], [`table`] | reports of runs |
 //!
-//! All sockets of a run are handled by one thread, so that one core is enough for the generator.
+//! One thread handles all sockets of a run, so the load generator needs only one core.
 
 mod args;
 mod backlog;
@@ -46,12 +46,12 @@ use clap::error::ErrorKind;
 use args::{Cli, MeasureArgs, TargetArgs, Task};
 use report::Report;
 
-/// Exit code of wrong usage (EX_USAGE).
+/// Exit code for invalid arguments (`EX_USAGE`).
 const USAGE: u8 = 64;
 /// Exit code if messages were lost, sockets were closed, or the run failed.
 const FAILED: u8 = 1;
 
-/// Failed run: exit code and error message.
+/// Error that ends the run, with its exit code.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(&cli.task),
         Err(error) if !error.use_stderr() => {
-            // Prints help or version. A closed pipe is not an error.
+            // The error may be a help or version text. Printing it to a closed pipe is not an error.
             let _ = error.print();
             Ok(true)
         }
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command and returns whether its result is clean.
+/// Runs a command. Returns whether the run had no errors.
 fn run(task: &Task) -> Result<bool, Failure> {
     match task {
         Task::Chat(args) => measured(&args.target, &args.measure, || chat::chat(args)),
@@ -101,8 +101,8 @@ fn run(task: &Task) -> Result<bool, Failure> {
     }
 }
 
-/// Runs a scenario and prints its report. The output file is opened first, so that an error in it is reported before the
-/// run.
+/// Runs a scenario and prints its report. The output file is opened before the scenario, so that its errors are reported
+/// first.
 fn measured(
     target: &TargetArgs,
     args: &MeasureArgs,
@@ -119,7 +119,7 @@ fn measured(
     Ok(report.is_clean())
 }
 
-/// File of `--json`. Its old content is kept until the new one is written.
+/// Output file of `--json`. The previous content is kept until the new content is written.
 struct Output<'a> {
     path: &'a Path,
     file: File,
@@ -148,7 +148,7 @@ fn write_line(text: impl Display) -> Result<(), Failure> {
     }
 }
 
-/// Returns the first paragraph of a clap error, which names the flag. The remaining paragraphs are usage hints.
+/// Returns the first paragraph of a clap error, which names the flag. The other paragraphs are usage hints.
 fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();

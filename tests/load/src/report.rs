@@ -1,4 +1,4 @@
-//! Report of a run: the figures that are printed, written as JSON and used in tables.
+//! Report of a run. Its figures are printed, written as JSON and used in tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +11,9 @@ use crate::check::Verdict;
 use crate::latency::Distribution;
 use crate::process::{self, Group, Usage};
 
-/// CPU use of other processes, in cores, above which it affects servers and generator.
+/// CPU use of other processes in cores. Above this value, they slow down the servers and the generator.
 const OTHERS_CORES: f64 = 0.1;
-/// Delay of the generator, in milliseconds at p99, above which it distorts the latencies.
+/// 99th percentile of the generator's delays in milliseconds. Above this value, the delays distort the latencies.
 const LATE_MS: f64 = 1.0;
 
 /// Scenario of a run.
@@ -32,7 +32,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// Returns the unit that CPU and memory are divided by.
+    /// Returns the unit by whose number CPU time and memory are divided.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Saturated | Self::Paced | Self::Backlog => "message",
@@ -58,7 +58,7 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// Report of one run.
+/// Results of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) scenario: Scenario,
@@ -68,15 +68,15 @@ pub(crate) struct Report {
     pub(crate) relay: bool,
     /// Number of nodes.
     pub(crate) nodes: usize,
-    /// Settings of the run, by the names of their flags.
+    /// Settings of the run, by the name of the flag.
     pub(crate) settings: BTreeMap<String, f64>,
-    /// Length of the measured span in seconds.
+    /// Duration of the measurement in seconds.
     pub(crate) span_s: f64,
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
-    /// Number of messages, deliveries, rooms, visitors or joins that CPU and memory are divided by.
+    /// Number of messages, deliveries, rooms, visitors or joins by which CPU time and memory are divided.
     pub(crate) units: u64,
-    /// Units per second within the span.
+    /// Units per second during the measurement.
     pub(crate) per_second: f64,
     pub(crate) latency: Vec<Distribution>,
     #[serde(flatten)]
@@ -84,11 +84,11 @@ pub(crate) struct Report {
     /// Rows per second that the archive wrote while it drained a backlog.
     pub(crate) archived_per_second: Option<f64>,
     pub(crate) verdict: Verdict,
-    /// Number of closed sockets by code. Code 0 counts sockets that did not open.
+    /// Number of closed sockets by close code. Code 0 counts sockets that did not open.
     pub(crate) closed: BTreeMap<u16, u64>,
 }
 
-/// Usage of a group of processes, from before the measured span until all work was done.
+/// Usage of a group of processes, from the start of the measurement until all its messages were processed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) name: String,
@@ -98,14 +98,14 @@ pub(crate) struct Process {
     pub(crate) after: Usage,
 }
 
-/// Usage of this program.
+/// Usage and delays of this program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Generator {
     pub(crate) user_us: u64,
     pub(crate) system_us: u64,
     /// CPU use in cores.
     pub(crate) cores: f64,
-    /// Delay between the scheduled and the actual time of sending.
+    /// 99th percentile of the time from the scheduled to the actual sending of a message, in milliseconds.
     pub(crate) late_p99_ms: f64,
     pub(crate) late_max_ms: f64,
 }
@@ -137,19 +137,19 @@ impl Report {
         self.verdict.is_clean() && self.closed.is_empty() && self.measured.faults.is_empty()
     }
 
-    /// Number of messages that did not arrive in their room, once and in order.
+    /// Returns the number of messages that did not arrive in their room, once and in order.
     pub(crate) fn misdelivered(&self) -> u64 {
         let Verdict { lost, doubled, reordered, misrouted, .. } = self.verdict;
         lost + doubled + reordered + misrouted
     }
 
-    /// Formats the settings: `in-flight 400, rooms 100`.
+    /// Formats the settings as text, such as `in-flight 400, rooms 100`.
     pub(crate) fn settings_text(&self) -> String {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         settings.join(", ")
     }
 
-    /// Returns why the figures may be distorted by load on this machine, if so.
+    /// Returns a warning if load on this machine may have distorted the figures.
     pub(crate) fn doubt(&self) -> Option<String> {
         let watched = !self.measured.processes.is_empty();
         let others = self.measured.others_cores.filter(|cores| watched && *cores > OTHERS_CORES);
@@ -165,19 +165,19 @@ impl Report {
         }
     }
 
-    /// CPU time of a group in microseconds per unit; `None` if it was not measured.
+    /// Returns the CPU time of a group in microseconds per unit. `None` if the group was not measured.
     pub(crate) fn cpu_us(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.user_us + group.system_us) as f64 / self.units as f64)
     }
 
-    /// Memory growth of a group in KiB per unit, at the end of the run.
+    /// Returns the memory growth of a group until the end of the run, in KiB per unit.
     pub(crate) fn memory_kib(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.after.rss_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
     }
 
-    /// Highest memory growth of a group during the run in KiB per unit.
+    /// Returns the highest memory growth of a group during the run, in KiB per unit.
     pub(crate) fn peak_kib(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.after.peak_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
@@ -188,7 +188,7 @@ impl Report {
     }
 }
 
-/// Measures the usage of processes between two points in time.
+/// Measurement of processes, from its start until it is finished.
 pub(crate) struct Meter<'a> {
     groups: &'a [Group],
     before: Vec<Usage>,

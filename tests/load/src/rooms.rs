@@ -1,11 +1,11 @@
-//! `rooms`: guests open rooms, one after another.
+//! Command `rooms`, which creates rooms, one after another.
 
 use crate::Failure;
 use crate::args::RoomsArgs;
 use crate::report::{Meter, Report, Scenario};
 use crate::setup::Setup;
 
-/// Opens all rooms and measures the cost of each.
+/// Creates all rooms and measures the cost of each.
 pub(crate) fn run(args: &RoomsArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, 0)?;
     // The first room of each connection includes opening the connection.

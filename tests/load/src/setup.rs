@@ -1,4 +1,4 @@
-//! Setup of all scenarios: login of the host, rooms, and sockets spread over the nodes.
+//! Setup that all scenarios share: the login of the host, the rooms, and sockets that are distributed over the nodes.
 
 use std::thread::{self, ScopedJoinHandle};
 
@@ -10,9 +10,9 @@ use crate::queues::Queues;
 use crate::socket::{self, Credential, OpenError, Opened, Target};
 use crate::talk::Talk;
 
-/// Open files besides the sockets under load.
+/// Number of files that the process opens in addition to the sockets under load.
 const OTHER_FILES: u64 = 128;
-/// Number of rooms that are opened at the same time, where opening is not measured.
+/// Number of rooms that are created at the same time when their cost is not measured.
 const OPENERS: usize = 8;
 
 pub(crate) struct Setup {
@@ -25,7 +25,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Logs in, and raises the file limit for `sockets` sockets.
+    /// Logs the host in, and raises the limit on open files for `sockets` sockets.
     pub(crate) fn new(args: &TargetArgs, sockets: u32) -> Result<Self, Failure> {
         socket::allow_files(u64::from(sockets) + OTHER_FILES).map_err(Failure::usage)?;
         let first = args.nodes.first().ok_or_else(|| Failure::usage("--nodes: at least one is required"))?;
@@ -36,7 +36,7 @@ impl Setup {
         Ok(Self { nodes: args.nodes.clone(), guest, host, login, numbered: !args.relay })
     }
 
-    /// Returns node `at`, modulo their number.
+    /// Returns the node with the index `at`, modulo the number of nodes.
     pub(crate) fn node(&self, at: usize) -> &Node {
         &self.nodes[at % self.nodes.len()]
     }
@@ -51,7 +51,7 @@ impl Setup {
         self.open_rooms_in(count, OPENERS)
     }
 
-    /// Creates rooms, each on the next node, and returns their names. `openers` threads share the work.
+    /// Creates rooms on all nodes in turn, and returns their names. `openers` is the number of threads.
     pub(crate) fn open_rooms_in(&self, count: u32, openers: usize) -> Result<Vec<String>, Failure> {
         let bar = Bar::of("open rooms", count as usize);
         let open = |first: usize| {
@@ -84,7 +84,7 @@ impl Setup {
         Target { node: self.node(node), path: socket::status(&self.login.uuid), credential: &self.guest, index }
     }
 
-    /// Opens a socket; an error ends the run.
+    /// Opens a socket. An error ends the run.
     pub(crate) fn open(&self, target: &Target<'_>) -> Result<Opened, Failure> {
         target.open().map_err(|error| failure(target, &error))
     }
@@ -95,12 +95,12 @@ pub(crate) fn failure(target: &Target<'_>, error: &OpenError) -> Failure {
     Failure::new(format!("socket {} on {}: {error}", target.index, target.node))
 }
 
-/// Returns the result of a thread, or propagates its panic.
+/// Returns the result of a thread. If the thread has panicked, this function panics as well.
 pub(crate) fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Connects to the archive queues, if a Redis is named.
+/// Connects to the Redis with the archive queues. Returns `None` if no address is given.
 pub(crate) fn queues(redis: Option<&str>) -> Result<Option<Queues>, Failure> {
     redis.map(Queues::connect).transpose()
 }

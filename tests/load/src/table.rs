@@ -1,4 +1,4 @@
-//! `table`: figures of PinTalk and of the reference relay beside the project's goals, as Markdown tables.
+//! Command `table`, which prints the results of PinTalk and of the reference relay beside the project's goals, as Markdown.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ const HEADER: [&str; 6] = ["figure", "PinTalk", "nodes + Redis + SQL", "relay", 
 /// Cell of a figure that was not measured.
 const NOTHING: &str = "–";
 
-/// Prints the tables. Returns whether all runs were clean.
+/// Prints the tables. Returns whether no run had errors.
 pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
     let mut reports: Vec<Report> = Vec::new();
     for file in &args.files {
@@ -139,7 +139,7 @@ fn notes(reports: &[Report]) -> String {
     notes
 }
 
-/// Median; the lower of the two middle values if their number is even.
+/// Returns the median. For an even number of values, this is the lower of the two middle values.
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len().saturating_sub(1) / 2).copied()
