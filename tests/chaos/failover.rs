@@ -181,7 +181,8 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     tokio::time::sleep(LAG).await;
     setup.redis().kill_one(0);
     let gone = Instant::now();
-    // The database keeps the messages that it contains, even if the promoted replica does not have them.
+    // Messages that the database contains are not lost, even if the promoted replica does not have them. The window
+    // therefore starts after these messages.
     let had = if sql == Wire::Whole { archived } else { replicas_had };
     let window = (!wait).then(|| Window::since(&setup, had));
     setup.sql_wire().set(Wire::Whole);

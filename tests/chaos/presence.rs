@@ -23,8 +23,8 @@ fn hosts() -> usize {
     span(300, 5_000).as_secs() as usize
 }
 
-/// Waits until the room list of a node reports whether the guest of the only room is online. Returns the time this
-/// took.
+/// Waits until the guest of the only room has the presence `online` in the room list of a node. Returns the elapsed
+/// time.
 async fn the_guest_is(setup: &Setup, node: usize, online: bool, within: Duration) -> Duration {
     let asked = Instant::now();
     eventually("the guest's status", within, async || {

@@ -133,9 +133,9 @@ impl Setup {
         let mut flag = |name: &str, value: &str| flags.extend([format!("--{name}"), value.to_owned()]);
         flag("jwt-secret", JWT_SECRET);
         flag("data-dir", &data.path().display().to_string());
-        // All clients share one address, and some reconnect every second.
+        // This limit is off, because all clients share one address and some reconnect every second.
         flag("limit-handshakes-per-minute", "off");
-        // All clients share one address and one host.
+        // These limits are off, because all clients share one address and one host.
         flag("limit-socket-bytes-per-second", "off");
         flag("limit-address-bytes-per-second", "off");
         flag("limit-address-mib-per-day", "off");
