@@ -50,7 +50,7 @@ async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never
     let began = Instant::now();
     let mut statuses = Statuses::set("a_killed_nodes_hosts", hosts(), &[0], 1, &[]).await;
     tokio::time::sleep(MIN_UPTIME.saturating_sub(began.elapsed())).await;
-    // Every fifth host reconnects immediately, to another node.
+    // Every fifth host reconnects immediately to another node. The remaining hosts do not reconnect.
     let elsewhere = statuses.setup.nodes[2].address;
     for (at, tab) in statuses.tabs.iter().enumerate() {
         *tab.home.lock() = (at % 5 == 0).then_some(elsewhere);
