@@ -58,7 +58,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
+async fn widget_and_console_work_below_a_path_that_the_proxy_keeps_or_strips() {
     for (strips, slash) in [(true, ""), (false, "/"), (true, "/"), (false, "")] {
         let address = free_address();
         let public = format!("http://{address}/chat");

@@ -120,7 +120,7 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
 
 /// Stops all nodes of one release before the nodes of the next release start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_are_replaced_by_those_of_another_layout() {
+async fn nodes_with_another_key_layout_start_after_all_old_nodes_have_stopped() {
     let earlier = std::env::var_os("PINTALK_CHAOS_FROM").map(PathBuf::from);
     let program = earlier.clone().unwrap_or_else(|| BUILT.into());
     let drain = ["--drain-delay", "0s", "--drain", "1s"].map(str::to_owned).to_vec();

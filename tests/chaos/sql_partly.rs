@@ -29,7 +29,7 @@ async fn is_degraded(setup: &Setup, expected: bool) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn locked_tables_degrade_a_node_whose_reads_continue() {
+async fn locked_tables_degrade_a_node_that_still_serves_reads() {
     let mut setup = Setup::set("locked_tables", Plan { nodes: 1, rooms: 2, ..Plan::default() }).await;
     is_degraded(&setup, false).await;
     let session = setup.store.connection().begin().await.expect("a session");

@@ -94,7 +94,7 @@ fn functions_and_files_stay_small() {
 }
 
 #[test]
-fn a_name_stands_for_one_type() {
+fn type_names_are_unique() {
     let modules = Modules::of_program();
     let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (path, module) in &modules.0 {
