@@ -1,4 +1,4 @@
-//! A MySQL or MariaDB server that belongs to one test. The test may change its global settings.
+//! A MySQL or MariaDB server that belongs to one test, so the test may change the global settings of the server.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;

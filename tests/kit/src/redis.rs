@@ -274,8 +274,8 @@ impl Servers {
         self.servers[self.masters().len()..].iter().for_each(|server| server.signal("-STOP"));
     }
 
-    /// Resumes all replicas, or adds a replica to a standalone server. Returns whether it added a replica; the master
-    /// then has a new replication id.
+    /// Resumes all replicas, or adds a replica to a standalone server. Returns whether it added a replica. In this case
+    /// the master has a new replication id.
     pub fn start_replicas(&mut self) -> bool {
         let replicas = &self.servers[self.masters().len()..];
         replicas.iter().for_each(|server| server.signal("-CONT"));
