@@ -21,10 +21,10 @@ const SERVICE: &str = "pintalk";
 /// Password of the server behind TLS.
 const PASSWORD: &str = "a-password-of-tests";
 
-/// Failover timeout of deployments in which no replica is promoted automatically, in milliseconds.
+/// Failover timeout, in milliseconds, of deployments in which no replica is promoted automatically.
 const NEVER_MS: u32 = 120_000;
 
-/// Failover timeout of deployments in which a replica is promoted automatically, in milliseconds.
+/// Failover timeout, in milliseconds, of deployments in which a replica is promoted automatically.
 const TAKEOVER_MS: u32 = 2_000;
 
 /// Number of masters of a Cluster. Each master has one replica.
