@@ -52,7 +52,7 @@ impl OwnServer {
         Self { address, stop, _folder: folder }
     }
 
-    /// Returns the URL of the root user without a database.
+    /// Returns the URL with which the root user connects. It contains no database name.
     pub fn url(&self) -> String {
         format!("mysql://root@{}", self.address)
     }
