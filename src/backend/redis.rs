@@ -65,7 +65,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// deployments have one active server and need only one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// Delay before a call is retried that a Redis Cluster rejected because of a moving slot.
+/// Delay before the retry of a call. A Redis Cluster rejects a call while the slot of its key moves.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// A Lua script and its digest.
