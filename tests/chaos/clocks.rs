@@ -14,7 +14,7 @@ use crate::socket::{Event, SHOP, Socket};
 const OFFSETS: [&str; 4] = ["+8d", "+1h", "+5m", "-5m"];
 
 /// Time during which a node with a wrong clock must not become leader. It exceeds the lifetime of a lease plus the time
-/// to acquire one.
+/// for acquiring a lease.
 const LEASE_AND_MORE: Duration = Duration::from_secs(22);
 
 /// Maximum time for a node to start and for a leader to be elected, even on a busy machine.

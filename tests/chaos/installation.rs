@@ -127,8 +127,8 @@ async fn nodes_with_another_key_layout_start_after_all_old_nodes_have_stopped() 
     let plan = Plan { program, flags: drain, ..Plan::default() };
     let mut setup = Setup::set("all_nodes_are_replaced", plan).await;
     setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // The messages of the killed node are still in the archive queue. Another node can archive them only after the
-    // lease of the killed node has expired.
+    // Killing a node leaves its messages in the archive queue. Another node can archive them only after the lease of
+    // the killed node has expired.
     setup.nodes[0].kill();
     for node in &setup.nodes[1..] {
         node.signal("-TERM");

@@ -77,7 +77,8 @@ async fn single_node_acknowledges_nothing_once_its_files_are_deleted() {
         (status == 503 && body.contains("files lost")).then_some(())
     })
     .await;
-    // Acknowledgements of messages that were committed before the files were deleted may still be in flight.
+    // Acknowledgements of messages that were committed before the files were deleted may still be in flight. Only later
+    // acknowledgements are counted.
     let on_its_way = gone + Duration::from_millis(250);
     let later =
         |setup: &Setup| setup.ledger.sum(|record| record.acknowledged_at.iter().filter(|at| **at > on_its_way).count());
