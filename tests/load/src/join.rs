@@ -77,7 +77,8 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     })
 }
 
-/// Sends the messages of each room's history as its guest. With `--await-archive`, waits until they are archived.
+/// Sends the history of each room as the guest of the room. With `--await-archive`, waits until the messages are
+/// archived.
 fn fill(setup: &Setup, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
     let mut talk = setup.new_talk()?;
     for (at, room) in rooms.iter().enumerate() {

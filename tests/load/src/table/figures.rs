@@ -76,7 +76,7 @@ pub(super) const COST: &[Figure] = &[
         goal: "≤ 4 / 8",
     },
     Figure {
-        name: "visitor with chat and status socket: KiB settled / peak",
+        name: "visitor with two sockets: KiB settled / peak",
         shapes: &["idle-status"],
         values: &[MEMORY, PEAK],
         decimals: 1,
