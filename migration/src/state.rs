@@ -46,7 +46,7 @@ impl SchemaState {
         Ok(Self { changes, foreign })
     }
 
-    /// Number of changes that are not applied yet.
+    /// Returns the number of changes that are not applied yet.
     pub fn pending(&self) -> usize {
         self.changes.iter().filter(|(_, is_applied)| !is_applied).count()
     }

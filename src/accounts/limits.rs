@@ -60,7 +60,7 @@ pub struct Quotas {
     pub sign_ups: Option<Quota>,
     /// Profile images read per address and node.
     pub images: Option<Quota>,
-    /// Bytes of messages in the rooms of a host.
+    /// Bytes of messages per day in the rooms of a host.
     pub host_bytes: Option<ByteQuota>,
 }
 

@@ -155,7 +155,7 @@ fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
     }
 }
 
-/// Limits an operation to [`OPERATION_TIMEOUT`].
+/// Runs an operation with the timeout [`OPERATION_TIMEOUT`].
 async fn within_timeout<T, E>(operation: impl Future<Output = Result<T, E>>) -> Result<T, MediaError>
 where
     MediaError: From<E>,

@@ -100,7 +100,7 @@ impl MessageRepository<'_> {
     }
 
     /// Returns the sequence number of the oldest message whose `datetime`, truncated to whole seconds, equals
-    /// `whole_seconds`.
+    /// `whole_seconds`. Returns `None` if there is no such message.
     pub async fn seq_of_datetime(
         self,
         room: impl Into<RoomRow>,
@@ -129,8 +129,8 @@ impl MessageRepository<'_> {
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
-    /// Returns the sequence number of the oldest message accepted at or after `instant`. Acceptance times rise with
-    /// sequence numbers, so the function uses a binary search.
+    /// Returns the sequence number of the oldest message accepted at or after `instant`, or `None` if there is none.
+    /// Acceptance times rise with sequence numbers, so the function uses a binary search.
     pub async fn seq_accepted_at(
         self,
         room: impl Into<RoomRow>,

@@ -137,7 +137,7 @@ fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Ut
         return None;
     }
     // `mailed_at` is limited to `now`. If a clock was ahead at the last e-mail, this e-mail is therefore delayed by at
-    // most [`MAIL_INTERVAL`].
+    // most `MAIL_INTERVAL`.
     let mailed_at = row.mailed_at.filter(|_| !row.to_host);
     Some(mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
 }

@@ -183,7 +183,8 @@ impl Files {
         Ok(())
     }
 
-    /// Marks the database as lost, because a file is shorter than before and SQLite cannot read the database.
+    /// Marks the database as lost and returns the problem. Called if a file is shorter than before and SQLite cannot
+    /// read the database.
     pub(in crate::store) fn mark_shorter_lost(&self) -> FileProblem {
         self.mark_lost(&self.database, "was truncated")
     }

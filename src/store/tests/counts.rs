@@ -141,8 +141,8 @@ async fn page_is_located_by_number_and_across_gaps_by_skipping(store: Store, _ur
     }
 }
 
-/// Tests that no rows are counted or skipped, because that would take many times as long. Only the
-/// fastest of several runs is compared, so that other load on the machine has no effect.
+/// Tests that no rows are counted or skipped, because that would take many times as long. Only the fastest of several
+/// runs is compared, so that other load on the machine has no effect.
 async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
