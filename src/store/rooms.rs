@@ -30,7 +30,7 @@ pub struct NewRoom {
     /// Key of the request. A repeated request with the same key returns the room that the first request created (SPEC
     /// 3).
     pub idempotency_key: Option<String>,
-    /// Current Redis epoch, so that the broker can seed the room without skipping sequence numbers.
+    /// Current Redis epoch. It lets the broker seed the room without skipping sequence numbers.
     pub life: Option<String>,
 }
 

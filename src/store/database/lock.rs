@@ -1,4 +1,4 @@
-//! Named lock on a MySQL database, which a single-node server holds while it runs.
+//! Named lock on a MySQL database. A single-node server holds it while it runs.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
 

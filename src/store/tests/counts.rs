@@ -156,7 +156,8 @@ async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: Strin
             .await
             .unwrap();
     }
-    // This room has a gap as a failover leaves it: above 60,000, sequence numbers differ from positions.
+    // This room has a gap in its sequence numbers, as after a failover: above 60,000, sequence numbers differ from
+    // positions.
     let skipped = a_room(&store, &host).await;
     for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
         let numbered = |seq: &Seq| message(skipped.id, if *seq > 60_000 { seq + 10_000 } else { *seq }, "hi");
