@@ -11,8 +11,8 @@ use crate::lock::SchemaLock;
 
 /// Changes of this release, and changes applied by another release.
 ///
-/// A release also works with the schema of the next one. A node of this release therefore runs on a schema with changes
-/// that this release does not contain, during a rolling update or after a rollback.
+/// A release also works with the schema of the next release. A node of this release therefore runs on a schema with
+/// changes that this release does not contain, during a rolling update or after a rollback.
 #[derive(Clone, Debug)]
 pub struct SchemaState {
     /// Name of each change of this release, oldest first, and whether it is applied.
