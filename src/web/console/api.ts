@@ -280,7 +280,7 @@ export class Api {
     try {
       await this.call("POST", "api/auth/logout/", noContent);
     } catch (error) {
-      // The login has already ended.
+      // An unauthorized response means that the login has already ended.
       if (!(error instanceof ApiError && error.isUnauthorized)) throw error;
     }
     this.end();

@@ -2,8 +2,8 @@
 import { backOff, endPauses } from "./backoff";
 
 /**
- * Reason why the server did not answer a call: there was no response (`unreachable`), a captive portal or a proxy sent the response (`intercepted`),
- * or a proxy reported that the server is unavailable (`unavailable`).
+ * Reason why the server did not answer a call. `unreachable`: there was no response. `intercepted`: a captive portal or a proxy sent the response.
+ * `unavailable`: a proxy reported that the server is unavailable.
  */
 export type Problem = "unreachable" | "intercepted" | "unavailable";
 

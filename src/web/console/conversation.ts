@@ -197,7 +197,7 @@ export class ConversationView implements View {
     if (detail.type === "ended" && detail.code === 1000) this.rooms.put({ ...this.room, isClosed: true, isFixed: false });
     if (detail.type === "ended" && detail.code === 4004) this.rooms.remove(this.room.name);
     if (detail.type === "acknowledged") this.rooms.answered(this.room.name);
-    // When a host joins a room, the server marks all its messages as read.
+    // The server has marked all messages of the room as read, so the other tabs must update their lists.
     if (detail.type === "connected") this.rooms.notifyTabs();
     dispatchEvent(new CustomEvent("pintalk", { detail: { ...detail, room: this.room.name } }));
   }

@@ -186,7 +186,7 @@ async function copyText(text: string, source: HTMLElement): Promise<void> {
   }
 }
 
-/** Creates a text with a button that copies it. */
+/** Creates an element that shows `text` and a button that copies it. */
 export function copyable(label: string, text: string, hint?: string): HTMLElement {
   const code = h("code", { text, tabindex: 0 });
   const copy = attempt(async () => {

@@ -7,7 +7,7 @@ import { words } from "./words";
 
 const CHUNK = 50; // messages per chunk
 const MARGIN_PX = 1500; // distance from the visible part within which chunks are rendered
-const END_PX = 60; // distance from the end within which the list is at the end
+const END_PX = 60; // distance from the end within which the list counts as scrolled to the end
 const OLDER_PX = 1500; // distance from the beginning at which older messages are loaded
 
 type Range = [from: number, to: number];

@@ -63,7 +63,7 @@ function handle(side: Side, detail: ConversationEvent): void {
   if (detail.type === "acknowledged") deliver(side, detail.seq, { from: side, span: detail.ms, began: now - detail.ms });
   else if (detail.type === "received") deliver(other, detail.seq, { receivedAt: now });
   else if (detail.type === "opened") {
-    // The sequence numbers of each room start at 1.
+    // The sequence numbers of each room start at 1, so the deliveries of the previous room are removed.
     deliveries.clear();
     report(`Node ${node} opened room ${detail.room}`);
   } else if (detail.type === "waiting") report(`The ${side} lost the node and reconnects in ${ms(detail.ms)}; nothing is lost`);

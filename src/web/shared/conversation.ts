@@ -15,7 +15,7 @@ const OVERDUE_MS = 15_000; // time without an acknowledgement after which the co
 const TYPING_MS = 2000; // minimum time between two `typing` notices
 const MAX_TEXT_BYTES = 32_000; // maximum size of the text as JSON; the frame that contains it is below 32 KiB
 
-/** Returns whether a text fits into one message. */
+/** Returns whether `text` fits into one message. */
 export const fits = (text: string): boolean => new Blob([encode(text)]).size <= MAX_TEXT_BYTES;
 
 /** Change of a conversation. Pages receive it as the `detail` of a `pintalk` event. */
@@ -83,7 +83,7 @@ export abstract class Conversation {
     return this.messages[this.messages.length - 1]?.seq ?? 0;
   }
 
-  /** Sends a text at once, or when the socket is connected. */
+  /** Sends `text` as a message, either at once or when the socket is connected. */
   send(text: string): void {
     this.error = null;
     this.outbox.put({ id: randomId(), message: text, datetime: wallClock(), at: Date.now() });

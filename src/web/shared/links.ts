@@ -10,7 +10,7 @@ const MAX_ADDRESS = 2000; // maximum length in characters; browsers and servers 
 const START = /(^|[^a-z0-9_])(https?:\/\/)|(^|[^\p{L}\p{N}_@./-])(?=www\.)/giu;
 const CHARACTERS = new RegExp(`^[^\\s<>"“”\`（）「」『』【】《》〈〉\\p{Cc}\\p{Cf}]{1,${MAX_ADDRESS}}`, "u");
 const AUTHORITY = /^(?:https?:\/\/)?(?:\[[0-9a-f:.]+\]|[\p{L}\p{M}\p{N}._-]+)(?::\d{1,5})?/iu;
-/** Host name with a Korean particle, which follows it without a blank. */
+/** End of a host name that a Korean particle follows without a blank. */
 const PARTICLE = /(\.[a-z]{2,})[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+$/i;
 const PUNCTUATION = /[.,:;!?'’…、。，！？*_~|]+$/;
 const BRACKETS: Record<string, string> = { ")": "(", "]": "[", "}": "{" };

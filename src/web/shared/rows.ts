@@ -56,9 +56,8 @@ const dateOf = (message: ShownMessage): Date | null =>
   message.date === undefined ? (message.date = parseWallClock(message.datetime)) : message.date;
 
 /**
- * Sets the day of each message. Days never decrease, because messages are ordered by `seq` and the clocks of senders may be wrong. The day of a
- * message of the other side is limited by the viewer's own messages: it is not before that of the preceding one and not after that of the following
- * one. No message is older than the room or in the future.
+ * Sets the day of each message. Days never decrease, because messages are ordered by `seq` and the clocks of senders may be wrong. A message of the
+ * other side is placed between the days of the viewer's own messages before and after it. No message is older than the room or in the future.
  */
 function setDays(messages: ShownMessage[], { isHost, createdAt }: Conversation): void {
   const latest = new Array<number>(messages.length);

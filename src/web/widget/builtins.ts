@@ -3,7 +3,7 @@
 
 type Names = Record<string, unknown>;
 
-/** Constructors. For an object that is not a constructor, one of its methods is listed. */
+/** Names of the built-ins: constructors, and one method of each object that is not a constructor. */
 const NAMES = "AbortController Blob CustomEvent JSON.parse Map MutationObserver Promise Set URL URLSearchParams WeakSet crypto.getRandomValues performance.now".split(" ");
 
 const page = window as unknown as Names;

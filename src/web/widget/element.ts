@@ -21,7 +21,7 @@ export class PinTalkWidget extends HTMLElement {
 
   connectedCallback(): void {
     this.isRemoved = false;
-    // Scripts may set the keys after they have added the element.
+    // Scripts may set the keys after they have added the element. If the keys are missing, the chat is attached in a later task.
     if (this.hasAttribute("access-key") && this.hasAttribute("secret-key")) this.#attach();
     else later(0, () => this.isConnected && !this.#chat && this.#attach());
   }

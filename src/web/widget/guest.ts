@@ -134,7 +134,7 @@ export class GuestConversation extends Conversation {
     if (resetAt === this.#resetAt) return;
     this.#resetAt = resetAt;
     if (resetAt) session.set(`${this.#prefix}reset`, resetAt);
-    // If the storage was cleared, the guest has not ended the conversation.
+    // `resetAt` is empty if the storage was cleared. In that case, the guest has not ended the conversation.
     if (resetAt) this.onReset();
   }
 
@@ -270,7 +270,7 @@ export class GuestConversation extends Conversation {
     this.#reopened();
     const isNewest = isPage && this.isFresh;
     super.take(frames, isPage);
-    // Earlier releases may have stored the read position of another room.
+    // The read position is limited to the last message, because earlier releases may have stored that of another room.
     if (isNewest) this.#read = Math.min(this.#read, this.last);
   }
 

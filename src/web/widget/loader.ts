@@ -1,5 +1,5 @@
-// Script that the tag loads. It checks that the browser is supported and loads the widget. It is ES5, so that unsupported browsers can parse it. They
-// show no widget and report no error.
+// Script that the tag loads. It checks that the browser is supported and loads the widget. It is ES5, so that unsupported browsers can parse it.
+// Unsupported browsers show no widget and report no error.
 import type { Loading } from "./loading";
 
 (function () {

@@ -21,7 +21,7 @@ export interface PanelModule {
 }
 
 const TYPING_SHOWN_MS = 4000;
-const AT_END_PX = 60; // distance from the end within which the list is at the end
+const AT_END_PX = 60; // distance from the end within which the list counts as scrolled to the end
 const OLDER_PX = 200; // distance from the beginning at which older messages are requested
 const DRAFT_KEY = "pintalk:draft";
 

@@ -97,7 +97,7 @@ export class Service {
     const start = (): ReconnectingSocket =>
       new ReconnectingSocket({
         url: () => socketUrl(this.base, `ws/status/${uuid}/`, { v: 2 }),
-        // The server sends nothing if the host is offline.
+        // The server sends nothing if the host is offline, so the host is shown as offline until a frame arrives.
         opened: () => changed(false),
         frame: (frame) => {
           const status = frame.status ?? frame.message;
