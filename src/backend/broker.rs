@@ -1,5 +1,5 @@
-//! The broker of messages. In one atomic step, it assigns a sequence number to a message, stores the message and
-//! publishes it to every node.
+//! Message broker. In one atomic step, it assigns a sequence number to a message, stores the message and publishes it
+//! to every node.
 //!
 //! [`redis`](crate::backend::redis::broker) implements the ports for a cluster, and
 //! [`embedded`](crate::backend::embedded::broker) implements them for a single-node server. Both drivers pass the same

@@ -242,8 +242,8 @@ impl Redis {
     /// # Errors
     /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
-        // In a Redis Cluster, the client selects a connection for plain channels by a slot. It is the slot of the
-        // client's own id.
+        // In a Redis Cluster, the client uses one connection for all plain channels. It leads to the server that has
+        // the slot of the client's own id, so the PING must be sent to this slot.
         let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
         let subscribed = async {
             self.subscriber.subscribe(channel).await?;

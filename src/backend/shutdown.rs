@@ -5,9 +5,9 @@
 //! running ──first signal, begin()──► draining ──finish()──► stopping ──► all tasks ended
 //!     └─ a critical task ended by itself ─► draining, exit code 70
 //!        second signal, or timeout ──────────────────────► forced: exit code 1
-//! ```
-//! Everything that serves clients observes draining: readiness and sockets. The tasks that a draining node still needs
-//! observe stopping: archivers, buses and leases. `App` decides when draining is complete and stopping begins.
+//! ``` Draining applies to readiness, sockets and everything else that serves clients. Stopping applies to the tasks
+//! that a draining node still needs: archivers, buses and leases. `App` decides when draining is complete and stopping
+//! begins.
 //!
 //! **Invariant:** [`Shutdown::finish`] waits for every task that is spawned on [`Shutdown::tasks`]. Tasks that must
 //! complete their work before the process exits are therefore spawned there.

@@ -37,8 +37,8 @@ pub trait Throttle: Send + Sync + 'static {
     /// may have been taken.
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
 
-    /// Returns a token to its bucket, for an operation that must not count. If the call is cancelled or returns
-    /// `Unavailable`, the token may not have been returned.
+    /// Puts a token back into its bucket, because the operation must not count. If the call is cancelled or returns
+    /// `Unavailable`, the bucket may lack the token.
     async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
 
@@ -185,9 +185,9 @@ impl Quota {
         Self { burst, interval: (span / burst).clamp(1, i64::MAX / (4 * burst)) }
     }
 
-    /// Takes a token from the bucket that is full at `full_at`, if it has one. Returns the new `full_at` and the
-    /// verdict. Instants are in µs since 1970. The script of [`redis`](crate::backend::redis::throttle) implements the
-    /// same algorithm.
+    /// Takes a token from a bucket that will be full at `full_at`, if the bucket has a token. Returns the new `full_at`
+    /// and the verdict. Instants are in µs since 1970. The script of [`redis`](crate::backend::redis::throttle)
+    /// implements the same algorithm.
     fn take(self, full_at: i64, now: i64) -> (i64, Verdict) {
         let Self { burst, interval } = self;
         // Without the upper bound, an empty bucket would stay empty for too long after the clock was set back.
@@ -200,7 +200,7 @@ impl Quota {
         (full_at, Verdict { passes, next_in: micros(next_in) })
     }
 
-    /// Returns a token to the bucket that is full at `full_at`. The return value is the new `full_at`.
+    /// Puts a token back into a bucket that will be full at `full_at`. Returns the new `full_at`.
     fn refund(self, full_at: i64, now: i64) -> i64 {
         (full_at - self.interval).max(now)
     }

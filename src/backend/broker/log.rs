@@ -78,7 +78,7 @@ pub enum Outcome {
     Full,
 }
 
-/// Query for the messages of a room that are not included in the message counts of the room's database row.
+/// Query for messages of one room. The message counts in the room's database row do not include these messages yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailQuery {
     /// Name of the room.
@@ -149,8 +149,7 @@ pub trait RecentLog: Send + Sync + 'static {
     async fn log_before(&self, room: RoomName, before: Option<Seq>, limit: usize)
     -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Returns rooms of a host that have messages missing from the database. Returns at most `limit` rooms per
-    /// partition.
+    /// Returns rooms of a host for which the database lacks messages. Returns at most `limit` rooms per partition.
     async fn unarchived_rooms(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable>;
 
     /// Returns one result per query: a summary of the messages that are missing from the database, or `None` if none

@@ -34,7 +34,7 @@ pub struct QueueEntry {
     pub accepted_at: DateTime<Utc>,
     /// Complete JSON frame. Empty if the entry is malformed.
     pub frame: bytes::Bytes,
-    /// Whether no connection of the recipient's side was known in the room when the message was accepted.
+    /// Whether the recipient's side had no known connection in the room when the message was accepted.
     pub unattended: bool,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
@@ -121,9 +121,9 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         marks: &[ArchivedMark],
     ) -> Result<bool, Unavailable>;
 
-    /// Moves an entry that the database can never store to the dead letters. `why` is the reason. If `is_conflict` is
-    /// true, a different message already has the sequence number, so the broker may have been restored to an earlier
-    /// state. Returns `false` and changes nothing if the lease is lost.
+    /// Moves an entry from the queue to the dead letters, because the database can never store it. `why` is the reason.
+    /// If `is_conflict` is true, a different message already has the sequence number, so the broker may have been
+    /// restored to an earlier state. Returns `false` and changes nothing if the lease is lost.
     async fn dead_letter(
         &self,
         partition: Partition,
@@ -143,8 +143,8 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         seed_again: bool,
     ) -> Result<Lost, Unavailable>;
 
-    /// Removes unused rooms without connections whose messages are all in the database. `idle` determines when a room
-    /// counts as unused. While the broker is low on memory, also deletes the archived log entries of unused rooms that
-    /// have connections.
+    /// Removes a room if it is unused, has no connections, and has no messages that are missing from the database.
+    /// `idle` determines when a room counts as unused. While the broker is low on memory, also deletes the archived log
+    /// entries of unused rooms that have connections.
     async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;
 }

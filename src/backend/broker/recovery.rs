@@ -73,16 +73,16 @@ pub trait Recovery: Send + Sync + 'static {
     /// Increases the stored generation to `generation`. Has no effect if the stored generation is not lower.
     async fn raise_generation(&self, generation: u64) -> Result<(), Unavailable>;
 
-    /// Suspends the use of the broker on this node if `differs` is true: the node and the leader use different
-    /// databases. Resumes the use of the broker if `differs` is false.
+    /// Suspends or resumes the use of the broker on this node. `differs` states whether the node and the leader use
+    /// different databases. The use is suspended while it is true.
     fn suspend(&self, differs: bool);
 
     /// Returns the store that appears to have been restored to an earlier state. Returns `None` if neither does. Calls
     /// that accept or archive messages detect a restored store and record it in the partition.
     async fn suspect(&self) -> Result<Option<WentBack>, Unavailable>;
 
-    /// Begins a new epoch in a partition. The next sequence number of each room in the partition skips ahead, so that
-    /// no sequence number is assigned twice, even if the broker has lost assigned numbers.
+    /// Begins a new epoch in a partition. The next sequence number of each room in the partition skips ahead. The
+    /// broker therefore does not assign a sequence number again that it has assigned and lost.
     async fn begin_epoch(&self, partition: Partition) -> Result<(), Unavailable>;
 
     /// Clears the record of a restored store ([`suspect`](Self::suspect)) in a partition.
@@ -92,8 +92,8 @@ pub trait Recovery: Send + Sync + 'static {
     /// page. A room may be in more than one page.
     async fn rooms(&self, partition: Partition, from: Option<String>) -> Result<RoomPage, Unavailable>;
 
-    /// Applies the state of a room in the database. Adds the messages that are missing from the database to the archive
-    /// queue again. Returns the number of added messages. Returns `None` if the broker no longer has the room or has it
-    /// under a different row id.
+    /// Applies a room's state from the database to the broker. Messages that are missing from the database are added to
+    /// the archive queue again. Returns the number of added messages. Returns `None` if the broker no longer has the
+    /// room or has it under a different row id.
     async fn reconcile(&self, room: &Reconciled) -> Result<Option<u64>, Unavailable>;
 }

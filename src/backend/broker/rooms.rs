@@ -68,8 +68,9 @@ pub trait RoomStates: Send + Sync + 'static {
     }
 
     /// Calls [`set_counts`](Self::set_counts) and reads at most `newest` of the newest log entries, in descending
-    /// order. Both take one round trip, and a client that joins needs no other data from the broker. A message that is
-    /// accepted during the call may be included in the status and missing from the log entries.
+    /// order. Returns `None` if the room must be seeded first. A client that joins needs no other data from the broker,
+    /// so a join takes one round trip. A message that is accepted during the call may be included in the status and
+    /// missing from the log entries.
     async fn enter(
         &self,
         room: RoomName,

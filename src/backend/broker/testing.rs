@@ -58,12 +58,10 @@ impl RecordingSink {
         self.more.notify_one();
     }
 
-    /// Returns all recorded calls.
     pub(crate) fn calls(&self) -> Vec<SinkCall> {
         self.calls.lock().clone()
     }
 
-    /// Discards all recorded calls.
     pub(crate) fn clear(&self) {
         self.calls.lock().clear();
     }
@@ -100,7 +98,6 @@ impl RecordingSink {
         of_room.collect()
     }
 
-    /// Returns the recorded room changes.
     pub(crate) fn changes(&self) -> Vec<Change> {
         let changes = self.calls().into_iter().filter_map(|calls| match calls {
             SinkCall::Changed(change) => Some(change),
@@ -278,7 +275,7 @@ impl Node {
         self.backend.log.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap()
     }
 
-    /// Writes the queued messages of a room with numbers in `seqs` to the database, but does not mark them as archived.
+    /// Writes a room's queued messages to the database, if their numbers are in `seqs`. Does not mark them as archived.
     /// Returns the queue position of the last written message.
     pub(crate) async fn write_to_sql(&self, store: &Store, room: &Room, seqs: std::ops::RangeInclusive<Seq>) -> String {
         let queue = self.cluster().archive.clone();
@@ -335,7 +332,6 @@ pub(crate) fn guest(room: &Room, id: &str) -> Submission {
     submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:07.123")
 }
 
-/// Builds a submission.
 pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime: &str) -> Submission {
     let (id, datetime) = (id.parse().unwrap(), datetime.parse().unwrap());
     let head = message_head(side, text, &datetime, &id).into();

@@ -76,8 +76,8 @@ impl Presence for MemoryPresence {
 
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
         let known = self.known.lock();
-        // The versions of offline hosts are not stored. `known.version` replaces them, because it is not lower than the
-        // version of any change.
+        // The versions of offline hosts are not stored. The result contains `known.version` instead, because it is not
+        // lower than the version of any change.
         let (online, version) = known.online.get(&host).map_or((false, known.version), |version| (true, *version));
         Ok(Status { online, version })
     }

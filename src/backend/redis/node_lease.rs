@@ -229,7 +229,7 @@ mod tests {
         let mut setup = Setup::new();
         setup.renew_for(TTL + BEAT);
         assert!(setup.is_uninterrupted());
-        // Within 14 s, a lease expires that was last renewed one second before the stall.
+        // A lease that was renewed one second before the stall expires during these 14 s.
         setup.now += Duration::from_secs(14);
         assert!(!setup.is_uninterrupted(), "nothing is known of this time");
         setup.renew(false);

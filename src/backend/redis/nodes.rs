@@ -82,7 +82,7 @@ impl Redis {
     }
 
     /// Returns the incarnations that were dead when this node's lease was last renewed. Returns an empty list if the
-    /// renewals of this lease were interrupted, because this node must then not treat other nodes as dead.
+    /// renewals of this lease were interrupted. In that case, this node must not treat other nodes as dead.
     pub fn dead_incarnations(&self) -> Arc<[String]> {
         let now = Instant::now();
         let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_uninterrupted(now)));

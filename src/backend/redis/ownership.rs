@@ -243,8 +243,8 @@ impl Redis {
         live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
     }
 
-    /// Suspends the use of this Redis if `differs` is true: this node and the leader use different databases. Resumes
-    /// the use if `differs` is false.
+    /// Suspends or resumes the use of this Redis. `differs` states whether this node and the leader use different
+    /// databases. The use is suspended while it is true.
     pub fn suspend_for_database(&self, differs: bool) {
         let is_suspended = self.shared.ownership.state.lock().suspended == Some(Suspended::OtherDatabase);
         match (differs, is_suspended) {
@@ -307,8 +307,8 @@ impl Redis {
         self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
     }
 
-    /// Returns whether the key is missing that [`open_partitions`](Self::open_partitions) writes last. It is missing
-    /// from an empty Redis.
+    /// Returns whether this Redis is empty. Checks only the key that [`open_partitions`](Self::open_partitions) writes
+    /// last.
     async fn is_empty(&self, keys: &Keys) -> Result<bool, Unavailable> {
         let key = keys.shared("partitions");
         let count: Option<u16> = call(|| self.client().get(&key)).await?;

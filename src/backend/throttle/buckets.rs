@@ -52,7 +52,7 @@ impl Buckets {
 }
 
 impl Buckets {
-    /// Returns a token to a bucket. Has no effect if the bucket has been removed.
+    /// Puts a token back into a bucket. Has no effect if the bucket has been removed.
     pub fn refund(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
         if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
             *full_at = quota.refund(*full_at, now.timestamp_micros());

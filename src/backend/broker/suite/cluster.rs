@@ -357,7 +357,8 @@ async fn changes_in_any_order_leave_the_newest(fixture: Fixture) {
     }
 }
 
-/// Does not run on a Redis Cluster. There the driver subscribes to the buses periodically, so no bus stays silent.
+/// This test does not run on a Redis Cluster. The driver subscribes to the buses of a Redis Cluster periodically, so no
+/// bus stays silent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
     Fixture::cluster(crate::store::Dialect::Sqlite, |fixture| async move {

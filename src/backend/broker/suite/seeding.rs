@@ -118,8 +118,7 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(fixture: Fixture) {
 
         assert!(node.cluster().seeding.begin_seed(gone.name).await.unwrap().is_none());
         assert_eq!(node.accept(&[guest(gone, "late")]).await, [Outcome::Deleted]);
-        // Setting the connection counts of a deleted room does not create it again. Closing it does not create it
-        // either.
+        // A deleted room is not created again when a node sets its connection counts or closes it.
         let status = node.backend.states.set_members(gone.name, 1, 1).await.unwrap().unwrap();
         assert_eq!((status.state, status.guests, status.hosts), (RoomState::Deleted, 0, 0));
         let late = Change { room: gone.name, change: RoomChange::Close, version: 1, notice: "{}".into() };

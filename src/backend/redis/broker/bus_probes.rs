@@ -13,7 +13,7 @@ use crate::domain::NodeId;
 /// Interval at which a probe is published on each bus.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Maximum delay of a probe. A bus counts as silent after this time without a probe. The following probe is then
+/// Maximum delay of a probe. A bus counts as silent if a probe has been missing for longer. The next probe is then
 /// missing too.
 const WAIT_LIMIT: Duration = Duration::from_secs(6);
 

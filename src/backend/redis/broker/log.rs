@@ -61,7 +61,7 @@ impl RedisBroker {
         self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
     }
 
-    /// Makes messages that replicas have visible to readers, and publishes the messages.
+    /// Makes messages visible to readers and publishes them. The replicas must already have the messages.
     pub(super) async fn publish_replicated(
         &self,
         partition: Partition,
@@ -142,7 +142,7 @@ impl MessageLog for RedisBroker {
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         let args = self.accept_args(partition, batch).await?;
         let answer = self.run_accept(partition, args).await;
-        // The next answer may come from a different server with a different clock.
+        // After an error, the next answer may come from a different server, so the clock must be read again.
         let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
         let mut answer = Answer::list(answer)?;
         self.read_ticks(partition, &mut answer).await?;

@@ -40,7 +40,7 @@ pub(super) fn notice(room: RoomName, from: Side, frame: &[u8]) -> Bytes {
 
 /// Encodes a probe of a node.
 pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
-    // A node id has the same format as a room name, so it can be encoded as one.
+    // A node id has the same format as a room name, so the record can contain it in place of a room name.
     let node = RoomName::from_bytes(node.as_str().as_bytes()).ok()?;
     Some(record('P', node, [u64::from(partition.0), 0, 0], b""))
 }

@@ -39,8 +39,7 @@ impl RedisBroker {
         Ok(deleted.as_i64() == Some(1))
     }
 
-    /// Returns rooms of a host that have messages missing from the database. Returns at most `limit` rooms per
-    /// partition.
+    /// Returns rooms of a host for which the database lacks messages. Returns at most `limit` rooms per partition.
     pub(super) async fn unarchived(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
         let of_partition = async |partition| {
             let key = self.key(partition, &format!("fresh:{}", host.0))?;

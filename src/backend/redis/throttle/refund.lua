@@ -1,4 +1,4 @@
--- Returns a token to a bucket that take.lua has written. If the key is missing, the bucket is already full.
+-- Puts a token back into a bucket that take.lua has written. If the key is missing, the bucket is already full.
 --
 -- KEYS 1  limit:<kind>:<who>
 -- ARGV 1  time in which the bucket gains one token, in µs  2  current time in µs, or '' to use this server's clock

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Moves a message that the database can never store from the queue to the dead letters. The room's `archived` stays
--- below the number of the message, so that the log keeps the message.
+-- Moves a message from the queue to the dead letters, because the database can never store it. The room's `archived`
+-- stays below the number of the message, so that the log keeps the message.
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue  3  {k}:dead
 -- ARGV 1  holder of the lease  2  position of the entry  3  reason  4  `1` if a different message has the same number

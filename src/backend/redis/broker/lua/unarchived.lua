@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
--- Returns rooms of a host that have messages missing from the database. Removes rooms without such messages from the
--- host's set.
+-- Returns rooms of a host for which the database lacks messages. Removes all other examined rooms from the host's set.
 --
 -- KEYS 1  {k}:fresh:<host>
 -- ARGV 1  prefix of the keys of rooms  2  maximum number of rooms to examine
