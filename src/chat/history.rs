@@ -143,7 +143,7 @@ impl History {
             }
             mean = mean_size(&log);
             for entry in log {
-                // The messages between the previous entry and this one may be in the database. They were trimmed from
+                // Messages between the previous entry and this one are read from the database. They were trimmed from
                 // the log, or they precede a change of the Redis epoch.
                 if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
                     return Ok(step);

@@ -37,8 +37,8 @@ use crate::store::{Installation, InstallationMode, Store, StoreError};
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time for which a node that is not the leader tolerates a lower generation in the database than in the broker. After
-/// it, the node stops using the broker. In this time, the leader must detect the restore and complete the recovery,
-/// which takes minutes for 100,000 rooms.
+/// this time, the node stops using the broker. In this time, the leader must detect the restore and complete the
+/// recovery, which takes minutes for 100,000 rooms.
 const GRACE: Duration = Duration::from_secs(300);
 
 /// Number of rooms that are compared concurrently.

@@ -101,7 +101,7 @@ pub fn log(format: LogFormat, default: &str) {
     });
     let lines = lines.with_writer(writer);
     let log = tracing_subscriber::registry().with(filter).with(filter_fn(is_fit));
-    // An error means that the process already has a log, which then remains in use.
+    // An error means that the process already has a log. That log remains in use.
     let _ = match format {
         LogFormat::Text => log.with(lines).try_init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),

@@ -306,8 +306,8 @@ impl Worker {
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
-    /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. If the sender
-    /// has not received it after [`ANSWER_TIMEOUT`], disconnects the sender, whose client then reconnects and reads the
+    /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. Disconnects the
+    /// sender if it has not received the message after [`ANSWER_TIMEOUT`]. Its client then reconnects and reads the
     /// stored message.
     fn check_echoes(&mut self) {
         let now = Instant::now();
