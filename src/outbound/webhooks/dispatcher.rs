@@ -178,7 +178,7 @@ impl WebhookDispatcher {
         self.store.webhooks().release_lease(&turn, next_turn_at, failed_turns).await.and(sent)
     }
 
-    /// Adds jitter of ±20 %, so that events that failed together are not retried together.
+    /// Returns `span` with a jitter of ±20 %, so that events that failed together are not retried together.
     fn jitter(&self, span: TimeDelta) -> TimeDelta {
         let percent = 80 + i32::try_from(self.rng.below(41)).unwrap_or_default();
         span * percent / 100

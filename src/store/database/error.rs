@@ -31,7 +31,7 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// Removes the quoted value from a MySQL error, because it may be user input and errors are logged.
+/// Removes the quoted value from a MySQL error message. The value may be user input, and errors are logged.
 fn without_values(text: &str) -> String {
     for before in ["value: '", "value '", "entry '"] {
         let quoted = text.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once("' for ")?.1)));
