@@ -234,7 +234,7 @@ impl Hub {
         );
     }
 
-    /// Closes at most `most` sockets because this node shuts down. Each close frame contains the retry delay of its
+    /// Closes at most `most` sockets for the shutdown of this node. Each close frame contains the retry delay of its
     /// socket. Returns the number of closed sockets.
     pub fn close_some(&self, most: usize) -> usize {
         let mut closed = 0;

@@ -1,10 +1,11 @@
 //! Recovery after a store was restored to an earlier state.
 //!
-//! The database and the broker each store a generation, which is a counter. The leader raises it in the database first
-//! and then in the broker, at the start of each leadership and every 5 s. If the generation in the database is lower,
-//! the database was restored to an earlier state. If the generation in the broker is lower, Redis was restored. The
-//! generations are equal if a restore occurs between two increments. Such a restore is detected by the calls that
-//! accept or archive messages ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
+//! The database and the broker each store a generation, which is a counter. The leader raises the generation in the
+//! database first and then in the broker, at the start of each leadership and every 5 s. If the generation in the
+//! database is lower, the database was restored to an earlier state. If the generation in the broker is lower, Redis
+//! was restored. If a restore occurs between two increments, the generations are equal. Such a restore is detected by
+//! the calls that accept or archive messages
+//! ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
 //!
 //! A recovery makes the sequence number of every room skip ahead, and compares each room of the broker with its row.
 //! The state of a room is taken from the database. Messages that are only in the log are archived again. Messages of
@@ -73,7 +74,7 @@ pub struct Recovered {
     pub archived_again: u64,
     /// Number of rooms that are missing from the database.
     pub lost_rooms: u64,
-    /// Number of messages of missing rooms that became dead letters.
+    /// Number of dead-lettered messages of missing rooms.
     pub dead_letters: u64,
 }
 
