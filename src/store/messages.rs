@@ -177,7 +177,7 @@ impl MessageRepository<'_> {
     }
 
     async fn delete_invisible_once(self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
-        // Both reads are safe without a lock: `purged_through` only rises, and a deleted room is never created again.
+        // The bound is read without a lock. It only rises, and a deleted room is never created again.
         let bound: Option<i64> = chatroom::Entity::find_by_id(room.0)
             .select_only()
             .column(chatroom::Column::PurgedThrough)
