@@ -1,4 +1,4 @@
-//! Statements shared by archiving and appending: update the rooms of a batch and insert its messages.
+//! Statements shared by archiving and appending: one updates the rooms of a batch, and one inserts its messages.
 
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::Set;
@@ -11,11 +11,11 @@ use crate::store::entity::{chat_message, chatroom};
 use crate::store::messages::json_rows;
 use crate::store::{millis, to_column};
 
-/// Rooms per UPDATE on SQLite. Each room adds eight CASE arms, which SQLite evaluates for each row: the cost grows with
-/// the square of this number.
+/// Maximum number of rooms per UPDATE of SQLite. Each room adds eight CASE arms, which SQLite evaluates for each row, so
+/// the cost grows with the square of this number.
 const ROOMS_PER_STATEMENT: usize = 50;
 
-/// Rows per INSERT. Each row has seven parameters; SQLite accepts 32,766 per statement.
+/// Maximum number of rows per INSERT of SQLite. Each row has seven parameters, and SQLite accepts 32,766 per statement.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Values of a room row after its newest message. The caller holds the room's lock and guarantees that no value
@@ -64,7 +64,7 @@ pub(in crate::store) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[A
     Ok(())
 }
 
-/// Inserts messages. An existing row stays unchanged.
+/// Inserts messages. Existing rows stay unchanged.
 pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Message]) -> Result<(), DbErr> {
     use chat_message::Column::{ChatroomId, Seq};
     if messages.is_empty() {
