@@ -204,8 +204,8 @@ impl Accounts {
     }
 
     /// Returns whether a login is active. The database is queried at most once every 5 s per login. While the database
-    /// is unavailable, a login counts as active unless its revocation was published. This is acceptable because callers
-    /// hold a valid access token, and it lets hosts reconnect.
+    /// is unavailable, a login counts as active unless its revocation was published. Hosts can therefore reconnect.
+    /// This is acceptable, because callers hold a valid access token.
     ///
     /// # Errors
     /// Returns a [`Fault`] if the query failed although the database is available.

@@ -178,7 +178,7 @@ impl MessageRepository<'_> {
     }
 
     async fn delete_invisible_once(self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
-        // Both reads are safe without a lock: `purged_through` only rises, and a deleted room is never created again.
+        // The bound is read without a lock. It only rises, and a deleted room is never created again.
         let bound: Option<i64> = chatroom::Entity::find_by_id(room.0)
             .select_only()
             .column(chatroom::Column::PurgedThrough)
@@ -215,8 +215,8 @@ fn visible(room: RoomRow) -> Select<chat_message::Entity> {
     visible_above(room, 0)
 }
 
-/// Selects the visible messages of a room above `after`. Both limits are combined into one lower bound, because with two
-/// bounds SQLite may seek to the smaller one and scan from there.
+/// Selects the visible messages of a room above `after`. Both limits are combined into one lower bound, because with
+/// two bounds SQLite may seek to the smaller one and scan from there.
 fn visible_above(room: RoomRow, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)

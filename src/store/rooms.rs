@@ -139,7 +139,7 @@ impl RoomRepository<'_> {
         Ok(found.is_some())
     }
 
-    /// Returns the rooms with these names that have a row.
+    /// Returns the existing rooms among those with the given names.
     pub async fn by_names(self, names: &[RoomName]) -> Result<Vec<Room>, StoreError> {
         if names.is_empty() {
             return Ok(Vec::new());

@@ -43,7 +43,8 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between searches for overdue messages.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Maximum bytes of unacknowledged messages per partition. While it is reached, the sockets of its rooms are not read.
+/// Maximum bytes of unacknowledged messages per partition. At the limit, the sockets of the rooms in the partition are
+/// not read.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Delay after a failed call to the broker.

@@ -195,8 +195,8 @@ fn pause(failed_turns: u32) -> TimeDelta {
     (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
 }
 
-/// Number of failed delivery runs after which a warning is logged. The warning is repeated at every twelfth run, about
-/// once per hour.
+/// Number of consecutive failed delivery runs at which the first warning is logged. The warning is repeated at every
+/// twelfth run, about once per hour.
 const WARN_AFTER: u32 = 3;
 
 fn should_warn(failed_turns: u32) -> bool {

@@ -106,9 +106,9 @@ fn class_of_sqlite(error: &dyn DatabaseError) -> ErrorClass {
     // The low byte is the primary result code; the other bits extend it.
     let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff;
     match code {
-        // `SQLITE_BUSY` and `SQLITE_LOCKED`.
+        // These are the codes `SQLITE_BUSY` and `SQLITE_LOCKED`.
         5 | 6 => ErrorClass::Contention,
-        // `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
+        // These are the codes `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
         18..=20 => ErrorClass::Data,
         _ => ErrorClass::Unavailable,
     }

@@ -239,7 +239,7 @@ async fn count(
 }
 
 /// Removes from the batch the messages that are already stored in the database. Only messages up to the `last_seq` of
-/// their room can be stored. If the batch contains no such message, no query runs.
+/// their room can already be stored. If the batch contains no such message, no query runs.
 async fn drop_known(
     tx: &DatabaseTransaction,
     rooms: &BTreeMap<i64, ArchiveRoom>,
