@@ -58,7 +58,7 @@ impl Accounts {
         // After an error, the change may have been committed.
         let rotated = rotated.inspect_err(|_| self.hosts.evict(host))?;
         if rotated.is_some() {
-            tracing::info!(host = host.0, revoke_old, "service keys of host replaced");
+            tracing::info!(host = host.0, revoke_old, "service keys rotated");
             self.host_changed(host).await;
         }
         Ok(rotated)

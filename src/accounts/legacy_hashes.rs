@@ -31,14 +31,14 @@ impl Accounts {
         }
         match self.try_to_renew(host, password, &checked).await {
             Ok(Some(renewed)) => {
-                tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
+                tracing::info!(host = host.0, "legacy password hash replaced");
                 return renewed;
             }
             // Concurrent login or password change: `create_login` then rejects the old hash, and the login is tried
             // again.
             Ok(None) => tracing::debug!(host = host.0, "password hash changed during login"),
             Err(why) => {
-                tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, retrying at next login")
+                tracing::warn!(host = host.0, error = %why, "failed to replace legacy password hash, retrying at next login")
             }
         }
         checked

@@ -171,7 +171,7 @@ impl ProfileImages {
         match decoding.await {
             Ok(made) => Ok(made?),
             Err(error) => {
-                tracing::error!(%error, "image decoder failed");
+                tracing::error!(%error, "image decoding task failed");
                 Err(ImageRejection::Damaged.into())
             }
         }

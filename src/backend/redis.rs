@@ -269,7 +269,7 @@ impl Redis {
         let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
         for result in [client, subscriber] {
             if let Err(error) = result {
-                tracing::debug!(%error, "redis client failed to quit");
+                tracing::debug!(%error, "failed to close redis client");
             }
         }
     }

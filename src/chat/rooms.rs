@@ -278,7 +278,7 @@ impl Rooms {
         match self.store.rooms().by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
             Err(error) => {
-                tracing::debug!(%error, room = %name, "failed to read closing time of room");
+                tracing::debug!(%error, room = %name, "failed to read when room was closed");
                 None
             }
         }

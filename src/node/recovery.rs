@@ -110,7 +110,7 @@ impl Recoverer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Some(Err(error)) = stop.run_until_cancelled(self.tick(leader.is_leading())).await {
-                tracing::debug!(%error, "failed to compare store generations, retrying");
+                tracing::debug!(%error, "failed to compare store generations or reconcile rooms, retrying");
             }
         }
     }
@@ -170,11 +170,11 @@ impl Recoverer {
             let Recovered { rooms, behind, archived_again, lost_rooms, dead_letters } = compared;
             tracing::error!(
                 rooms,
-                behind,
+                lagging_rooms = behind,
                 archived_again,
                 lost_rooms,
                 dead_letters,
-                "stores inconsistent at start, recovered"
+                "stores inconsistent at start, rooms reconciled"
             );
         }
         Ok(compared)
@@ -182,10 +182,7 @@ impl Recoverer {
 
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
         self.metrics.recoveries.get(store.kind()).increment(1);
-        tracing::error!(
-            store = store.store(),
-            "store was restored to an earlier state, recovering: sequence numbers of all rooms skip ahead"
-        );
+        tracing::error!(store = store.store(), "store restored to an earlier state, reconciling rooms");
         for partition in (0..self.partitions).map(Partition) {
             self.cluster.recovery.begin_epoch(partition).await?;
         }
@@ -194,11 +191,11 @@ impl Recoverer {
         tracing::warn!(
             store = store.store(),
             rooms,
-            behind,
+            lagging_rooms = behind,
             archived_again,
             lost_rooms,
             dead_letters,
-            "store recovered"
+            "rooms reconciled after store restore"
         );
         Ok(all)
     }
@@ -262,7 +259,7 @@ impl Recoverer {
                     self.cluster.archive.remove_lost_room(name, status.chatroom, LOST, row.is_some()).await?
                 {
                     self.archive_metrics.dead_letters.increment(dead);
-                    tracing::error!(room = %name, messages = dead, "room missing in sql, dead-lettered its messages");
+                    tracing::error!(room = %name, messages = dead, "room missing from sql, messages dead-lettered");
                     (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
                 }
             }

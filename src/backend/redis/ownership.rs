@@ -281,13 +281,12 @@ impl Redis {
         if state.suspended.as_ref() != Some(&why) {
             match &why {
                 Suspended::Other(found) => tracing::error!(
-                    found,
-                    "redis belongs to another installation, node suspended: set --redis-url to the redis of this \
-                     installation, or run `pintalk installation adopt`"
+                    installation = found,
+                    "redis belongs to another installation, node suspended: check --redis-url"
                 ),
-                Suspended::OtherDatabase => tracing::error!(
-                    "database differs from the leader's database, node suspended: compare --database-url on all nodes"
-                ),
+                Suspended::OtherDatabase => {
+                    tracing::error!("database differs from the leader's database, node suspended: check --database-url")
+                }
                 Suspended::Unclaimed => {}
             }
         }

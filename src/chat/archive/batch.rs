@@ -156,7 +156,7 @@ impl Archiver {
         why: &str,
     ) -> Result<(), ArchiveError> {
         self.metrics.dead_letters.increment(1);
-        tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
+        tracing::error!(room = %entry.room, position = entry.position, error = why, "message dead-lettered");
         match self.queue.dead_letter(self.partition, lease, &entry.position, why, why == CONFLICT).await? {
             true => Ok(()),
             false => Err(ArchiveError::LeaseLost),

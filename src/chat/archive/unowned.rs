@@ -80,7 +80,7 @@ impl Archiver {
             Lost::Deleted => Ok(true),
             Lost::Now(messages) if messages > 0 => {
                 self.metrics.dead_letters.increment(messages);
-                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "room missing in sql, dead-lettered its messages");
+                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "room missing from sql, messages dead-lettered");
                 Ok(true)
             }
             Lost::Now(_) | Lost::Other => Ok(false),

@@ -86,7 +86,7 @@ impl Sweep {
             }
             Ok(_) | Err(RoomError::NotFound) => self.hub.close_room(room, None, Close::NotFound),
             // The room is compared again in the next round. Readiness reports an unavailable broker.
-            Err(error) => tracing::debug!(%error, %room, "failed to compare room with broker, retrying"),
+            Err(error) => tracing::debug!(%error, %room, "failed to compare room with redis, retrying"),
         }
         None
     }
