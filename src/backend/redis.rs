@@ -388,7 +388,7 @@ where
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),
-        Err(_) => Err(Unavailable("no answer in time".into())),
+        Err(_) => Err(Unavailable("no response in time".into())),
     }
 }
 

@@ -73,7 +73,7 @@ enum ArchiveError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// This node no longer holds the lease of the partition, and another node may hold it.
-    #[error("the lease of the partition is lost")]
+    #[error("the partition lease was lost")]
     LeaseLost,
 }
 

@@ -45,7 +45,7 @@ pub enum RoomError {
     #[error("no such room")]
     NotFound,
     /// The room belongs to another host.
-    #[error("another host's room")]
+    #[error("the room belongs to another host")]
     NotYours,
     /// The host has five pinned rooms already.
     #[error("at most five rooms can be pinned")]
@@ -54,7 +54,7 @@ pub enum RoomError {
     #[error("the room is closed")]
     Closed,
     /// The broker or SQL is unavailable. The operation can be retried later.
-    #[error("not available now: {0}")]
+    #[error("unavailable: {0}")]
     Unavailable(String),
 }
 

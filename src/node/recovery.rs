@@ -48,7 +48,7 @@ const AT_ONCE: usize = 32;
 const LOG: usize = 100_000;
 
 /// Reason stored with the dead letters of a room that is missing in SQL.
-const LOST: &str = "sql has lost this room";
+const LOST: &str = "room missing from the database";
 
 /// Error of a recovery: a store is unavailable. The next call of [`Recoverer::tick`] starts the recovery again.
 #[derive(Debug, thiserror::Error)]

@@ -49,7 +49,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The message exceeds the limit. Detected from the frame header, before the payload arrives.
-    #[error("a message of {len} bytes, {limit} are allowed")]
+    #[error("a message of {len} bytes exceeds the limit of {limit} bytes")]
     TooLarge {
         /// Total length that the frame headers of the message declare so far, in bytes.
         len: u64,

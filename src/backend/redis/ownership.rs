@@ -88,12 +88,12 @@ impl Redis {
     pub(crate) fn keys(&self) -> Result<&Keys, Unavailable> {
         match &self.shared.ownership.state.lock().suspended {
             None => self.installed(),
-            Some(Suspended::Unclaimed) => Err(Unavailable("the installation of this redis is not verified yet".into())),
+            Some(Suspended::Unclaimed) => Err(Unavailable("the owner of this redis has not been verified yet".into())),
             Some(Suspended::Other(found)) => {
                 Err(Unavailable(format!("this redis belongs to another installation, {found}")))
             }
             Some(Suspended::OtherDatabase) => {
-                Err(Unavailable("this node's database is not the one that the cluster's leader writes".into()))
+                Err(Unavailable("this node's database differs from the leader's database".into()))
             }
         }
     }
@@ -101,7 +101,7 @@ impl Redis {
     /// Returns the key names of this installation, even while another installation owns the Redis.
     pub(crate) fn installed(&self) -> Result<&Keys, Unavailable> {
         let keys = self.shared.ownership.keys.get();
-        keys.ok_or_else(|| Unavailable("the installation id is not read from SQL yet".into()))
+        keys.ok_or_else(|| Unavailable("the installation id has not been read from the database yet".into()))
     }
 
     /// Returns why this node must not use the connected Redis; `None` if the node may use it.
@@ -176,7 +176,7 @@ impl Redis {
                 Ok(())
             }
             Some(owner) => Err(Unavailable(format!("this redis belongs to another installation, {owner}"))),
-            None => Err(Unavailable("this redis belongs to no installation yet: no node has started on it".into())),
+            None => Err(Unavailable("this redis belongs to no installation: no node has started on it".into())),
         }
     }
 
@@ -236,7 +236,7 @@ impl Redis {
     pub(super) async fn live_leases_in(&self, nodes: &str) -> Result<u64, Unavailable> {
         let script = &self.shared.scripts.live_leases;
         let live = self.eval(script, nodes, vec![super::node_lease::TTL.as_millis() as i64]).await?;
-        live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
+        live.as_u64().ok_or_else(|| Unavailable("redis did not return the number of leases".into()))
     }
 
     /// Suspends the use of this Redis if `differs` is true, which means that this node and the leader use different
@@ -299,7 +299,9 @@ impl Redis {
         let _set: Option<String> =
             call(|| self.client().set(INSTALLATION, id.as_str(), None, Some(SetOptions::NX), false)).await?;
         // Another installation may have claimed this Redis in the meantime, so the owner is read again.
-        self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
+        self.owner()
+            .await?
+            .ok_or_else(|| Unavailable("the installation id was removed from redis during the claim".into()))
     }
 
     /// Returns whether the keys that [`open_partitions`](Self::open_partitions) wrote are missing.

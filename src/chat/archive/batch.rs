@@ -14,7 +14,7 @@ use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, BatchRoom, StoreError};
 
 /// Reason recorded for dead letters whose sequence number belongs to another message in SQL.
-const CONFLICT: &str = "another message has its number";
+const CONFLICT: &str = "another message has the same sequence number";
 
 /// State version reported for rooms that have no row in SQL. Higher than any version in SQL.
 const DELETED_VERSION: u64 = u32::MAX as u64;
@@ -78,7 +78,7 @@ impl Archiver {
         for mut span in spans {
             span.note("pintalk.batch", batch.len() as i64);
             if committed.is_err() {
-                span.fail("SQL did not take the batch");
+                span.fail("failed to insert the batch into the database");
             }
         }
         match committed {

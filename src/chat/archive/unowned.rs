@@ -11,7 +11,7 @@ use crate::domain::{ChatroomId, RoomKey, RoomName};
 use crate::store::StoreError;
 
 /// Reason recorded for dead letters whose room has no row with its id and name.
-const LOST: &str = "sql has no such room";
+const LOST: &str = "room missing from the database";
 
 impl Archiver {
     /// If entries of several rooms have the same chatroom id, removes from the batch the entries of the rooms that do

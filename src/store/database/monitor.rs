@@ -149,7 +149,7 @@ impl Store {
                 return Ok(());
             }
             Ok(Err(failed)) => failed,
-            Err(_) => (WriteFault::Unreachable, format!("no answer within {} s", TIMEOUT.as_secs())),
+            Err(_) => (WriteFault::Unreachable, format!("no response within {} s", TIMEOUT.as_secs())),
         };
         monitor.set(Some(fault), &error);
         Err(fault)
