@@ -78,7 +78,8 @@ impl Hub {
     /// first protocol version (`?v=2`).
     pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        // The delay varies by four seconds, so that clients that are disconnected together do not reconnect together.
+        // The delay varies by up to four seconds, so that clients that are disconnected together do not reconnect
+        // together.
         let retry_ms = 1_000 + self.rng.below(4_000) as u16;
         Arc::new(Connection::new(id, identity, extras, retry_ms, self.outbox_metrics.clone()))
     }

@@ -101,7 +101,7 @@ fn is_json(content_type: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    // serde_json returns an error if the nesting is deeper than 128 levels.
+    // The depth needs no check, because serde_json returns an error if the nesting is deeper than 128 levels.
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(ApiError::Malformed("The request body must be a JSON object.")),

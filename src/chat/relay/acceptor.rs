@@ -2,7 +2,7 @@
 //! messages that arrived during the current one.
 //!
 //! Batches grow under load; an idle acceptor submits a message at once. If a room must be seeded or the archive queue
-//! of the partition is full, the messages of the room are held in order while the acceptor continues with other rooms.
+//! of the partition is full, the messages of the room are held in order. The acceptor continues with other rooms.
 //!
 //! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, all later ones are dropped
 //! too.
@@ -239,7 +239,7 @@ impl Worker {
         self.metrics.accept_failures.increment(1);
         let messages = batch.len();
         tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
-        // A failed call may still have taken effect.
+        // A failed call may still have taken effect, so its messages are marked as tried.
         batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
         tokio::time::sleep(RETRY).await;
     }
@@ -251,7 +251,7 @@ impl Worker {
                 (MessageResult::Accepted, Some(seq))
             }
             // An earlier attempt of this node was accepted, so the message arrives over the bus. If the sender already
-            // had this sequence number at submission, it belongs to an earlier message with the same id.
+            // had this sequence number at submission, the number belongs to an earlier message with the same id.
             Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
                 (MessageResult::Accepted, Some(seq))

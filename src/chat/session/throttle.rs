@@ -53,8 +53,7 @@ impl TokenBucket {
     /// Returns the instant at which the next token is available; `None` if one is available now.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
-        // A token is available if the bucket is full after the time in which all tokens but one are refilled, or
-        // earlier.
+        // The bucket contains a token if it will be full within the time that `burst - 1` tokens take.
         let next = self.full_at.checked_sub(rate.span_of(rate.burst.saturating_sub(1)))?;
         (next > now).then_some(next)
     }

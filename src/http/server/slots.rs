@@ -291,7 +291,7 @@ impl Slot {
         group.busy() <= group.limit / 2
     }
 
-    /// Waits until the connection must be closed because another one replaces it.
+    /// Waits until the connection must be closed because a new connection replaces it.
     pub(super) async fn shed(&self) {
         self.shed.notified().await;
     }
