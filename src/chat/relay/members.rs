@@ -45,8 +45,8 @@ impl Members {
         Ok(self.report_and_read(room, 0).await?.0)
     }
 
-    /// Schedules a report after [`LEAVE_DELAY`] and repeats it until it succeeds. The report is omitted if another
-    /// report of the room is sent first.
+    /// Schedules a report after a short delay and repeats it until it succeeds. The report is omitted if another report
+    /// of the room is sent first.
     pub fn report_soon(&self, room: RoomName) {
         match self.left.entry(room) {
             Entry::Occupied(mut is_unreported) => {

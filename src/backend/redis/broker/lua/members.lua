@@ -29,7 +29,7 @@ if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
--- The script stores the list of nodes with guests in one field, and the list of nodes with present hosts in another.
+-- The script stores the nodes with guests as a list in `guests`, and the nodes with present hosts as a list in `hosts`.
 -- accept.lua can therefore read two fields instead of all fields.
 local nodes, known = { g = {}, h = {}, a = {} }, {}
 for i = 1, #all, 2 do
