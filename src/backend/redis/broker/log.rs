@@ -47,7 +47,7 @@ impl RedisBroker {
         let Some(tick) = tick.as_u64() else {
             // Redis was emptied or replaced. The node must verify its owner before it accepts messages again.
             self.redis.verify().await?;
-            return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
+            return Err(Unavailable("the partition is missing from redis; the call had no effect".into()));
         };
         self.clocks.saw_tick(partition, tick);
         Ok(())
@@ -151,7 +151,10 @@ impl MessageLog for RedisBroker {
         outcomes.iter_mut().for_each(drop_frame_to_repair);
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
             if replicas < self.wait {
-                return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
+                return Err(Unavailable(format!(
+                    "{replicas} replicas acknowledged the batch, {} are required",
+                    self.wait
+                )));
             }
             let newest = batch.iter().zip(&outcomes).filter_map(|(submission, outcome)| match outcome {
                 Outcome::Accepted(seq) | Outcome::Known { seq, .. } => Some((submission.room, *seq)),
