@@ -28,7 +28,7 @@ COPY src/cli/build.rs src/cli/build.rs
 RUN mkdir -p migration/src tests/kit/src tests/load/src \
     && printf '//! Empty.\nfn main() {}\n' | tee src/main.rs >tests/load/src/main.rs \
     && echo '//! Empty.' | tee src/lib.rs tests/kit/src/lib.rs >migration/src/lib.rs \
-    && cargo build --release --locked --bin pintalk \
+    && cargo build --release --locked --features jemalloc --bin pintalk \
     && rm -r src migration/src
 COPY migration migration
 COPY src src
@@ -36,7 +36,7 @@ COPY src src
 ARG REVISION=unknown
 # Cargo compares modification times, so the sources must be newer than the build of the empty crates.
 RUN find src migration -name '*.rs' -exec touch {} + \
-    && PINTALK_REVISION=$REVISION cargo build --release --locked --bin pintalk \
+    && PINTALK_REVISION=$REVISION cargo build --release --locked --features jemalloc --bin pintalk \
     && cp target/release/pintalk /pintalk
 
 FROM ${BUILDER} AS prebuilt

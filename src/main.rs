@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-#[cfg(not(feature = "system-allocator"))]
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
