@@ -2,8 +2,9 @@
 //! that admits a new socket to its session.
 //!
 //! Without a limit, thousands of sockets that join at once slow each other down until all of them time out. With this
-//! limit, [`JOINS`] joins run concurrently and a bounded number wait. Further joins are rejected at once, with the time
-//! after which a permit is expected to be free.
+//! limit, [`JOINS`] joins run concurrently, and as many wait as are expected to receive a permit within
+//! [`MAX_EXPECTED_WAIT`], up to a configured number. Further joins are rejected at once, with the time after which a
+//! permit is expected to be free.
 //!
 //! Permits are granted alternately to two queues ([`JoinClass`]). Within a class, addresses are served in turn; within
 //! an address, joins are served in order of arrival. When the queue is full, a new join displaces the last waiter of
@@ -37,7 +38,12 @@ pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// Maximum number of joins that have passed on their permit and are still running.
 const SLOW_JOINS: usize = JOINS / 4;
 
-/// Maximum time that a join waits for a permit before it is rejected.
+/// Maximum time that a join is expected to wait for a permit. At the measured rate of joins, a join that would wait
+/// longer is rejected at once.
+const MAX_EXPECTED_WAIT: Duration = Duration::from_secs(3);
+
+/// Maximum time that a join waits for a permit before it is rejected. Reached only if joins become slower while it
+/// waits.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds of the retry delay, before it is randomised.
@@ -148,8 +154,8 @@ impl Admission {
                 state.running += 1;
                 return Ok(self.place());
             }
-            let displaced =
-                state.make_room(address, class, self.max_waiting).map_err(|Full| self.overloaded(&mut state))?;
+            let max_waiting = state.max_waiting(self.max_waiting);
+            let displaced = state.make_room(address, class, max_waiting).map_err(|Full| self.overloaded(&mut state))?;
             let retry = displaced.as_ref().map(|_| self.overloaded(&mut state));
             let (decision, decided) = oneshot::channel();
             let id = state.push(address, class, decision);
@@ -200,6 +206,14 @@ struct Full;
 impl AdmissionState {
     fn waiting(&self) -> usize {
         self.queues.iter().map(|queue| queue.len).sum()
+    }
+
+    /// Returns how many joins may wait: at most `most`, and only as many as are expected to receive a permit within
+    /// [`MAX_EXPECTED_WAIT`].
+    fn max_waiting(&self, most: usize) -> usize {
+        let each = (self.duration / JOINS as u32).max(Duration::from_nanos(1));
+        let within = usize::try_from(MAX_EXPECTED_WAIT.as_nanos() / each.as_nanos()).unwrap_or(usize::MAX);
+        most.min(within.max(1))
     }
 
     /// Returns the waiter that a new join displaces; `None` if the queue is not full.
