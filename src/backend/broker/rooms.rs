@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::LogEntry;
 use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, HostId, RoomChange, RoomName, RoomState, Seq};
 
@@ -66,16 +65,6 @@ pub trait RoomStates: Send + Sync + 'static {
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
         self.set_counts(room, MemberCounts { guests, hosts, away: 0 }).await
     }
-
-    /// Calls [`set_counts`](Self::set_counts) and reads at most `newest` of the newest log entries, in descending
-    /// order. A client that joins needs no other data from the broker, so a join takes one round trip. A message that
-    /// is accepted during the call may be counted in the status and missing in the log entries.
-    async fn enter(
-        &self,
-        room: RoomName,
-        counts: MemberCounts,
-        newest: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable>;
 
     /// Returns the state of each room; `None` for rooms that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
