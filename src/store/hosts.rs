@@ -81,12 +81,13 @@ impl HostRepository<'_> {
         Ok(self.user_where(&user::Column::Uuid.eq(uuid.as_str())).await?.map(|found| found.host))
     }
 
-    /// Returns a host by the current access key of the service.
+    /// Returns a host by the current access key of its service.
     pub async fn by_access_key(self, key: &str) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::AccessKey.eq(key)).await?.map(|found| found.host))
     }
 
-    /// Returns a host and its password hashes by e-mail address, case-insensitively. Includes deactivated hosts.
+    /// Returns a host and its password hashes by e-mail address. The comparison is case-insensitive. Includes
+    /// deactivated hosts.
     pub async fn credentials(self, email: &str) -> Result<Option<Credentials>, StoreError> {
         let key = email_key(email);
         let found = self.user_where(&user::Column::EmailKey.eq(key.as_str())).await?;

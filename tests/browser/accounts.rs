@@ -1,4 +1,4 @@
-//! Tests the account of a host in the console, from sign-up to deactivation.
+//! Tests the console for a host's account, from sign-up to deactivation.
 
 use pintalk_kit::mail_server::MailServer;
 use serde_json::json;
@@ -10,12 +10,12 @@ use crate::site::{Site, keep_picture, readme_tags};
 
 const NEW: &str = "new@shop.example";
 
-/// Types into a field of a form.
+/// Pastes text into a field of a form.
 pub async fn fill(page: &Page, name: &str, text: &str) {
     page.paste(&format!("document.querySelector('#field-{name}')"), text).await;
 }
 
-/// Presses the button with this text.
+/// Clicks the button whose text is `text`.
 pub async fn press(page: &Page, text: &str) {
     page.click(&format!("[...document.querySelectorAll('button')].find((one) => one.textContent === '{text}')")).await;
 }
@@ -35,7 +35,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     press(&page, "Confirm").await;
     fill(&page, "serviceName", "Second shop").await;
     fill(&page, "serviceExpl", "Sells other things").await;
-    // Errors are shown beside their fields.
+    // The error is shown beside its field.
     fill(&page, "password", "short").await;
     page.click("document.querySelector('.form .main')").await;
     page.until("the field shows the error", "document.querySelector('#field-password-hint.wrong')").await;
@@ -48,7 +48,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     let host = Host { page };
     host.is_online().await;
 
-    // A page with the tag that the console shows has a working widget.
+    // The widget works on a page that contains the tag from the console.
     host.press("Settings").await;
     let keys = host
         .page
@@ -88,7 +88,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     host.press("Export as text").await;
     host.page.until("the file has it", "/one\\n\\s+two/.test(window.text)").await;
 
-    // The host uploads a profile image, which guests see, and copies and replaces the keys.
+    // The host uploads a profile image, which guests see. The host then copies and replaces the keys.
     host.press("Settings").await;
     let no_picture = "const to = document.querySelector('[type=file]'); const files = new DataTransfer(); \
         files.items.add(new File(['no picture'], 'me.png', { type: 'image/png' })); to.files = files.files; \
@@ -122,7 +122,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     let widget = site.nodes[0].url("/widget.js");
     site.shop.show(&widget, keys[0].as_str().expect("a key"), keys[1].as_str().expect("a key"));
 
-    // The host changes the password. The previous password is rejected.
+    // The host changes the password. The previous password is then rejected.
     fill(&host.page, "currentPassword", "a password of mine").await;
     fill(&host.page, "newPassword", "another password").await;
     press(&host.page, "Change password").await;
@@ -138,9 +138,9 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     host.page.keys(password, &format!("another password{ENTER}")).await;
     host.is_online().await;
 
-    // The host deactivates the account, and the widget disappears from the page.
+    // The host deactivates the account. The widget then disappears from the page.
     guest.page.reload().await;
-    // The conversation continues on a page with the new keys.
+    // The page now contains the new keys. The conversation continues.
     guest.sees(&["me: one\ntwo"]).await;
     host.press("Settings").await;
     fill(&host.page, "password", "another password").await;

@@ -1,4 +1,4 @@
-//! A separate Chromium per test, driven over WebDriver.
+//! Chromium, which each test controls over WebDriver. Each test starts its own browser.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -12,19 +12,19 @@ use tokio::sync::Mutex;
 
 use crate::{TIMEOUT, eventually};
 
-/// Name of the JSON field in which WebDriver returns the id of an element.
+/// Name of the JSON field that contains the id of an element in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Maximum duration of a script that waits.
+/// Maximum duration of a script, including the promise that it waits for.
 const SCRIPT: Duration = Duration::from_secs(120);
 
-/// Error of WebDriver for an element that the page has replaced.
+/// WebDriver error for an element that is no longer in the page.
 const STALE: &str = "stale element reference";
 
-/// The Enter key in WebDriver.
+/// Code of the Enter key in WebDriver.
 pub const ENTER: &str = "\u{e007}";
 
-/// The Escape key in WebDriver.
+/// Code of the Escape key in WebDriver.
 pub const ESCAPE: &str = "\u{e00c}";
 
 /// WebDriver process and its Chromium. Both end on drop, or when the test process ends.
@@ -32,14 +32,14 @@ pub struct Browser {
     driver: Child,
     session: String,
     http: reqwest::Client,
-    /// The initial window.
+    /// Window that the browser has opened at its start.
     first: Value,
-    /// The window that receives commands.
+    /// Window to which WebDriver currently sends commands.
     window: Mutex<String>,
     _profile: tempfile::TempDir,
 }
 
-/// A window.
+/// Browser window.
 #[derive(Clone)]
 pub struct Page {
     browser: Arc<Browser>,
@@ -47,12 +47,12 @@ pub struct Page {
 }
 
 impl Browser {
-    /// Starts a browser with a preferred language.
+    /// Starts a browser whose preferred language is `language`.
     pub async fn start(language: &str) -> Arc<Self> {
         Self::start_with(language, json!({})).await
     }
 
-    /// Starts a browser with a preferred language and further preferences.
+    /// Starts a browser whose preferred language is `language`, with further Chromium preferences.
     pub async fn start_with(language: &str, mut preferences: Value) -> Arc<Self> {
         preferences["intl.accept_languages"] = json!(language);
         let profile = tempfile::tempdir().expect("a folder");
@@ -81,7 +81,7 @@ impl Browser {
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--window-size=1280,800",
-            // Ends the browser when its driver ends, even if the driver is killed.
+            // Chromium ends when the driver ends, even if the driver is killed.
             "--remote-debugging-pipe",
             profile_flag,
             language_flag,
@@ -101,7 +101,6 @@ impl Browser {
         Arc::new(browser)
     }
 
-    /// Returns the initial window.
     pub async fn first_page(self: &Arc<Self>) -> Page {
         self.page(&self.first).await
     }
@@ -114,19 +113,18 @@ impl Browser {
 
     async fn page(self: &Arc<Self>, window: &Value) -> Page {
         let page = Page { browser: self.clone(), window: window.as_str().expect("a window").to_owned() };
-        // Treats every window as focused, because different users act in the windows.
+        // Windows belong to different users. Each window must behave as if it had the focus.
         page.chromium("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
         page
     }
 
-    /// Returns the console messages of all pages since the last call.
+    /// Returns the console messages that all pages have written since the last call.
     pub async fn log(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({"type": "browser"})).await;
         let entries = entries.as_array().cloned().unwrap_or_default();
         entries.iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Returns the number of open windows.
     pub async fn windows(&self) -> usize {
         self.get("/window/handles").await.as_array().map_or(0, Vec::len)
     }
@@ -161,7 +159,7 @@ async fn read(answer: reqwest::Result<reqwest::Response>) -> Value {
 }
 
 impl Page {
-    /// Sends a command to this window. Commands of other windows do not interleave.
+    /// Sends a command to this window. Commands to different windows are serialised.
     async fn post(&self, path: &str, body: &Value) -> Value {
         let mut current = self.browser.window.lock().await;
         if *current != self.window {
@@ -179,17 +177,17 @@ impl Page {
         self.post("/refresh", &json!({})).await;
     }
 
-    /// Runs a script in the page and waits for its promise.
+    /// Runs a script in the page. If the script returns a promise, waits for its value.
     pub async fn run(&self, script: &str, arguments: &Value) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": arguments})).await
     }
 
-    /// Waits until an expression is true.
+    /// Waits until a JavaScript expression is true.
     pub async fn until(&self, what: &str, expression: &str) {
         self.until_with(what, expression, &json!([])).await;
     }
 
-    /// Waits until an expression of `arguments` is true. On timeout, prints the text of the page.
+    /// Waits until a JavaScript expression is true, which may use `arguments`. On timeout, prints the text of the page.
     pub async fn until_with(&self, what: &str, expression: &str, arguments: &Value) {
         let script = format!("return Boolean({expression})");
         let seen = eventually(what, TIMEOUT, async || self.run(&script, arguments).await.as_bool().filter(|is| *is));
@@ -201,7 +199,7 @@ impl Page {
         }
     }
 
-    /// Records every text that an element shows from now on.
+    /// Starts to record every text that an element shows.
     pub async fn remember(&self, find: &str) {
         let script = format!(
             "const said = {find}; window.said = []; new MutationObserver(() => window.said.push(said.textContent)) \
@@ -210,7 +208,7 @@ impl Page {
         self.run(&script, &json!([])).await;
     }
 
-    /// Waits until a recorded text contains `text`.
+    /// Waits until one of the recorded texts contains `text`.
     pub async fn has_shown(&self, text: &str) {
         let said = "window.said.some((said) => said.includes(arguments[0]))";
         self.until_with(&format!("it has been said: {text}"), said, &json!([text])).await;
@@ -223,7 +221,7 @@ impl Page {
         found.await
     }
 
-    /// Sends an element command as soon as the element exists, and retries if the page replaces the element.
+    /// Sends a command to an element when it exists. Sends the command again if the page has replaced the element.
     async fn act(&self, find: &str, what: &str, body: &Value) {
         eventually(find, TIMEOUT, async || {
             let element = self.element(find).await;
@@ -233,17 +231,15 @@ impl Page {
         .await;
     }
 
-    /// Clicks an element.
     pub async fn click(&self, find: &str) {
         self.act(find, "click", &json!({})).await;
     }
 
-    /// Presses keys in an element.
     pub async fn keys(&self, find: &str, keys: &str) {
         self.act(find, "value", &json!({"text": keys})).await;
     }
 
-    /// Presses a key in the focused element.
+    /// Presses and releases a key. The focused element receives the events.
     pub async fn press(&self, key: &str) {
         let value = match key {
             "Tab" => "\u{e004}",
@@ -255,44 +251,44 @@ impl Page {
         self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": strokes}]})).await;
     }
 
-    /// Pastes text into a field, including text that no key produces.
+    /// Pastes text into a field. The text may contain characters that no key produces.
     pub async fn paste(&self, find: &str, text: &str) {
         self.element(find).await;
         let script = format!("{find}.focus(); document.execCommand('insertText', false, arguments[0])");
         self.run(&script, &json!([text])).await;
     }
 
-    /// Runs a DevTools command of Chromium.
+    /// Runs a Chrome DevTools command and returns its result.
     pub async fn chromium(&self, command: &str, parameters: Value) -> Value {
         self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await
     }
 
-    /// Emulates a screen of another size.
+    /// Emulates a screen of the given size, in CSS pixels.
     pub async fn resize(&self, width: u32, height: u32, is_phone: bool) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone});
         self.chromium("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Emulates a light or dark colour scheme, without animations.
+    /// Emulates a light or dark colour scheme, and the preference for no animations.
     pub async fn prefer(&self, scheme: &str) {
         let still = json!({"name": "prefers-reduced-motion", "value": "reduce"});
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}, still]});
         self.chromium("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// Takes a screenshot as PNG.
+    /// Returns a screenshot as a PNG file.
     pub async fn picture(&self) -> Vec<u8> {
         let shot = self.chromium("Page.captureScreenshot", json!({})).await;
         let shot = shot["data"].as_str().expect("a picture");
         base64::engine::general_purpose::STANDARD.decode(shot).expect("base64")
     }
 
-    /// Sends further commands to the first frame of the page.
+    /// Switches to the first frame of the page. Subsequent commands apply to this frame.
     pub async fn enter_frame(&self) {
         self.post("/frame", &json!({"id": 0})).await;
     }
 
-    /// Sends further commands to the page again.
+    /// Switches back from the frame to the page.
     pub async fn leave_frame(&self) {
         self.post("/frame", &json!({"id": null})).await;
     }

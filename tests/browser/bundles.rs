@@ -1,5 +1,5 @@
-//! Tests that the committed front-end bundles match their sources, pass the type check and use only syntax that all
-//! supported browsers can parse.
+//! Tests that the committed front-end bundles match their sources. They must pass the type check and contain only
+//! syntax that all supported browsers can parse.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use std::process::{Command, Stdio};
 
 use crate::shop::node_modules;
 
-/// Maximum compressed size in bytes of the files that are loaded before the panel opens.
+/// Maximum compressed size, in bytes, of the files that are loaded before the panel is opened.
 const MAX_LOADED: usize = 12 * 1024;
 
-/// Folder of the front-end sources.
+/// Returns the folder of the front-end sources.
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web")
 }
 
-/// Copies the sources without the bundles, and links the npm packages beside them.
+/// Copies the sources without the bundles, and links the installed npm packages in the copy.
 fn copy_of_sources() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let tar = format!(
@@ -36,7 +36,7 @@ fn npm_run(folder: &Path, script: &str) {
     assert!(done.status.success(), "npm run {script}:\n{}", String::from_utf8_lossy(&printed));
 }
 
-/// Returns the files of a folder by relative path.
+/// Returns path and content of all files in a folder. The paths are relative to the folder.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -91,7 +91,7 @@ fn sources_pass_the_type_check_and_the_check_detects_errors() {
     assert_eq!(scripts, Vec::<String>::new(), "sources that no type check covers");
 }
 
-/// Parses a script as this version of ECMAScript and returns its comments.
+/// Parses a script as the given version of ECMAScript and returns its comments.
 fn parse(file: &str, version: u32, source_type: &str) -> Result<Vec<String>, String> {
     let script = "const [, modules, file, version, sourceType] = process.argv; \
         const { parse } = require(modules + '/acorn'); const comments = []; \
@@ -112,7 +112,8 @@ fn parse(file: &str, version: u32, source_type: &str) -> Result<Vec<String>, Str
 fn syntax_of_the_widget_is_supported_by_all_browsers() {
     let dist = sources().join("dist");
     let file = |name: &str| dist.join(name).display().to_string();
-    // Every browser must be able to parse the loader, which checks whether the browser is supported.
+    // Even an unsupported browser must be able to parse the loader, because the loader checks whether the browser is
+    // supported.
     for (name, version, source_type) in
         [("widget.js", 5, "script"), ("widget-main.js", 2022, "script"), ("widget-panel.js", 2022, "module")]
     {

@@ -1,4 +1,4 @@
-//! Tests several consoles of one host, including hidden ones.
+//! Tests several consoles of the same host, including hidden ones.
 
 use serde_json::json;
 
@@ -20,13 +20,13 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     let unread = "document.querySelector('.rooms .count')";
     other.page.until("both have it", unread).await;
 
-    // A change in one tab appears in the others at once.
+    // A change in one tab appears in the other tabs immediately.
     host.choose_first().await;
     other.page.until("it was read there", &format!("!{unread}")).await;
     host.press("Pin").await;
     other.page.until("it was pinned there", "document.querySelector('.rooms .pinned')").await;
 
-    // The tab with the open room is hidden. The server counts messages in the room as read, although the host has not
+    // The tab with the open room is hidden. The server counts messages in this room as read, although the host has not
     // seen them.
     let hide = "window.hidden = true; Object.defineProperty(document, 'hidden', { get: () => window.hidden }); \
         const { fetch } = window; window.read = 0; \
@@ -44,8 +44,8 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     host.page.run(look, &json!([])).await;
     host.page.until("a visible page marks it as read", "document.title === 'PinTalk console'").await;
 
-    // Without notifications between tabs, which simulates another browser, a console updates when it becomes visible or
-    // focused.
+    // Without messages between tabs, the two consoles behave as in different browsers. A console then updates when it
+    // becomes visible or focused.
     host.page.run("BroadcastChannel.prototype.postMessage = () => {}", &json!([])).await;
     host.press("Close").await;
     host.confirm().await;
@@ -59,7 +59,7 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     other.sees(&["they: one", "they: two"]).await;
     no_complaints(&browser).await;
 
-    // Signing out in one tab signs out the other tabs, which show a message.
+    // Signing out in one tab also signs out the other tabs. They show a message.
     host.press("Sign out").await;
     let says = "document.querySelector('.signin')?.textContent.includes('You were signed out')";
     other.page.until("the other tab explains the sign-in page", says).await;

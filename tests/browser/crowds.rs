@@ -1,4 +1,4 @@
-//! Tests that the console stays responsive with a thousand rooms and with a room of ten thousand messages.
+//! Tests that the console is responsive with a thousand rooms and with a room of ten thousand messages.
 
 use serde_json::json;
 
@@ -8,9 +8,10 @@ use crate::site::Site;
 
 const ROOMS: usize = 1_000;
 const MESSAGES: usize = 10_000;
-/// Upper bound for the number of elements in the page. Rendering all rooms or all messages exceeds it.
+/// Maximum number of elements in the page. A page that renders all rooms or all messages has more elements.
 const MAX_ELEMENTS: u64 = 3_000;
-/// Maximum duration of a task. Usual tasks take less than 50 ms; rendering all rooms or all messages takes seconds.
+/// Maximum duration of a task in milliseconds. A task usually takes less than 50 ms, but rendering all rooms or all
+/// messages takes seconds.
 const MAX_STUTTER_MS: f64 = 500.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,7 +23,7 @@ async fn console_is_responsive_with_a_thousand_rooms_and_ten_thousand_messages()
     let watch = "window.slow = []; new PerformanceObserver((list) => window.slow.push(...list.getEntries().map((one) => \
                  Math.round(one.duration)))).observe({ type: 'longtask', buffered: true })";
     host.page.run(watch, &json!([])).await;
-    // Scrolls to the last room. The list has the height of all rooms, but only few rows are elements.
+    // Scrolls down to the last room. The list is as high as all rooms together, but only some of its rows are elements.
     scroll(&host.page, ".rooms", 20, &format!("document.querySelector('.rooms ul').offsetHeight === {ROOMS} * 68"))
         .await;
     host.page.run("document.querySelector('.rooms').scrollTop = 0", &json!([])).await;
@@ -30,14 +31,15 @@ async fn console_is_responsive_with_a_thousand_rooms_and_ten_thousand_messages()
 
     // Scrolls up to the first message.
     scroll(&host.page, ".talk", -3, "document.querySelector('.talk .bubble')?.textContent === 'message 1'").await;
-    // Sending a message scrolls to it from any position, even if it is tall.
+    // The console scrolls to a message that it sends, regardless of the previous position and the height of the
+    // message.
     let high = "line\n".repeat(30);
     host.paste(&high).await;
     let last = "const pane = document.querySelector('.talk'); const last = [...pane.querySelectorAll('li:not(.sending) .bubble')].at(-1); \
         return last?.textContent.startsWith('line') && pane.scrollHeight - pane.scrollTop - pane.clientHeight < 60 && \
         document.querySelector('.newer').hidden";
     host.page.until("the sent message is visible", &format!("(() => {{ {last} }})()")).await;
-    // Blocks the page on purpose, to check that long tasks are detected.
+    // The test blocks the page once, to check that the observer reports long tasks.
     let block = "const [ms] = arguments; \
         requestAnimationFrame(() => { const end = performance.now() + ms; while (performance.now() < end); })";
     host.page.run(block, &json!([2.0 * MAX_STUTTER_MS])).await;
@@ -49,7 +51,8 @@ async fn console_is_responsive_with_a_thousand_rooms_and_ten_thousand_messages()
     site.close().await;
 }
 
-/// Scrolls by a number of screens per frame until `done`, and checks that the number of elements stays small.
+/// Scrolls by `screens` screens per frame until the expression `done` is true. Checks that the number of elements
+/// remains small.
 async fn scroll(page: &Page, pane: &str, screens: i32, done: &str) {
     let script = format!(
         "const pane = document.querySelector('{pane}'); let most = 0; return (async () => {{ while (!({done})) {{ \

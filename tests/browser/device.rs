@@ -1,13 +1,14 @@
-//! Devices and their states, as emulated by Chromium.
+//! Device features that Chromium emulates, and scripts that change the environment of a page.
 
 use serde_json::{Value, json};
 
 use crate::browser::Page;
 
-/// Factor by which [`fast_clock`] accelerates the timers and clocks of a page.
+/// Speed of a page's timers and clocks with [`fast_clock`], relative to real time.
 pub const FAST_CLOCK: u32 = 10;
 
-/// Script for [`Page::before_load`]: the page's timers and clocks run [`FAST_CLOCK`] times as fast.
+/// Returns a script for [`Page::before_load`] that makes the timers and clocks of the page run [`FAST_CLOCK`] times as
+/// fast.
 pub fn fast_clock() -> String {
     format!(
         "{{ const rate = {FAST_CLOCK}; const start = Date.now(); const now = Date.now; const RealDate = Date; \
@@ -20,7 +21,7 @@ pub fn fast_clock() -> String {
     )
 }
 
-/// Script for [`Page::before_load`]: the device's clock is off by so many milliseconds.
+/// Returns a script for [`Page::before_load`] that shifts the clock of the device by `offset_ms` milliseconds.
 pub fn shifted_clock(offset_ms: i64) -> String {
     format!(
         "{{ const now = Date.now; const offset = {offset_ms}; Date.now = () => now() + offset; \
@@ -29,9 +30,10 @@ pub fn shifted_clock(offset_ms: i64) -> String {
     )
 }
 
-/// Script for [`Page::before_load`] that records the sockets of a page. `sentFrames` lists the sent frames as `[ms
-/// since the start, URL, text]`, `answeredPings` lists the URLs of the sockets that have received a `pong`, and
-/// `openedSockets` is the number of opened sockets.
+/// Script for [`Page::before_load`] that records the sockets of the page.
+///
+/// `sentFrames` lists the frames that were sent as `[ms since the start, URL, text]`. `answeredPings` lists the URLs of
+/// sockets that have received a `pong`. `openedSockets` is the number of sockets that were opened.
 pub const RECORD_FRAMES: &str = "window.sentFrames = []; window.answeredPings = []; window.openedSockets = 0; \
     { const { send } = WebSocket.prototype; WebSocket.prototype.send = function (data) { \
         window.sentFrames.push([performance.now(), this.url, data]); return send.call(this, data); }; \
@@ -40,7 +42,8 @@ pub const RECORD_FRAMES: &str = "window.sentFrames = []; window.answeredPings = 
         socket.addEventListener('message', ({ data }) => data.includes('\"pong\"') && window.answeredPings.push(socket.url)); \
         return socket; } }); }";
 
-/// Returns an expression: whether a socket of the page with this path has received a `pong` since [`FORGET_FRAMES`].
+/// Returns a JavaScript expression that is true if a socket with this path has received a `pong` since
+/// [`FORGET_FRAMES`].
 pub fn has_answered(path: &str) -> String {
     format!("window.answeredPings.some((url) => url.includes('{path}'))")
 }
@@ -49,18 +52,18 @@ pub fn has_answered(path: &str) -> String {
 pub const FORGET_FRAMES: &str = "window.sentFrames.length = window.answeredPings.length = 0";
 
 impl Page {
-    /// Runs a script in every document of this window before its own scripts.
+    /// Registers a script that runs in every document of this window, before the document's own scripts.
     pub async fn before_load(&self, script: &str) {
         self.chromium("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
     }
 
-    /// Emulates a touch device with a screen of this size.
+    /// Emulates a touch device with a screen of this size, in CSS pixels.
     pub async fn be_touch_device(&self, width: u32, height: u32) {
         self.resize(width, height, true).await;
         self.chromium("Emulation.setTouchEmulationEnabled", json!({"enabled": true, "maxTouchPoints": 5})).await;
     }
 
-    /// Swipes a finger from a point up or down by `distance`, in CSS pixels.
+    /// Swipes vertically by `distance`, starting at the point (`x`, `y`), in CSS pixels.
     pub async fn swipe(&self, x: f64, y: f64, distance: f64) {
         let touch = async |kind: &str, points: Value| {
             self.chromium("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points})).await;
@@ -70,38 +73,38 @@ impl Page {
             touch("touchMove", json!([{"x": x, "y": y + distance * f64::from(step) / 10.0}])).await;
         }
         touch("touchEnd", json!([])).await;
-        // Waits until the page has painted the effects of the swipe.
+        // Waits until the page has painted the result of the swipe.
         self.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))", &json!([]))
             .await;
     }
 
-    /// Taps a point, in CSS pixels.
+    /// Taps the point (`x`, `y`), in CSS pixels.
     pub async fn tap(&self, x: f64, y: f64) {
         for (kind, points) in [("touchStart", json!([{"x": x, "y": y}])), ("touchEnd", json!([]))] {
             self.chromium("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points})).await;
         }
     }
 
-    /// Disconnects the device from the network or reconnects it. While it is offline, requests fail. The page receives
-    /// an `offline` or `online` event.
+    /// Disconnects the device from the network or reconnects it. The page receives an `offline` or `online` event.
+    /// While the device is offline, requests fail.
     pub async fn set_offline(&self, offline: bool) {
         self.chromium("Network.enable", json!({})).await;
         let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
         self.chromium("Network.emulateNetworkConditions", conditions).await;
     }
 
-    /// Returns the value of an expression.
+    /// Returns the value of a JavaScript expression.
     pub async fn value(&self, expression: &str) -> Value {
         self.run(&format!("return {expression}"), &json!([])).await
     }
 
-    /// Returns the number of an expression.
+    /// Returns the value of a JavaScript expression, which must be a number.
     pub async fn number(&self, expression: &str) -> f64 {
         let value = self.value(expression).await;
         value.as_f64().unwrap_or_else(|| panic!("{expression} is {value}"))
     }
 
-    /// Types keys into the focused element, like a keyboard.
+    /// Presses one key per character of `text`. The focused element receives the events.
     pub async fn type_keys(&self, text: &str) {
         for key in text.chars() {
             self.press(&key.to_string()).await;

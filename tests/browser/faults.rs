@@ -1,4 +1,4 @@
-//! Tests what guests and hosts see during outages of nodes and stores.
+//! Tests what guests and hosts see while nodes and stores are unavailable.
 
 use serde_json::json;
 
@@ -17,12 +17,13 @@ async fn nothing_is_lost_or_duplicated_across_a_reload_a_killed_node_and_a_resta
     host.send_text("hello").await;
     guest.sees(&["me: before", "they: hello"]).await;
 
-    // The guest's node is killed. A new message is shown as waiting and survives a reload.
+    // The guest's node is killed. A message sent now is shown as waiting, and it survives a reload.
     site.nodes[0].kill();
     guest.send_text("while the node is away").await;
     guest.sees(&["me: before", "they: hello", "sending me: while the node is away"]).await;
     host.send_text("are you still there?").await;
-    // The shop serves the page, and the killed node serves the widget. The widget appears after the node has restarted.
+    // The shop serves the page, but the killed node serves the widget. The widget therefore appears after the node has
+    // restarted.
     guest.page.reload().await;
     site.nodes[0].start_again();
     site.nodes[0].ready(&reqwest::Client::new()).await;
@@ -30,7 +31,7 @@ async fn nothing_is_lost_or_duplicated_across_a_reload_a_killed_node_and_a_resta
     let mut seen = vec!["me: before", "they: hello", "they: are you still there?", "me: while the node is away"];
     guest.sees(&seen).await;
 
-    // Redis is killed and restarts. Messages that were sent during the outage arrive once.
+    // Redis is killed and restarted. Messages sent during the outage arrive exactly once.
     let redis = site.redis.as_mut().expect("a Redis");
     redis.kill_one(0);
     guest.send_text("while Redis is away").await;
@@ -47,7 +48,7 @@ async fn nothing_is_lost_or_duplicated_across_a_reload_a_killed_node_and_a_resta
     }
     guest.sees(&seen).await;
 
-    // The host's node is killed: the console reconnects automatically.
+    // The host's node is killed. The console reconnects without a reload.
     site.nodes[1].kill();
     host.page.until("the host is shown offline", "!document.querySelector('.me .dot.on')").await;
     host.send_text("from a page that was never reloaded").await;
@@ -84,7 +85,7 @@ async fn unsent_message_is_shown_as_failed_and_sent_on_retry() {
     guest.sees_notice("Reconnecting").await;
     guest.send_text("into the void").await;
     guest.sees(&["me: before", "sending me: into the void"]).await;
-    // Advances the clock by half a minute.
+    // The page's clock advances by 30 seconds.
     guest.page.run("const now = Date.now; Date.now = () => now() + 30000", &json!([])).await;
     guest.sees(&["me: before", "failed me: into the void"]).await;
     keep_picture(&guest.page, "widget-failed").await;
@@ -102,8 +103,8 @@ async fn widget_reconnects_after_the_requested_time_or_with_random_backoff() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    // Replaces the random source by a constant, and makes the next sockets close immediately before a real one is
-    // opened.
+    // The page's random numbers become constant. The next four sockets close immediately, and the fifth is a real
+    // socket.
     let ends = "window.waits = []; Math.random = () => 0.5; \
         addEventListener('pintalk', ({ detail }) => detail.type === 'waiting' && window.waits.push(detail.ms)); \
         const ends = [[1012, 'retry in 123 ms'], [1006, ''], [1006, ''], [1013, 'retry in 45 ms']]; \
@@ -114,10 +115,11 @@ async fn widget_reconnects_after_the_requested_time_or_with_random_backoff() {
     guest.page.run(ends, &json!([])).await;
     guest.send_text("at last").await;
     guest.sees(&["me: at last"]).await;
-    // Each attempt doubles the maximum wait, from half a second; jitter reduces the wait by up to half.
+    // The maximum wait is 500 ms for the first attempt and doubles with each attempt. Jitter reduces it by up to half. A
+    // delay in the close reason takes precedence.
     let waits = guest.page.run("return window.waits", &json!([])).await;
     assert_eq!(waits, json!([123, 750, 1500, 45]));
-    // A widget that has messages requests only messages after its last one.
+    // On reconnect, the widget requests only the messages after the last one that it received.
     guest.page.run("window.socket.onclose({ code: 1006, reason: '' })", &json!([])).await;
     guest
         .page
@@ -134,7 +136,7 @@ async fn rejected_token_is_renewed_without_an_error() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.first_page().await, &site.nodes[0].url("/console/")).await;
-    // The next call and the next socket use a token that the server rejects.
+    // The next request and the next socket contain a token that the server rejects.
     let spoil = "const { fetch, WebSocket } = window; window.spoilt = { call: 1, socket: 1 }; \
         window.fetch = (path, sent) => { \
           if (path.includes('/configs/') && window.spoilt.call-- > 0) sent.headers.Authorization = 'Bearer spoilt'; \
@@ -154,7 +156,7 @@ async fn rejected_token_is_renewed_without_an_error() {
         log.iter().any(|line| line.contains("401") && !line.contains("/refresh/")),
         "nothing was refused: {log:#?}"
     );
-    // After a reload, the page explains the problem until the server is reachable, and then resumes the login.
+    // The page explains why the server cannot be reached. When it can be reached again, the page resumes the login.
     let block = async |urls: serde_json::Value| {
         host.page.chromium("Network.setBlockedURLs", json!({"urls": urls})).await;
     };
@@ -167,7 +169,7 @@ async fn rejected_token_is_renewed_without_an_error() {
     block(json!([])).await;
     host.is_online().await;
 
-    // A failed sign-out is reported. A successful one is final, even with a rejected token.
+    // A failed sign-out is reported. A successful sign-out is final, even if the server rejects the token.
     block(json!(["*/logout/*"])).await;
     host.press("Sign out").await;
     let says = "document.querySelector('#toasts').textContent.includes('still signed in')";

@@ -1,4 +1,4 @@
-//! Tests links, dates, and the methods of the widget for pages and shared computers.
+//! Tests links, dates, and the methods of the widget's element.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::shop::{ORIGINS, Reply, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// Messages, each with the expected addresses and texts of its links.
+/// Messages with the address and the text of each link that they must contain.
 const LINKS: [(&str, &[(&str, &str)]); 41] = [
     ("http://shop.example", &[("http://shop.example/", "http://shop.example")]),
     ("see https://shop.example/a?b=c#d now", &[("https://shop.example/a?b=c#d", "https://shop.example/a?b=c#d")]),
@@ -66,7 +66,7 @@ const LINKS: [(&str, &[(&str, &str)]); 41] = [
     ),
 ];
 
-/// Returns the links of each message in a list: address and text.
+/// Returns a JavaScript expression whose value lists each message with address and text of its links.
 fn links(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('.talk .bubble')].map((row) => [row.textContent, [...row.querySelectorAll('a')].map((one) => [one.href, one.textContent])])"
@@ -103,11 +103,11 @@ async fn web_addresses_become_links_and_nothing_else_does() {
         );
         assert_eq!(page.value(&attributes).await, json!(["_blank noopener noreferrer nofollow"]));
     }
-    // The widget shows no previews, so the page loads nothing from the linked addresses.
+    // The widget shows no previews of links, so the page loads nothing from their addresses.
     let loaded =
         "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('.example'))";
     assert_eq!(guest.page.value(loaded).await, json!([]));
-    // A link opens a new tab, and the widget does not block the click.
+    // A link opens in a new tab. The widget must not prevent the click.
     let there = site.shop.url_at(ORIGINS[0]);
     guest.paste(&there).await;
     let link = format!("[...{widget}.querySelectorAll('.talk a')].at(-1)");
@@ -122,7 +122,7 @@ async fn web_addresses_become_links_and_nothing_else_does() {
     site.close().await;
 }
 
-/// Returns day headings and messages in order.
+/// Returns a JavaScript expression whose value lists day headings and messages in order.
 fn days(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('.talk li')].map((row) => row.classList.contains('day') ? `# ${{row.textContent}}` : row.querySelector('.bubble').textContent)"
@@ -188,12 +188,12 @@ async fn wall_clock_on_the_wire_has_the_configured_offset() {
         host.choose_first().await;
         host.send_text("now").await;
         guest.sees(&["me: what time is it?", "they: now"]).await;
-        // Checks the time in the frame that was sent.
+        // The message was sent with the current time.
         let sent =
             "sentFrames.map(([, , text]) => JSON.parse(text)).find((frame) => frame.type === 'chat_message').datetime";
         let sent = guest.page.value(&format!("(Date.parse({sent} + '{offset}') - Date.now()) / 60000")).await;
         assert!(sent.as_f64().is_some_and(|minutes| minutes.abs() < 2.0), "{offset}: {sent} minutes off");
-        // Checks the shown time, which is the current or the previous minute.
+        // The widget and the console show the time of the current or of the previous minute.
         let now = "[0, 60000].map((ago) => new Date(Date.now() - ago).toLocaleTimeString('en-US', { hour: 'numeric', minute: '2-digit' }))";
         for (page, root) in
             [(&guest.page, "document.querySelector('pintalk-widget').shadowRoot"), (&host.page, "document")]
@@ -235,14 +235,14 @@ async fn reset_ends_the_conversation_in_this_browser() {
     guest.page.reload().await;
     guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;
     guest.sees(&[]).await;
-    // The next guest of this computer gets another room.
+    // The next guest at this computer gets a new room.
     guest.send_text("from the next guest").await;
     guest.sees(&["me: from the next guest"]).await;
     other.sees(&["me: from the next guest"]).await;
     host.page.until("there are two rooms", "document.querySelectorAll('.rooms .room').length === 2").await;
     let stays = "document.querySelector('.talk').textContent.includes('my card number')";
     assert_eq!(host.page.value(stays).await, true, "the host keeps the conversation");
-    // Resets before the first message, with unsent messages, and twice in a row.
+    // `reset()` is called twice before the first message. It is then called while a message is unsent.
     for _ in 0..2 {
         guest.page.run("document.querySelector('pintalk-widget').reset()", &json!([])).await;
     }
@@ -279,7 +279,7 @@ async fn hide_removes_the_widget_from_view_and_show_restores_it() {
     guest.page.run("document.querySelector('pintalk-widget').show()", &json!([])).await;
     guest.page.until("it is shown", &visible).await;
     guest.sees(&["me: one", "they: two"]).await;
-    // A button of the page opens the panel while the launcher is hidden.
+    // A button of the page may open the panel while the launcher is hidden.
     guest
         .page
         .run("const widget = document.querySelector('pintalk-widget'); widget.hide(); widget.toggle(true)", &json!([]))
@@ -289,7 +289,8 @@ async fn hide_removes_the_widget_from_view_and_show_restores_it() {
         .until("only the panel is shown", &format!("!({visible}) && {}.checkVisibility()", Guest::at(".panel")))
         .await;
     guest.page.run("document.querySelector('pintalk-widget').show()", &json!([])).await;
-    // Sets the language of the page, and then that of the element, which takes precedence.
+    // The language of the page changes first, and then the language of the element. The element's language takes
+    // precedence.
     for (change, placeholder) in [
         ("document.documentElement.lang = 'ko'", "메시지 입력"),
         ("document.querySelector('pintalk-widget').setAttribute('lang', 'en-GB')", "Write a message"),
@@ -299,7 +300,7 @@ async fn hide_removes_the_widget_from_view_and_show_restores_it() {
         guest.page.until(placeholder, &shown).await;
     }
     guest.sees(&["me: one", "they: two"]).await;
-    // `hide()` works despite a style sheet of the page and before the widget has started.
+    // `hide()` works even if a style sheet of the page displays the element, or if the widget has not started yet.
     guest.page.run("document.head.insertAdjacentHTML('beforeend', '<style>pintalk-widget { display: block !important }</style>')", &json!([])).await;
     guest.page.run("document.querySelector('pintalk-widget').hide()", &json!([])).await;
     guest.page.until("nothing is shown", &format!("!({visible})")).await;
@@ -363,7 +364,8 @@ async fn unsupported_browsers_show_no_widget_and_no_error() {
             .collect();
         assert!(log.is_empty(), "{name}: {log:#?}");
     }
-    // Removes features that Safari 15.4 lacks, and replaces features as old polyfills do.
+    // The first scripts remove features that Safari 15.4 does not have. The remaining scripts replace features as old
+    // polyfills do.
     for (name, script) in [
         ("supports", "delete CSS.supports"),
         ("css", "delete window.CSS"),

@@ -1,4 +1,4 @@
-//! Tests the webhook and notification settings in the console.
+//! Tests the console's settings for webhooks and notifications.
 
 use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
 use crate::{TIMEOUT, eventually};
 
-/// The webhook card.
+/// JavaScript expression for the webhook card.
 const CARD: &str = "document.querySelector('.card[aria-label=\"Webhook\"]')";
 
 async fn card_shows(page: &Page, text: &str) {
@@ -18,7 +18,7 @@ async fn card_shows(page: &Page, text: &str) {
     page.until_with(&format!("the card shows: {text}"), &shown, &json!([text])).await;
 }
 
-/// Returns the secret that the card shows.
+/// Returns the webhook secret that the card shows.
 async fn secret(page: &Page) -> String {
     eventually("a secret is shown", TIMEOUT, async || {
         let shown = page.run(&format!("return {CARD}?.querySelector('.copyable code')?.textContent"), &json!([])).await;
@@ -43,7 +43,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     host.press("Settings").await;
 
-    // Errors are shown beside their fields.
+    // The error is shown beside its field.
     fill(&host.page, "url", "shop.example").await;
     save(&host.page).await;
     host.page.until("the field shows the error", "document.querySelector('#field-url-hint.wrong')").await;
@@ -70,7 +70,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     card_shows(&host.page, "Failed: answered 500").await;
     receiver.reply(Reply::Status(204));
 
-    // A guest opens a room and sends a message, which are two selected events.
+    // A guest opens a room and sends a message. Both events are selected.
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     guest.send_text("anybody there?").await;
     receiver.wait_for(4, TIMEOUT).await;
@@ -87,7 +87,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     keep_picture(&host.page, "console-webhook").await;
     is_accessible(&host.page, "a webhook and its events").await;
 
-    // The secret is not shown again; a new one replaces it.
+    // The console does not show the secret again, but it can create a new one.
     host.page.reload().await;
     host.is_online().await;
     host.press("Settings").await;
@@ -108,7 +108,7 @@ async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     let newest = received.last().expect("an event");
     assert!(newest.is_signed_with(&third) && !newest.is_signed_with(&second));
 
-    // A receiver that returns 410 disables the webhook, and the host is notified.
+    // A receiver that answers with 410 disables the webhook. The host is notified.
     receiver.reply(Reply::Status(410));
     guest.send_text("and now?").await;
     receiver.wait_for(6, TIMEOUT).await;

@@ -1,5 +1,5 @@
-//! Tests that events of the widget do not reach the page, and that scripts of the page that replace globals do not
-//! break the widget.
+//! Tests that the page does not receive the widget's events, and that the widget works on pages whose scripts replace
+//! globals.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, page};
 use crate::site::Site;
 
-/// Script with keyboard shortcuts of a page, as on webmail and code hosting sites. They react to letters and prevent
+/// Script with keyboard shortcuts as on webmail and code hosting pages. The shortcuts react to letters and prevent
 /// their input.
 const SHORTCUTS: &str = "window.fired = []; const places = [[window, false]]; \
     for (const target of [document, document.documentElement]) for (const capture of [false, true]) places.push([target, capture]); \
@@ -19,13 +19,13 @@ const SHORTCUTS: &str = "window.fired = []; const places = [[window, false]]; \
         if ('sk/?gm'.includes(event.key)) { window.fired.push(`${type} ${event.key}`); event.preventDefault(); event.stopPropagation(); } \
       }, capture);";
 
-/// Records the type of every event that the page receives from the widget.
+/// Script that records the type of every event that the page receives from the widget.
 const RECORD_EVENTS: &str = "window.received = []; \
     for (const target of [window, document, document.documentElement, document.body]) for (const type of arguments[0]) \
       target.addEventListener(type, (event) => { \
         if (event.composedPath().some((one) => one.localName === 'pintalk-widget')) window.received.push(type); });";
 
-/// Keyboard, focus, pointer and clipboard events.
+/// Types of keyboard, focus, pointer and clipboard events.
 const EVENTS: &[&str] = &[
     "keydown",
     "keypress",
@@ -63,7 +63,7 @@ const EVENTS: &[&str] = &[
     "compositionend",
 ];
 
-/// The Control key in WebDriver.
+/// Code of the Control key in WebDriver.
 const CONTROL: &str = "\u{e009}";
 
 async fn typed(guest: &Guest, text: &str) {
@@ -79,7 +79,7 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
     let browser = Browser::start("en-US").await;
     let node = site.nodes[0].url("");
     let shortcuts = format!("<script>{{ {SHORTCUTS} }}</script>");
-    // Listeners that the page adds before and after the widget.
+    // The page adds its listeners before or after the widget does.
     for (path, head, end) in [
         ("/before", shortcuts.clone(), site.tag(&node)),
         ("/after", site.tag(&node).replace(" async", ""), shortcuts.clone()),
@@ -88,11 +88,11 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
         site.shop.serve(path, Reply::html(&page("Shop", &head, &end)));
         let guest = Guest::visit(browser.first_page().await, &format!("{}{}", site.shop.url(), &path[1..])).await;
         if path == "/after" {
-            // Adds the shortcuts after the widget, like scripts of a tag manager.
+            // The shortcuts are added after the widget has started, as a tag manager does.
             guest.page.run(&format!("window.isFirst = true; {SHORTCUTS}"), &json!([])).await;
         }
         typed(&guest, "ask/likes?gm").await;
-        // On `/first`, the page has added a capturing listener to the window before the widget. Such a listener
+        // On `/first`, the page has added a capturing listener to the window before the widget starts. Such a listener
         // receives every event.
         if path != "/first" {
             assert_eq!(guest.page.value("window.fired").await, json!([]), "{path}");
@@ -102,7 +102,7 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
         guest.page.until("Enter sends it", &sent).await;
         guest.page.press("Escape").await;
         guest.page.until("Escape closes the panel", &format!("{}.hidden", Guest::at(".panel"))).await;
-        // The shortcuts still work on the page itself.
+        // The shortcuts still work outside the widget.
         guest.page.run("document.activeElement.blur()", &json!([])).await;
         guest.page.press("s").await;
         assert!(guest.page.number("window.fired.length").await > 0.0, "the page's own shortcuts are dead");
@@ -147,7 +147,7 @@ async fn no_keyboard_pointer_focus_or_clipboard_event_leaves_the_widget() {
     guest.open().await;
     let received = guest.page.value("[...new Set(window.received)]").await;
     assert_eq!(received, json!([]), "events leave the widget");
-    // The page receives its own events and the events that the widget emits.
+    // The page still receives its own events, and the events that the widget emits for the page.
     guest.page.click("document.querySelector('h1')").await;
     guest.page.run("addEventListener('pintalk', ({ detail }) => (window.reported = detail.type))", &json!([])).await;
     guest.send_text("another").await;
@@ -168,13 +168,13 @@ async fn page_handlers_that_trap_focus_or_cancel_events_do_not_block_the_widget(
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let node = site.nodes[0].url("");
     for (name, script) in [
-        // A dialog of the page that traps the focus.
+        // This page has a dialog that traps the focus.
         (
             "focus",
             "for (const capture of [true, false]) document.addEventListener('focusin', (event) => { \
                 const trap = document.querySelector('h1'); trap.tabIndex = 0; if (!trap.contains(event.target)) trap.focus(); }, capture)",
         ),
-        // A page that forbids copying.
+        // This page prevents copying.
         (
             "cancel",
             "for (const type of ['copy', 'cut', 'paste', 'contextmenu', 'selectstart', 'dragstart', 'mousedown', 'keydown', 'beforeinput']) \
@@ -186,7 +186,7 @@ async fn page_handlers_that_trap_focus_or_cancel_events_do_not_block_the_widget(
                window.onkeydown = () => false",
         ),
     ] {
-        // The script runs after the widget has added its listeners. Listeners that the page adds earlier could cancel
+        // The script runs after the widget has added its listeners. Listeners that are added earlier could cancel
         // events before the widget receives them.
         let path = format!("/{name}");
         let end = format!("{}<script>addEventListener('load', () => {{ {script} }})</script>", site.tag(&node));
@@ -204,7 +204,7 @@ async fn page_handlers_that_trap_focus_or_cancel_events_do_not_block_the_widget(
     site.close().await;
 }
 
-/// Scripts of pages, each run before the widget's script.
+/// Scripts that replace globals. The page runs each of them before the widget's script.
 const REPLACEMENTS: &[(&str, &str)] = &[
     (
         "enumerable",
@@ -306,7 +306,7 @@ async fn replaced_globals_and_extended_prototypes_do_not_break_the_widget() {
     let mut failed = Vec::new();
     for (name, script) in REPLACEMENTS {
         let path = format!("/{name}");
-        // Runs the script in the global scope, as pages do.
+        // The script is a classic script, so it runs in the global scope as on real pages.
         site.shop.serve(&path, Reply::html(&page("Shop", &format!("<script>{script}</script>"), &site.tag(&node))));
         let guest = Guest { page: browser.open_page().await };
         guest.page.visit(&format!("{}{name}", site.shop.url())).await;

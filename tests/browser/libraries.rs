@@ -8,7 +8,7 @@ use crate::shop::{LIBRARIES, Reply, library, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// Opens a page with a library and the widget, and the console of its host.
+/// Opens a page that contains a library and the widget, and signs its host in to the console.
 async fn beside(site: &Site, browser: &std::sync::Arc<Browser>, name: &str, head: &str, body: &str) -> (Guest, Host) {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let end = format!("{body}{}", site.tag(&site.nodes[0].url("")));
@@ -40,7 +40,7 @@ async fn whole_conversation_works_on_a_page_with_prototype_js_1_6() {
     guest.sees(&seen).await;
     host.sees(&["they: one", "they: <b>\"two\"</b> {3} https://shop.example/ [4]", "me: answer"]).await;
     guest.page.until("it was read", &format!("{}.textContent.includes('Read')", Guest::at(".talk"))).await;
-    // Stored data is readable on pages with and without the library.
+    // Pages with and without the library can read the same stored data.
     guest.page.reload().await;
     guest.sees(&seen).await;
     guest.page.visit(&site.shop.url()).await;
@@ -51,14 +51,14 @@ async fn whole_conversation_works_on_a_page_with_prototype_js_1_6() {
     host.send_text("unread").await;
     guest.page.until("it is unread", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
     guest.page.until("and in the title", "document.title === '(1) Shop'").await;
-    // Restarts the node.
+    // The host closes the room, and the next message of the guest reopens it.
     guest.open().await;
     host.press("Close").await;
     host.confirm().await;
     guest.sees_notice("This conversation is closed").await;
     guest.send_text("again").await;
     guest.sees(&[&seen[..], &["they: unread", "me: again"]].concat()).await;
-    // The library still works.
+    // The library still works on the page.
     guest.page.run("$('shown').update('Other').show(); $$('h1').invoke('hide')", &json!([])).await;
     assert_eq!(guest.page.value("$('shown').innerHTML").await, "Other");
     no_complaints(&browser).await;
@@ -96,7 +96,7 @@ async fn open_bootstrap_modal_does_not_take_the_focus_from_the_widget() {
         guest.page.press("Enter").await;
         let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
         host.page.until_with("it arrives", newest, &json!([text])).await;
-        // The modal stays open and usable.
+        // The modal is still open and usable.
         let shown = format!("document.querySelector('#{id}').classList.contains('show')");
         assert_eq!(guest.page.value(&shown).await, true, "a click in the widget closed it");
         let hide = format!(

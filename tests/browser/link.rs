@@ -1,5 +1,5 @@
-//! TCP link between a browser and a node that can become silent without a reset, as after a lost route or an expired
-//! NAT entry.
+//! TCP link between a browser and a node. It can become silent without a reset, as after a lost route or an expired NAT
+//! entry.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Direction in which a connection carries data.
+/// Which data a connection forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Whole,
-    /// Carries data in neither direction. Both ends stay open.
+    /// No data is forwarded. Both ends of the connection stay open.
     Silent,
-    /// Carries only data of the browser.
+    /// Only data from the browser to the node is forwarded.
     ToNode,
-    /// Carries only data of the node.
+    /// Only data from the node to the browser is forwarded.
     ToBrowser,
     Reset,
 }
@@ -36,9 +36,10 @@ impl Flow {
 }
 
 struct State {
-    /// State of future connections.
+    /// Flow of connections that are accepted from now on.
     next: Flow,
-    /// Page that future connections return for every request, like a captive portal; `None` forwards requests.
+    /// Page with which the link answers every request on new connections, as a captive portal does. `None` forwards
+    /// requests.
     portal: Option<String>,
     open: Vec<watch::Sender<Flow>>,
 }
@@ -56,7 +57,7 @@ impl Link {
         let state = Arc::new(Mutex::new(State { next: Flow::Whole, portal: None, open: Vec::new() }));
         let shared = state.clone();
         let accepting = tokio::spawn(async move {
-            // The connections end when this task ends.
+            // The tasks of all connections are aborted when this task ends.
             let mut connections = JoinSet::new();
             while let Ok((browser, _)) = listener.accept().await {
                 let mut state = shared.lock();
@@ -77,8 +78,8 @@ impl Link {
         format!("http://{}{path}", self.address)
     }
 
-    /// Changes the flow of the open connections. A silent connection stays silent. Future connections carry data in
-    /// both directions.
+    /// Sets the flow of all open connections. A connection that is not [`Flow::Whole`] can only be reset. New
+    /// connections are not affected.
     pub fn set_open(&self, flow: Flow) {
         for open in &self.state.lock().open {
             open.send_if_modified(|before| {
@@ -91,13 +92,14 @@ impl Link {
         }
     }
 
-    /// Changes the open and the future connections.
+    /// Sets the flow of all open and new connections.
     pub fn set_all(&self, flow: Flow) {
         self.state.lock().next = flow;
         self.set_open(flow);
     }
 
-    /// Answers every request with a page, or stops doing so. Open connections are reset.
+    /// Resets open connections. Answers every request on new connections with `page`, or forwards requests if `page` is
+    /// `None`.
     pub fn set_portal(&self, page: Option<&str>) {
         self.state.lock().portal = page.map(str::to_owned);
         self.set_open(Flow::Reset);
@@ -138,7 +140,7 @@ async fn carry(mut browser: TcpStream, node: SocketAddr, mut flow: watch::Receiv
     }
 }
 
-/// Waits until a flow is in one of these states.
+/// Waits until a flow satisfies `is_wanted`.
 async fn reaches(flow: &mut watch::Receiver<Flow>, is_wanted: impl Fn(Flow) -> bool) {
     while !is_wanted(*flow.borrow_and_update()) {
         if flow.changed().await.is_err() {
@@ -160,12 +162,12 @@ async fn copy(
             break;
         }
     }
-    // A silent link does not forward the end of a stream either.
+    // A silent link does not forward the end of a stream.
     reaches(&mut flow, |flow| flow.passes(to_node)).await;
     let _ended = to.shutdown().await;
 }
 
-/// Fails unless a future completes in time, and returns its duration.
+/// Waits for a future and returns the time it took. Fails if it takes longer than `limit`.
 pub async fn within(what: &str, limit: Duration, seen: impl Future<Output = ()>) -> Duration {
     let began = std::time::Instant::now();
     tokio::time::timeout(limit, seen).await.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"));

@@ -1,5 +1,5 @@
-//! Tests appearance and accessibility on phones, with the dark theme and with screen readers, and the message in the
-//! browser's console on unregistered pages.
+//! Tests the appearance and accessibility of widget and console: on phones, with the dark theme and for screen readers.
+//! Also tests the widget's warning in the browser console on unregistered pages.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -12,18 +12,19 @@ use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture, readme_tags};
 use crate::talk::no_complaints;
 
-/// A question and its answer, and the messages of other guests.
+/// Message of a guest. [`ANSWER`] is the reply of the host, and [`OTHERS`] are messages of other guests.
 const QUESTION: &str = "안녕하세요, 제주도까지 배송되나요?";
 const ANSWER: &str = "네, 사흘 안에 도착해요.";
 const OTHERS: [&str; 4] = ["영수증 받을 수 있을까요?", "Do you ship abroad?", "교환은 어떻게 하나요?", "감사합니다!"];
 
-/// Style of the page for the widget.
+/// Style that the page sets for the widget.
 const LOOK: &str = "pintalk-widget { --pintalk-accent: #006633 }";
 
-/// Impacts of axe-core that are not failures.
+/// Impacts of violations that axe-core reports and the tests accept.
 const HARMLESS: [&str; 2] = ["minor", "moderate"];
 
-/// Fails if axe-core finds a serious violation: screen readers and keyboards must be able to use the page.
+/// Fails if axe-core finds a serious violation. Such a violation makes the page unusable with a screen reader or a
+/// keyboard.
 pub async fn is_accessible(page: &Page, what: &str) {
     let folder = PathBuf::from(std::env::var("PINTALK_TEST_AXE").expect("axe-core, as tests/run sees to"));
     let axe = std::fs::read_to_string(folder.join("axe_playwright_python/axe.min.js")).expect("axe-core");
@@ -68,7 +69,7 @@ async fn widget_and_console_are_accessible_in_light_and_dark_and_on_small_screen
         keep_picture(&host.page, &format!("console-{scheme}")).await;
     }
 
-    // On a phone the panel fills the screen, and the console shows one pane at a time.
+    // On a phone, the panel fills the screen and the console shows one pane at a time.
     guest.page.prefer("light").await;
     guest.page.resize(390, 780, true).await;
     let fills = "const { left, top, width, height } = arguments[0].getBoundingClientRect(); \
@@ -99,7 +100,7 @@ async fn widget_and_console_are_accessible_in_light_and_dark_and_on_small_screen
         host.page.resize(width, height, is_phone).await;
         keep_picture(&host.page, name).await;
     }
-    // Errors of the server are shown in the language of the page.
+    // The server's errors are shown in the language of the page.
     host.page.run("document.querySelector('#field-serviceName').value = ''", &json!([])).await;
     host.page.click("[...document.querySelectorAll('.card')][1].querySelector('.button')").await;
     let says = "document.querySelector('#field-serviceName-hint.wrong')?.textContent === '1~50자로 입력해 주세요.'";
@@ -112,14 +113,14 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     let site = Site::embedded().await;
     let node = site.nodes[0].url("");
     let sockets = node.replace("http", "ws");
-    // The content security policy of the page permits exactly the sources that the README lists.
+    // The content security policy of this page permits exactly the sources that the README lists.
     let head = format!(
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'; script-src {node}; \
          connect-src {node} {sockets}; img-src {node}/media/\"><style>{LOOK}</style>",
         base64::engine::general_purpose::STANDARD.encode(<sha2::Sha256 as sha2::Digest>::digest(LOOK))
     );
     let script = format!("<script src=\"{node}/widget.js\" async></script>");
-    // A page in Korean, with a dark theme and the launcher on the left.
+    // The page is in Korean. It has the dark theme, and its launcher is on the left.
     let [_, element] = readme_tags(&site.access_key, &site.secret_key);
     site.shop.show_with(&head, &format!("{element}{script}"));
     let browser = Browser::start("en-US").await;
@@ -131,7 +132,7 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     page.run(shifts, &json!([])).await;
     page.until("the launcher is in Korean", &format!("{}?.ariaLabel === '채팅 열기'", Guest::at(".launcher"))).await;
 
-    // Uses the keyboard only.
+    // The test uses only the keyboard.
     let focus = "document.querySelector('pintalk-widget').shadowRoot.activeElement?";
     page.press("Tab").await;
     page.until("the launcher has the focus", &format!("{focus}.className === 'launcher'")).await;
@@ -143,7 +144,7 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     page.press("Enter").await;
     page.until("it is open again", &format!("{focus}.tagName === 'TEXTAREA'")).await;
 
-    // Checks the colours and positions that the page sets.
+    // The widget has the colours and the position that the page sets.
     let style = |selector: &str, what: &str| format!("return getComputedStyle({}).{what}", Guest::at(selector));
     let dark = page.run(&style(".panel", "backgroundColor"), &json!([])).await;
     let colour = page.run(&style(".launcher", "backgroundColor"), &json!([])).await;
@@ -153,7 +154,7 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     let sound = format!("return {}.ariaLabel", Guest::at(".tool"));
     assert_eq!(page.run(&sound, &json!([])).await, "소리 켜기", "it is off");
 
-    // The first message opens a room. No earlier action opens one.
+    // The first message opens the room. No earlier action has opened one.
     let asked = "return performance.getEntriesByType('resource').map((entry) => entry.name)";
     let asked = async || -> Vec<String> { serde_json::from_value(page.run(asked, &json!([])).await).expect("URLs") };
     let rooms = format!("{node}/api/chat/");
@@ -165,7 +166,7 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
     assert!(asked.contains(&rooms) && asked.contains(&format!("{node}/widget.js")), "{asked:?}");
     assert_eq!(asked.iter().find(|url| !url.starts_with(&node) && !url.starts_with(&site.shop.url())), None);
 
-    // The widget causes no layout shift. The test causes one to check that the observer reports shifts.
+    // The widget causes no layout shift. The test causes one, to check that the observer reports layout shifts.
     page.run("document.querySelector('main').style.marginTop = '300px'", &json!([])).await;
     page.until("what moves is seen", "window.shifts.length").await;
     let moved = "return window.shifts.map((shift) => shift.sources.map(({ node }) => node?.nodeName ?? ''))";
@@ -180,7 +181,7 @@ async fn unregistered_page_is_rejected_and_the_console_message_states_what_to_do
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
-    // Another host name of the same page is another origin.
+    // The same page under another host name has another origin.
     let stranger = site.shop.url().replace("127.0.0.1", "localhost");
     page.visit(&stranger).await;
     let domain = stranger.trim_start_matches("http://").trim_end_matches('/');
@@ -192,7 +193,7 @@ async fn unregistered_page_is_rejected_and_the_console_message_states_what_to_do
     let nothing = format!("{} == null", Guest::at(".launcher"));
     page.until("the visitor is not bothered", &nothing).await;
 
-    // After the host has registered the page's domain, the page can send messages.
+    // The page can send messages after the host has registered its domain.
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     host.press("Settings").await;
     host.page.paste("document.querySelector('#field-serviceDomain')", &format!(",{domain}")).await;
@@ -204,7 +205,7 @@ async fn unregistered_page_is_rejected_and_the_console_message_states_what_to_do
     site.close().await;
 }
 
-/// `pintalk demo`, killed on drop.
+/// Process of `pintalk demo`, which is stopped on drop.
 struct Demo(Child);
 
 impl Demo {
@@ -216,7 +217,7 @@ impl Demo {
         let output = demo.0.stdout.take().expect("its output");
         let mut printed = std::io::BufReader::new(output).lines().map_while(Result::ok);
         let page = printed.find_map(|line| Some(line.trim().strip_prefix("page")?.trim().to_owned()));
-        // Reads the output, so that the pipe does not fill.
+        // Reads the output of the process, because a full pipe would block it.
         std::thread::spawn(move || printed.for_each(drop));
         (demo, page.expect("the address of the page"))
     }
@@ -224,7 +225,7 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // Stops it with a signal, so that it deletes its directory.
+        // The process receives a signal instead of being killed, so that it deletes its directory.
         let _signalled = Command::new("kill").arg(self.0.id().to_string()).status();
         let _gone = self.0.wait();
     }

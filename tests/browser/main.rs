@@ -1,8 +1,8 @@
-//! Tests the widget, the console and the demo in a real Chromium with real nodes, with and without faults.
+//! Tests the widget, the console and the demo in a real Chromium with real nodes. Some tests inject faults.
 //!
-//! A test has a [`site::Site`], which consists of nodes, their stores, a host's account, and a shop on another origin
-//! that embeds the widget. [`people`] act on [`browser::Page`]s as users do: they read what is shown, press keys and
-//! click.
+//! Each test creates a [`site::Site`]: nodes and their stores, a host account, and a shop that embeds the widget and
+//! has a different origin. The [`people`] of a test act on [`browser::Page`]s as users do: they read the page, press
+//! keys and click.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -37,8 +37,8 @@ use std::time::Duration;
 
 use pintalk_kit::eventually;
 
-/// Path of the program of this build.
+/// Path of the executable of this build.
 const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
-/// Time limit until an expected change is shown. It is sufficient on a slow machine.
+/// Maximum time until an expected change is shown, even on a slow machine.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! Tests pages that replace their content. After each navigation, exactly one widget is connected, it shows the same
-//! conversation, and no socket of a removed widget is open.
+//! Tests pages that replace their content. After each navigation, exactly one widget is connected and shows the same
+//! conversation. No socket of a removed widget is open.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, library, page};
 use crate::site::Site;
 
-/// Expression: the number of widgets in the page, and the number of widgets that show a launcher.
+/// JavaScript expression for the number of widgets in the page, and for the number of widgets that show a launcher.
 const WIDGETS: &str = "[document.querySelectorAll('pintalk-widget').length, \
     [...document.querySelectorAll('pintalk-widget')].filter((one) => one.shadowRoot?.querySelector('.launcher')).length]";
 
-/// A site whose sockets are counted: a guest has two, and a host in a conversation has two.
+/// Site with one guest and one host in a conversation. The number of their sockets must not grow.
 struct Visit {
     site: Site,
     host: Host,
     guest: Guest,
-    /// Number of open sockets once guest and host have sent a message.
+    /// Number of open sockets after guest and host have each sent a message: two of the guest and two of the host.
     sockets: f64,
     shown: Vec<String>,
 }
 
 impl Visit {
-    /// Opens the page at `path` and exchanges messages between guest and host.
+    /// Opens the page at `path`. Guest and host then exchange messages.
     async fn begin(site: Site, browser: &std::sync::Arc<Browser>, path: &str) -> Self {
         let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
         let guest = Guest::visit(browser.first_page().await, &format!("{}{path}", site.shop.url())).await;
@@ -39,8 +39,8 @@ impl Visit {
         Self { site, host, guest, sockets, shown: vec!["me: hello".to_owned(), "they: welcome".to_owned()] }
     }
 
-    /// Checks that there is one widget with the whole conversation, that both sides can still send, and the number of
-    /// sockets.
+    /// Checks that there is one widget with the whole conversation, and that guest and host can send messages. The
+    /// number of sockets must not be higher than at the start.
     async fn goes_on(&mut self, after: &str) {
         let one = format!("JSON.stringify({WIDGETS}) === '[1,1]'");
         self.guest.page.until(&format!("{after}: one widget is there"), &one).await;
@@ -61,13 +61,13 @@ impl Visit {
         counted.await;
     }
 
-    /// Returns whether the first document is still loaded.
+    /// Returns whether the page is still the document that was loaded first.
     async fn is_first_document(&self) -> bool {
         self.guest.page.value("window.isFirstDocument === true").await == json!(true)
     }
 }
 
-/// Clicks a link of the page.
+/// Clicks a link of the page and waits for the new title.
 async fn follow(visit: &Visit, link: &str, title: &str) {
     visit.guest.page.click(&format!("document.querySelector('{link}')")).await;
     visit.guest.page.until(title, &format!("document.title === '{title}'")).await;
@@ -114,7 +114,7 @@ async fn turbo_visits_restores_previews_and_morphs_keep_one_widget() {
         visit.guest.page.run("history.back()", &json!([])).await;
         visit.guest.page.until("restored", "document.title === 'two'").await;
         visit.goes_on(&format!("{name}: back")).await;
-        // A visit to a cached page shows a preview first.
+        // Turbo first shows a preview of a page that it has cached.
         follow(&visit, "#one", "one").await;
         visit.goes_on(&format!("{name}: a preview")).await;
         let refresh = "window.morphed = false; addEventListener('turbo:morph', () => (window.morphed = true), { once: true }); \
@@ -211,7 +211,7 @@ async fn pages_that_replace_or_move_anything_keep_one_widget() {
         .await;
     for (name, script) in REPLACEMENTS {
         visit.guest.page.run(&format!("{script}; document.title = arguments[0]"), &json!([name])).await;
-        // Waits for all effects of the script.
+        // Waits until all effects of the script have occurred.
         let settle = "return new Promise((done) => requestAnimationFrame(() => setTimeout(() => setTimeout(done))))";
         visit.guest.page.run(settle, &json!([])).await;
         visit.goes_on(name).await;
@@ -357,7 +357,7 @@ async fn react_in_strict_mode_mounts_and_unmounts_one_widget() {
         visit.guest.page.until(route, &format!("document.title === '{route}'")).await;
         visit.goes_on(route).await;
     }
-    // The route does not contain the component, so no widget remains.
+    // This route does not contain the component, so no widget remains.
     let with = visit.sockets;
     visit.guest.page.run("window.go('none')", &json!([])).await;
     let closed = async || (visit.site.open_sockets().await <= with - 2.0).then_some(());
@@ -366,7 +366,7 @@ async fn react_in_strict_mode_mounts_and_unmounts_one_widget() {
     visit.guest.page.run("window.go('one')", &json!([])).await;
     visit.goes_on("unmounted and mounted").await;
 
-    // An effect of a component adds the tag, as guides of other chat widgets recommend. StrictMode runs the effect
+    // An effect of a component adds the tag, as guides of other chat widgets recommend. `StrictMode` runs the effect
     // twice.
     let effect = format!(
         "<div id=\"app\"></div><script>const {{ createElement, StrictMode, useEffect }} = React; \
@@ -401,7 +401,7 @@ async fn htmx_and_pages_in_the_back_forward_cache_keep_one_widget() {
         follow(&visit, &format!("#{title}"), title).await;
         visit.goes_on(&format!("htmx to {title}")).await;
     }
-    // Navigates between plain pages, which browsers keep in the back/forward cache.
+    // Navigates between pages without scripts of their own. Browsers keep such pages in the back/forward cache.
     for path in ["plain-one", "plain-two"] {
         visit.guest.page.visit(&format!("{}{path}", visit.site.shop.url())).await;
         visit.guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;

@@ -1,4 +1,4 @@
-//! Tests the console in browsers that are too old, or that lack some features.
+//! Tests the console in browsers that are too old, and in browsers without some features.
 
 use crate::browser::Browser;
 use crate::people::Host;

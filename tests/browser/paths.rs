@@ -1,5 +1,5 @@
-//! Tests PinTalk below a path of a site (`public-url` with a path), behind an nginx that strips the path and one that
-//! does not.
+//! Tests PinTalk below a path of a site, with a `public-url` that contains this path. The tests use an nginx that
+//! strips the path and an nginx that keeps the path.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ use crate::people::{Guest, Host};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// An nginx that publishes a node below `/chat/`; stopped on drop.
+/// nginx that publishes a node below `/chat/`. It is stopped on drop.
 struct Below {
     nginx: Child,
     folder: tempfile::TempDir,
@@ -47,7 +47,7 @@ impl Drop for Below {
         if std::thread::panicking() {
             println!("{}", std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default());
         }
-        // Stops it with a signal, so that its workers end as well.
+        // nginx receives SIGTERM instead of being killed, so that its workers end as well.
         let _ended = Command::new("kill").arg(self.nginx.id().to_string()).status();
         let _waited = self.nginx.wait();
     }
@@ -58,7 +58,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
+async fn widget_and_console_work_below_a_path_that_the_proxy_keeps_or_strips() {
     for (strips, slash) in [(true, ""), (false, "/"), (true, "/"), (false, "")] {
         let address = free_address();
         let public = format!("http://{address}/chat");
@@ -70,7 +70,7 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         let console = format!("{public}/console/");
         let host = Host::sign_in(browser.open_page().await, &console).await;
 
-        // The cookie is valid for the path, so a reload resumes the login.
+        // The cookie is valid for the path. The console therefore resumes the login after a reload.
         host.page.reload().await;
         host.is_online().await;
         let cookies =
@@ -101,7 +101,7 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         for page in [&guest.page, &host.page] {
             assert_eq!(page.value(&outside).await, json!([]), "something is requested outside of the path");
         }
-        // Checks pages and documents that contain their own address.
+        // These pages and documents contain their own address.
         let http = reqwest::Client::new();
         let get = async |path: &str| http.get(format!("{public}{path}")).send().await.expect("an answer");
         let described: Value = get("/api/openapi.json").await.json().await.expect("JSON");
@@ -114,7 +114,7 @@ async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
         assert!(page.url().as_str().starts_with(&format!("{public}/console")), "{}", page.url());
         no_complaints(&browser).await;
 
-        // The server returns images with absolute URLs.
+        // The server returns absolute URLs of images.
         let one = Duration::from_secs(10);
         let login = http.post(format!("{public}/api/auth/login/")).timeout(one);
         let login = login.json(&json!({"email": crate::site::EMAIL, "password": crate::site::PASSWORD}));

@@ -1,14 +1,14 @@
-//! Actions of a visitor of the shop and of the host in the console. They use the elements that the page shows.
+//! A visitor of the shop and a host in the console. They only use elements that the page shows.
 
 use serde_json::{Value, json};
 
 use crate::browser::{ENTER, Page};
 use crate::site::{EMAIL, PASSWORD};
 
-/// The shadow root of the widget.
+/// JavaScript expression for the shadow root of the widget.
 const PANEL: &str = "document.querySelector('pintalk-widget').shadowRoot";
 
-/// Returns the messages of a list, each as `[mine, state, text]`.
+/// Returns a JavaScript expression whose value lists the messages, each as `[mine, state, text]`.
 fn messages_in(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('.talk li:not(.day)')].map((row) => [row.classList.contains('mine'), \
@@ -17,18 +17,18 @@ fn messages_in(root: &str) -> String {
     )
 }
 
-/// A visitor of the shop.
+/// Visitor of the shop.
 pub struct Guest {
     pub page: Page,
 }
 
 impl Guest {
-    /// Opens a page with the widget, and the panel.
+    /// Opens a page with the widget, and then the panel.
     pub async fn visit(page: Page, url: &str) -> Self {
         page.visit(url).await;
         let guest = Self { page };
         guest.page.until("the launcher is there", &Self::at(".launcher")).await;
-        // The widget opens the panel itself if it was open in this tab before.
+        // The widget itself opens the panel if it was open in this tab before.
         if guest.page.value("document.querySelector('pintalk-widget').hasAttribute('open')").await == json!(false) {
             guest.open().await;
         }
@@ -36,7 +36,7 @@ impl Guest {
         guest
     }
 
-    /// Expression for an element of the widget.
+    /// Returns a JavaScript expression for an element of the widget.
     pub fn at(selector: &str) -> String {
         format!("document.querySelector('pintalk-widget')?.shadowRoot.querySelector('{selector}')")
     }
@@ -46,14 +46,14 @@ impl Guest {
         self.page.until("the panel is open", &format!("{}?.hidden === false", Self::at(".panel"))).await;
     }
 
-    /// Opens the panel with the element's method, if it is closed.
+    /// Opens the panel with the method of the element, if the panel is closed.
     pub async fn show(&self) {
         self.page.until("the launcher is there", &Self::at(".launcher")).await;
         self.page.run("document.querySelector('pintalk-widget').toggle(true)", &json!([])).await;
         self.page.until("the panel is open", &format!("{}?.hidden === false", Self::at(".panel"))).await;
     }
 
-    /// Closes the panel.
+    /// Closes the panel with the method of the element.
     pub async fn hide(&self) {
         self.page.run("document.querySelector('pintalk-widget').toggle(false)", &json!([])).await;
         self.page.until("the panel is closed", &format!("{}?.hidden !== false", Self::at(".panel"))).await;
@@ -63,14 +63,15 @@ impl Guest {
         self.page.keys(&Self::at("textarea"), &format!("{text}{ENTER}")).await;
     }
 
-    /// Types and sends a text with keyboard events only, so that replaced functions of the page do not affect the test.
+    /// Types and sends a text. Uses only keyboard events, because the page may have replaced functions that other
+    /// commands call.
     pub async fn type_and_send(&self, text: &str) {
         self.page.run(&format!("{}.focus()", Self::at("textarea")), &json!([])).await;
         self.page.type_keys(text).await;
         self.page.press("Enter").await;
     }
 
-    /// Sends text that no key produces.
+    /// Pastes and sends a text. The text may contain characters that no key produces.
     pub async fn paste(&self, text: &str) {
         self.page.paste(&Self::at("textarea"), text).await;
         self.page.click(&Self::at(".send:not(:disabled)")).await;
@@ -80,25 +81,26 @@ impl Guest {
         read(&self.page.run(&format!("return {}", messages_in(PANEL)), &json!([])).await)
     }
 
-    /// Waits until exactly these messages are shown in this order. Each begins with its sender (`me: ` or `they: `).
+    /// Waits until exactly these messages are shown in this order. Each message starts with its sender, `me: ` or
+    /// `they: `.
     pub async fn sees(&self, wanted: &[&str]) {
         sees(&self.page, PANEL, wanted).await;
     }
 
-    /// Waits until the line below the messages contains a text.
+    /// Waits until the line below the messages contains `text`.
     pub async fn sees_notice(&self, text: &str) {
         let notice = format!("{}?.textContent.includes(arguments[0])", Self::at(".notice"));
         self.page.until_with(&format!("the guest sees the notice: {text}"), &notice, &json!([text])).await;
     }
 }
 
-/// The host in the console.
+/// Host in the console.
 pub struct Host {
     pub page: Page,
 }
 
 impl Host {
-    /// Logs in.
+    /// Opens the console and signs in.
     pub async fn sign_in(page: Page, url: &str) -> Self {
         page.visit(url).await;
         page.keys("document.querySelector('#field-email')", EMAIL).await;
@@ -112,7 +114,7 @@ impl Host {
         self.page.until("the host is online", "document.querySelector('.me .dot.on')").await;
     }
 
-    /// Opens the first conversation of the list as soon as there is one.
+    /// Opens the first room of the list. Waits until the list contains a room.
     pub async fn choose_first(&self) {
         self.page.click("document.querySelector('.rooms .room')").await;
         self.page.until("the conversation is open", "document.querySelector('.conversation .writing')").await;
@@ -135,12 +137,12 @@ impl Host {
         read(&self.page.run(&format!("return {}", messages_in("document")), &json!([])).await)
     }
 
-    /// Presses a button of the conversation's toolbar.
+    /// Clicks the button of the console whose label is `label`.
     pub async fn press(&self, label: &str) {
         self.page.click(&format!("document.querySelector('[aria-label=\"{label}\"]')")).await;
     }
 
-    /// Confirms a dialog.
+    /// Clicks the confirmation button of the dialog.
     pub async fn confirm(&self) {
         self.page.click("document.querySelector('dialog .danger')").await;
         self.page.until("the question is gone", "!document.querySelector('dialog')").await;

@@ -1,5 +1,5 @@
-//! Tests touch devices: the page does not zoom, the input stays above the keyboard, swipes scroll the part under the
-//! finger, and touch targets are large enough.
+//! Tests touch devices. The page does not zoom, and the input stays above the keyboard. Swipes scroll the part under
+//! the finger, and touch targets are large enough.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, page};
 use crate::site::{Site, keep_picture};
 
-/// Screens of touch devices.
+/// Names and sizes of the screens of touch devices, in CSS pixels.
 const SCREENS: [(&str, u32, u32); 7] = [
     ("iPhone SE", 320, 568),
     ("iPhone", 390, 844),
@@ -19,8 +19,8 @@ const SCREENS: [(&str, u32, u32); 7] = [
     ("Android", 412, 915),
 ];
 
-/// Expression: inputs whose text is smaller than 16 px, as selector and size. Browsers zoom when such an input is
-/// focused.
+/// Returns a JavaScript expression whose value lists each input with text smaller than 16 px, with its selector and
+/// text size. Browsers zoom when such an input is focused.
 fn small_inputs(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('input:not([type=checkbox], [type=radio], [type=file]), textarea, select, [contenteditable]')] \
@@ -29,7 +29,8 @@ fn small_inputs(root: &str) -> String {
     )
 }
 
-/// Returns standalone buttons and links that are smaller than 44 px, with their sizes, including those out of view.
+/// Returns a JavaScript expression whose value lists buttons, links and inputs that are smaller than 44 px, even if
+/// they are out of view.
 fn small_targets(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('button, a[href]:not(.bubble a), select, summary, label.switch, input, textarea, [role=button]')] \
@@ -40,10 +41,10 @@ fn small_targets(root: &str) -> String {
     )
 }
 
-/// The shadow root of the widget.
+/// JavaScript expression for the shadow root of the widget.
 const WIDGET: &str = "document.querySelector('pintalk-widget').shadowRoot";
 
-/// Returns the edges of a part of the widget: left, top, right, bottom.
+/// Returns the edges of a part of the widget in the order left, top, right, bottom.
 async fn edges(page: &Page, selector: &str) -> [f64; 4] {
     let edges = format!(
         "const {{ left, top, right, bottom }} = {}.getBoundingClientRect(); return [left, top, right, bottom]",
@@ -57,7 +58,7 @@ async fn middle(page: &Page, selector: &str) -> (f64, f64) {
     (f64::midpoint(left, right), f64::midpoint(top, bottom))
 }
 
-/// A page that is longer than any screen.
+/// Serves a page that is longer than any screen, and returns its URL.
 fn long_page(site: &Site) -> String {
     let body = format!("<main style=\"height: 6000px\"><h1>Shop</h1></main>{}", site.tag(&site.nodes[0].url("")));
     site.shop.serve("/long", Reply::html(&page("Shop", "", &body)));
@@ -84,7 +85,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
                 wrong.push(format!("{name}: {what}: {found}"));
             }
         }
-        // Panel, input and some messages are visible.
+        // The whole panel, its input and some messages are visible.
         let [left, top, right, bottom] = edges(&guest.page, ".panel").await;
         let (inner, outer) = (f64::from(width), f64::from(height));
         if left < 0.0 || top < 0.0 || right > inner || bottom > outer {
@@ -96,7 +97,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
         }
         keep_picture(&guest.page, &format!("widget-{}", name.replace([',', ' '], "-").to_lowercase())).await;
     }
-    // Checks the launcher, with the panel closed.
+    // The panel is closed, so the launcher is checked.
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     guest.page.until("it is closed", &format!("{}.hidden", Guest::at(".panel"))).await;
     let found = guest.page.value(&small_targets(WIDGET)).await;
@@ -174,7 +175,7 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
                 );
             }
         }
-        // Swipes scroll the messages. The page does not scroll, even at the end of the messages.
+        // Swipes scroll the messages. They do not scroll the page, even at the end of the messages.
         let (x, y) = middle(&guest.page, ".talk").await;
         let top = format!("{}.scrollTop", Guest::at(".talk"));
         let before = guest.page.number(&top).await;
@@ -186,7 +187,7 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
         let scrolled = guest.page.number("scrollY").await;
         assert!((scrolled - 1000.0).abs() < 1.0, "{name}: the page scrolls to {scrolled} at the end of the messages");
     }
-    // With the panel closed, swipes scroll the page.
+    // While the panel is closed, swipes scroll the page.
     guest.page.be_touch_device(390, 844).await;
     guest.page.run("document.querySelector('pintalk-widget').toggle(false)", &json!([])).await;
     guest.page.until("it is closed", &format!("{}.hidden", Guest::at(".panel"))).await;
@@ -195,8 +196,8 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
     site.close().await;
 }
 
-/// Simulates an on-screen keyboard that covers this number of pixels, as Safari reports it: the visual viewport shrinks
-/// and is scrolled by `offset`.
+/// Simulates an on-screen keyboard that covers `covered` pixels. As in Safari, the visual viewport shrinks and is
+/// scrolled by `offset`.
 async fn show_keyboard(page: &Page, covered: u32, offset: u32) {
     let script = "const [covered, offset] = arguments; const height = innerHeight - covered; \
         const values = { height: () => height, offsetTop: () => offset, pageTop: () => scrollY + offset }; \
@@ -235,13 +236,13 @@ async fn input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
                 "{name}: {part} is at {top} to {bottom}, visible is {first} to {last}"
             );
         }
-        // The newest message is visible.
+        // The newest message is visible above the keyboard.
         let newest = format!(
             "[...{WIDGET}.querySelectorAll('.bubble')].at(-1).getBoundingClientRect().bottom <= {}.getBoundingClientRect().bottom + 1",
             Guest::at(".talk")
         );
         guest.page.until(&format!("{name}: the newest message is in sight"), &newest).await;
-        // A long draft does not push it out of view.
+        // The input stays in the visible area even if it contains a long draft.
         guest.page.paste(&Guest::at("textarea"), &"a line\n".repeat(20)).await;
         let [_, top, _, bottom] = edges(&guest.page, "textarea").await;
         assert!(top >= first && bottom <= last + 1.0, "{name}: a long draft is at {top} to {bottom}");
@@ -263,7 +264,7 @@ async fn input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
         );
     }
 
-    // Sets the insets of notch and home indicator explicitly, because Chromium does not emulate them.
+    // Chromium does not emulate the insets of a notch and a home indicator, so the test sets them.
     guest.page.be_touch_device(390, 844).await;
     let [.., before] = edges(&guest.page, "form").await;
     let areas = json!({"insets": {"top": 47, "topMax": 47, "left": 0, "leftMax": 0, "bottom": 34, "bottomMax": 34, "right": 0, "rightMax": 0}});

@@ -1,5 +1,5 @@
-//! Tests the console behind captive portals, in hidden tabs and after sleep. It names the problem and recovers without
-//! a reload.
+//! Tests the console behind captive portals, in hidden tabs and after the device has slept. It must name the problem
+//! and recover without a reload.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::link::{Flow, Link, within};
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
 
-/// Page that a captive portal returns for every request.
+/// Page with which a captive portal answers every request.
 const PORTAL: &str = "<!doctype html><title>Welcome</title><h1>Sign in to the hotel's network</h1>";
 
-/// Script that answers every request of the page with [`PORTAL`] while `window.isPortal` is true.
+/// Script that answers every request of the page with a portal's page while `window.isPortal` is true.
 const PORTAL_FETCH: &str = "window.isPortal = true; { const { fetch } = window; window.fetch = (...call) => window.isPortal \
     ? Promise.resolve(new Response('<!doctype html><title>Welcome</title>', { headers: { 'Content-Type': 'text/html' } })) : fetch(...call) }";
 
-/// Expression: the page names the network as the problem.
+/// JavaScript expression that is true if the page names the network as the problem.
 const NAMES_NETWORK: &str = "/network|internet|portal|reach|connection/i.test(document.body.innerText)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +45,7 @@ async fn console_behind_a_captive_portal_names_the_problem_and_recovers() {
     host.send_text("three").await;
     guest.sees(&["me: one", "me: two", "they: three"]).await;
 
-    // A portal intercepts requests while the page loads. The login is kept, and no sign-in page is shown.
+    // A portal answers the requests of a page that is loading. The login is kept, and no sign-in page is shown.
     let page = browser.open_page().await;
     page.before_load(PORTAL_FETCH).await;
     page.visit(&link.url("/console/")).await;
@@ -54,7 +54,7 @@ async fn console_behind_a_captive_portal_names_the_problem_and_recovers() {
     let other = Host { page };
     within("the host is online", Duration::from_secs(35), other.is_online()).await;
 
-    // A portal intercepts the sign-in request.
+    // A portal answers the request to sign out.
     other.page.run("window.isPortal = true", &json!([])).await;
     other.press("Sign out").await;
     other.page.until("it is named there as well", NAMES_NETWORK).await;
@@ -63,7 +63,7 @@ async fn console_behind_a_captive_portal_names_the_problem_and_recovers() {
     site.close().await;
 }
 
-/// Hides or shows a page, like switching tabs.
+/// Makes a page hidden or visible, as a switch between tabs does.
 async fn set_hidden(host: &Host, hidden: bool) {
     let script = "const [hidden] = arguments; Object.defineProperty(document, 'hidden', { get: () => hidden, configurable: true }); \
         Object.defineProperty(document, 'visibilityState', { get: () => (hidden ? 'hidden' : 'visible'), configurable: true }); \
@@ -72,7 +72,7 @@ async fn set_hidden(host: &Host, hidden: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hidden_tab_and_a_night_of_sleep_need_no_reload() {
+async fn console_recovers_without_a_reload_after_a_hidden_tab_and_a_night_of_sleep() {
     let mut site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let link = Link::before(site.nodes[0].address).await;
@@ -97,8 +97,8 @@ async fn hidden_tab_and_a_night_of_sleep_need_no_reload() {
     within("the host is online", Duration::from_secs(5), host.is_online()).await;
     within("the conversation is complete", Duration::from_secs(5), host.sees(&["they: one", "they: two"])).await;
 
-    // Simulates a device that slept overnight: the clock has advanced, connections are lost without a reset, and the
-    // access token has expired.
+    // The device has slept overnight: its clock has advanced, its connections are silent, and its access token has
+    // expired.
     let answers = format!("{} && ({})", has_answered("/ws/chat/"), has_answered("/status/"));
     host.page.until("both connections are known to answer", &answers).await;
     let expired = "const { fetch, WebSocket } = window; window.refused = 0; let isRenewed = false; \

@@ -1,4 +1,5 @@
-//! Web server on another origin. It serves pages that embed the widget, and libraries that such pages use.
+//! Web server of the shop, which has a different origin than the nodes. It serves pages with the widget, and libraries
+//! for these pages.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,15 +11,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Path below which files of npm packages are served.
+/// Path below which the files of npm packages are served.
 pub const LIBRARIES: &str = "/npm/";
 
-/// Folder of the installed npm packages.
+/// Returns the folder of the installed npm packages.
 pub fn node_modules() -> PathBuf {
     PathBuf::from(std::env::var("PINTALK_TEST_NODE_MODULES").expect("npm packages, which tests/run installs"))
 }
 
-/// A response.
+/// Response of the shop.
 #[derive(Clone)]
 pub struct Reply {
     pub content_type: &'static str,
@@ -31,7 +32,7 @@ impl Reply {
         Self { content_type: "text/html; charset=utf-8", body }
     }
 
-    /// Returns a file of an npm package by its path below `node_modules`.
+    /// Returns a file of an npm package. `path` is relative to `node_modules`.
     fn library(path: &str) -> Self {
         let body = std::fs::read(node_modules().join(path));
         let body = body.unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -42,19 +43,19 @@ impl Reply {
 
 #[derive(Default)]
 struct Routes {
-    /// Reply for paths without a specific reply.
+    /// Page for all paths that have no reply of their own.
     page: String,
     replies: HashMap<String, Reply>,
 }
 
-/// Serves one page under every path, except paths with a specific reply.
+/// Web server of the shop. It serves the same page under all paths that have no reply of their own.
 pub struct Shop {
     pub address: SocketAddr,
     routes: Arc<Mutex<Routes>>,
     serving: JoinHandle<()>,
 }
 
-/// Further registered origins of the shop. All resolve to the same server.
+/// Host names of further origins. They all resolve to the shop's server.
 pub const ORIGINS: [&str; 3] = ["one.localhost", "two.localhost", "three.localhost"];
 
 impl Shop {
@@ -75,28 +76,28 @@ impl Shop {
         format!("http://{}/", self.address)
     }
 
-    /// Returns the URL of the page at another origin, one of [`ORIGINS`].
+    /// Returns the URL of the page at another origin. `origin` is one of [`ORIGINS`].
     pub fn url_at(&self, origin: &str) -> String {
         format!("http://{origin}:{}/", self.address.port())
     }
 
-    /// Returns the domains that the host registers.
+    /// Returns the domains that the host must register for the shop.
     pub fn domains(&self) -> String {
         let further = ORIGINS.map(|origin| format!("{origin}:{}", self.address.port()));
         format!("{},{}", self.address, further.join(","))
     }
 
-    /// Serves a page that contains only the tag.
+    /// Serves a page that contains only the widget's tag.
     pub fn show(&self, script: &str, access_key: &str, secret_key: &str) {
         self.show_with("", &tag(script, access_key, secret_key));
     }
 
-    /// Serves a page with markup in its head and at its end.
+    /// Serves a page with the given markup in its head and at its end.
     pub fn show_with(&self, head: &str, end: &str) {
         self.routes.lock().page = page("Shop", head, &format!("<main><h1>Shop</h1><p>Things to buy.</main>{end}"));
     }
 
-    /// Serves a reply under a path.
+    /// Serves a reply under one path.
     pub fn serve(&self, path: &str, reply: Reply) {
         self.routes.lock().replies.insert(path.to_owned(), reply);
     }
@@ -108,7 +109,7 @@ impl Drop for Shop {
     }
 }
 
-/// Returns a complete page.
+/// Returns the HTML of a complete page.
 pub fn page(title: &str, head: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><title>{title}</title>\
@@ -116,14 +117,14 @@ pub fn page(title: &str, head: &str, body: &str) -> String {
     )
 }
 
-/// Returns the script's tag with a host's keys.
+/// Returns the script tag of the widget with the keys of a host.
 pub fn tag(script: &str, access_key: &str, secret_key: &str) -> String {
     format!(
         "<script src=\"{script}\" data-access-key=\"{access_key}\" data-secret-key=\"{secret_key}\" async></script>"
     )
 }
 
-/// Returns a tag that loads a file of an npm package.
+/// Returns a script tag that loads a file of an npm package.
 pub fn library(path: &str) -> String {
     format!("<script src=\"{LIBRARIES}{path}\"></script>")
 }
@@ -132,7 +133,7 @@ async fn serve(mut stream: TcpStream, routes: Arc<Mutex<Routes>>) {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        // Browsers open connections in advance, so a connection may end without a request.
+        // Browsers open connections in advance, so a connection may be closed before it contains a request.
         let Ok(len @ 1..) = stream.read(&mut buffer).await else { return };
         request.extend_from_slice(&buffer[..len]);
     }

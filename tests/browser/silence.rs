@@ -11,25 +11,24 @@ use crate::people::{Guest, Host};
 use crate::shop::{ORIGINS, Reply, page};
 use crate::site::Site;
 
-/// Maximum time to detect a silent connection without an event of the browser.
+/// Maximum time to detect a silent connection if the browser reports no event.
 const WITHOUT_EVENT: Duration = Duration::from_secs(45);
 const AFTER_EVENT: Duration = Duration::from_secs(3);
 
-/// Script that removes `v=2` from the URL of every socket. The node then does not answer pings, like nodes of earlier
-/// releases.
+/// Script that removes `v=2` from the URL of every socket. The node then does not answer pings, as in earlier releases.
 const EARLIER_NODE: &str = "window.WebSocket = new Proxy(WebSocket, { construct: (target, [url, ...more], made) => { \
     const at = new URL(url); at.searchParams.delete('v'); return Reflect.construct(target, [at, ...more], made); } });";
 
-/// Expression: the number of opened sockets and the sent frames of an idle page.
+/// JavaScript expression for the number of opened sockets and the frames that the page has sent.
 const IDLE: &str = "[openedSockets, sentFrames.map(([at, url, text]) => [Math.round(at), url, text])]";
 
-/// Opens a conversation at an origin of the shop whose page loads everything over a link.
+/// Opens a conversation at another origin of the shop. Its page loads the widget from `base`.
 async fn guest_at(site: &Site, page: Page, origin: &str, base: &str) -> Guest {
     site.shop.serve(&format!("/{origin}"), Reply::html(&crate::shop::page("Shop", "", &site.tag(base))));
     Guest::visit(page, &format!("{}{origin}", site.shop.url_at(origin))).await
 }
 
-/// Sends a text of the host to the guest who wrote last.
+/// Sends a text as the host to the room that is open in the console.
 async fn answer(host: &Host, text: &str) {
     host.send_text(text).await;
     let sent = "[...document.querySelectorAll('.talk li:not(.sending) .bubble')].at(-1)?.textContent === arguments[0]";
@@ -52,11 +51,11 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     let (of_guest, of_host) = (Link::before(site.nodes[0].address).await, Link::before(site.nodes[0].address).await);
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &format!("{node}/console/")).await;
-    // Opens the console under another host name, so that its login is separate.
+    // The second console has a different host name, and therefore its own login.
     let cut_off = format!("http://localhost:{}/console/", of_host.address.port());
     let cut_off = Host::sign_in(browser.open_page().await, &cut_off).await;
 
-    // Two idle guests, one of them on a node that answers no pings.
+    // Two guests are idle. The node of the second guest does not answer pings.
     let idle = browser.open_page().await;
     idle.before_load(RECORD_FRAMES).await;
     let idle = guest_at(&site, idle, ORIGINS[1], &node).await;
@@ -94,7 +93,7 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     of_host.set_all(Flow::Whole);
     cut_off.is_online().await;
 
-    // The idle guests have been idle for a minute.
+    // Both guests have now been idle for one minute.
     let minute = async || (began.elapsed() > Duration::from_secs(62)).then_some(());
     crate::eventually("a minute has passed", 2 * WITHOUT_EVENT, minute).await;
     let idled = idle.page.value(IDLE).await;
@@ -110,7 +109,7 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     site.close().await;
 }
 
-/// Checks that messages of the host still arrive at once on a socket that was not replaced.
+/// Checks that a message of the host arrives immediately, so the guest's socket works.
 async fn answer_is_immediate(host: &Host, guest: &Guest) {
     guest.send_text("and here?").await;
     let newest = "document.querySelector('.rooms .room')?.textContent.includes('and here?')";
@@ -142,7 +141,7 @@ async fn events_reveal_a_silent_connection_within_three_seconds() {
     .into_iter()
     .enumerate()
     {
-        // One silent direction is sufficient.
+        // Each pass silences one or both directions. A single silent direction must be detected as well.
         guest.page.until("the connection is known to answer", answers).await;
         let text = format!("answer {at}");
         link.set_open([Flow::Silent, Flow::ToNode, Flow::ToBrowser, Flow::Silent][at]);
@@ -168,7 +167,7 @@ async fn events_reveal_a_silent_connection_within_three_seconds() {
     }
 
     guest.page.until("the connection is known to answer", answers).await;
-    // A device without a network: connections neither end nor carry data.
+    // The device is offline: its connections neither end nor carry data.
     guest.page.set_offline(true).await;
     link.set_open(Flow::Silent);
     answer(&host, "while it was offline").await;
@@ -204,7 +203,7 @@ async fn console_recovers_from_a_silent_connection_after_an_event() {
         within(event, AFTER_EVENT, host.sees(&wanted)).await;
         within(event, AFTER_EVENT, host.is_online()).await;
     }
-    // The list recovers too: a new room appears although its notification was lost.
+    // The room list recovers as well. It contains a new room whose notification was lost.
     host.page.until("both connections are known to answer", answers).await;
     link.set_open(Flow::Silent);
     site.send_text(&site.open_room(&reqwest::Client::new()).await, &["from another guest"]).await;
@@ -225,18 +224,18 @@ async fn hanging_requests_time_out_and_are_retried() {
     let guest = Guest { page: browser.first_page().await };
     guest.page.before_load(&fast_clock()).await;
 
-    // The widget requests the host's profile until the server answers.
+    // The widget repeats the request for the host's profile until the server answers.
     link.set_all(Flow::Silent);
     guest.page.visit(&format!("{}hangs", site.shop.url())).await;
     let requested = "performance.getEntriesByType('resource').length >= 0 && customElements.get('pintalk-widget')";
     guest.page.until("the widget is defined", requested).await;
     guest.page.until("nothing is shown", &format!("!{}", Guest::at(".launcher"))).await;
-    // The request on the silent connection is lost permanently.
+    // The link forwards data of new connections only. The first request is therefore never answered.
     link.set_all(Flow::Whole);
     let limit = Duration::from_secs(60) / FAST_CLOCK * 2;
     within("the launcher is shown", limit, guest.open()).await;
 
-    // The response to the room's creation is lost. The next request returns the same room.
+    // The response to the request that creates the room is lost. The next request returns the same room.
     link.set_open(Flow::ToNode);
     guest.send_text("hello").await;
     guest.sees(&["sending me: hello"]).await;
@@ -248,7 +247,7 @@ async fn hanging_requests_time_out_and_are_retried() {
     site.close().await;
 }
 
-/// Returns the host's access token.
+/// Logs the host in and returns an access token.
 async fn sign_in(site: &Site) -> String {
     let login = reqwest::Client::new().post(site.nodes[0].url("/api/auth/login/"));
     let login = login.json(&json!({"email": crate::site::EMAIL, "password": crate::site::PASSWORD}));

@@ -1,4 +1,4 @@
-//! Setup of a test: nodes and their stores, a host's account, and a shop on another origin.
+//! Environment of a test: nodes and their stores, a host account, and a shop that has a different origin.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -35,7 +35,7 @@ impl Site {
         Self::build(false, &[]).await
     }
 
-    /// Starts one embedded node with further flags.
+    /// Starts one embedded node with additional flags.
     pub async fn embedded_with(flags: &[&str]) -> Self {
         Self::build(false, flags).await
     }
@@ -79,8 +79,10 @@ impl Site {
         Self { nodes, redis, shop, access_key, secret_key, database, data }
     }
 
-    /// Opens a room in which a guest has sent `message 1`, `message 2` …, pinned by the host, and as many rooms without
-    /// messages. The first message is sent over a socket; the others are inserted as copies of its row.
+    /// Creates `rooms` rooms. The first room is pinned and has `messages` messages of its guest: `message 1`, `message
+    /// 2` and so on. The other rooms have no messages.
+    ///
+    /// Only the first message is sent over a socket. The node then stops, and the other rows are inserted as copies.
     pub async fn add_rooms(&mut self, rooms: usize, messages: usize) {
         let room = self.open_room(&reqwest::Client::new()).await;
         self.write(&room, 1).await;
@@ -113,12 +115,12 @@ impl Site {
         self.nodes[0].ready(&reqwest::Client::new()).await;
     }
 
-    /// Returns the node for a second guest.
+    /// Returns the last node, which is a second node in a cluster.
     pub fn other(&self) -> &Node {
         self.nodes.last().expect("a node")
     }
 
-    /// Opens a room with an HTTP call and returns its name.
+    /// Creates a room with an HTTP request and returns its name.
     pub async fn open_room(&self, http: &reqwest::Client) -> String {
         let request = http.post(self.nodes[0].url("/api/chat/"));
         let keys =
@@ -127,13 +129,13 @@ impl Site {
         room["name"].as_str().expect("a name").to_owned()
     }
 
-    /// Sends `message 1`, `message 2` … in a room at full speed.
+    /// Sends `message 1`, `message 2` and so on in a room, without waiting between them.
     pub async fn write(&self, room: &str, count: usize) {
         let texts: Vec<String> = (1..=count).map(|number| format!("message {number}")).collect();
         self.send_text(room, &texts).await;
     }
 
-    /// Sends texts in a room at full speed.
+    /// Sends texts in a room, without waiting between them.
     pub async fn send_text<T: AsRef<str>>(&self, room: &str, texts: &[T]) {
         let mut request =
             format!("ws://{}/ws/chat/{room}/", self.nodes[0].address).into_client_request().expect("a request");
@@ -156,12 +158,12 @@ impl Site {
         tokio::join!(saying, hearing);
     }
 
-    /// Returns the script's tag with this host's keys, for a server at `base`.
+    /// Returns the script tag of the widget with this host's keys. The script is loaded from `base`.
     pub fn tag(&self, base: &str) -> String {
         tag(&format!("{base}/widget.js"), &self.access_key, &self.secret_key)
     }
 
-    /// Returns the number of open sockets on all nodes.
+    /// Returns the number of open sockets of all nodes.
     pub async fn open_sockets(&self) -> f64 {
         let http = reqwest::Client::new();
         let mut open = 0.0;
@@ -179,7 +181,7 @@ impl Site {
     }
 }
 
-/// Returns the tags of the README: the script's and the element's.
+/// Returns the two tags that the README shows: the script tag and the element.
 pub fn readme_tags(access_key: &str, secret_key: &str) -> [String; 2] {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
     let mut tags = readme.split("```html\n").skip(1).filter_map(|rest| rest.split("\n```").next());
@@ -198,7 +200,7 @@ fn operate(command: &[&str], flags: &[String]) -> String {
     String::from_utf8(done.stdout).expect("text")
 }
 
-/// Stores a screenshot in `target/screenshots`, for inspection.
+/// Stores a screenshot in `target/screenshots`, where developers can inspect it.
 pub async fn keep_picture(page: &crate::browser::Page, name: &str) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
     std::fs::create_dir_all(&folder).expect("a folder");

@@ -1,5 +1,5 @@
-//! Tests the browser storage of guests, which can be cleared, blocked, full, damaged or written by an older tab at any
-//! time.
+//! Tests the browser storage of guests. At any time it may be cleared, blocked, full, damaged, or written by a tab of
+//! an earlier release.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn blocked() -> Value {
     json!({"profile.default_content_setting_values.cookies": 2})
 }
 
-/// Opens the newest conversation once the list shows a text in it.
+/// Waits until the first room of the list shows `text`, and opens it.
 async fn choose_newest(host: &Host, text: &str) {
     let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
     host.page.until_with("the newest is on top", newest, &json!([text])).await;
@@ -32,7 +32,7 @@ async fn has_unread(guest: &Guest, count: u32) {
     guest.page.until(&format!("{count} are unread"), &badge).await;
 }
 
-/// Expression: a message of the widget contains a text.
+/// Returns a JavaScript expression that is true if a message in the widget contains `text`.
 fn shows(text: &str) -> String {
     format!("{}?.textContent.includes('{text}')", Guest::at(".talk"))
 }
@@ -50,10 +50,10 @@ async fn page_may_clear_the_storage_at_any_time() {
     host.send_text("answer before").await;
     first.sees(&["me: before 1", "me: before 2", "me: before 3", "they: answer before"]).await;
     first.page.run("localStorage.clear()", &json!([])).await;
-    // Reading in one tab marks messages as read in all tabs.
+    // The panel is closed, because an open panel marks messages as read in all tabs.
     first.page.keys(&Guest::at("textarea"), ESCAPE).await;
 
-    // Opens another page. Its messages and the replies to them appear in one of the rooms.
+    // A second page is opened. The messages of its guest and the replies to them are in one room.
     let second = Guest::visit(browser.open_page().await, &site.shop.url()).await;
     second.send_text("after the storage was cleared").await;
     second.page.until("it is sent", &format!("{} && !{}", shows("after the storage"), Guest::at(".sending"))).await;
@@ -70,7 +70,7 @@ async fn page_may_clear_the_storage_at_any_time() {
     has_unread(&second, 0).await;
     second.page.until("it is shown", &shows("one that is unread")).await;
 
-    // Messages of the tab whose storage was cleared arrive and remain after a reload.
+    // The messages of the first tab, whose storage was cleared, arrive and remain after a reload.
     first.open().await;
     first.send_text("from the first tab").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("from the first tab"), Guest::at(".sending"))).await;
@@ -81,7 +81,7 @@ async fn page_may_clear_the_storage_at_any_time() {
     first.page.until("it is there", &shows("answer to the first tab")).await;
     first.page.until("with what was before it", &shows("from the first tab")).await;
 
-    // Clears each of the two storages, and both.
+    // Both storages are cleared.
     first.page.run("sessionStorage.clear(); localStorage.clear()", &json!([])).await;
     first.send_text("once more").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("once more"), Guest::at(".sending"))).await;
@@ -92,7 +92,7 @@ async fn page_may_clear_the_storage_at_any_time() {
     site.close().await;
 }
 
-/// Exchanges messages and unread counts as a guest, in a browser without reliable storage.
+/// Exchanges messages as a guest in a browser without reliable storage, and checks the unread counts.
 async fn talks(guest: &Guest, host: &Host, name: &str) {
     let (question, answer) = (format!("question {name}"), format!("answer {name}"));
     guest.send_text(&question).await;
@@ -134,7 +134,7 @@ async fn with_blocked_site_data_the_widget_works_and_the_console_explains_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failing_storage_costs_only_what_must_survive_a_page() {
+async fn widget_with_failing_storage_only_loses_data_between_pages() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -157,7 +157,7 @@ async fn failing_storage_costs_only_what_must_survive_a_page() {
         site.shop.serve(&path, Reply::html(&page("Shop", &format!("<script>{head}</script>"), &site.tag(&node))));
         let guest = Guest::visit(browser.first_page().await, &format!("{}{}", site.shop.url(), &path[1..])).await;
         talks(&guest, &host, name).await;
-        // Two messages of one page are in one room.
+        // Two messages from the same page are in the same room.
         guest.send_text("the second").await;
         host.page.until(name, "document.querySelector('.talk').textContent.includes('the second')").await;
         guest.page.visit("about:blank").await;
@@ -175,7 +175,7 @@ const FILL: &str = "let size = 1 << 22; let at = 0; while (size) { \
     try { localStorage.setItem(`filler${at}`, 'x'.repeat(size)); at++; } catch { size >>= 1; } }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn full_quota_loses_and_duplicates_nothing() {
+async fn full_storage_loses_and_duplicates_no_message() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -195,13 +195,13 @@ async fn full_quota_loses_and_duplicates_nothing() {
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.send_text("unread").await;
     has_unread(&guest, 1).await;
-    // The copy in memory is lost with the page. The stored record is valid, or was removed completely.
+    // The reload discards the copy in memory. The stored record must either be valid or have been removed.
     guest.page.reload().await;
     guest.show().await;
     guest.sees(&[&seen[..], &["they: unread"]].concat()).await;
     has_unread(&guest, 0).await;
 
-    // A page whose storage is full before the first write of the widget.
+    // The storage is full before the widget writes to it for the first time.
     guest.page.run(&format!("localStorage.clear(); {FILL}"), &json!([])).await;
     guest.page.reload().await;
     guest.show().await;
@@ -237,7 +237,7 @@ async fn damaged_values_are_ignored_and_replaced() {
     .into_iter()
     .enumerate()
     {
-        // Damages every value of the widget, and an unknown one.
+        // Damages every value that the widget has stored, and adds damaged values under further names.
         let damage = format!(
             "for (const key of Object.keys(localStorage)) if (key.startsWith('pintalk')) localStorage.setItem(key, {value}); \
              const prefix = Object.keys(localStorage).find((key) => /^pintalk:[^:]+:/.test(key)).split(':').slice(0, 2).join(':'); \
@@ -261,13 +261,13 @@ async fn damaged_values_are_ignored_and_replaced() {
     site.close().await;
 }
 
-/// Returns everything in the browser's storage.
+/// Returns all entries of the browser's local storage.
 async fn snapshot(page: &Page) -> Value {
     page.value("Object.entries(localStorage)").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_tab_that_writes_back_mixes_no_rooms() {
+async fn values_restored_by_an_old_tab_do_not_mix_rooms() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -288,7 +288,8 @@ async fn old_tab_that_writes_back_mixes_no_rooms() {
     host.send_text("new answer").await;
     guest.sees(&["me: new 1", "they: new answer"]).await;
 
-    // The values of the deleted room are restored, all of them or one.
+    // A script of the page restores the values of the deleted room. First it restores each value alone, and finally all
+    // of them.
     guest.hide().await;
     let keys = old.as_array().expect("entries").len();
     for at in 0..=keys {
@@ -310,7 +311,7 @@ async fn old_tab_that_writes_back_mixes_no_rooms() {
         other.show().await;
         other.page.until("it is shown", &shows(&unread)).await;
         has_unread(&other, 0).await;
-        // An open panel marks messages as read in all tabs.
+        // The panel is closed, because an open panel marks messages as read in all tabs.
         other.hide().await;
     }
     site.close().await;
@@ -341,7 +342,7 @@ async fn conversation_of_an_earlier_release_continues() {
     let page = browser.first_page().await;
     site.shop.serve("/empty", Reply::html("<!doctype html><title>Empty</title>"));
     page.visit(&format!("{}empty", site.shop.url())).await;
-    // Stores the data in the format of release 0.1, which had one key per value.
+    // The storage contains the data of release 0.1, which used one key per value.
     let store = "const [uuid, name] = arguments; const set = (key, value) => localStorage.setItem(`pintalk:${uuid}:${key}`, JSON.stringify(value)); \
         set('room', { name, guest: 'x' }); set('read', 2); set('hostRead', 1); \
         set('seen', [{ seq: 1, id: 'a', is_host: false, message: 'from an earlier release', datetime: '2023-03-23T08:15:07' }])";

@@ -1,4 +1,5 @@
-//! Tests the widget on pages with aggressive style sheets: its text stays legible and its launcher visible and usable.
+//! Tests the widget on pages with aggressive style sheets. Its text stays legible, and its launcher stays visible and
+//! usable.
 
 use serde_json::json;
 
@@ -8,7 +9,7 @@ use crate::shop::{Reply, page};
 use crate::site::Site;
 
 /// Script that returns the computed styles of all elements of the widget. A style sheet of the page must not change
-/// them.
+/// these styles.
 const LOOK: &str = "const root = document.querySelector('pintalk-widget').shadowRoot; \
     const names = ['color', 'backgroundColor', 'fontSize', 'fontStyle', 'lineHeight', 'letterSpacing', 'wordSpacing', 'textTransform', 'textIndent', \
       'textAlign', 'textShadow', 'visibility', 'opacity', 'pointerEvents', 'userSelect', 'cursor', 'direction', 'writingMode', 'display', 'position', \
@@ -18,7 +19,7 @@ const LOOK: &str = "const root = document.querySelector('pintalk-widget').shadow
       const style = getComputedStyle(one); const { width, height } = one.getBoundingClientRect(); \
       return [one.localName + '.' + one.className, Math.round(width), Math.round(height), ...names.map((name) => `${name}: ${style[name]}`)].join('; ') })";
 
-/// Expression: a part of the widget is in the viewport and nothing covers it.
+/// Returns a JavaScript expression that is true if a part of the widget is in the viewport and not covered.
 fn is_in_view(selector: &str) -> String {
     format!(
         "(() => {{ const part = {}; if (!part) return false; const {{ left, top, right, bottom, width, height }} = part.getBoundingClientRect(); \
@@ -29,7 +30,7 @@ fn is_in_view(selector: &str) -> String {
     )
 }
 
-/// Style sheets of pages, each with attributes of the body.
+/// Names and content of style sheets that pages may have.
 const SHEETS: [(&str, &str); 37] = [
     ("white text", "* { color: #fff }"),
     ("white text, important", "* { color: #fff !important; background: #fff !important }"),
@@ -117,7 +118,7 @@ async fn style_sheets_of_the_page_change_nothing_in_the_widget() {
         format!("{}{}", site.shop.url(), &path[1..])
     };
     guest.page.visit(&show("/plain", "")).await;
-    // Opens the panel without the pointer, which would hover over the launcher and change its style.
+    // The panel is opened without the pointer, which would hover over the launcher and change its style.
     guest.show().await;
     guest.send_text("Hello https://shop.example/a").await;
     guest.sees(&["me: Hello https://shop.example/a"]).await;
@@ -157,7 +158,7 @@ async fn style_sheets_of_the_page_change_nothing_in_the_widget() {
     site.close().await;
 }
 
-/// Returns whether an expression becomes true within 3 s.
+/// Returns whether a JavaScript expression becomes true within 3 s.
 async fn becomes(page: &Page, expression: &str) -> bool {
     let script = format!("return Boolean({expression})");
     let seen = async || page.run(&script, &json!([])).await.as_bool().filter(|is| *is);

@@ -6,7 +6,7 @@ use crate::browser::{Browser, ESCAPE};
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture, readme_tags};
 
-/// Text that must be shown exactly as typed.
+/// Texts that must be shown exactly as they were typed.
 const TEXTS: [&str; 7] = [
     "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>",
     "\"><svg/onload=document.title='broken'> &lt;b&gt; &amp;",
@@ -84,7 +84,7 @@ async fn message_is_listed_on_notification_even_if_the_list_lags() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
-    // Simulates a room list that lags: two responses contain the room without its new message.
+    // The room list lags: two responses contain the room without its new message.
     let late = "const { fetch } = window; window.late = 2; \
         window.fetch = async (path, sent) => { \
           const answer = await fetch(path, sent); \
@@ -108,15 +108,15 @@ async fn message_is_listed_on_notification_even_if_the_list_lags() {
     site.close().await;
 }
 
-/// Fails if the browser's console contains a policy violation or a script error.
+/// Fails if the browser console contains a policy violation or a script error.
 pub async fn no_complaints(browser: &Browser) {
     let log = browser.log().await;
     let complaints: Vec<_> = log.iter().filter(|line| !is_expected(line)).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// Expected messages: 401 when the console checks for a login, 404 without a webhook, and a hint about password
-/// managers.
+/// Returns whether a console message is expected: a 401 when the console checks for a login, a 404 without a webhook,
+/// or a hint about password managers.
 fn is_expected(line: &str) -> bool {
     line.contains("/api/auth/token/refresh/") && line.contains("401")
         || line.contains("/webhook/") && line.contains("404")
@@ -130,7 +130,7 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let one = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let other = Guest::visit(browser.open_page().await, &site.shop.url()).await;
-    // Both guests send at the same time.
+    // Both guests send a message at the same time.
     tokio::join!(one.paste("from the first"), other.paste("from the second"));
     host.choose_first().await;
     host.page.until("both arrive in one room", "document.querySelectorAll('.talk .bubble').length === 2").await;
@@ -143,8 +143,8 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     one.sees(&texts).await;
     other.sees(&texts).await;
 
-    // With the panel closed, unread messages are counted, also in any title. Reading them in one tab marks them as read
-    // in all tabs.
+    // While the panel is closed, the widget counts unread messages and shows the count in the title, even if the title
+    // starts with a number. Reading messages in one tab marks them as read in all tabs.
     other.page.run("document.title = '(500) Days of Summer'", &json!([])).await;
     one.page.keys(&Guest::at("textarea"), ESCAPE).await;
     other.page.keys(&Guest::at("textarea"), ESCAPE).await;
@@ -159,7 +159,7 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
         tab.page.until("nothing is unread", &Guest::at(".badge[hidden]")).await;
         tab.page.until("the title is as it was", &format!("document.title === '{title}'")).await;
     }
-    // A draft and the open panel survive a reload.
+    // The draft and the open panel survive a reload.
     other.page.keys(&Guest::at("textarea"), "half a sent").await;
     other.page.reload().await;
     other.page.until("the draft is there", &format!("{}?.value === 'half a sent'", Guest::at("textarea"))).await;
@@ -182,11 +182,11 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     host.choose_first().await;
     host.sees(&["they: one"]).await;
 
-    // Shortens long timers of the guest's page and records their delays.
+    // Long timers of the guest's page are shortened, and their delays are recorded.
     let hurry = "const { setTimeout } = window; window.waits = []; \
         window.setTimeout = (call, ms) => setTimeout(call, ms < 20000 ? ms : (window.waits.push(ms), 50))";
     guest.page.run(hurry, &json!([])).await;
-    // The host hides their presence and shows it again.
+    // The host hides the online status and shows it again.
     guest.page.until("the host is shown online", &Guest::at(".presence .dot.on")).await;
     host.press("Settings").await;
     let shows = "document.querySelector('.switch input:not(:disabled)')";
@@ -203,17 +203,17 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     keep_picture(&guest.page, "widget-closed").await;
     keep_picture(&host.page, "console-closed").await;
     host.page.until("nothing can be written", "document.querySelector('.writing').hidden").await;
-    // The widget probes whether the room is open, without a visible change and without opening it.
+    // The widget checks whether the room is open. This changes nothing that is visible and does not reopen the room.
     guest.page.remember(&Guest::at(".notice")).await;
     guest.page.until("the widget has probed", "window.waits.length > 5").await;
     let waits: Vec<f64> =
         serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
-    // The delay before each probe is longer than the previous delay.
+    // The delay before the n-th check is n times 20 to 60 seconds.
     let looks = waits.iter().zip(1..).map(|(wait, look)| wait / f64::from(look));
     assert!(looks.into_iter().all(|wait| (20e3..=60e3).contains(&wait)), "{waits:?}");
     assert_eq!(guest.page.run("return window.said", &json!([])).await, json!([]), "the line below flickers");
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
-    // After the host reopens the room, the guest receives messages, even with the panel closed.
+    // After the host has reopened the room, the guest receives messages even while the panel is closed.
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.press("Restore").await;
     host.page.until("the host can write", "!document.querySelector('.writing').hidden").await;
@@ -227,13 +227,13 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     host.press("Close").await;
     host.confirm().await;
     guest.sees_notice("This conversation is closed").await;
-    // Opening a page does not reopen the room.
+    // A guest who opens the page does not reopen the room.
     guest.page.reload().await;
     guest.sees_notice("This conversation is closed").await;
     guest.sees(&["me: one", "they: two"]).await;
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
-    // The browser has stored only the newest messages of a long conversation. The widget states that earlier messages
-    // will be shown again when the room is open.
+    // The browser has stored only the newest messages. The widget states that earlier messages will be shown when the
+    // room is open.
     let forget = "const key = Object.keys(localStorage).find((key) => key.endsWith(':room')); \
         const room = JSON.parse(localStorage.getItem(key)); room.messages.shift(); localStorage.setItem(key, JSON.stringify(room))";
     guest.page.run(forget, &json!([])).await;
@@ -292,7 +292,8 @@ async fn widget_opens_as_requested_once_the_server_answers_and_stops_retrying_wh
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
-    // The server is unavailable until the page sets `isAway`, and the test moves the clock, except for request timeouts.
+    // The server is unavailable while `isAway` is true. Timers other than short ones and request timeouts run only when
+    // the test calls them.
     let head = "<script>{ const { setTimeout, fetch } = window; window.due = []; window.asked = 0; window.isAway = true; \
         window.setTimeout = (call, ms) => (ms < 5000 || ms === 15000 ? setTimeout(call, ms) : window.due.push(call)); \
         window.fetch = (...call) => (window.asked++, window.isAway ? Promise.reject(new TypeError()) : fetch(...call)); \

@@ -1,4 +1,4 @@
-//! Client of a guest or a host that follows the protocol and records everything it receives.
+//! Client of a guest or host. It follows the protocol and records everything that it receives.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,31 +12,33 @@ use tokio::sync::watch;
 use crate::ledger::{Pending, Record};
 use crate::socket::{Event, SHOP, Socket};
 
-/// Maximum number of unacknowledged messages. The client sends no further message until one is acknowledged.
+/// Maximum number of unacknowledged messages. At the limit, the client waits for an acknowledgement before it sends the
+/// next message.
 const UNANSWERED: usize = 32;
 
-/// Command to all clients.
+/// Command that all clients follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Talk,
-    /// Send nothing new; resend unacknowledged messages.
+    /// Sends no new messages. A client that reconnects resends its unacknowledged messages.
     Finish,
-    /// Disconnect permanently.
+    /// Disconnects permanently.
     Leave,
 }
 
 /// Behaviour of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// Mean time between two messages; `None` sends nothing.
+    /// Mean time between two messages. With `None`, the client sends no messages.
     pub every: Option<Duration>,
-    /// Reconnects elsewhere if a message has no acknowledgement for this long.
+    /// Maximum time for an acknowledgement. When it has passed, the client reconnects, possibly to another node. `None`
+    /// is unlimited.
     pub ack_timeout: Option<Duration>,
-    /// Drops its socket at random, after this time on average.
+    /// Mean time after which the client drops its socket and reconnects. With `None`, it keeps the socket.
     pub drop_after: Option<Duration>,
-    /// Maximum number of letters of a message, without its id.
+    /// Maximum number of letters in a message, not counting its id.
     pub letters: usize,
-    /// Number of messages to send.
+    /// Maximum number of messages that the client sends.
     pub most: usize,
 }
 
@@ -52,22 +54,22 @@ impl Default for Manner {
     }
 }
 
-/// Addresses and identity of a client.
+/// Client with its identity and the addresses that it connects to.
 pub struct Client {
     pub record: Arc<Mutex<Record>>,
     pub manner: Manner,
     pub rng: Rng,
-    /// Addresses of the nodes that the client connects to. The case may change them.
+    /// Addresses of the nodes that the client connects to. The test case may change them.
     pub nodes: Arc<Mutex<Vec<SocketAddr>>>,
-    /// Path of the room, with the token if the client is a host.
+    /// Path of the room's socket. For a host, it contains the token.
     pub path: Arc<Mutex<String>>,
     pub is_host: bool,
     pub mode: watch::Receiver<Mode>,
 }
 
-/// What the client does after its socket has ended.
+/// Reason why the client stopped using a socket.
 enum End {
-    /// Reconnect after this number of milliseconds.
+    /// The client reconnects after this number of milliseconds.
     Reconnect(u64),
     Closed(u16),
     Left,
@@ -75,7 +77,7 @@ enum End {
 
 impl Client {
     pub async fn run(mut self) {
-        // Waits a random time, so that clients do not connect at the same moment.
+        // Clients wait for a random time, so that they do not connect at the same moment.
         self.pause(200).await;
         while *self.mode.borrow() != Mode::Leave {
             match self.connect().await {
@@ -101,8 +103,8 @@ impl Client {
         tokio::time::sleep(Duration::from_millis(10 + self.rng.below(below_ms))).await;
     }
 
-    /// Connects to a random node and requests the messages after the last received one. A client that joined an empty
-    /// room and has received no message requests all messages.
+    /// Connects to a random node and requests the messages after the last one that was received. A client that
+    /// reconnects without having received a message requests all messages, provided that it joined an empty room.
     async fn connect(&self) -> Option<Socket> {
         let address = {
             let nodes = self.nodes.lock();
@@ -147,14 +149,14 @@ impl Client {
         }
     }
 
-    /// Returns an instant after a random delay with this mean.
+    /// Returns the time after a random delay whose mean is `mean`.
     fn some(&self, mean: Duration) -> Instant {
         Instant::now() + Duration::from_millis(1 + self.rng.below(2 * mean.as_millis() as u64))
     }
 
     fn letters(&self) -> usize {
         match self.manner.letters {
-            // Long messages have the maximum length. 40 letters are reserved for the id.
+            // A long message has exactly the maximum length. 40 letters of it are reserved for the id.
             letters @ 1_000.. => letters - 40,
             letters => self.rng.below(letters as u64) as usize,
         }
@@ -186,7 +188,7 @@ impl Client {
         socket.send(&frame).await
     }
 
-    /// Resends all unacknowledged messages with the same ids, in order.
+    /// Resends all unacknowledged messages in order, with their original ids. Returns whether all of them were sent.
     async fn resend(&self, socket: &mut Socket) -> bool {
         let frames: Vec<String> = {
             let mut record = self.record.lock();
@@ -237,7 +239,7 @@ impl Client {
                 }
             }
             1000 | 4004 | 4009 => End::Closed(code),
-            // The login has expired. The case renews the token.
+            // 4001 means that the login has expired. The test case renews the token.
             4001 => End::Reconnect(1_000),
             _ => {
                 record.faults.push(format!("closed with {code}: {reason}"));

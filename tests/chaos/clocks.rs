@@ -1,4 +1,4 @@
-//! Tests that all nodes make the same decisions when the clock of a machine is wrong or steps.
+//! Tests that all nodes make the same decisions when the clock of one machine is wrong or is stepped.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use crate::socket::{Event, SHOP, Socket};
 
 const OFFSETS: [&str; 4] = ["+8d", "+1h", "+5m", "-5m"];
 
-/// Time for which a node with a wrong clock must not lead. It exceeds the lifetime of a lease and the time to acquire a
-/// lease.
+/// Time during which a node with a wrong clock must not become leader. It exceeds the lifetime of a lease plus the time
+/// for acquiring a lease.
 const LEASE_AND_MORE: Duration = Duration::from_secs(22);
 
-/// Time limit for the start of a node and for the election of a leader, on a busy machine.
+/// Maximum time for a node to start and for a leader to be elected, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Logs in at a node. Returns the access token and the refresh cookie.
+/// Logs the host in at a node. Returns the access token and the refresh cookie.
 async fn log_in(setup: &Setup, node: &Node) -> (String, String) {
     let body = json!({"email": EMAIL, "password": PASSWORD});
     let answer = setup.http.post(node.url("/api/auth/login/")).json(&body).send().await.expect("an answer");
@@ -34,14 +34,14 @@ fn cookie_of(answer: &reqwest::Response) -> String {
     cookie.split(';').next().expect("a pair").to_owned()
 }
 
-/// Refreshes the login with a refresh cookie. Returns the new cookie, or the status of the rejection.
+/// Refreshes the login at a node. Returns the new cookie, or the status with which the node rejects the old one.
 async fn refresh(setup: &Setup, node: &Node, cookie: &str) -> Result<String, u16> {
     let request = setup.http.post(node.url("/api/auth/token/refresh/")).header("Cookie", cookie);
     let answer = request.send().await.expect("an answer");
     if answer.status() == 201 { Ok(cookie_of(&answer)) } else { Err(answer.status().as_u16()) }
 }
 
-/// Returns the row of a room in its host's list at a node.
+/// Returns the entry of a room in the host's room list, or `None` if the room is not listed.
 async fn listed(setup: &Setup, node: usize, room: usize) -> Option<Value> {
     let (status, list) = setup.call(node, Method::GET, "/api/chat/chatrooms/?page_size=100", Value::Null).await;
     let id = setup.rooms[room].id.0;
@@ -58,8 +58,8 @@ async fn leaders(setup: &Setup, nodes: &[usize]) -> Vec<usize> {
     leaders
 }
 
-/// Checks that the tokens of each node are valid on all nodes, and that another node does not treat the second use of a
-/// refresh token by a concurrent tab as theft.
+/// Checks that the tokens of each node are valid on all nodes. The second use of a refresh token by a concurrent tab
+/// must not be treated as theft, even on another node.
 async fn tokens_are_good_everywhere(setup: &Setup) {
     let path = format!("/api/users/{}/", setup.host.id.0);
     for issuer in &setup.nodes {
@@ -78,8 +78,8 @@ async fn tokens_are_good_everywhere(setup: &Setup) {
     }
 }
 
-/// Checks that a message counts as unread, and that the host is e-mailed about it, if it arrives at one node after the
-/// host has read the room at another node.
+/// Checks messages that arrive at one node after the host has read the room at another node. They must count as unread,
+/// and the host must receive an e-mail about them.
 async fn what_arrives_after_a_look_is_unread_and_mailed(setup: &mut Setup) {
     for looks_at in 0..setup.nodes.len() {
         let room = setup.open_room().await;
@@ -99,7 +99,8 @@ async fn what_arrives_after_a_look_is_unread_and_mailed(setup: &mut Setup) {
             (row["unread"] == 0 && row["lastCheckedAt"].as_str()? >= row["latestMsgAt"].as_str()?).then_some(())
         })
         .await;
-        // Sends messages until the server accepts one after it has detected the host's departure.
+        // The server may not have detected yet that the host has left. Messages are sent until one of them counts as
+        // unread.
         let began = Instant::now();
         while listed(setup, 0, room).await.is_none_or(|row| row["unread"] == 0) {
             assert!(began.elapsed() < TIMEOUT, "nothing is unread after a look at node {looks_at}");
@@ -118,7 +119,7 @@ async fn what_arrives_after_a_look_is_unread_and_mailed(setup: &mut Setup) {
         let id = setup.rooms[room].id.0;
         let due = format!("UPDATE notification SET due_at = due_at - INTERVAL 60 SECOND WHERE chatroom_id = {id}");
         let before = mailed(setup).await;
-        // Deletes the record of the previous digest, so that its minimum interval does not delay this one.
+        // The previous digest is deleted, so that the minimum interval between digests does not delay this one.
         for statement in ["DELETE FROM host_digest", &due] {
             setup.store.connection().execute_unprepared(statement).await.expect("SQL");
         }
@@ -154,8 +155,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_le
     tokens_are_good_everywhere(&setup).await;
     what_arrives_after_a_look_is_unread_and_mailed(&mut setup).await;
 
-    // The only node with a correct clock is killed. No other node becomes leader, no data is deleted and no room is
-    // closed.
+    // The only node with a correct clock is killed. No other node may become leader, delete data or close rooms.
     let closed = setup.open_room().await;
     let mut guest = Socket::open(setup.nodes[1].address, &setup.guest_path(closed), Some(SHOP)).await.expect("open");
     let keep = json!({"type": "chat_message", "is_host": false, "message": "keep", "datetime": "2026-11-30T12:00:00"});
@@ -191,7 +191,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_le
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leader_whose_clock_steps_steps_down_and_changes_nothing() {
+async fn leader_stops_leading_when_its_clock_is_stepped_and_changes_nothing() {
     let plan = Plan { nodes: 1, rooms: 2, guests: 1, ..Plan::default() };
     let mut setup = Setup::set("leader_whose_clock_steps", plan).await;
     let node = setup.nodes[0].start_another_at("+0s");

@@ -1,5 +1,5 @@
-//! Tests that no job runs while the clocks of SQL and Redis differ, that users are not affected, and that jobs resume
-//! after the clock is corrected.
+//! Tests that the clocks of database and Redis may differ. While they differ, no job runs and users are not affected.
+//! Jobs resume after the clocks have been corrected.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const CASE: &str = "the_clock_of_sql_steps";
 
 const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Duration that exceeds the interval of every job that deletes data.
+/// Time that exceeds the interval of every job that deletes data.
 const JOBS: Duration = Duration::from_secs(12);
 
 /// MariaDB server whose clock the test can step.
@@ -110,7 +110,7 @@ impl Cluster {
         (answer.status(), answer.json().await.unwrap_or(Value::Null))
     }
 
-    /// Creates a room in which its guest has sent a message. Returns the room's name and the guest's open socket.
+    /// Creates a room and sends a message as its guest. Returns the name of the room and the guest's open socket.
     async fn room(&self) -> (String, Socket) {
         let request = self.http.post(self.nodes[0].url("/api/chat/")).header("Origin", SHOP);
         let request = request.header("X-PinTalk-Access-Key", &self.keys.0).header("X-PinTalk-Secret-Key", &self.keys.1);
@@ -183,7 +183,7 @@ async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_
             send_hello(&mut guest).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        // A login that is created at the current offset must be valid on both nodes, at this and at later offsets.
+        // A login that is created at this offset must be valid on both nodes, at this offset and at later ones.
         let token = cluster.log_in(1).await;
         for node in [0, 1] {
             assert_eq!(cluster.call(node, &token, Method::GET, &user, Value::Null).await.0, StatusCode::OK, "{offset}");
@@ -197,8 +197,8 @@ async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_
     let received = tokio::time::timeout(Duration::from_millis(100), watching.receive()).await;
     assert!(!matches!(received, Ok(Event::Closed { .. } | Event::Broken)), "{received:?}");
 
-    // Redis timestamps messages, and SQL timestamps the host's read position. The guest's message counts as unread
-    // although its timestamp is earlier than that of the read position.
+    // A message has the time of Redis, and the host's read position has the time of the database. The guest's message
+    // must count as unread although its time is earlier than that of the read position.
     sql.step("+5m");
     cluster.leaders_are(0).await;
     let path = format!("/ws/chat/{open}/?token={first}");

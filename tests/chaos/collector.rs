@@ -1,4 +1,4 @@
-//! Trace collector that accepts OTLP over HTTP.
+//! Trace collector that receives OTLP over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Span {
     pub id: Vec<u8>,
     pub parent: Vec<u8>,
     pub facts: Vec<(String, String)>,
-    /// Resource attributes of the sender.
+    /// Resource attributes of the process that sent the span.
     pub sender: Vec<(String, String)>,
     pub began: u64,
     pub ended: u64,
@@ -70,7 +70,8 @@ impl Drop for Collector {
     }
 }
 
-/// Serves the requests of one connection. An unexpected request closes the connection, which makes the test time out.
+/// Serves the requests of one connection. An unexpected request closes the connection, and the test then fails by
+/// timeout.
 async fn serve(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {

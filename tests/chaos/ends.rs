@@ -1,5 +1,5 @@
-//! Closes, resumes and leaves rooms during a conversation: without faults, while MySQL is unavailable, and while the
-//! node that processes the request is killed.
+//! Closes, reopens and deletes rooms while clients exchange messages. Each action is tested without a fault, while
+//! MySQL is unavailable, and with a node that is killed.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use crate::client::Manner;
 use crate::eventually;
 use crate::setup::{Plan, Setup};
 
-/// Time limit until all clients are notified after the node that processes the request was killed.
+/// Maximum time for all clients to be notified after the node that processes the request has been killed.
 const NOTIFIED: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// MySQL is unavailable for a second during the action.
+    /// MySQL is unavailable for one second during the action.
     Sql,
-    /// The acting node is killed during the action.
+    /// The node that processes the request is killed during the action.
     Node,
 }
 
 const FAULTS: [Fault; 3] = [Fault::None, Fault::Sql, Fault::Node];
 
-/// Sends a request to one node during the fault, and repeats it on another node until it succeeds. Returns the number
-/// of failed responses.
+/// Sends a request to node 0 and injects the fault while the node processes it. Repeats a failed request on node 1
+/// until it succeeds. Returns the number of failed responses.
 async fn repeat_until_done(
     setup: &mut Setup,
     fault: Fault,
@@ -80,7 +80,7 @@ fn talkative() -> Manner {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_are_closed_and_resumed_during_a_conversation() {
+async fn rooms_are_closed_and_reopened_during_a_conversation() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
     let mut setup = Setup::set("rooms_are_closed_and_resumed", plan).await;
     let mut refused = 0;
@@ -88,7 +88,7 @@ async fn rooms_are_closed_and_resumed_during_a_conversation() {
         let fault = FAULTS[room % 3];
         let path = setup.room_path(room);
         refused += repeat_until_done(&mut setup, fault, Method::PATCH, &path, json!({"isClosed": true}), &[200]).await;
-        // A host who reconnects is closed with 4009 instead of 1000.
+        // The host's socket is closed with 1000, or with 4009 if the host reconnects to the closed room.
         all_over(&setup, room, &[1000, 4009]).await;
         setup.nodes[0].ready(&setup.http).await;
         if room >= 3 {
@@ -121,20 +121,20 @@ async fn rooms_are_closed_and_resumed_during_a_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_of_a_room_that_was_left_remains_or_returns() {
+async fn deleted_room_leaves_nothing_and_is_not_created_again() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
     let mut setup = Setup::set("nothing_of_a_room_that_was_left_remains", plan).await;
     let mut refused = 0;
     for room in 0..6 {
         let path = setup.room_path(room);
-        // The status is 404 if an earlier request succeeded and its response was lost.
+        // 404 means that an earlier request succeeded but its response was lost.
         refused +=
             repeat_until_done(&mut setup, FAULTS[room % 3], Method::DELETE, &path, Value::Null, &[204, 404]).await;
         all_over(&setup, room, &[4004]).await;
         setup.nodes[0].ready(&setup.http).await;
     }
     eventually("nothing is left", NOTIFIED, async || nothing_left(&setup).await).await;
-    // Connections to the deleted rooms are rejected and create no room.
+    // Clients that connect to the deleted rooms are rejected, and no room is created again.
     for room in 0..6 {
         let name = format!("knocks{room}");
         setup.add_late(room, &name, false, talkative());

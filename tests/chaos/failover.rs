@@ -1,4 +1,4 @@
-//! Failover of Redis: a master fails, and a replica is promoted.
+//! Tests failovers of Redis: a master fails and a replica is promoted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use crate::ledger::{Loss, Verdict};
 use crate::setup::{Plan, Setup};
 use crate::span;
 
-/// Time limit from the promotion of a replica until messages are acknowledged in all rooms.
+/// Maximum time from the promotion of a replica until messages are acknowledged in all rooms.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// Time limit for Redis to elect a new master on a busy machine. PinTalk does not control the election.
+/// Maximum time for Redis to elect a new master on a busy machine. PinTalk has no influence on the election.
 const ELECTION: Duration = Duration::from_secs(20);
 
-/// Upper bound for the lag of a replica, and for the lag of the archive, when all processes run on one machine.
+/// Maximum lag of a replica and of the archive when all processes run on one machine.
 const LAG: Duration = Duration::from_millis(500);
 
-/// Lag that the test imposes on the replicas.
+/// Time from the end of replication until the test case reads which messages are archived.
 const REPLICAS_BEHIND: Duration = Duration::from_millis(1_500);
 
 fn plan(redis: Kind, wait: bool) -> Plan {
@@ -29,7 +29,7 @@ fn plan(redis: Kind, wait: bool) -> Plan {
     Plan { redis: Some(redis), flags, ..Plan::default() }
 }
 
-/// Waits until another server becomes master. Returns the time at which the new master was observed.
+/// Waits until a server that is not in `before` is a master. Returns the time at which this was observed.
 pub async fn taken_over(setup: &Setup, before: &[usize]) -> Instant {
     let redis = setup.redis.as_ref().expect("a Redis");
     eventually("a replica takes over", ELECTION, async || {
@@ -41,21 +41,21 @@ pub async fn taken_over(setup: &Setup, before: &[usize]) -> Instant {
     Instant::now()
 }
 
-/// Messages that a failover may lose, per room: those acknowledged while the replicas lagged. All other messages must
-/// be stored.
+/// Messages of each room that a failover may lose: those that were acknowledged while the replicas lagged. All other
+/// messages must be stored.
 struct Window {
     after: Vec<u64>,
     through: Vec<u64>,
 }
 
 impl Window {
-    /// Starts the window after the numbers `after`, which the replicas have, and ends it at the newest message that any
-    /// client has received now.
+    /// Creates a window that starts after `after`, the highest numbers that are safely stored. It ends at the newest
+    /// message that any client has received so far.
     fn since(setup: &Setup, after: Vec<u64>) -> Self {
         Self { after, through: setup.ledger.heads(setup.rooms.len()) }
     }
 
-    /// Removes permitted losses from a verdict. Returns their number.
+    /// Removes the permitted losses from a verdict and returns their number.
     fn forgive(&self, verdict: &mut Verdict) -> usize {
         let is_forgiven =
             |loss: &Loss| !loss.is_stored && self.after[loss.room] < loss.seq && loss.seq <= self.through[loss.room];
@@ -68,22 +68,22 @@ impl Window {
 
 /// Measurements of one failover.
 struct Failover {
-    /// Messages that may be lost; `None` if no message may be lost.
+    /// Messages that the failover may lose. `None` if it must not lose any.
     window: Option<Window>,
-    /// Time from the failure of the master until a replica is promoted.
+    /// Time from the failure of the master to the promotion of a replica.
     elected: Duration,
     whole: Duration,
 }
 
 impl Failover {
-    /// Waits for the failover, from the time at which the master failed.
+    /// Waits until the failover is complete. `gone` is the time at which the master failed.
     async fn watch(setup: &Setup, before: &[usize], gone: Instant, window: Option<Window>) -> Self {
         let failed_over = taken_over(setup, before).await;
         let whole = setup.all_acknowledged_since(failed_over, Duration::from_secs(30)).await;
         Self { window, elected: failed_over - gone, whole }
     }
 
-    /// Continues the conversation for a while, then compares all data. Returns the number of permitted losses.
+    /// Lets clients exchange messages for a while, then compares all messages. Returns the number of permitted losses.
     async fn finish(self, mut setup: Setup, note: impl FnOnce(&mut Figures)) -> usize {
         tokio::time::sleep(span(3, 30)).await;
         let forgive = |verdict: &mut Verdict| self.window.as_ref().map_or(0, |window| window.forgive(verdict));
@@ -136,7 +136,7 @@ async fn the_frozen_master_returns_as_a_second_master() {
     let window = Window::since(&setup, had);
     let failover = Failover::watch(&setup, &[0], gone, Some(window)).await;
     setup.redis().thaw_one(0);
-    // Waits until the Sentinels have demoted the previous master to a replica.
+    // Waits until the Sentinels have made the previous master a replica.
     let thawed = Instant::now();
     let redis = setup.redis.as_ref().expect("a Redis");
     eventually("the old master follows the new one", Duration::from_secs(30), async || {
@@ -149,7 +149,7 @@ async fn the_frozen_master_returns_as_a_second_master() {
         .await;
 }
 
-/// Kills the master while its replicas lag by two seconds. Returns the number of lost messages.
+/// Kills the master while its replicas are two seconds behind it. Returns the number of lost messages.
 async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     let mut setup = Setup::set(case, plan(Kind::Sentinel, wait)).await;
     setup.sql_wire().set(sql);
@@ -160,7 +160,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
         let order = format!("REPLICAOF 127.0.0.1 {}", wire.address.port());
         assert!(redis.ask_one(replica, &order).expect("redis answers").starts_with("+OK"));
     }
-    // Sentinels revert this change after some seconds, but the case ends before that.
+    // The Sentinels would revert this configuration after some seconds. The master is killed earlier.
     let redis = setup.redis.as_ref().expect("a Redis");
     eventually("the replicas follow through the wire", Duration::from_secs(5), async || {
         let follows = |at| {
@@ -172,7 +172,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     .await;
     let rooms = setup.rooms.len();
     let replicas_had = setup.ledger.heads(rooms);
-    // Waits until data in flight has reached the replicas.
+    // Waits until the replicas have received all data in flight.
     tokio::time::sleep(LAG).await;
     wire.set(Wire::Silent);
     let silent = Instant::now();
@@ -181,7 +181,8 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     tokio::time::sleep(LAG).await;
     setup.redis().kill_one(0);
     let gone = Instant::now();
-    // Messages that are stored in SQL are not lost, even if the promoted replica lacks them.
+    // Messages that the database contains are not lost, even if the promoted replica does not have them. The window
+    // therefore starts after these messages.
     let had = if sql == Wire::Whole { archived } else { replicas_had };
     let window = (!wait).then(|| Window::since(&setup, had));
     setup.sql_wire().set(Wire::Whole);
@@ -201,8 +202,8 @@ async fn messages_in_sql_survive_although_the_replicas_lack_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_messages_that_neither_the_replicas_nor_sql_have_are_lost() {
-    // On a slow machine, the Sentinels may reconfigure the replicas before the master is killed. The case is then
-    // repeated.
+    // On a slow machine, the Sentinels may revert the configuration of the replicas before the master is killed. The
+    // test case is then repeated.
     for _ in 0..3 {
         if lagging("what_neither_replicas_nor_sql_have", Wire::Cut, false).await > 0 {
             return;

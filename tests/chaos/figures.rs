@@ -1,11 +1,11 @@
-//! Prints one line of figures per case, and appends it to a file.
+//! Prints the figures of each test case as one line, and appends the line to a file.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// Figures of one case.
+/// Figures of one test case.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub sent: usize,
@@ -14,9 +14,9 @@ pub struct Figures {
     pub stored: usize,
     pub lost: usize,
     pub doubled: usize,
-    /// Seconds from the end of the fault to an acknowledgement in every room.
+    /// Seconds from the end of the fault until every room has an acknowledgement.
     pub whole: Option<f64>,
-    /// Figures that only this case measures.
+    /// Figures that are specific to this test case.
     pub more: Vec<(&'static str, String)>,
 }
 
@@ -39,12 +39,12 @@ impl Figures {
         println!("{line}");
         let path = folder().join("figures.txt");
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file for the figures");
-        // Writes the whole line with one call, because cases that run in parallel append to the same file.
+        // Test cases run in parallel and append to the same file, so the line is written with a single call.
         file.write_all(format!("{line}\n").as_bytes()).expect("a line of figures");
     }
 }
 
-/// Folder for figures and logs of nodes: `target/chaos`.
+/// Returns `target/chaos`, the folder for the figures and for the logs of nodes.
 pub fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder").join("chaos");
     std::fs::create_dir_all(&folder).expect("a folder for the figures");

@@ -1,4 +1,4 @@
-//! Tests the health endpoints in the way load balancers and orchestrators use them.
+//! Tests the health endpoints as load balancers and orchestrators use them.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::eventually;
 use crate::setup::{Plan, Setup};
 use crate::socket::SHOP;
 
-/// Time limit for a node to detect a fault.
+/// Maximum time for a node to detect a fault.
 const NOTICED: Duration = Duration::from_secs(20);
 
-/// Waits until `/health/ready` returns this status and a body that contains `word`.
+/// Waits until `/health/ready` of a node returns this status and a body that contains `word`.
 async fn readiness_is(setup: &Setup, node: &Node, status: u16, word: &str) {
     eventually(&format!("readiness is {status} and {word}"), NOTICED, async || {
         let (said, body) = node.readiness(&setup.http).await?;
@@ -28,7 +28,7 @@ async fn is_live(setup: &Setup, node: &Node) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_starts_only_with_sql_reports_it_and_later_works_without_it() {
+async fn node_waits_for_sql_at_start_and_works_without_it_later() {
     let plan = Plan { nodes: 1, rooms: 1, ..Plan::default() };
     let mut setup = Setup::set("a_node_starts_without_sql", plan).await;
     readiness_is(&setup, &setup.nodes[0], 200, "\"degraded\":false").await;
@@ -38,13 +38,13 @@ async fn node_starts_only_with_sql_reports_it_and_later_works_without_it() {
     assert!(is_live(&setup, &late).await, "a node that waits for a store must not be restarted");
     let metrics = setup.http.get(late.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("\npintalk_ready 0\n"), "a waiting node must be visible to the alerts: {metrics}");
-    // A load balancer without health checks forwards a connection to the next node if this node refuses it.
+    // A load balancer without health checks forwards a handshake to the next node if a node answers 503.
     let open = setup.http.get(late.url(&setup.guest_path(0))).header("Origin", SHOP).header("Connection", "Upgrade");
     let open = open.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
     let refused = open.header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.expect("an answer");
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
-    // The other node remains ready and reports that it is degraded.
+    // The other node is still ready, but it reports that it is degraded.
     readiness_is(&setup, &setup.nodes[0], 200, "\"degraded\":true").await;
     assert_eq!(late.readiness(&setup.http).await.map(|(status, _)| status), Some(503), "it has not begun meanwhile");
     setup.sql_wire().set(Wire::Whole);

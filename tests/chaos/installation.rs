@@ -1,8 +1,8 @@
-//! Tests mistakes of operators, such as stores of different installations and stores restored from a backup, and the
-//! upgrade from another layout of keys.
+//! Tests mistakes of operators, such as stores of different installations and stores that were restored from a backup.
+//! Also tests an upgrade from another key layout in Redis.
 //!
-//! `PINTALK_CHAOS_FROM` is the path of the executable of an earlier release. Without it, the upgrade starts from this
-//! build.
+//! `PINTALK_CHAOS_FROM` is the path of the executable of an earlier release. Without this variable, the upgrade starts
+//! from this build.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use crate::BUILT;
 use crate::eventually;
 use crate::setup::{Plan, Setup};
 
-/// Lua script that copies every key within the server, or restores the copies.
+/// Lua script that copies each key that starts with `ARGV[1]` and `pt:`, and replaces `ARGV[1]` in its name by
+/// `ARGV[2]`.
 const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1]..'pt:*')) do \
      redis.call('COPY', key, ARGV[2]..string.sub(key, #ARGV[1] + 1), 'REPLACE') end return 1";
 const CLEAR: &str = "for _, key in ipairs(redis.call('KEYS', 'pt:*')) do redis.call('DEL', key) end return 1";
@@ -37,7 +38,8 @@ async fn redis_returns_to_an_earlier_state() {
     setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
     eval(&setup, COPY, ["", "snapshot:"]);
     setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // Messages that are stored only in Redis are lost with its data. All other messages must survive.
+    // Messages that are stored only in Redis would be lost. The test therefore waits until the database has all
+    // messages.
     setup.pause().await;
     drained(&setup).await;
     eval(&setup, CLEAR, ["", ""]);
@@ -78,7 +80,7 @@ async fn sql_is_restored_to_an_earlier_state() {
          c.message_count = b.message_count, c.unread_count = b.unread_count, c.counted_through = b.counted_through")
     .await;
     let whole = setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // All messages are still in the logs in Redis, so the nodes store all of them in SQL again.
+    // The logs in Redis still contain all messages, so the nodes write them to the database again.
     setup.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
 }
 
@@ -108,8 +110,7 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
         }
     };
     refused("pintalk installation adopt", 1, vec![("--database-url", other.url.clone())]).await;
-    // A different database index of the same Redis server is treated as a different Redis, so the second installation
-    // can run beside the first.
+    // Another database index of the same server counts as another Redis. A second installation can therefore use it.
     let beside = setup.nodes[0].start_another(&[("--database-url", &other.url), ("--redis-url", &format!("{url}/1"))]);
     beside.ready(&setup.http).await;
     drop(beside);
@@ -117,17 +118,17 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
     other.drop_it().await;
 }
 
-/// Stops all nodes of one release and then starts the nodes of the next release.
+/// Stops all nodes of one release before the nodes of the next release start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_are_replaced_by_those_of_another_layout() {
+async fn nodes_with_another_key_layout_start_after_all_old_nodes_have_stopped() {
     let earlier = std::env::var_os("PINTALK_CHAOS_FROM").map(PathBuf::from);
     let program = earlier.clone().unwrap_or_else(|| BUILT.into());
     let drain = ["--drain-delay", "0s", "--drain", "1s"].map(str::to_owned).to_vec();
     let plan = Plan { program, flags: drain, ..Plan::default() };
     let mut setup = Setup::set("all_nodes_are_replaced", plan).await;
     setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // Kills one node. Its messages remain in the archive queue, and another node can archive them only after its lease
-    // has expired.
+    // Killing a node leaves its messages in the archive queue. Another node can archive them only after the lease of
+    // the killed node has expired.
     setup.nodes[0].kill();
     for node in &setup.nodes[1..] {
         node.signal("-TERM");

@@ -1,5 +1,5 @@
-//! Tests on every broker that each client receives each sequence number once and in order, while clients connect,
-//! reconnect and disconnect and others send.
+//! Tests that each client receives each sequence number exactly once and in order. Clients connect, reconnect and
+//! disconnect while other clients send messages. Every broker is tested.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::client::Manner;
 use crate::setup::{Plan, Setup};
 use crate::{eventually, span};
 
-/// Time limit to detect a connected node that receives no events, and to deliver the missed messages.
+/// Maximum time to detect that a node receives no events, and to deliver the missed messages.
 const DETECTED: Duration = Duration::from_secs(15);
 
 async fn race(case: &str, redis: Option<Kind>) {
@@ -22,7 +22,7 @@ async fn race(case: &str, redis: Option<Kind>) {
     let began = Instant::now();
     let mut came = 0;
     while began.elapsed() < span(12, 60) {
-        // Every second client drops its socket repeatedly; the others keep theirs.
+        // Clients with an even number drop their sockets repeatedly. All other clients keep their sockets.
         let drop_after = (came % 2 == 0).then_some(Duration::from_millis(700));
         if came < 45 {
             setup.add_late(came % 3, &format!("late{came}"), false, Manner { every: None, drop_after, ..manner });
@@ -59,8 +59,8 @@ async fn joins_race_messages_over_a_cluster() {
     race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
 }
 
-/// Senders use one node and receivers the other. A receiver therefore sends no message whose acknowledgement would
-/// reveal a gap.
+/// Tests a node that is connected to Redis but receives no events. All clients that send messages use another node,
+/// because an acknowledgement would reveal the missing event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connected_node_that_receives_nothing_is_detected() {
     let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };
@@ -80,7 +80,8 @@ async fn connected_node_that_receives_nothing_is_detected() {
     assert_eq!(muted.len(), 2, "{clients}");
     setup.redis_wire().mute(muted);
     let began = Instant::now();
-    // The sender's node does not receive the event of the sender's message, so it reads the message from the log.
+    // No node receives events now. The node of the senders reads their acknowledged messages from the log, but the
+    // other node does not notice the gap.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = setup.ledger.heads(3);
     assert!(!setup.ledger.all_have(&said), "the fault had no effect");

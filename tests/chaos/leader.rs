@@ -1,5 +1,5 @@
-//! Tests that another node becomes leader within 20 s after the leader is killed, frozen or cut off from Redis, and
-//! that two nodes never lead at the same time.
+//! Tests the succession of a leader that is killed, frozen or cut off from Redis. Another node must become leader
+//! within 20 s, and two nodes must never lead at the same time.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const SUCCESSION: Duration = Duration::from_secs(20);
 
 const CASE: &str = "the_leader_is_killed_frozen_and_cut_off";
 
-/// Nodes that each connect to Redis through a separate proxy.
+/// Nodes that connect to Redis through one proxy each.
 struct Cluster {
     nodes: Vec<Node>,
     wires: Vec<Proxy>,
@@ -31,7 +31,7 @@ impl Cluster {
         self.nodes[node].metric(&self.http, "pintalk_leader").await > 0.0
     }
 
-    /// Returns the leader among the given nodes, and fails if two nodes report that they lead.
+    /// Returns the leader among the given nodes. Fails if more than one node reports that it leads.
     async fn leader(&self, among: &[usize]) -> Option<usize> {
         let mut leaders = Vec::new();
         for node in among {
@@ -43,8 +43,8 @@ impl Cluster {
         leaders.pop()
     }
 
-    /// Waits until another node leads. Returns its index and the time since `began`. `shows` is whether the old leader
-    /// can be queried.
+    /// Waits until another node leads. Returns its index and the time since `began`. If `shows` is true, the old leader
+    /// can be queried and must no longer report that it leads.
     async fn succession(&self, old: usize, shows: bool, began: Instant) -> (usize, Duration) {
         let mut among: Vec<usize> = (0..self.nodes.len()).filter(|node| *node != old).collect();
         if shows {
@@ -62,7 +62,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
     let database = TestDatabase::migrated(Database::MySql).await;
     let store = Store::connect(&database.url).await.expect("the database answers");
     let data = tempfile::tempdir().expect("a folder");
-    // Disables connection reuse, because the pool would keep connections to a killed node.
+    // Connections are not reused, because the pool would keep connections to a killed node.
     let http =
         reqwest::Client::builder().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0).build().expect("a client");
     let mut cluster = Cluster { nodes: Vec::new(), wires: Vec::new(), http };

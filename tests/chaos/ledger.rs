@@ -1,4 +1,5 @@
-//! Records what all clients send and receive, and compares the records with the stored messages at the end of a case.
+//! Records what all clients send and receive. At the end of a test case, the records are compared with the stored
+//! messages.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -7,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Number and id of a message.
+/// Sequence number and id of a message.
 pub type Entry = (u64, String);
 
-/// Returns the 99th percentile of sorted times.
+/// Returns the 99th percentile of durations in ascending order.
 pub fn p99(sorted: &[Duration]) -> Duration {
     sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
 }
@@ -22,32 +23,32 @@ pub struct Record {
     pub room: usize,
     /// Number of messages that the client has sent.
     pub sent: usize,
-    /// Received messages, in order.
+    /// Messages that the client has received, in order of arrival.
     pub received: Vec<Entry>,
-    /// Acknowledged messages of this client: sequence number by id.
+    /// Sequence numbers of the client's own acknowledged messages, by id.
     pub acknowledged: BTreeMap<String, u64>,
-    /// Time of each acknowledgement.
+    /// Time at which each acknowledgement was received.
     pub acknowledged_at: Vec<Instant>,
     pub waited: Vec<Duration>,
-    /// Messages of this client without an acknowledgement, in the order of sending.
+    /// Unacknowledged messages of the client, in the order in which they were sent.
     pub pending: VecDeque<Pending>,
-    /// Whether the client joined when the room was created, and so must receive every message of the room.
+    /// Whether the client joined while the room was empty. Such a client must receive every message of the room.
     pub from_start: bool,
-    /// Whether the client has a socket.
+    /// Whether the client has an open socket.
     pub is_connected: bool,
-    /// Close code of the permanent disconnection; `None` while the client reconnects.
+    /// Close code with which the client was disconnected permanently. `None` while it connects or reconnects.
     pub over: Option<u16>,
-    /// Number of closed sockets by close code; 1006 if no close frame was received.
+    /// Number of sockets that were closed, by close code. 1006 counts sockets that ended without a close frame.
     pub closes: BTreeMap<u16, usize>,
-    /// Reconnection delays that the server has requested, in ms.
+    /// Delays in milliseconds after which the server asked the client to reconnect.
     pub hints: Vec<u64>,
-    /// Violations.
+    /// Violations of the protocol that the client has observed.
     pub faults: Vec<String>,
-    /// Newest received message of each sender.
+    /// Highest message number that the client has received from each sender.
     newest: HashMap<String, u64>,
 }
 
-/// A message without an acknowledgement.
+/// Message that has been sent and is not acknowledged yet.
 #[derive(Clone, Debug)]
 pub struct Pending {
     pub id: String,
@@ -61,18 +62,17 @@ impl Record {
         Self { name: name.to_owned(), room, from_start, ..Self::default() }
     }
 
-    /// Number of the last received message.
+    /// Returns the sequence number of the last message received, or 0 if there is none.
     pub fn last(&self) -> u64 {
         self.received.last().map_or(0, |(seq, _)| *seq)
     }
 
-    /// Records a received message. `alone` is true if the message was a frame of its own, and false if it was part of a
-    /// history.
+    /// Records a received message. `alone` is true for a live frame, and false for a message of a history.
     pub fn receive(&mut self, seq: u64, id: &str, alone: bool) {
         let own = self.pending.iter().position(|pending| pending.id == id);
         if seq <= self.last() {
-            // A message may be received twice only as the acknowledgement of a resent message: in a frame of its own,
-            // and with the same number.
+            // Only the acknowledgement of a resent message may repeat a known message. It is a live frame with the
+            // original sequence number.
             let known =
                 self.received.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok_and(|at| self.received[at].1 == id);
             let own_again = own.is_some_and(|at| self.pending[at].tries > 1)
@@ -91,7 +91,7 @@ impl Record {
         }
     }
 
-    /// Records a violation if messages of one sender arrive in another order than they were sent.
+    /// Records a violation if a message arrives before an earlier message of the same sender.
     fn check_order(&mut self, seq: u64, id: &str) {
         let Some((writer, number)) = id.rsplit_once('-').and_then(|(who, n)| Some((who, n.parse::<u64>().ok()?)))
         else {
@@ -105,7 +105,6 @@ impl Record {
     }
 }
 
-/// Records of all clients.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Arc<Mutex<Vec<Arc<Mutex<Record>>>>>);
 
@@ -128,24 +127,25 @@ impl Ledger {
         self.each(count).into_iter().sum()
     }
 
-    /// Returns the highest number received by any client, for each room.
+    /// Returns, for each room, the highest sequence number that any client has received.
     pub fn heads(&self, rooms: usize) -> Vec<u64> {
         let mut heads = vec![0; rooms];
         self.each(|record| heads[record.room] = record.last().max(heads[record.room]));
         heads
     }
 
-    /// Returns whether all connected clients have received everything up to these numbers.
+    /// Returns whether every client has received all messages of its room up to `heads`. Clients that were disconnected
+    /// permanently are ignored.
     pub fn all_have(&self, heads: &[u64]) -> bool {
         self.each(|record| record.over.is_some() || record.last() >= heads[record.room]).into_iter().all(|has| has)
     }
 
-    /// Returns the number of sockets that were closed with this code.
+    /// Returns the number of sockets that were closed with `code`.
     pub fn closes(&self, code: u16) -> usize {
         self.sum(|record| record.closes.get(&code).copied().unwrap_or_default())
     }
 
-    /// Returns the latencies of all acknowledgements between two instants, in ascending order.
+    /// Returns the latencies of all acknowledgements that were received in a period, in ascending order.
     pub fn waits(&self, between: Range<Instant>) -> Vec<Duration> {
         let of = |record: &Record| {
             let times = record.acknowledged_at.iter().zip(&record.waited);
@@ -156,8 +156,8 @@ impl Ledger {
         all
     }
 
-    /// Returns the time from `instant` until each of the `rooms` rooms had an acknowledgement; `None` if a room had
-    /// none.
+    /// Returns the time from `instant` until every room has had an acknowledgement. `None` if a room has had none since
+    /// then.
     pub fn whole_after(&self, rooms: usize, instant: Instant) -> Option<Duration> {
         let mut first: Vec<Option<Instant>> = vec![None; rooms];
         self.each(|record| {
@@ -174,26 +174,26 @@ impl Ledger {
     }
 }
 
-/// Acknowledged message that is not stored, or that a client did not receive.
+/// Acknowledged message that is not stored, or that a client has not received.
 #[derive(Debug)]
 pub struct Loss {
     pub room: usize,
     pub seq: u64,
-    /// True if the message is stored and was not delivered to a client.
+    /// Whether the message is stored. If so, a client has not received it.
     pub is_stored: bool,
     pub text: String,
 }
 
-/// Comparison of acknowledged, delivered and stored messages of a room.
+/// Result of comparing the acknowledged, delivered and stored messages of a room.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Messages that were acknowledged and are not stored or were not delivered to a client.
+    /// Acknowledged messages that are not stored, or that a client has not received.
     pub lost: Vec<Loss>,
-    /// Messages that are stored twice, or with another number than acknowledged.
+    /// Messages that are stored twice, or with a sequence number other than the acknowledged one.
     pub doubled: Vec<String>,
-    /// Other violations.
+    /// All other violations.
     pub faults: Vec<String>,
-    /// Number of messages that all clients received.
+    /// Number of messages that all clients have received.
     pub delivered: usize,
 }
 
@@ -202,7 +202,7 @@ impl Verdict {
         self.lost.is_empty() && self.doubled.is_empty() && self.faults.is_empty()
     }
 
-    /// Compares what the clients of a room received with the stored messages.
+    /// Compares the records of the clients of one room with its stored messages.
     pub fn of(records: &[&Record], stored: &[Entry]) -> Self {
         let mut verdict = Self::default();
         let mut by_id: HashMap<&str, u64> = HashMap::new();
@@ -229,7 +229,7 @@ impl Verdict {
                 }
             }
             verdict.faults.extend(record.faults.iter().cloned());
-            // A client that was disconnected permanently must have received all messages before its last one.
+            // A client that was disconnected permanently must have received all messages up to its last one.
             let through = if record.over.is_some() { record.last() } else { u64::MAX };
             let first = if record.from_start { 0 } else { record.received.first().map_or(0, |(seq, _)| *seq) };
             let received: HashMap<u64, &str> = record.received.iter().map(|(seq, id)| (*seq, id.as_str())).collect();

@@ -1,5 +1,5 @@
-//! Tests that a node keeps serving when writes to standard error fail or block: the reader has stopped or ended, or the
-//! disk is full.
+//! Tests that a node remains available when writing to standard error fails or blocks. The reader of the log has
+//! stopped or ended, or the disk is full.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
@@ -15,20 +15,20 @@ use crate::BUILT;
 use crate::setup::{Plan, Setup};
 use crate::{eventually, span};
 
-/// Maximum response time of a node, however long its log has been blocked.
+/// Maximum response time of a node, regardless of how long its log has been blocked.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// Maximum memory of the log: its buffer, and a second buffer of the same size that is being written.
+/// Maximum memory of the log in KiB. It has two buffers of the same size: one is filled while the other is written.
 const LOG_KIB: u64 = 2 * 1024;
 
-/// Creates a full pipe whose reader does not read, for the standard error of a process.
+/// Creates a pipe that is full and has no active reader. It is used as the standard error of a process.
 fn blocked_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&[b'\n'; 64 * 1024]).expect("as much as a pipe holds");
     (reader, writer.into())
 }
 
-/// Starts another node with the given outputs. From then on, all clients connect to this node.
+/// Starts another node with the given outputs. All clients connect to this node from now on.
 async fn join_through(setup: &mut Setup, plan: &Plan, stdout: Stdio, stderr: Stdio) {
     let node = setup.nodes[0].start_another_onto(stdout, stderr);
     node.ready(&setup.http).await;
@@ -37,14 +37,14 @@ async fn join_through(setup: &mut Setup, plan: &Plan, stdout: Stdio, stderr: Std
     setup.fill(2, plan).await;
 }
 
-/// Opens connections that end before their request is complete. The node logs a line at level debug for each of them.
+/// Opens connections that send an invalid request. The node logs one line at level debug for each of them.
 async fn log_debug_lines(node: &Node, count: usize) {
     let broken = async |each: usize| {
         for _ in 0..each {
             let mut stream = TcpStream::connect(node.address).await.expect("a connection");
             stream.write_all(b"no request\r\n\r\n").await.expect("a request");
             let mut answer = Vec::new();
-            // The node may reset the connection instead of closing it.
+            // A read error is ignored, because the node may reset the connection instead of closing it.
             let _end = stream.read_to_end(&mut answer).await;
         }
     };
@@ -60,7 +60,7 @@ async fn answers_promptly(setup: &Setup) {
     assert_eq!(asked.expect("an answer in time").status(), 200);
 }
 
-/// Stops the node with a drain and checks its exit. The time limit includes the time to flush the log.
+/// Stops the node with a drain and checks its exit code. The time limit includes the time to flush the log.
 async fn ends_in_order(setup: &mut Setup) {
     setup.nodes[1].signal("-TERM");
     let began = Instant::now();

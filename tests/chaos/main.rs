@@ -1,10 +1,9 @@
 //! Tests that no acknowledged message is lost or duplicated. They inject faults into real nodes, stores and load
-//! balancers during conversations.
+//! balancers while clients exchange messages.
 //!
-//! A case has a [`setup::Setup`] with [`client::Client`]s, which are clients that follow the protocol. The case injects
-//! a fault, repairs it, and [settles](setup::Setup::settle). Acknowledged, delivered and stored messages must then be
-//! the same. Each case writes a line of [`figures`]. With `PINTALK_CHAOS=long`, faults last as long as in the
-//! specification.
+//! Each test case creates a [`setup::Setup`] with [`client::Client`]s, injects a fault and repairs it. It then
+//! [settles](setup::Setup::settle): the acknowledged, delivered and stored messages must be the same. Each test case
+//! prints a line of [`figures`]. With `PINTALK_CHAOS=long`, faults last as long as the specification demands.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -42,11 +41,11 @@ use std::time::Duration;
 
 use pintalk_kit::eventually;
 
-/// Path of the program of this build.
+/// Path of the executable of this build.
 const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
-/// Returns the duration of a fault: `quick`, which exceeds every time-out, or with `PINTALK_CHAOS=long` that of the
-/// specification.
+/// Returns the duration of a fault in seconds: `long` with `PINTALK_CHAOS=long`, and `quick` otherwise. `quick` exceeds
+/// every timeout.
 fn span(quick: u64, long: u64) -> Duration {
     Duration::from_secs(if std::env::var_os("PINTALK_CHAOS").is_some_and(|kind| kind == "long") { long } else { quick })
 }

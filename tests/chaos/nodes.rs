@@ -1,4 +1,4 @@
-//! Tests with nodes that are killed, or frozen and resumed.
+//! Tests nodes that are killed, or that are frozen and resumed.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use crate::client::Manner;
 use crate::setup::{Plan, Setup};
 use crate::span;
 
-/// Maximum time for which the partitions of a dead node have no archiver.
+/// Maximum time for which the partitions of a dead node are not archived.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 
-/// Returns the time of the newest message of each room in SQL. This time must never decrease.
+/// Returns the time of the newest message of each room in the database. This time must never decrease.
 async fn latest(setup: &Setup) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     let mut all = Vec::new();
     for room in &setup.rooms {
@@ -18,7 +18,8 @@ async fn latest(setup: &Setup) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     all
 }
 
-/// Waits until all messages that are queued now are in SQL. Returns the time since `since`.
+/// Waits until the database contains all messages that clients have received so far. Returns the time from `since`
+/// until then.
 async fn archived(setup: &Setup, since: Instant) -> Duration {
     let mut before = latest(setup).await;
     let mut heads: Vec<u64> = Vec::new();
@@ -52,7 +53,7 @@ async fn a_node_is_killed_in_traffic() {
     setup.open_nodes.lock().remove(0);
     let whole = setup.all_acknowledged_since(killed + Duration::from_millis(100), Duration::from_secs(10)).await;
     let first_archived = archived(&setup, killed).await;
-    // The killed node restarts, and another node is killed.
+    // The first node is restarted. A different node is then killed.
     setup.nodes[0].start_again();
     let first = setup.nodes[0].address;
     setup.nodes[0].ready(&setup.http).await;
@@ -61,7 +62,7 @@ async fn a_node_is_killed_in_traffic() {
     let killed = Instant::now();
     let second = setup.nodes[1].address;
     setup.open_nodes.lock().retain(|address| *address != second);
-    // At least one of the two killed nodes had archivers.
+    // At least one of the killed nodes archived partitions, so the longer time includes a takeover.
     let archived = first_archived.max(archived(&setup, killed).await);
     tokio::time::sleep(span(3, 30)).await;
     setup

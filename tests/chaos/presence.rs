@@ -1,4 +1,4 @@
-//! Tests host presence while nodes and Redis are killed, frozen and stopped.
+//! Tests the presence of hosts while nodes and Redis are killed, frozen or stopped.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,21 @@ use crate::socket::{Event, SHOP, Socket};
 use crate::statuses::Statuses;
 use crate::{eventually, span};
 
-/// Time within which hosts of a crashed node are reported offline (SPEC 5).
+/// Maximum time until the hosts of a crashed node are reported offline (SPEC 5).
 const CRASHED: Duration = Duration::from_secs(20);
 
-/// Time limit until presence is correct after a frozen process resumes.
+/// Maximum time until presence is correct after a frozen process has resumed.
 const THAWED: Duration = Duration::from_secs(10);
 
-/// Minimum uptime of a node before it declares another one dead.
+/// Minimum uptime of a node before it declares another node dead.
 const MIN_UPTIME: Duration = Duration::from_secs(16);
 
 fn hosts() -> usize {
     span(300, 5_000).as_secs() as usize
 }
 
-/// Waits until the room list of a node reports this presence for the guest of the only room.
+/// Waits until the guest of the only room has the presence `online` in the room list of a node. Returns the elapsed
+/// time.
 async fn the_guest_is(setup: &Setup, node: usize, online: bool, within: Duration) -> Duration {
     let asked = Instant::now();
     eventually("the guest's status", within, async || {
@@ -34,7 +35,7 @@ async fn the_guest_is(setup: &Setup, node: usize, online: bool, within: Duration
     asked.elapsed()
 }
 
-/// Keeps a socket open in the background.
+/// Reads a socket in the background, which keeps it open.
 fn keep(mut socket: Socket) {
     tokio::spawn(async move { while let Event::Frame(_) = socket.receive().await {} });
 }
@@ -49,7 +50,7 @@ async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never
     let began = Instant::now();
     let mut statuses = Statuses::set("a_killed_nodes_hosts", hosts(), &[0], 1, &[]).await;
     tokio::time::sleep(MIN_UPTIME.saturating_sub(began.elapsed())).await;
-    // Every fifth host reconnects to another node at once, as browsers do.
+    // Every fifth host reconnects immediately to another node. The remaining hosts do not reconnect.
     let elsewhere = statuses.setup.nodes[2].address;
     for (at, tab) in statuses.tabs.iter().enumerate() {
         *tab.home.lock() = (at % 5 == 0).then_some(elsewhere);
@@ -83,12 +84,12 @@ async fn node_that_was_frozen_for_sixteen_seconds_reports_correct_presence() {
     let frozen = Instant::now();
     tokio::time::sleep(Duration::from_secs(16)).await;
     the_guest_is(&statuses.setup, 1, false, CRASHED).await;
-    // The host joins the room on another node. A join removes dead connections from the room.
+    // The host joins the room on another node. This join removes connections of the dead node from the room.
     keep(Socket::open(elsewhere, &statuses.setup.host_path(room), None).await.expect("the host comes"));
     statuses.setup.nodes[0].signal("-CONT");
     let thawed = Instant::now();
-    // Hosts whose node was declared dead become online again, and remain online after all messages in flight have
-    // arrived.
+    // The hosts of the node that was declared dead become online again. They must remain online after all events in
+    // flight have arrived.
     statuses.wait_for_statuses(THAWED, |_| true).await;
     let back = thawed.elapsed();
     let counted = the_guest_is(&statuses.setup, 1, true, THAWED).await;
@@ -120,7 +121,7 @@ async fn no_host_goes_offline_because_redis_was_frozen_for_twenty_seconds() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     statuses.setup.redis().thaw();
     statuses.setup.readiness_is(200, Duration::from_secs(15)).await;
-    // Waits until every node could have declared another node dead again.
+    // By the end of this wait, every node could have declared another node dead again.
     tokio::time::sleep(MIN_UPTIME).await;
     for node in 0..3 {
         statuses.new_guests_see_all_online(node).await;
@@ -146,7 +147,7 @@ async fn hosts_of_a_draining_node_stay_online_until_they_had_time_to_reconnect()
     let code = eventually("the node ends", Duration::from_secs(20), ended).await;
     let ended = signalled.elapsed();
     assert_eq!(code, Some(0));
-    // By then, 20 s have passed since the last host that does not reconnect was disconnected.
+    // The sockets of all hosts are closed by now. Hosts that do not reconnect are reported offline within [`CRASHED`].
     statuses.wait_for_statuses(CRASHED, |at| at % 5 > 0).await;
     for (at, tab) in statuses.tabs.iter().enumerate().filter(|(at, _)| at % 5 > 0) {
         assert_eq!(tab.gone_after(signalled), None, "{at} was online all the time");

@@ -1,5 +1,5 @@
-//! Injects random faults for a minute in this suite, and for an hour in `tests/chaos-long`. The seed determines the
-//! faults and their order.
+//! Injects random faults for one minute, or for one hour in `tests/chaos-long`. The seed determines the faults and
+//! their order.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::client::Manner;
 use crate::failover::taken_over;
 use crate::setup::{Plan, Setup};
 
-/// Time limit from the end of a fault until messages are acknowledged in all rooms and all nodes are ready.
+/// Maximum time from the end of a fault until messages are acknowledged in all rooms and all nodes are ready.
 const RECOVERY: Duration = Duration::from_secs(30);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -20,7 +20,7 @@ fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Prints the seed if the case fails.
+/// Seed of the test case. It is printed if the test case fails.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -36,7 +36,7 @@ async fn faults_in_any_order_lose_nothing() {
     let seed = Seed(setting("PINTALK_CHAOS_SEED", 11));
     let span = Duration::from_secs(60 * setting("PINTALK_CHAOS_MINUTES", 1));
     println!("seed {}, {span:?}", seed.0);
-    // With `redis-wait`, no acknowledged message may be lost.
+    // With `redis-wait`, a failover must not lose any acknowledged message.
     let plan = Plan {
         redis: Some(Kind::Sentinel),
         flags: vec!["--redis-wait".into(), "1".into()],
@@ -63,7 +63,7 @@ async fn faults_in_any_order_lose_nothing() {
         );
         let wrong: Vec<String> = setup.ledger.each(|record| record.faults.clone()).into_iter().flatten().collect();
         assert!(wrong.is_empty(), "{wrong:?}");
-        // An access token expires before this case ends, so the host logs in again.
+        // The access token expires before the test case ends, so the host logs in again.
         setup.log_in_again().await;
         tokio::time::sleep(Duration::from_millis(1_000 + setup.rng.below(4_000))).await;
     }
@@ -76,7 +76,7 @@ async fn faults_in_any_order_lose_nothing() {
         .await;
 }
 
-/// Injects one fault for a while and repairs it. Returns its name.
+/// Injects one fault, repairs it after a random time, and returns its name.
 async fn break_something(setup: &mut Setup, fault: u64) -> String {
     let pause = Duration::from_millis(500 + setup.rng.below(15_000));
     let node = setup.rng.below(setup.nodes.len() as u64) as usize;

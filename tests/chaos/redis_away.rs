@@ -1,4 +1,4 @@
-//! Tests with a Redis that is frozen, killed and restarted, cut off, or silent.
+//! Tests a Redis that is frozen, killed and restarted, cut off, or silent.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use pintalk_kit::proxy::Wire;
 use crate::setup::{Plan, Setup};
 use crate::span;
 
-/// Time limit from the recovery of Redis until messages are acknowledged.
+/// Maximum time from the recovery of Redis until messages are acknowledged.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// Makes Redis unavailable with `go` and available again with `back`. Meanwhile nodes must not be ready, must not break
-/// a socket, and must not acknowledge a message.
+/// Makes Redis unavailable with `go`, and available again with `back` after `silence`. While Redis is unavailable, the
+/// nodes must not be ready, break a socket or acknowledge a message.
 async fn away(mut setup: Setup, silence: Duration, go: impl AsyncFn(&mut Setup), back: impl AsyncFn(&mut Setup)) {
     go(&mut setup).await;
     let gone = Instant::now();

@@ -1,8 +1,9 @@
-//! Replaces nodes one by one by those of the next release, behind a load balancer, during conversations.
+//! Replaces the nodes of one release with those of the next, one after another. The nodes are behind a load balancer,
+//! and clients exchange messages.
 //!
-//! A copy of this build and additional schema changes act as the next release. The schema changes run first, while
-//! nodes of this release are in use. `PINTALK_CHAOS_FROM` is the path of the executable of an earlier release; the
-//! rollout then starts from that release.
+//! The next release is a copy of this build with additional schema changes. These changes are applied while all nodes
+//! still run the current release. If `PINTALK_CHAOS_FROM` is the path of an earlier release's executable, the rollout
+//! starts from that release.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,14 +21,14 @@ use crate::ledger::p99;
 use crate::setup::{Plan, Setup};
 use crate::span;
 
-/// Maximum 99th percentile of acknowledgement times for clients on nodes that are not being replaced.
+/// Maximum 99th percentile of acknowledgement latencies. It applies to clients of nodes that are not being replaced.
 const GOAL: Duration = Duration::from_millis(100);
 
-/// Maximum 99th percentile of wake-up delays of the machine. Above it, the machine is too slow to measure
-/// acknowledgement times.
+/// Maximum 99th percentile of the machine's wake-up delays. A machine with longer delays is too slow to measure
+/// acknowledgement latencies.
 const PUNCTUAL: Duration = Duration::from_millis(5);
 
-/// Measures wake-up delays of the machine until it is dropped.
+/// Measures the wake-up delays of the machine until it is dropped.
 struct Metronome {
     late: Arc<Mutex<Vec<Duration>>>,
     task: JoinHandle<()>,
@@ -60,8 +61,8 @@ impl Drop for Metronome {
     }
 }
 
-/// Adds a column to each table that is used to process a message, as a migration of the next release would, and records
-/// the migration as applied.
+/// Adds a column to each table that is used to process messages, as a migration of the next release may do. Marks this
+/// migration as applied.
 async fn migrate_ahead(setup: &Setup) {
     let tables = ["user", "user_config", "login", "chatroom", "room_event", "chat_message"];
     let columns = tables.map(|table| format!("ALTER TABLE `{table}` ADD COLUMN of_the_next_release VARCHAR(32)"));
@@ -85,7 +86,7 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
 
     let (metronome, migrating) = (Metronome::start(), Instant::now());
     migrate_ahead(&setup).await;
-    // A node of this release must still start after the migration, for example after its machine has failed.
+    // A node of the current release must still start after the migration, for example because its machine has failed.
     let late = setup.nodes[0].start_another(&[]);
     late.ready(&setup.http).await;
     drop(late);
@@ -118,14 +119,14 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
         setup.nodes[at].start_again_as(&next_release.0);
         assert_eq!(setup.nodes[at].runs(), next_release.0);
         setup.nodes[at].ready(&setup.http).await;
-        // The load balancer checks the nodes twice per second.
+        // The load balancer checks each node twice per second.
         setup.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
     }
     let rolled = rolling.elapsed();
     let waits = setup.ledger.waits(migrating..Instant::now());
     assert!(waits.len() > 1_000, "only {} were acknowledged meanwhile", waits.len());
-    // A message is handed over between processes about ten times. If the scheduler of a slow machine delays each
-    // hand-over, the rollout is not the cause of the latency.
+    // Each message wakes processes about ten times. On a slow machine, the goal therefore includes a multiple of the
+    // measured wake-up delay.
     let late = metronome.p99();
     let goal = if late < PUNCTUAL { GOAL } else { GOAL + late * 20 };
     assert!(p99(&waits) < goal, "99 of 100 were acknowledged within {:?}; the machine was {late:?} late", p99(&waits));
@@ -152,13 +153,13 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_rolled_behind_nginx() {
+async fn nodes_are_replaced_one_by_one_behind_nginx() {
     let mut balancer = None;
-    roll("nodes_are_rolled_behind_nginx", |nodes| balancer.insert(Nginx::before(nodes)).address).await;
+    roll("nodes_are_replaced_one_by_one_behind_nginx", |nodes| balancer.insert(Nginx::before(nodes)).address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_rolled_behind_haproxy() {
+async fn nodes_are_replaced_one_by_one_behind_haproxy() {
     let mut balancer = None;
-    roll("nodes_are_rolled_behind_haproxy", |nodes| balancer.insert(Haproxy::before(nodes)).address).await;
+    roll("nodes_are_replaced_one_by_one_behind_haproxy", |nodes| balancer.insert(Haproxy::before(nodes)).address).await;
 }

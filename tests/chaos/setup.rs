@@ -1,4 +1,4 @@
-//! Environment of a case: nodes, their stores, and clients in rooms.
+//! Environment of a test case: stores, nodes, and clients in rooms.
 
 mod settling;
 
@@ -35,21 +35,21 @@ pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 pub const EMAIL: &str = "host@shop.example";
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Configuration of the environment of a case.
+/// Configuration of the environment of a test case.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub redis: Option<Kind>,
     pub nodes: usize,
     pub rooms: usize,
-    /// Number of guests per room. The host joins each room as well.
+    /// Number of guests per room. In addition, the host joins each room.
     pub guests: usize,
     pub manner: Manner,
     pub flags: Vec<String>,
-    /// Whether nodes reach Redis through a proxy that the case can cut. Supported for a standalone Redis only.
+    /// Whether nodes connect to Redis through a proxy that the test case can cut. Only a standalone Redis supports
+    /// this.
     pub wired_redis: bool,
-    /// The program of the nodes.
+    /// Path of the executable that the nodes run.
     pub program: PathBuf,
-    /// Log level of the nodes.
     pub level: &'static str,
     pub seed: u64,
 }
@@ -88,10 +88,10 @@ pub struct Setup {
     pub redis: Option<Servers>,
     pub redis_wire: Option<Proxy>,
     pub sql_wire: Option<Proxy>,
-    /// Addresses that clients connect to.
+    /// Addresses of the nodes that clients connect to.
     pub open_nodes: Arc<Mutex<Vec<SocketAddr>>>,
     pub token: String,
-    /// Index of each room, and the path of the host's socket in it with the token.
+    /// Room index and path of each socket of the host. The path contains the token.
     host_paths: Vec<(usize, Arc<Mutex<String>>)>,
     mode: watch::Sender<Mode>,
     people: JoinSet<()>,
@@ -101,14 +101,14 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Starts stores, nodes and clients, with conversations in all rooms.
+    /// Starts stores, nodes and clients, which exchange messages in all rooms.
     pub async fn set(case: &str, plan: Plan) -> Self {
         let mut setup = Self::set_empty(case, &plan).await;
         setup.fill(plan.rooms, &plan).await;
         setup
     }
 
-    /// Creates rooms, with clients that exchange messages in them.
+    /// Creates rooms and adds clients that exchange messages in them.
     pub async fn fill(&mut self, rooms: usize, plan: &Plan) {
         for _ in 0..rooms {
             let room = self.open_room().await;
@@ -117,7 +117,7 @@ impl Setup {
             }
             self.add(room, &format!("host{room}"), true, plan.manner);
         }
-        // Waits until all handshakes have ended. Faults during a handshake are tested in a separate case.
+        // Waits until all clients are connected. Faults during handshakes are tested elsewhere.
         eventually("all clients are admitted and have an acknowledgement", Duration::from_secs(20), async || {
             let is_in = |record: &Record| !record.acknowledged.is_empty();
             self.ledger.each(is_in).into_iter().all(|is_in| is_in).then_some(())
@@ -125,7 +125,7 @@ impl Setup {
         .await;
     }
 
-    /// Starts stores and nodes, without clients.
+    /// Starts stores and nodes without clients.
     pub async fn set_empty(case: &str, plan: &Plan) -> Self {
         let case = case.to_owned();
         let data = tempfile::tempdir().expect("a folder");
@@ -133,9 +133,9 @@ impl Setup {
         let mut flag = |name: &str, value: &str| flags.extend([format!("--{name}"), value.to_owned()]);
         flag("jwt-secret", JWT_SECRET);
         flag("data-dir", &data.path().display().to_string());
-        // Disabled because all clients share one address and some reconnect every second.
+        // This limit is off, because all clients share one address and some reconnect every second.
         flag("limit-handshakes-per-minute", "off");
-        // Disabled because all clients share one address and one host.
+        // These limits are off, because all clients share one address and one host.
         flag("limit-socket-bytes-per-second", "off");
         flag("limit-address-bytes-per-second", "off");
         flag("limit-address-mib-per-day", "off");
@@ -172,7 +172,7 @@ impl Setup {
             Migrator::up(store.connection(), None).await.expect("the schema is created");
         }
         let host = sign_up(&store).await;
-        // Disables connection reuse, because the pool would keep connections to a killed node.
+        // Connections are not reused, because the pool would keep connections to a killed node.
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(20))
             .pool_max_idle_per_host(0)
@@ -217,7 +217,7 @@ impl Setup {
         self.token = body["accessToken"].as_str().expect("a token").to_owned();
     }
 
-    /// Logs the host in again. Clients of the host use the new token from their next connection on.
+    /// Logs the host in again. The host's clients use the new token when they connect the next time.
     pub async fn log_in_again(&mut self) {
         self.log_in().await;
         for (room, path) in &self.host_paths {
@@ -225,7 +225,7 @@ impl Setup {
         }
     }
 
-    /// Creates a room as a guest. Returns its index.
+    /// Creates a room as a guest and returns its index.
     pub async fn open_room(&mut self) -> usize {
         let request = self.http.post(self.nodes[0].url("/api/chat/"));
         let request = request.header("X-PinTalk-Access-Key", &self.host.access_key);
@@ -239,7 +239,7 @@ impl Setup {
         self.rooms.len() - 1
     }
 
-    /// Returns the database of a node without Redis.
+    /// Returns the path of the database of a node without Redis.
     pub fn sqlite(&self) -> PathBuf {
         self.data.path().join("pintalk.sqlite")
     }
@@ -252,12 +252,12 @@ impl Setup {
         format!("/ws/chat/{}/?token={}", self.rooms[room].name, self.token)
     }
 
-    /// Adds a client that joins a room without messages, so it must receive every message of the room.
+    /// Adds a client that joins an empty room. It must receive every message of the room.
     pub fn add(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
         self.enter(room, name, is_host, manner, true)
     }
 
-    /// Adds a client that joins a room with messages, so it may receive only the newest of them.
+    /// Adds a client that joins a room with messages. It may receive only the newest of them.
     pub fn add_late(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
         self.enter(room, name, is_host, manner, false)
     }
@@ -289,7 +289,8 @@ impl Setup {
         record
     }
 
-    /// Calls the host-side API of a node. Returns status and body; status 0 means that there was no response.
+    /// Sends a request with the host's token to a node. Returns status and body. The status is 0 if the node did not
+    /// respond.
     pub async fn call(&self, node: usize, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, self.nodes[node].url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };
@@ -303,7 +304,7 @@ impl Setup {
         format!("/api/chat/chatrooms/{}/", self.rooms[room].id.0)
     }
 
-    /// Waits until each room has an acknowledgement after `instant`. Returns the time that this took.
+    /// Waits until each room has had an acknowledgement after `instant`. Returns the time from `instant` until then.
     pub async fn all_acknowledged_since(&self, instant: Instant, within: Duration) -> Duration {
         while instant.elapsed() < within + Duration::from_secs(1) {
             if let Some(whole) = self.ledger.whole_after(self.rooms.len(), instant) {
@@ -322,7 +323,7 @@ impl Setup {
         panic!("no acknowledgement in every room within {within:?}\n{}", people.join("\n"));
     }
 
-    /// Waits until all nodes have the given readiness. Returns the time that this took.
+    /// Waits until the readiness check of every node returns `status`. Returns the elapsed time.
     pub async fn readiness_is(&self, status: u16, within: Duration) -> Duration {
         let began = Instant::now();
         eventually(&format!("readiness is {status}"), within, async || {
@@ -348,7 +349,7 @@ impl Setup {
         }
     }
 
-    /// Disconnects all clients and stops nodes and stores.
+    /// Disconnects all clients, and stops nodes and stores.
     pub async fn stop(mut self) {
         self.mode.send_replace(Mode::Leave);
         self.people.abort_all();
@@ -361,12 +362,12 @@ impl Setup {
         drop(self.data);
     }
 
-    /// Excludes all current rooms from the comparison, because the case has deleted them.
+    /// Excludes all rooms that exist so far from the comparison, because the test case has deleted them.
     pub fn forget_rooms(&mut self) {
         self.rooms.clear();
     }
 
-    /// Adds a client to each room that only receives.
+    /// Adds a client to each room. These clients only receive messages.
     pub fn add_listeners(&mut self, name: &str, is_host: bool) {
         for room in 0..self.rooms.len() {
             let manner = Manner { every: None, ..self.manner };
@@ -386,14 +387,14 @@ impl Setup {
         self.redis_wire.as_ref().expect("the case has a wire to Redis")
     }
 
-    /// Returns the number of messages in the archive queue that are not in SQL yet.
+    /// Returns the number of messages in the archive queue, which are not in the database yet.
     pub fn queued(&self) -> u64 {
         let redis = self.redis.as_ref().expect("the case has a Redis");
         let answer = redis.ask_one(0, &format!("XLEN {}", self.key("queue"))).unwrap_or_default();
         answer.trim().trim_start_matches(':').parse::<u64>().unwrap_or_default()
     }
 
-    /// Returns a key of the only partition of a standalone Redis.
+    /// Returns the name of a key in the only partition of a standalone Redis.
     pub fn key(&self, kind: &str) -> String {
         format!("{}{{0}}:{kind}", self.prefix())
     }

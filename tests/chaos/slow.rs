@@ -1,4 +1,4 @@
-//! Tests with clients that do not read, and with rooms that have long histories.
+//! Tests clients that do not read, and rooms that have long histories.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::setup::{Plan, Setup};
 use crate::socket::{Event, SHOP, Socket};
 use crate::{eventually, span};
 
-/// Maximum memory of a node per socket that does not read.
+/// Maximum memory per socket that is not read, in KiB.
 const KIB_EACH: u64 = 300;
 
-/// Maximum length of a message.
+/// Maximum number of letters in a message.
 const LETTERS: usize = 2_000;
 
-/// Opens a socket and waits until it is admitted. The caller never reads from it.
+/// Opens a socket and waits until it is admitted. The client does not read any further from it.
 async fn open_unread(address: SocketAddr, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
@@ -44,7 +44,7 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
     let flags = vec!["--limit-sockets-per-room".to_owned(), "200".to_owned()];
     let plan = Plan { nodes: 2, rooms: 3, flags, ..Plan::default() };
     let mut setup = Setup::set("sockets_that_never_read", plan).await;
-    // Clients exchange long messages in the rooms from the start.
+    // These clients exchange long messages during the whole test case.
     for room in 0..3 {
         for writer in 0..3 {
             let every = Some(Duration::from_millis(100));
@@ -78,12 +78,13 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
     println!("{sleepers} closed within {:?}; p99 {quiet:?} and {disturbed:?}; {each} KiB each", began.elapsed());
     let each = each + in_kernel / sleepers as u64;
     assert!(each <= KIB_EACH, "{each} KiB a socket that does not read");
-    // After the node has closed these sockets, it holds no memory for them, although the clients keep their ends open.
+    // The node has closed these sockets. It must not hold memory for them, although the clients keep their connections
+    // open.
     eventually("the kernel has freed the unread data", Duration::from_secs(10), async || {
         (unsent_kib(&setup) < 256).then_some(())
     })
     .await;
-    // Both values are a few ms, so the bound includes a margin for scheduling noise.
+    // Both values are a few milliseconds. The margin covers delays of the scheduler.
     assert!(disturbed <= quiet * 2 + Duration::from_millis(50), "p99 {quiet:?} became {disturbed:?}");
     assert_eq!(setup.ledger.closes(1013) + setup.ledger.closes(1006), 0, "a client that reads was disconnected");
     drop(asleep);
@@ -97,7 +98,7 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
         .await;
 }
 
-/// Returns the kernel memory for data that the nodes have sent and their clients have not read, in KiB.
+/// Returns the size, in KiB, of the kernel buffers with data that the nodes have sent and the clients have not read.
 fn unsent_kib(setup: &Setup) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
     let unsent = sockets.lines().skip(1).filter_map(|line| {
@@ -114,12 +115,12 @@ fn memory(setup: &Setup) -> u64 {
     setup.nodes.iter().map(pintalk_kit::node::Node::memory_kib).sum()
 }
 
-/// Adds clients that send messages in a room as fast as the limits permit, and waits until all are acknowledged.
+/// Adds clients that send messages in a room as fast as the limits permit. Waits until all messages are acknowledged.
 async fn write(setup: &mut Setup, room: usize, writers: usize, each: usize, letters: usize) {
     let manner = Manner { every: Some(Duration::from_millis(1)), letters, most: each, ..Manner::default() };
     for writer in 0..writers {
-        // Each further client joins a room with messages, so it receives only the newest messages of the earlier
-        // clients.
+        // All clients except the first join a room with messages, so they may receive only the newest of these
+        // messages.
         setup.add_late(room, &format!("writer{room}_{writer}"), false, manner);
     }
     let ledger = setup.ledger.clone();
@@ -138,7 +139,7 @@ async fn long_messages_and_long_histories_are_read_completely() {
     let (long, much) = (setup.open_room().await, setup.open_room().await);
     write(&mut setup, long, 1, 50, LETTERS).await;
     let mut guest = Socket::open(setup.nodes[1].address, &setup.guest_path(long), Some(SHOP)).await.expect("a socket");
-    // A page of the history has at most 240 KiB. The remaining messages are requested page by page.
+    // A page of the history has at most 240 KiB. The guest requests the remaining messages page by page.
     let mut read: Vec<u64> = Vec::new();
     while read.last() != Some(&1) {
         let Event::Frame(history) = guest.receive().await else { panic!("the guest was disconnected") };

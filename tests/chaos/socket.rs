@@ -11,15 +11,15 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Time limit for connecting and for sending.
+/// Maximum time for connecting and for sending a frame.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Origin of the site that hosts of tests register.
+/// Origin of the site that the hosts of the tests register.
 pub const SHOP: &str = "https://shop.example";
 
 pub struct Socket(WebSocketStream<TcpStream>);
 
-/// Event of a socket.
+/// What a socket receives.
 #[derive(Debug)]
 pub enum Event {
     Frame(Value),
@@ -27,12 +27,13 @@ pub enum Event {
         code: u16,
         reason: String,
     },
-    /// The socket ended without a close frame.
+    /// The connection ended without a close frame.
     Broken,
 }
 
 impl Socket {
-    /// Connects as a guest; `None` without a response.
+    /// Connects to a node, with an `Origin` header for a guest. Returns `None` if the node does not accept the
+    /// handshake.
     pub async fn open(address: SocketAddr, path: &str, origin: Option<&str>) -> Option<Self> {
         let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
         if let Some(origin) = origin {
@@ -46,12 +47,12 @@ impl Socket {
         Some(Self(tokio::time::timeout(CONNECT, opening).await.ok()??.0))
     }
 
-    /// Returns whether the frame was passed to the network.
+    /// Sends a text frame. Returns whether it was written to the connection in time.
     pub async fn send(&mut self, frame: &str) -> bool {
         matches!(tokio::time::timeout(CONNECT, self.0.send(Message::text(frame))).await, Ok(Ok(())))
     }
 
-    /// Receives the next frame that is not a control frame. Cancel safe.
+    /// Receives the next data or close frame. This method is cancel safe.
     pub async fn receive(&mut self) -> Event {
         loop {
             match self.0.next().await {
@@ -72,7 +73,7 @@ impl Socket {
         }
     }
 
-    /// Disconnects without a close frame.
+    /// Resets the connection without sending a close frame.
     pub fn drop_hard(self) {
         let _reset = self.0.get_ref().set_zero_linger();
     }

@@ -1,4 +1,4 @@
-//! Tests with a MySQL that is unavailable, a full archive queue, and a row that cannot be stored.
+//! Tests an unavailable MySQL, a full archive queue, and a row that cannot be stored.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::ledger::Record;
 use crate::setup::{Plan, Setup};
 use crate::{eventually, span};
 
-/// Time limit from the recovery of MySQL until all messages are stored in it.
+/// Maximum time from the recovery of MySQL until it contains all messages.
 const CAUGHT_UP: Duration = Duration::from_secs(60);
 
 async fn caught_up(setup: &Setup) -> Duration {
@@ -21,7 +21,7 @@ async fn caught_up(setup: &Setup) -> Duration {
 
 async fn away(case: &str, wire: Wire) {
     let mut setup = Setup::set(case, Plan::default()).await;
-    // Creates a login that no node has cached yet.
+    // Creates a login that the nodes have not cached.
     setup.log_in_again().await;
     setup.sql_wire().set(wire);
     let gone = Instant::now();
@@ -36,7 +36,7 @@ async fn away(case: &str, wire: Wire) {
         Some(())
     })
     .await;
-    // Clients that join now, including the host, receive the newest messages from the log in Redis.
+    // Clients that join now, including those of the host, receive the newest messages from the log in Redis.
     setup.add_listeners("late", false);
     setup.add_listeners("late-host", true);
     let silence = span(20, 120);

@@ -1,4 +1,4 @@
-//! Tests partial faults of SQL: another session locks tables, the files of SQLite are deleted, and several nodes
+//! Tests partial faults of databases: another session locks tables, the files of SQLite are deleted, or several nodes
 //! migrate at the same time.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::eventually;
 use crate::setup::{Plan, Setup};
 
-/// Time limit to detect a fault and a recovery on a busy machine.
+/// Maximum time to detect a fault or a recovery on a busy machine.
 const NOTICED: Duration = Duration::from_secs(8);
 
 async fn is_degraded(setup: &Setup, expected: bool) -> Duration {
@@ -29,7 +29,7 @@ async fn is_degraded(setup: &Setup, expected: bool) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn locked_tables_degrade_a_node_whose_reads_continue() {
+async fn locked_tables_degrade_a_node_that_still_serves_reads() {
     let mut setup = Setup::set("locked_tables", Plan { nodes: 1, rooms: 2, ..Plan::default() }).await;
     is_degraded(&setup, false).await;
     let session = setup.store.connection().begin().await.expect("a session");
@@ -77,7 +77,8 @@ async fn single_node_acknowledges_nothing_once_its_files_are_deleted() {
         (status == 503 && body.contains("files lost")).then_some(())
     })
     .await;
-    // Frames of messages that were committed before the files were deleted may still be in flight.
+    // Acknowledgements of messages that were committed before the files were deleted may still be in flight. Only later
+    // acknowledgements are counted.
     let on_its_way = gone + Duration::from_millis(250);
     let later =
         |setup: &Setup| setup.ledger.sum(|record| record.acknowledged_at.iter().filter(|at| **at > on_its_way).count());
@@ -95,7 +96,7 @@ async fn three_nodes_migrate_an_empty_database_at_once() {
     for of in [Database::MySql, Database::MariaDb] {
         let empty = TestDatabase::create(of).await;
         let redis = tokio::task::spawn_blocking(|| Servers::start(Kind::Redis7)).await.expect("redis starts");
-        // `start_another` takes pairs of flag and value. Each part of this pair is a flag with its value.
+        // `start_another` takes pairs of flag and value. Both parts of this pair are flags that contain their values.
         let migrating = ("--auto-migrate=on", "--drain-delay=0s");
         let stores = [("--database-url", empty.url.as_str()), ("--redis-url", &redis.url()), migrating];
         let mut nodes: Vec<Node> = (0..3).map(|_| setup.nodes[0].start_another(&stores)).collect();

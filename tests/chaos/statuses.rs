@@ -1,5 +1,5 @@
-//! Hosts with status sockets, and one guest per host who is notified of the host's presence during outages of nodes and
-//! Redis.
+//! Hosts with status sockets, and one guest per host who receives the host's presence. Nodes and Redis fail during the
+//! test.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::eventually;
 use crate::setup::{JWT_SECRET, Plan, Setup};
 use crate::socket::{Event, SHOP, Socket};
 
-/// First frame of a guest on a status socket.
+/// Notice with which a guest requests the status of the host.
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
 
 /// Number of sockets that are opened concurrently.
 const AT_ONCE: usize = 16;
 
-/// Time limit until all hosts are online.
+/// Maximum time until all hosts are online.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A host and the state of its socket.
+/// Host with one status socket.
 pub struct HostTab {
     uuid: HostUuid,
     path: String,
-    /// Node to which a closed socket reconnects; `None` stops reconnecting.
+    /// Node to which the host reconnects when its socket is closed. With `None`, the host does not reconnect.
     pub home: Arc<Mutex<Option<SocketAddr>>>,
-    /// Notifications that the guest of this host has received, with their times.
+    /// Time and status of each notification that the guest of this host has received. The status is true for online.
     notifications: Arc<Mutex<Vec<(Instant, bool)>>>,
 }
 
@@ -44,14 +44,15 @@ impl HostTab {
         self.notifications.lock().last().is_some_and(|(_, online)| *online)
     }
 
-    /// Returns the time from `since` until the guest was first notified that the host is offline.
+    /// Returns the time from `since` until the guest was first notified that the host is offline. `None` if this has
+    /// not happened.
     pub fn gone_after(&self, since: Instant) -> Option<Duration> {
         let notifications = self.notifications.lock();
         notifications.iter().find(|(at, online)| *at > since && !online).map(|(at, _)| *at - since)
     }
 }
 
-/// Test environment with hosts that hold status sockets, and one guest per host.
+/// Environment with hosts that keep status sockets open, and one guest per host.
 pub struct Statuses {
     pub setup: Setup,
     pub tabs: Vec<Arc<HostTab>>,
@@ -59,8 +60,8 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Starts `count` hosts with a guest each. The hosts connect to the nodes `homes` in rotation, the guests to the
-    /// node `watching`.
+    /// Creates `count` hosts with one guest each. The hosts connect to the nodes in `homes` in rotation. The guests
+    /// connect to the node `watching`.
     pub async fn set(case: &str, count: usize, homes: &[usize], watching: usize, flags: &[&str]) -> Self {
         let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         flags.extend(["--limit-sockets-per-address".to_owned(), "off".to_owned()]);
@@ -83,14 +84,14 @@ impl Statuses {
         Self { setup, tabs, tasks }
     }
 
-    /// Waits until the last notification of each guest is the expected status of its host.
+    /// Waits until the last notification of each guest is the expected status of the host.
     pub async fn wait_for_statuses(&self, within: Duration, online: impl Fn(usize) -> bool) {
         let is_right = |(at, tab): (usize, &Arc<HostTab>)| tab.is_seen_online() == online(at);
         let asked = async || self.tabs.iter().enumerate().all(is_right).then_some(());
         eventually("guests have the expected statuses", within, asked).await;
     }
 
-    /// Asserts that new guests on a node are notified that all hosts are online.
+    /// Asserts that new guests on a node receive the status online for all hosts.
     pub async fn new_guests_see_all_online(&self, node: usize) {
         let address = self.setup.nodes[node].address;
         let asked = futures_util::stream::iter(&self.tabs).map(|tab| is_online(address, tab)).buffer_unordered(AT_ONCE);
@@ -98,7 +99,7 @@ impl Statuses {
         assert_eq!(online, self.tabs.len());
     }
 
-    /// Prints the figures and stops the hosts, guests, nodes and stores.
+    /// Prints the figures, and stops hosts, guests, nodes and stores.
     pub async fn finish(mut self, note: impl FnOnce(&Self, &mut crate::figures::Figures)) {
         let mut figures = crate::figures::Figures::default();
         note(&self, &mut figures);
@@ -115,7 +116,7 @@ async fn is_online(address: SocketAddr, tab: &HostTab) -> bool {
     matches!(tokio::time::timeout(Duration::from_secs(5), socket.receive()).await, Ok(Event::Frame(frame)) if frame["status"] == "online")
 }
 
-/// Creates a host with a token and without a usable password.
+/// Creates a host with a token. The host has no usable password.
 async fn sign_up(setup: &Setup, rng: &Rng, number: usize, home: SocketAddr) -> Arc<HostTab> {
     let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let uuid = HostUuid::from_random(rng.bytes());
@@ -139,7 +140,8 @@ async fn sign_up(setup: &Setup, rng: &Rng, number: usize, home: SocketAddr) -> A
     Arc::new(HostTab { uuid, path, home: Arc::new(Mutex::new(Some(home))), notifications: Arc::default() })
 }
 
-/// Keeps a host's status socket open on its home node: reconnects whenever the socket is closed.
+/// Keeps a host's status socket open: reconnects to the home node whenever the socket is closed. Returns when there is
+/// no home node.
 async fn keep_connected(tab: Arc<HostTab>) {
     loop {
         let home = *tab.home.lock();
@@ -151,7 +153,7 @@ async fn keep_connected(tab: Arc<HostTab>) {
     }
 }
 
-/// Keeps a guest's status socket open and records its notifications.
+/// Keeps a guest's status socket open and records the notifications that it receives.
 async fn watch(tab: Arc<HostTab>, address: SocketAddr) {
     let path = format!("/ws/status/{}/", tab.uuid);
     loop {

@@ -14,10 +14,10 @@ use crate::eventually;
 use crate::setup::{EMAIL, JWT_SECRET, PASSWORD, Plan, Setup};
 use crate::socket::{Event, SHOP, Socket};
 
-/// Time limit until all counted events have occurred. Jobs and e-mails take seconds.
+/// Maximum time until all events that the test counts have occurred. Jobs and e-mails take several seconds.
 const SHOWN: Duration = Duration::from_secs(30);
 
-/// Returns the metrics of a node as Prometheus reads them.
+/// Returns the metrics of a node in the format that Prometheus reads.
 async fn scrape(setup: &Setup, node: usize) -> Option<String> {
     let answer = setup.http.get(setup.nodes[node].url("/metrics")).send().await.ok()?;
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -27,7 +27,7 @@ async fn scrape(setup: &Setup, node: usize) -> Option<String> {
 /// Row of the table of metrics in `grafana/README.md`.
 struct Documented<'a> {
     kind: &'a str,
-    /// Permitted values by label. A label without listed values may have any value.
+    /// Permitted values of each label. If none are listed, the label may have any value.
     labels: BTreeMap<&'a str, Vec<&'a str>>,
     help: &'a str,
 }
@@ -47,7 +47,8 @@ fn documented(readme: &str) -> BTreeMap<&str, Documented<'_>> {
     let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
     let rows = rows.filter_map(|row| {
         let [name, kind, labels, help] = row.split(" | ").collect::<Vec<_>>().try_into().ok()?;
-        // Such as "`duty`, `outcome` (done, failed), `host`": names without values before one with values.
+        // A cell is, for example, "`duty`, `outcome` (done, failed), `host`". The values in parentheses belong to the
+        // label before them.
         let labels = labels.trim().split("), ").flat_map(|part| {
             let (names, values) = part.split_once(" (").unwrap_or((part, ""));
             let values: Vec<&str> =
@@ -64,8 +65,8 @@ fn documented(readme: &str) -> BTreeMap<&str, Documented<'_>> {
     rows.collect()
 }
 
-/// Splits a sample into the name of its metric and its labels. For a histogram, removes the suffix of the series and
-/// the label `le`.
+/// Splits a sample into the name of its metric and its labels. The suffix and the label `le` of a histogram's series
+/// are removed.
 fn sample(line: &str) -> (&str, BTreeMap<&str, &str>) {
     let (series, _) = line.rsplit_once(' ').expect("a value");
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -74,8 +75,8 @@ fn sample(line: &str) -> (&str, BTreeMap<&str, &str>) {
     (name, labels.filter(|(name, _)| *name != "le").collect())
 }
 
-/// Checks that the names, types, help texts, labels and label values of a node's metrics match the table. Returns the
-/// names.
+/// Checks that the metrics of a node match the table in name, type, help text, labels and label values. Returns the
+/// names of the metrics.
 fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> HashSet<&'a str> {
     let mut found = HashSet::new();
     let mut current = "";
@@ -96,7 +97,7 @@ fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> Hash
     found
 }
 
-/// Returns the warnings of promtool about a node's metrics.
+/// Returns the warnings of promtool for the metrics of a node.
 fn promtool(text: &str) -> String {
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -108,7 +109,7 @@ fn promtool(text: &str) -> String {
     said
 }
 
-/// Returns the sum of all samples whose lines have this prefix.
+/// Returns the sum of all samples whose lines start with `begins`.
 fn value(text: &str, begins: &str) -> f64 {
     let lines = text.lines().filter(|line| line.starts_with(begins));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -122,7 +123,8 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
     let receiver = Receiver::start().await;
     let webhook = format!("/api/users/{}/webhook/", setup.host.id.0);
     assert_eq!(setup.call(0, Method::PUT, &webhook, json!({"url": receiver.url()})).await.0, 201);
-    // Requests of a visitor of an unregistered site, for an unknown path, and with a method that is not allowed.
+    // These requests come from a visitor of an unregistered site, name an unknown path, or use a method that is not
+    // allowed.
     let path = setup.guest_path(0);
     let mut stranger =
         Socket::open(setup.nodes[0].address, &path, Some("https://elsewhere.example")).await.expect("open");
@@ -164,7 +166,7 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
         assert!(both(happened) > 0.0, "{happened} is 0");
     }
     assert_eq!(both("pintalk_leader"), 1.0);
-    // With few clients, the mean is well below a second.
+    // With few clients, the mean is well below one second.
     let relayed = both("pintalk_relay_duration_seconds_sum") / both("pintalk_relay_duration_seconds_count");
     assert!(relayed < 1.0, "{relayed} s from acceptance to outbox");
     let routes: HashSet<&str> = first.split("route=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -183,7 +185,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     let mut secrets: Vec<String> = [JWT_SECRET, EMAIL, PASSWORD, "가가"].map(str::to_owned).to_vec();
     secrets.extend([setup.host.secret_key.clone(), setup.token.clone()]);
 
-    // Requests that cause e-mails to known and unknown addresses, failed logins, wrong codes and invalid tokens.
+    // These requests cause e-mails to known and unknown addresses, failed logins, wrong codes and invalid tokens.
     for (path, body) in [
         ("/api/auth/check-email/", json!({"email": "somebody@mail.example"})),
         ("/api/auth/login/", json!({"email": "other@mail.example", "password": "a-password-of-mine"})),
@@ -207,7 +209,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     while let Event::Frame(_) = guest.receive().await {}
     secrets.push("words-of-mine".to_owned());
 
-    // An outage of Redis makes the nodes log errors, which have the most fields.
+    // During an outage of Redis, the nodes log errors, which have the most fields.
     setup.redis_wire().reset().await;
     setup.sql_wire().set(Wire::Cut);
     eventually("SQL is missed", SHOWN, async || setup.nodes[0].logged().contains("sql not writable").then_some(()))
@@ -230,7 +232,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
         assert!(chrono::DateTime::parse_from_rfc3339(&time).is_ok_and(|_| time.ends_with('Z')), "{line}");
         let is_ours = target == "pintalk" || target.starts_with("pintalk::");
         assert!(is_ours || ["ERROR", "WARN", "INFO"].contains(&level.as_str()), "a library in detail: {line}");
-        // The message must be a fixed text; variable data is in fields.
+        // Messages are constant, and variable data is in fields.
         assert!(!is_ours || field("message").len() > 3, "{line}");
         levels.insert(level);
     }

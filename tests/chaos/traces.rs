@@ -1,4 +1,4 @@
-//! Tests that one message produces one trace across all nodes that process it.
+//! Tests that one message produces one trace, to which all nodes that process the message contribute.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -8,16 +8,16 @@ use crate::collector::{Collector, Span};
 use crate::eventually;
 use crate::setup::{Plan, Setup};
 
-/// Time limit until all spans of a message are exported. Exporters send spans every five seconds.
+/// Maximum time until all spans of a message have been exported. Nodes export spans every five seconds.
 const EXPORTED: Duration = Duration::from_secs(30);
 
-/// Returns the spans with a name in the trace of a message.
+/// Returns the spans named `name` that are children of the span `first`.
 fn parts<'a>(spans: &'a [Span], first: &Span, name: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.trace == first.trace && span.parent == first.id && span.name == name).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_to_sql() {
+async fn one_trace_covers_a_message_from_acceptance_to_delivery_and_sql() {
     let collector = Collector::start().await;
     let endpoint = format!("http://{}", collector.address);
     let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
@@ -41,7 +41,7 @@ async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_t
     assert!(whole.parent.is_empty(), "it begins the trace");
     for name in ["broker.accept", "message.deliver", "archive.commit"] {
         for span in parts(&spans, &whole, name) {
-            // All nodes run on one machine, so their clocks agree.
+            // All nodes run on one machine and use the same clock, so their times are comparable.
             assert!(span.began >= whole.began && span.ended >= span.began, "{span:?}");
         }
     }

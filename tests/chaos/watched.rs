@@ -1,4 +1,4 @@
-//! Runs Prometheus against nodes in use, and asserts that every dashboard panel has data and that alerts fire only for
+//! Runs Prometheus against a cluster in use. Every panel of the dashboard must have data, and alerts must fire only for
 //! injected faults.
 
 use std::net::{SocketAddr, TcpListener};
@@ -14,10 +14,10 @@ use crate::eventually;
 use crate::setup::{Plan, Setup};
 use crate::socket::{Event, SHOP, Socket};
 
-/// Time limit until the last panel has data. Rates need two scrapes, and some panels need a job to have run.
+/// Maximum time until the last panel has data. Rates need two scrapes, and some panels need a job that has run.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Prometheus server with the alerts. It is killed on drop.
+/// Prometheus server that evaluates the alerts. It is killed on drop.
 struct Prometheus {
     process: Child,
     address: SocketAddr,
@@ -57,7 +57,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// Calls the API of Prometheus and returns the response.
+    /// Sends a request to the API of Prometheus and returns the `data` of the response.
     async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let url = url::Url::parse_with_params(&format!("http://{}/api/v1/{path}", self.address), query);
         let answer = self.http.get(url.expect("a URL")).send().await.expect("an answer");
@@ -66,14 +66,14 @@ impl Prometheus {
         answer["data"].clone()
     }
 
-    /// Returns whether a query returns a number.
+    /// Returns whether a query has a numeric result.
     async fn shows(&self, query: &str) -> bool {
         let data = self.ask("query", &[("query", query)]).await;
         let series = data["result"].as_array().expect("a result");
         series.iter().any(|one| one["value"][1] != "NaN")
     }
 
-    /// Returns the names of alerts in one of these states.
+    /// Returns the names of all alerts that are in one of the given states.
     async fn alerts(&self, states: &[&str]) -> Vec<String> {
         let data = self.ask("alerts", &[]).await;
         let alerts = data["alerts"].as_array().expect("alerts").iter();
@@ -88,7 +88,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Returns the title and one query of each panel, with the variables set to all.
+/// Returns title and query of each target of all panels. Variables are replaced by values that select everything.
 fn queries() -> Vec<(String, String)> {
     fn gather(panels: &Value, found: &mut Vec<(String, String)>) {
         for panel in panels.as_array().into_iter().flatten() {
@@ -121,7 +121,7 @@ fn queries() -> Vec<(String, String)> {
     found
 }
 
-/// Connects to a room that does not exist, so that a close code is counted.
+/// Connects to a room that does not exist. The node then counts a close code.
 async fn connect_to_missing_room(node: SocketAddr) {
     let mut guest = Socket::open(node, "/ws/chat/AAAAAAAAAAAAAAAAAAAAAA/", Some(SHOP)).await.expect("an answer");
     let received = guest.receive().await;
@@ -149,13 +149,13 @@ async fn every_panel_has_data_and_alerts_fire_for_faults() {
         left = empty;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // A rule that cannot be evaluated does not fire, so the test checks that all rules are healthy.
+    // A rule that cannot be evaluated never fires. The test therefore checks that all rules are healthy.
     let rules = prometheus.ask("rules", &[]).await;
     let rules =
         rules["groups"].as_array().expect("groups").iter().flat_map(|group| group["rules"].as_array().expect("rules"));
     let sick: Vec<&Value> = rules.filter(|rule| rule["health"] != "ok").collect();
     assert!(sick.is_empty(), "{sick:#?}");
-    // Checks firing alerts only, because short delays on a busy test machine can make an alert pending.
+    // Only firing alerts are checked: a short delay of a busy test machine can make an alert pending.
     let early = prometheus.alerts(&["firing"]).await;
     assert!(early.is_empty(), "nothing is broken: {early:?}");
 

@@ -64,7 +64,7 @@ fn check_writes_reads_and_deletes_an_image() {
     assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
 }
 
-/// Returns the report of `pintalk check` on a deployment; `more` are further environment variables.
+/// Returns the report of `pintalk check` on a deployment. `more` contains additional environment variables.
 fn check_of(redis: &Servers, more: &[(&str, &Path)]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let mut command = pintalk(&["check", "--data-dir", &data_dir(dir.path()), "--redis-url", &redis.url()]);

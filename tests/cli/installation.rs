@@ -12,7 +12,7 @@ use pintalk_kit::redis::{Kind, Servers};
 
 use crate::{data_dir, pintalk, printed, stderr, stdout};
 
-/// Returns a command of the program with these stores.
+/// Returns a command of the program that uses the given database and Redis.
 fn on_stores(args: &[&str], database: &str, redis: Option<&str>) -> Command {
     let mut command = pintalk(args);
     command.env("PINTALK_DATABASE_URL", database).env("PINTALK_REDIS_URL", redis.unwrap_or_default());
@@ -22,7 +22,7 @@ fn on_stores(args: &[&str], database: &str, redis: Option<&str>) -> Command {
     command
 }
 
-/// Returns whether the readiness probe of a node answers 200.
+/// Returns whether the readiness endpoint of a node answers with status 200.
 fn is_ready(address: &str) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut stream = std::net::TcpStream::connect(address)?;
@@ -62,7 +62,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     ask("DEL pt:installation");
     assert_rejected(&mut on_stores(&["installation", "show"], &url, Some(&redis_url)), 1, "no node has started");
 
-    // Records the installation as the first start of a cluster does.
+    // Stores the installation in the same way as the first start of a cluster.
     let store = Store::connect(&url).await.unwrap();
     let id = "an-installation-of-own".parse().unwrap();
     let cluster = pintalk::store::InstallationMode::Cluster;
@@ -74,9 +74,9 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
         "--redis-url: is required, because a cluster uses this database",
     );
 
-    // Another installation owns the Redis, and its nodes are running.
+    // The Redis belongs to another installation, whose nodes are running.
     ask("SET pt:installation installation-of-others");
-    // A lease is counted only if it ends within its duration of 15 s, by the clock of Redis.
+    // A lease is valid only if it ends within 15 s, its duration, by the clock of Redis.
     let lease = |key: &str, node: &str| {
         let end = "(redis.call('TIME')[1] + 14) * 1000";
         ask(&format!("EVAL \"return redis.call('ZADD', KEYS[1], {end}, ARGV[1])\" 1 {key} {node}"))
@@ -96,7 +96,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     assert!(adopted.contains("redis belongs to installation an-installation-of-own"), "{adopted}");
     assert_eq!(ask("GET pt:installation-of-others:kept").trim(), "1");
 
-    // Changes the mode from a cluster to a single node, and back.
+    // Changes the mode from a cluster to a single node and back.
     let mode = |to: &'static str, redis: Option<&str>| on_stores(&["migrate", "mode", to], &url, redis);
     assert_rejected(&mut mode("single", None), 1, "--redis-url is required");
     lease("pt:an-installation-of-own:nodes", "own.1");
@@ -107,7 +107,8 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     ask("DEL pt:an-installation-of-own:{0}:queue");
     ask("HSET pt:an-installation-of-own:{0}:life mark 5f");
     printed(&mut mode("single", Some(&redis_url)));
-    // A node of the cluster that was suspended cannot accept messages in this Redis after it resumes.
+    // A suspended node of the cluster may resume now. It cannot accept messages, because Redis belongs to the new mode
+    // and its marks are deleted.
     assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
     assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
     assert_rejected(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");

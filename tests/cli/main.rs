@@ -1,4 +1,4 @@
-//! Tests the program as operators use it: output, exit codes and shutdown.
+//! Tests the program as operators use it: its output, exit codes and shutdown.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // this crate is a test
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
@@ -17,7 +17,7 @@ use pintalk::domain::{HostId, RoomChange, RoomName, Side};
 use pintalk::store::{Append, NewRoom, Store};
 use pintalk_kit::database::{Database, TestDatabase};
 
-/// Returns a command of the program, without the environment variables of the test run that the program would read.
+/// Returns a command of the program. Environment variables of the test run that the program would read are removed.
 fn pintalk(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(args).stdin(Stdio::null());
@@ -191,12 +191,12 @@ fn invalid_host_is_rejected_with_the_names_of_the_flags() {
     assert!(!sentence.contains("s3cret"), "{sentence}");
 }
 
-/// Returns the command `pintalk user …` with a separate database.
+/// Returns the command `pintalk user …` with a database in `dir`.
 fn user(dir: &Path, args: &[&str]) -> Command {
     pintalk(&[&["user"], args, &["--data-dir", &data_dir(dir)]].concat())
 }
 
-/// Runs a command that must succeed, and returns its output.
+/// Runs a command that must succeed, and returns its standard output.
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -276,7 +276,7 @@ fn password_is_read_from_standard_input_or_the_environment_or_generated() {
     assert!(stderr(&output).contains("--password") && !stderr(&output).contains("s3cret"), "{}", stderr(&output));
 }
 
-/// Returns the file modes of a directory and everything in it.
+/// Returns the file modes of a directory and of everything in it.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -299,7 +299,7 @@ fn files_of_a_node_are_accessible_to_their_owner_only_whatever_the_umask() {
     };
     for umask in ["000", "022", "777"] {
         let _ = std::fs::remove_dir_all(&data);
-        // Checks first new files, then files with the modes of an earlier release.
+        // The first pass checks new files. The second checks files that have the modes of an earlier release.
         for is_old in [false, true] {
             if is_old {
                 for (name, mode) in modes(&data).into_iter().filter(|(name, _)| !name.ends_with('.')) {
@@ -354,7 +354,7 @@ fn new_keys_are_printed_even_if_the_nodes_cannot_be_notified() {
     assert!(stderr(&output).contains("--redis-url") && stderr(&output).lines().count() == 1, "{}", stderr(&output));
 }
 
-/// Creates an idle room with a message, a closed one with three, and an empty one, all with old dates.
+/// Creates an idle room with one message, a closed room with three messages, and an empty room. All dates are old.
 async fn old_rooms(data_dir: &str) {
     let store = Store::connect(&format!("sqlite://{data_dir}/pintalk.sqlite")).await.unwrap();
     let then = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
@@ -389,7 +389,7 @@ fn cleanup_counts_due_rows_and_processes_them_once() {
         let words = shown.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
         words.filter(|words| !words.ends_with(" 0")).collect::<Vec<_>>()
     };
-    // The empty room is idle as well, but it is deleted before it can be closed.
+    // The empty room is idle as well, but it is deleted before idle rooms are closed.
     let due = ["delete_empty_rooms 1", "close_idle_rooms 1", "purge_rooms 1", "delete_messages 3"];
     for _ in 0..2 {
         let counted = ["delete_empty_rooms 1", "close_idle_rooms 2", "purge_rooms 1", "delete_messages 3"];
@@ -419,8 +419,8 @@ fn demo_prints_its_address_and_deletes_its_files() {
     assert!(shown.iter().any(|line| line.contains("http://127.0.0.1:") && line.ends_with("/demo")), "{shown:?}");
     assert!(shown.iter().any(|line| line.contains("demo@pintalk.local")), "{shown:?}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
-    // The first signal starts a drain, the second forces the exit. Without connections, the drain may end before the
-    // second signal.
+    // The first signal starts a drain, and the second forces the exit. There are no connections, so the drain may end
+    // before the second signal.
     let deadline = Instant::now() + Duration::from_secs(20);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "still running after two signals");

@@ -1,4 +1,5 @@
-//! Tests that Prometheus accepts the alerts and the queries of the dashboard, and that they use existing metrics only.
+//! Tests that Prometheus accepts the alerts and the queries of the dashboard, and that both refer only to existing
+//! metrics.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,7 +12,7 @@ use crate::tools::{path, printed, text, yaml};
 const ALERTS: &str = "grafana/alerts.yaml";
 const CASES: &str = "grafana/alerts.test.yaml";
 const DASHBOARD: &str = "grafana/dashboard.json";
-/// Base of the runbook links in the alerts. The value `runbookUrl` of the chart replaces it.
+/// Base URL of the runbook links in the alerts. In the chart, the value `runbookUrl` replaces it.
 const RUNBOOKS: &str = "https://pintalk.example/grafana/README.md";
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -44,7 +45,8 @@ fn each_alert_fires_in_its_case_and_in_no_other() {
     let cases = yaml(&text(CASES));
     let (mut fires, mut quiet, mut explained) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for case in list(&cases["tests"]) {
-        // The series of each case include a healthy installation. The expected alerts must not include it.
+        // A case may contain the series of a healthy installation in the namespace `good`. No alert may fire for this
+        // installation.
         let has = |what: &str| list(&case["input_series"]).any(|series| word(&series["series"]).contains(what));
         let beside = has(r#"namespace="good""#);
         let away = has(r#"pintalk_degraded{job="pintalk", namespace="away""#);
@@ -107,7 +109,7 @@ fn chart_contains_these_alerts_and_this_dashboard() {
     }
 }
 
-/// Returns all queries of the dashboard, including those of its variables, and of the alerts.
+/// Returns all queries of the dashboard and of the alerts. The queries of the dashboard's variables are included.
 fn queries() -> Vec<String> {
     let dashboard = dashboard();
     let panels = list(&dashboard["panels"]).flat_map(|panel| list(&panel["targets"]));
@@ -119,7 +121,7 @@ fn queries() -> Vec<String> {
     all
 }
 
-/// Returns the metrics in a query; for series of a histogram, the name of the histogram.
+/// Returns the names of the metrics in a query. For the series of a histogram, returns the name of the histogram.
 fn metrics(query: &str) -> BTreeSet<String> {
     let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let ours = words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_"));
@@ -168,7 +170,7 @@ fn dashboard_rows_range_from_users_to_capacity() {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         assert!(list(&panel["targets"]).next().is_some(), "{title} shows nothing");
         for target in list(&panel["targets"]) {
-            // Queries must select by the variables of the dashboard, which are installation and nodes.
+            // Every query must use the variables of the dashboard, which select the installation and the nodes.
             let query = word(&target["expr"]);
             assert_eq!(
                 query.matches("{job=~\"$job\", instance=~\"$instance\"").count(),
@@ -179,7 +181,7 @@ fn dashboard_rows_range_from_users_to_capacity() {
     }
 }
 
-/// Returns how many times a query contains a metric.
+/// Returns how many times a query names a metric of the program.
 fn named(query: &str) -> usize {
     let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_")).count()

@@ -1,4 +1,4 @@
-//! Tests that Helm and Kubernetes accept the chart, and that the program accepts its configuration.
+//! Tests that Helm and Kubernetes accept the chart, and that the program accepts the configuration in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::tools::{documents, fed, installed, options, path, pintalk, printed, p
 pub const CHART: &str = "helm/pintalk";
 pub const HELMS: [&str; 2] = ["helm3", "helm4"];
 
-/// Options that the chart sets itself and that values must not set.
+/// Options that the chart sets itself. Values must not set them.
 const OWNED: [&str; 10] = [
     "PINTALK_LISTEN",
     "PINTALK_METRICS_LISTEN",
@@ -24,14 +24,14 @@ const OWNED: [&str; 10] = [
     "PINTALK_REDIS_URL",
 ];
 
-/// Returns a Helm command without the configuration of this machine.
+/// Returns a Helm command that does not use the configuration of this machine.
 pub fn helm(program: &str) -> Command {
     let mut helm = Command::new(installed("bin").join(program));
     helm.current_dir(path("")).env_clear().env("HOME", std::env::temp_dir());
     helm
 }
 
-/// Returns the names of the sets of values with which the chart is tested.
+/// Returns the paths of the values files that the chart is tested with.
 pub fn sets() -> Vec<String> {
     let folder = std::fs::read_dir(path(CHART).join("ci")).expect("sets of values");
     let mut sets: Vec<String> = folder
@@ -43,7 +43,7 @@ pub fn sets() -> Vec<String> {
     sets
 }
 
-/// Renders a set of values.
+/// Renders the chart with a values file.
 pub fn rendered(program: &str, chart: &str, set: &str) -> Vec<Value> {
     documents(&stream(program, chart, set))
 }
@@ -52,14 +52,14 @@ fn stream(program: &str, chart: &str, set: &str) -> String {
     printed(helm(program).args(["template", "release", chart, "--namespace", "chat", "--values", set]))
 }
 
-/// Renders the chart with values of the command line.
+/// Renders the chart with values from the command line.
 pub fn given(program: &str, values: &[&str]) -> Vec<Value> {
     let mut helm = helm(program);
     helm.args(["template", "release", CHART, "--namespace", "chat"]);
     documents(&printed(helm.args(values.iter().flat_map(|value| ["--set", *value]))))
 }
 
-/// Returns the error of Helm for values of the command line.
+/// Returns the error message of Helm for invalid values from the command line.
 pub fn refused(values: &[&str]) -> String {
     let mut helm = helm("helm4");
     helm.args(["template", "release", CHART]);
@@ -100,8 +100,8 @@ fn both_helm_versions_accept_the_chart_and_render_the_same() {
     assert!(!inside.contains("/ci/"), "{inside}");
 }
 
-/// Python script that validates a stream of documents against the schemas of a Kubernetes version. It prints errors,
-/// and kinds without a schema.
+/// Python script that validates a stream of documents against the schemas of a Kubernetes version. It prints errors and
+/// the kinds that have no schema.
 const KUBERNETES: &str = "
 import sys, yaml, kubernetes_validate as k
 for document in filter(None, yaml.safe_load_all(sys.stdin)):
@@ -128,7 +128,7 @@ fn kubernetes_from_1_28_to_1_37_accepts_all_objects() {
     assert!(!said_of(&misspelt).status.success(), "schemas that take anything");
 }
 
-/// Python script that fails if a document has a field that the model of the Prometheus operator does not have.
+/// Python script that fails if a document has a field that is missing from the model of the Prometheus operator.
 const OPERATOR: &str = "
 import sys, yaml
 from cloudcoil.models.prometheus_operator import v1
@@ -173,7 +173,7 @@ fn ingress_and_route_publish_the_path_of_the_public_url() {
     }
 }
 
-/// Returns the properties of a closed schema; `None` if any property is accepted.
+/// Returns the properties of a schema that accepts no other properties. `None` if it accepts any property.
 fn properties(schema: &Value) -> Option<&serde_json::Map<String, Value>> {
     (schema["additionalProperties"] == false).then(|| schema["properties"].as_object().expect("properties"))
 }
@@ -184,7 +184,7 @@ fn same_keys(at: &str, schema: &Value, values: &Value) {
         assert!(known.contains_key(key), "{at}.{key} has a default, and the schema refuses it");
     }
     for (key, below) in known {
-        // The program defines the options, Kubernetes the resources.
+        // The schema leaves these values open: the program defines `config`, and Kubernetes defines `resources`.
         if ["config", "resources"].iter().any(|open| at.ends_with(open)) || (at.is_empty() && key == "global") {
             continue;
         }
@@ -217,7 +217,7 @@ fn every_value_has_a_default_and_an_unknown_one_is_rejected() {
     }
 }
 
-/// Returns the environment of a set's nodes, with the values of the chart's Secret.
+/// Returns the environment of the nodes, including the values in the chart's Secret.
 pub fn environment(documents: &[Value]) -> BTreeMap<String, String> {
     let node = documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes");
     let secrets = documents.iter().filter(|document| document["kind"] == "Secret");
@@ -255,7 +255,7 @@ fn each_option_of_the_program_is_accepted_by_the_chart_and_the_program() {
         let unknown: Vec<_> =
             environment.keys().filter(|name| name.starts_with("PINTALK_") && !known.contains(name)).collect();
         assert!(unknown.is_empty(), "{set}: {unknown:?}");
-        // These addresses do not answer; the test checks only that the configuration is valid.
+        // The check cannot connect to these addresses. The test only checks that the configuration is valid.
         let data = tempfile::tempdir().expect("a folder");
         let mut check = pintalk(&["check"]);
         let nowhere = |url: &String| {
@@ -302,7 +302,7 @@ fn grace_period_of_a_pod_covers_its_drain() {
             environment[name].strip_suffix('s').and_then(|span| span.parse().ok()).expect("seconds")
         };
         let grace = node["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().expect("seconds");
-        // The program exits within this time. Kubernetes must not kill it earlier.
+        // The program exits within this time at the latest. Kubernetes must not kill it earlier.
         let longest = seconds("PINTALK_DRAIN_DELAY") + 2 * seconds("PINTALK_DRAIN");
         assert!(grace > longest, "{set}: {grace} s, and a drain may take {longest} s");
         let strategy = &node["spec"]["strategy"];

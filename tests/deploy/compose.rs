@@ -1,4 +1,4 @@
-//! Tests that the programs accept the configuration in `compose.yaml`.
+//! Tests that the programs in `compose.yaml` accept their configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,7 +30,7 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-/// Reads the file as Compose does, with the same secret for every variable.
+/// Replaces variables as Compose does. All of them have the same value, a secret.
 fn interpolated(text: &str) -> String {
     let mut pieces = text.split("${");
     let mut whole = pieces.next().unwrap_or_default().to_owned();
@@ -103,7 +103,7 @@ fn nodes_accept_their_configuration() {
     assert_eq!(compose["services"]["node-1"], compose["services"]["node-2"]);
     let data = tempfile::tempdir().expect("a folder");
     let mut check = pintalk(&["check"]);
-    // The host names of the stores do not resolve on this machine.
+    // The host names of the stores do not resolve on this machine, so they are replaced.
     check.envs(environment.iter().map(|(name, value)| (name, value.replace("@mysql:3306", "@127.0.0.1:1"))));
     check.env("PINTALK_REDIS_URL", environment["PINTALK_REDIS_URL"].replace("@redis:6379", "@127.0.0.1:1"));
     check.env("PINTALK_DATA_DIR", data.path());
@@ -111,7 +111,8 @@ fn nodes_accept_their_configuration() {
     let output = check.output().expect("the program");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("a node of a cluster on mysql://pintalk:"), "{}", said(&output));
-    // Docker kills a container after this time; the program exits after its delay and twice its drain.
+    // Docker kills the container after this time. The program exits earlier: after its drain delay plus twice its drain
+    // time.
     assert_eq!(compose["services"]["node-1"]["stop_grace_period"], "50s");
 }
 
@@ -134,11 +135,11 @@ fn nginx_accepts_its_configuration_which_is_that_of_the_document() {
     assert!(here.windows(there.len()).any(|part| part == there), "not that of helm/README.md:\n{content}");
 
     let folder = tempfile::tempdir().expect("a folder");
-    // Since 1.27.3 nginx resolves a server's name repeatedly; the version on this machine may be older.
+    // nginx supports `resolve` for servers since version 1.27.3. The version on this machine may be older.
     let local = content.replace(" resolve ", " ");
     let local = local.replace("node-1:", "127.0.0.1:").replace("node-2:", "127.0.0.1:");
     let local = local.replace("http {\n", &format!("pid {0}/pid;\nhttp {{\n", folder.path().display()));
-    // Without root, the terminal's log might not be writable.
+    // A user other than root may not be able to write to these devices.
     let local = local.replace("/dev/std", &format!("{}/std", folder.path().display()));
     let file = folder.path().join("nginx.conf");
     std::fs::write(&file, local).expect("a file");

@@ -1,35 +1,36 @@
-//! Tests that the links of the documents resolve, that tests run their code blocks, and that the README stays short.
+//! Tests that the links in documents resolve, that tests run all code blocks, and that the README is short.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::tools::{path, pintalk, printed, text};
 
-/// Maximum number of words in the README, counted as by `wc -w`.
+/// Maximum number of words in the README, as counted by `wc -w`.
 const MAX_WORDS: usize = 1300;
 
-/// Code blocks by document and language. Tests run or compare each of them; a new block needs a test before it is
-/// listed here.
+/// Number of code blocks by document and language. A comment names the test files that run or compare the blocks. A new
+/// block needs a test before it is added here.
 const BLOCKS: &[(&str, &str, usize)] = &[
-    // tests/server/readme.rs
+    // `tests/server/readme.rs` runs these blocks.
     ("README.md", "bash", 4),
-    // A drawing.
+    // This block is a drawing.
     ("README.md", "text", 1),
-    // tests/browser/site.rs
+    // `tests/browser/site.rs` uses these blocks.
     ("README.md", "html", 2),
-    // tests/deploy/compose.rs, tests/server/nginx.rs
+    // `tests/deploy/compose.rs` compares this block, and `tests/server/nginx.rs` uses it.
     ("helm/README.md", "nginx", 1),
-    // tests/deploy/readme.rs
+    // `tests/deploy/readme.rs` runs these blocks.
     ("helm/pintalk/README.md", "bash", 4),
-    // tests/server/webhooks.rs
+    // `tests/server/webhooks.rs` runs this block.
     ("src/protocol/README.md", "python", 1),
-    // `npm_commands_are_scripts_of_the_package` below, tests/browser
+    // The test `npm_commands_are_scripts_of_the_package` below checks this block.
     ("src/web/README.md", "sh", 1),
-    // tests/server/readme.rs
+    // `tests/server/readme.rs` runs this block.
     ("tests/README.md", "bash", 1),
 ];
 
-/// Collects the Markdown files below a folder of the repository, except installed or generated ones.
+/// Adds the paths of all Markdown files below a folder of the repository to `found`. Installed and generated files are
+/// skipped.
 fn collect(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(path("").join(folder)).expect("a folder") {
         let entry = entry.expect("an entry");
@@ -52,12 +53,12 @@ fn documents() -> BTreeSet<String> {
     found
 }
 
-/// Returns the text without fenced code.
+/// Returns the text of a document without its code blocks.
 fn prose(text: &str) -> String {
     text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the targets of links and images.
+/// Returns the targets of all links and images.
 fn targets(text: &str) -> Vec<String> {
     let prose = prose(text);
     let between = |open: &str, close: char| -> Vec<String> {
@@ -81,7 +82,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// Resolves a relative path against a document's folder.
+/// Resolves a path relative to the folder of a document.
 fn resolve(document: &str, target: &str) -> PathBuf {
     let mut place = Path::new(document).parent().unwrap_or(Path::new("")).to_owned();
     for part in Path::new(target).components() {
@@ -94,7 +95,7 @@ fn resolve(document: &str, target: &str) -> PathBuf {
     place
 }
 
-/// Returns the broken relative links of a document.
+/// Returns the relative links of a document whose targets do not exist.
 fn broken(document: &str, content: &str) -> Vec<String> {
     let leads_nowhere = |target: &String| {
         if ["https://", "http://", "mailto:"].iter().any(|scheme| target.starts_with(scheme)) {
@@ -168,7 +169,7 @@ fn npm_commands_are_scripts_of_the_package() {
     assert!(commands > 2);
 }
 
-/// Adds `module::function` of all functions below a folder, one per line.
+/// Adds all functions below a folder to `names`, as one `module::function` per line.
 fn declared(folder: &Path, names: &mut String) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let place = entry.expect("an entry").path();
@@ -210,7 +211,7 @@ fn every_test_that_a_document_names_exists() {
     assert!(tests > 4 && binaries > 1, "{tests}, {binaries}");
 }
 
-/// Returns whether a help text contains a word: a command, a value or a flag.
+/// Returns whether a help text contains a word, which is a command, a value or a flag.
 fn lists(help: &str, word: &str) -> bool {
     help.split(|letter: char| !letter.is_alphanumeric() && letter != '-').any(|other| other == word)
 }
@@ -231,7 +232,7 @@ fn every_command_of_the_program_in_a_document_exists() {
                     let wanted = if word.starts_with("--") { format!("--{name}") } else { (*name).to_owned() };
                     assert!(lists(&help, &wanted), "{document}: `pintalk {code}`: there is no {wanted}");
                 }
-                // Reads the help of the subcommand, if the word is a subcommand.
+                // If the word is a subcommand, the following words are searched in its help text.
                 let (Some(first), false) = (choices.first(), word.starts_with("--")) else { continue };
                 let arguments = [&chosen[..], &[*first, "--help"]].concat();
                 if let Ok(output) = pintalk(&arguments).output()
@@ -247,7 +248,7 @@ fn every_command_of_the_program_in_a_document_exists() {
     assert!(commands > 15, "{commands}");
 }
 
-/// Words that LANGUAGE.md replaces, which no document, chart or dashboard uses.
+/// Words that LANGUAGE.md replaces with others. No document, chart or dashboard may use them.
 const UNUSED: [&str; 7] = ["he", "him", "his", "himself", "somebody", "nobody", "whoever"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! Tests the image. It is built without a registry, from a base image of this machine's Debian release and with the
-//! program of this build.
+//! Tests the container image. It is built without a registry, from a base image of this machine's Debian release. It
+//! contains the program of this build.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,15 +10,15 @@ use serde_json::Value;
 
 use crate::tools::{installed, path, printed, text, yaml};
 
-/// Time limit for a container.
+/// Maximum time for a container to start or to stop.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Images and containers of one test.
+/// Images and containers of one test. They are deleted on drop.
 struct Storage {
     folder: tempfile::TempDir,
 }
 
-/// Returns a command that runs as root, with sudo if necessary.
+/// Returns a command that runs a program as root, with `sudo` if necessary.
 fn as_root(program: &str) -> Command {
     let how = std::env::var("PINTALK_TEST_AS_ROOT").expect("PINTALK_TEST_AS_ROOT: see tests/run");
     let mut words = how.split_whitespace().chain([program]);
@@ -34,7 +34,7 @@ impl Storage {
 
     fn buildah(&self, arguments: &[&str]) -> Command {
         let mut buildah = as_root("buildah");
-        // Avoids overlay file systems and namespaces, which are not available on every machine.
+        // These settings avoid overlay file systems and namespaces, which are not available on every machine.
         buildah.env("STORAGE_DRIVER", "vfs").env("BUILDAH_ISOLATION", "chroot");
         buildah.arg("--root").arg(self.folder.path().join("images"));
         buildah.arg("--runroot").arg(self.folder.path().join("containers"));
@@ -46,7 +46,7 @@ impl Storage {
         printed(&mut self.buildah(arguments)).trim().to_owned()
     }
 
-    /// Creates the base image, which also replaces the builder image with Rust.
+    /// Creates the base image. It also serves as the builder image, which otherwise contains Rust.
     fn base(&self) {
         let container = self.run(&["from", "scratch"]);
         let base = installed("image-base").display().to_string();
@@ -54,7 +54,7 @@ impl Storage {
         self.run(&["commit", "--quiet", "--rm", &container, "base"]);
     }
 
-    /// Builds the image around a prebuilt program.
+    /// Builds the image with the program of this build.
     fn image(&self) {
         self.base();
         let context = self.folder.path().join("context");
@@ -63,7 +63,7 @@ impl Storage {
         for file in ["Dockerfile", ".dockerignore"] {
             std::fs::copy(path(file), context.join(file)).expect("a copy");
         }
-        // Strips the debug information, which is most of the size.
+        // Removes the debug information, which makes up most of the program's size.
         let program = release.join("pintalk").display().to_string();
         printed(Command::new("strip").args(["-o", &program, env!("CARGO_BIN_EXE_pintalk")]));
         let context = context.display().to_string();
@@ -80,16 +80,16 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        // Deletes the files as root, because root owns them.
+        // The files belong to root, so they are deleted as root.
         let _gone = as_root("rm").arg("-rf").arg(self.folder.path()).status();
     }
 }
 
-/// Program that runs in a container.
+/// Container in which the program runs.
 struct Node(Child);
 
 impl Node {
-    /// Returns the process of the program: the descendant without children of the started process.
+    /// Returns the process id of the program. It is the last descendant of the process that was started.
     fn pid(&self) -> String {
         let mut pid = self.0.id().to_string();
         loop {
@@ -183,7 +183,8 @@ fn dockerfile_copies_each_crate_and_existing_paths() {
     let manifest = text("Cargo.toml");
     let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("members").0;
     for member in members.split(',').map(|member| member.trim().trim_matches('"')) {
-        // Without the manifests of all members, the layer of dependencies could not be built for this workspace.
+        // The layer of dependencies is built before the sources are copied. For this, cargo needs the manifests of all
+        // members.
         assert!(dockerfile.contains(&format!("COPY {member}/Cargo.toml {member}/Cargo.toml\n")), "{member}");
         let let_in = [format!("!{member}\n"), format!("!{member}/Cargo.toml\n")];
         assert!(let_in.iter().any(|line| ignored.contains(line)), "{member}");

@@ -1,11 +1,11 @@
-//! Tests that the chart meets the requirements of platforms: user ids that the platform assigns, and network policies.
+//! Tests that the chart meets the requirements of platforms, such as assigned user ids and network policies.
 
 use serde_json::Value;
 
 use crate::chart::{CHART, HELMS, given, helm, rendered};
 use crate::tools::printed;
 
-/// Returns the pods of nodes, migration and test.
+/// Returns the pod specifications of nodes, migration and chart test.
 fn own_pods(documents: &[Value]) -> Vec<&Value> {
     let kinds = documents.iter().filter_map(|document| match document["kind"].as_str()? {
         "Pod" => Some(&document["spec"]),
@@ -50,7 +50,7 @@ fn platform_may_assign_the_users_of_pods() {
             }
         }
     }
-    // Such platforms assign large user ids. Helm must not convert them to floating-point numbers.
+    // Platforms may assign large user ids. Helm must not convert these ids to floating-point numbers.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("values.yaml").display().to_string();
     std::fs::write(&file, "secrets: {existingSecret: mine}\npodSecurityContext: {runAsUser: 1000660000}\n")
@@ -62,7 +62,7 @@ fn platform_may_assign_the_users_of_pods() {
     }
 }
 
-/// Returns the notes after installation. Only Helm 4 prints them without a cluster.
+/// Returns the notes that Helm prints after an installation. Only Helm 4 prints them without a cluster.
 fn notes(values: &[&str]) -> String {
     let mut helm = helm("helm4");
     helm.args(["install", "release", CHART, "--namespace", "chat", "--dry-run=client"]);
@@ -80,7 +80,8 @@ fn port_that_the_network_policy_blocks_is_reported_in_the_notes() {
         (vec![], vec![secret, database, redis]),
         (vec![], vec![secret, database, redis, "secrets.smtpUrl=smtps://mail.example"]),
         (vec![], vec![secret, database, redis, "config.otlp-endpoint=http://collector:4318"]),
-        // The policy permits HTTPS to every host for webhooks, so an HTTPS collector needs no further rule.
+        // The network policy already permits HTTPS to every host, for webhooks. An HTTPS collector therefore needs no
+        // rule.
         (vec![], vec![secret, database, redis, "config.otlp-endpoint=https://collector"]),
         (vec![], vec![secret, redis, "mysql.enabled=true", "mysql.password=x"]),
         (vec![], vec!["secrets.existingSecret=mine"]),

@@ -1,4 +1,4 @@
-//! Runs the commands of the chart's README as written. Helm renders the objects and installs nothing.
+//! Runs the commands of the chart's README exactly as written. Helm renders the objects but does not install them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::chart::HELMS;
 use crate::tools::{blocks, documents, installed, path, said, text, yaml};
 
-/// Shell functions that replace the commands of a cluster. `helm template` has no `--timeout` and does not wait.
+/// Shell functions that replace commands that need a cluster. `helm template` has no `--timeout` and does not wait.
 const NO_CLUSTER: &str = r#"
 helm() {
     local arguments=() wait=5m
@@ -34,13 +34,14 @@ helm() {
 kubectl() { echo "kubectl: $*" >&2; }
 "#;
 
-/// Returns the commands in order: values for evaluation and their installation, installation for production, upgrade.
+/// Returns the code blocks of the README in order: values for an evaluation, its installation, an installation for
+/// production, and an upgrade.
 fn commands() -> [String; 4] {
     let commands = blocks("helm/pintalk/README.md", "bash");
     commands.try_into().unwrap_or_else(|commands| panic!("other commands than these: {commands:?}"))
 }
 
-/// Creates a folder that has the chart at the path of the repository.
+/// Creates a folder that contains the chart at the same path as the repository.
 fn place() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink(path("helm"), folder.path().join("helm")).expect("the chart");
@@ -79,7 +80,7 @@ fn evaluation_commands_install_stores_and_keep_their_passwords() {
     }
 }
 
-/// Returns how long Helm waits for a hook, in seconds.
+/// Returns the time that Helm waits for a hook, in seconds.
 fn hook_timeout(output: &Output) -> u64 {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let minutes = said.lines().find_map(|line| line.strip_prefix("waits: ")?.strip_suffix('m')?.parse::<u64>().ok());

@@ -1,5 +1,5 @@
-//! Tests the references between the objects of the chart, because Kubernetes accepts selectors without a match and
-//! ports that do not exist.
+//! Tests the references between the objects of the chart. Kubernetes accepts selectors that match nothing and ports
+//! that do not exist.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::chart::{CHART, environment, rendered, sets, title};
 
-/// Objects rendered from one set of values.
+/// Objects that the chart renders for one values file.
 struct Release {
     set: String,
     documents: Vec<Value>,
@@ -27,7 +27,7 @@ fn selects(selector: &Value, labels: &Value) -> bool {
     !asked.is_empty() && asked.iter().all(|(key, value)| labels[key] == *value)
 }
 
-/// Returns the pod template of a workload, or the document if it is a pod.
+/// Returns labels and specification of a workload's pods, or of the document itself if it is a pod.
 fn pod(document: &Value) -> Option<(&Value, &Value)> {
     match document["kind"].as_str() {
         Some("Pod") => Some((&document["metadata"]["labels"], &document["spec"])),
@@ -48,7 +48,8 @@ fn has_port(pod: &Value, port: &Value) -> bool {
     ports(pod).any(|named| named["name"] == *port || named["containerPort"] == *port)
 }
 
-/// Returns the order in which a document is created: a hook's weight, or after all hooks.
+/// Returns a number that determines when a document is created: the weight of a hook, or a higher number for other
+/// documents.
 fn turn(document: &Value) -> i64 {
     let annotations = &document["metadata"]["annotations"];
     match annotations["helm.sh/hook"].as_str() {
@@ -74,7 +75,7 @@ impl Release {
         self.documents.iter().filter_map(|document| pod(document).map(|(labels, spec)| (document, labels, spec)))
     }
 
-    /// Returns the pods that a selector matches. Fails if there is none.
+    /// Returns the pods that a selector matches. Fails if it matches none.
     fn selected(&self, by: &Value, selector: &Value) -> Vec<&Value> {
         let found: Vec<_> =
             self.pods().filter(|(_, labels, _)| selects(selector, labels)).map(|(.., spec)| spec).collect();
@@ -90,7 +91,7 @@ impl Release {
         }
     }
 
-    /// Checks that a Service with this name has this port, by name or number.
+    /// Fails unless there is a Service with this name that has this port, by name or number.
     fn has_service(&self, by: &Value, name: &Value, port: &Value) {
         let service = self.named("Service", name).unwrap_or_else(|| panic!("{}: {:?}: no {name}", self.set, title(by)));
         let has = list(&service["spec"]["ports"]).any(|known| known["name"] == *port || known["port"] == *port);
@@ -210,8 +211,8 @@ fn every_pod_has_a_network_policy_that_names_its_ports() {
             let inner = ["ingress", "egress"].map(|way| list(&policy["spec"][way]));
             let peers = inner.into_iter().flatten().flat_map(|rule| list(&rule["from"]).chain(list(&rule["to"])));
             for peer in peers.filter(|peer| !peer["podSelector"].is_null()) {
-                // The policy of a store may list pods that do not exist in this set. One matching pod of each kind is
-                // sufficient.
+                // The policy of a store lists all pods that may connect, and some of them do not exist with this values
+                // file. At least one pod must match.
                 let selector = &peer["podSelector"]["matchLabels"];
                 assert!(release.pods().any(|(_, labels, _)| selects(selector, labels)), "{set}: {selector}");
             }
@@ -240,7 +241,7 @@ fn prometheus_finds_every_node_and_nothing_else() {
             (named("http"), named("metrics")),
             (Some(port("PINTALK_LISTEN")), Some(port("PINTALK_METRICS_LISTEN")))
         );
-        // External clients must not reach the port of the metrics.
+        // External clients must not be able to connect to the metrics port.
         let open =
             release.all("Service").find(|service| service["metadata"]["name"] == "release-chat").expect("a service");
         assert!(list(&open["spec"]["ports"]).all(|port| port["targetPort"] == "http"));

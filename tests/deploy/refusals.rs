@@ -1,5 +1,5 @@
-//! Tests that the chart rejects invalid values with a message, before it installs anything, and without printing a
-//! password.
+//! Tests that the chart rejects invalid values before anything is installed. Its error messages must not contain
+//! passwords.
 
 use serde_json::Value;
 
@@ -99,7 +99,7 @@ fn value_that_the_chart_sets_cannot_be_set_twice() {
     let mut helm = helm("helm4");
     helm.args(["template", "release", CHART, "--values", &set, "--set", "podAnnotations.checksum/secret=x"]);
     assert!(said(&helm.output().expect("helm")).contains("podAnnotations: checksum/secret is set by the chart"));
-    // Pod labels override common labels.
+    // A pod label takes precedence over a common label.
     for program in HELMS {
         let values = ["commonLabels.team=a", "podLabels.team=b", theirs, "podAnnotations.checksum/secret=x"];
         let documents = given(program, &values);

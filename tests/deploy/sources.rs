@@ -1,7 +1,7 @@
 //! Parses the sources of the program into modules with their imports, functions and types.
 //!
-//! Modules are followed from `src/lib.rs`, without those that exist only in tests. An import is a `use` declaration or a
-//! path in code; re-exports are resolved to the module that defines the item. Doc links are not imports.
+//! Modules are followed from `src/lib.rs`, except those that exist only in tests. An import is a `use` declaration or a
+//! path in code; links in comments are no imports. Re-exports are resolved to the module that defines the item.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,36 +11,36 @@ use syn::spanned::Spanned as _;
 use syn::visit::Visit;
 use syn::{Attribute, Block, Item, ItemUse, Signature, UseTree, Visibility};
 
-/// Path of a module below the crate root; the root itself is empty.
+/// Path of a module below the crate root. The path of the root is empty.
 pub type ModulePath = Vec<String>;
 
-/// Content of a module.
+/// Content of one module.
 #[derive(Default)]
 pub struct Module {
-    /// Number of lines of the module's file without the tests at its end, or zero for an inline module.
+    /// Number of lines in the module's file, not counting the tests at its end. It is zero for an inline module.
     pub lines: usize,
-    /// Number of lines of each function, by name.
+    /// Name and number of lines of each function.
     pub functions: Vec<(String, usize)>,
     /// Names of structs, enums and traits.
     pub types: Vec<String>,
     imports: BTreeSet<Vec<String>>,
-    /// Names that the module re-exports, with the path that each stands for.
+    /// Names that the module re-exports, with the paths that they refer to.
     exports: BTreeMap<String, Vec<String>>,
 }
 
-/// The modules of a crate.
+/// Modules of a crate by path.
 #[derive(Default)]
 pub struct Modules(pub BTreeMap<ModulePath, Module>);
 
 impl Modules {
-    /// Reads the modules of the program.
+    /// Parses all modules of the program.
     pub fn of_program() -> Self {
         let mut modules = Self::default();
         modules.read(Vec::new(), &PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
         modules
     }
 
-    /// Reads the modules of a source file and of the files below it.
+    /// Parses the modules of a source file and of its submodules.
     fn read(&mut self, path: ModulePath, file: &Path) {
         let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -56,7 +56,7 @@ impl Modules {
         }
     }
 
-    /// Adds a module with its items; `children` is the directory of its submodules.
+    /// Adds a module with its items. `children` is the directory of its submodules.
     fn add(&mut self, path: ModulePath, items: &[Item], children: &Path) {
         let mut reader = Reader { path: &path, module: Module::default() };
         let mut submodules = Vec::new();
@@ -78,7 +78,7 @@ impl Modules {
         }
     }
 
-    /// Returns the module that defines what an absolute path names.
+    /// Returns the path of the module that defines the item with this absolute path.
     fn resolve(&self, path: &[String]) -> ModulePath {
         let depth = (0..=path.len()).rev().find(|depth| self.0.contains_key(&path[..*depth])).unwrap_or(0);
         let exports = self.0.get(&path[..depth]).map(|module| &module.exports);
@@ -88,12 +88,12 @@ impl Modules {
         }
     }
 
-    /// Returns every import as a pair of modules, except those between a module and its own ancestors.
+    /// Returns all imports as pairs of modules. Imports between a module and its ancestors are not included.
     pub fn imports(&self) -> BTreeSet<(ModulePath, ModulePath)> {
         let mut pairs = BTreeSet::new();
         for (from, module) in &self.0 {
             for import in &module.imports {
-                // A path that begins with a submodule is relative.
+                // A path whose first segment is a submodule is relative.
                 let relative = [from.clone(), vec![import[0].clone()]].concat();
                 let absolute = match import[0].as_str() {
                     "crate" => import[1..].to_vec(),
@@ -110,14 +110,15 @@ impl Modules {
     }
 }
 
-/// Collects the imports of one module.
+/// Collects the imports, functions and types of one module.
 struct Reader<'a> {
     path: &'a ModulePath,
     module: Module,
 }
 
 impl Reader<'_> {
-    /// Records a path as it stands in the module. `super` and `self` become absolute.
+    /// Records a path of the module, and returns it with `super` and `self` replaced. Returns `None` if the path leaves
+    /// the crate.
     fn record(&mut self, segments: &[String]) -> Option<Vec<String>> {
         let ups = segments.iter().take_while(|segment| *segment == "super").count();
         let path = match segments.first()?.as_str() {
@@ -223,7 +224,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 }
 
-/// Paths of more than one segment in the arguments of a macro.
+/// Returns the paths in a macro's arguments that have more than one segment.
 fn paths(tokens: &TokenStream) -> Vec<Vec<String>> {
     let text = tokens.to_string().replace(" :: ", "::");
     let words = text.split(|letter: char| !letter.is_alphanumeric() && !matches!(letter, '_' | ':'));

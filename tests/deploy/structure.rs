@@ -1,11 +1,11 @@
-//! Tests the structure of the sources: a layer imports only layers below it, sibling modules form no cycle, and
-//! functions and files stay small.
+//! Tests the structure of the sources. A layer imports only layers below it, imports of sibling modules form no cycle,
+//! and functions and files are short.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sources::{ModulePath, Modules};
 
-/// The layers of `src/lib.rs`, lowest first. Modules of one entry are neighbours.
+/// Layers of `src/lib.rs`, from lowest to highest. Modules in one entry are on the same layer.
 const LAYERS: &[&[&str]] = &[
     &["domain"],
     &["protocol"],
@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Names of types that a macro requires. Each table or parser has a type with such a name.
+/// Type names that macros require. Several modules therefore have types with these names.
 const NAMES_OF_MACROS: [&str; 2] = ["Model", "Relation"];
 
 #[test]
@@ -43,11 +43,11 @@ fn a_layer_imports_only_layers_below_it() {
 
 #[test]
 fn sibling_modules_form_no_cycle() {
-    /// Imports between the submodules of one module, each with an example.
+    /// Imports between submodules of the same module. Each import has an example as its value.
     type Siblings<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
     let imports = Modules::of_program().imports();
     let mut families: BTreeMap<&[String], Siblings<'_>> = BTreeMap::new();
-    // The two tables of a relation name each other, as SeaORM requires.
+    // SeaORM requires that the two tables of a relation refer to each other, so imports between tables are ignored.
     let is_relation = |module: &ModulePath| module.starts_with(&["store".to_owned(), "entity".to_owned()]);
     for (from, to) in imports.iter().filter(|(from, to)| !is_relation(from) || !is_relation(to)) {
         let common = from.iter().zip(to).take_while(|(from, to)| from == to).count();
@@ -94,7 +94,7 @@ fn functions_and_files_stay_small() {
 }
 
 #[test]
-fn a_name_stands_for_one_type() {
+fn type_names_are_unique() {
     let modules = Modules::of_program();
     let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (path, module) in &modules.0 {

@@ -16,7 +16,7 @@ on_both! {
         for origin in [Some("https://evil.example"), Some("null"), Some("file://"), Some("https://shop.example:8443"), None] {
             assert_eq!(Client::open(a, &path, origin).await.close_code().await, 4003, "{origin:?}");
         }
-        // The trailing slash of the path is optional.
+        // The path may end without a slash.
         assert!(Client::open(a, path.trim_end_matches('/'), Some(SHOP)).await.is_admitted().await);
     }
 
@@ -89,7 +89,7 @@ with_topology! {
             inside.push(client);
         }
         assert_eq!(room.join(b).await.close_code().await, 4029);
-        // Sockets of guests do not count towards the host's limit.
+        // The limit on guests' sockets does not apply to the host.
         assert!(host.join(b, &room).await.is_admitted().await);
         inside.pop().expect("a client").leave().await;
         let mut welcome = eventually("there is room again", async || {
@@ -102,7 +102,7 @@ with_topology! {
         for _ in 0..4 {
             clients.push(other.join(a).await);
         }
-        // The last socket is the sixth socket of this address on this node.
+        // The last socket exceeds a limit: a room may have three sockets, and an address may have five on each node.
         assert_eq!(clients.last_mut().expect("a client").close_code().await, 4029);
         drop((inside, welcome, clients));
         app.stop().await;

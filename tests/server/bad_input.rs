@@ -1,4 +1,4 @@
-//! Tests that the sender of invalid input receives a close code and that other clients are not affected (SPEC 4).
+//! Tests that the sender of invalid input receives a close code. Other clients are not affected (SPEC 4).
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
@@ -52,7 +52,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
         let mut stream = upgraded(a.address, &format!("/ws/chat/{}/", room.name)).await;
-        // A masked text frame with one byte, 0xff; the mask is 0.
+        // This is a masked text frame with a mask of 0. Its payload is the byte 0xff, which is not valid UTF-8.
         stream.write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).await.expect("written");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.expect("read");
@@ -73,7 +73,7 @@ on_both! {
         let old = old.header("Sec-WebSocket-Version", "8").header("Sec-WebSocket-Key", "x").send().await.expect("an answer");
         assert_eq!(old.status(), 426);
         assert_eq!(app.http.get(a.url("/ws/nowhere/")).send().await.expect("an answer").status(), 404);
-        // An incomplete upgrade does not delay others.
+        // A client that has sent only part of its handshake does not delay other clients.
         let mut half = tokio::net::TcpStream::connect(a.address).await.expect("a connection");
         half.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n").as_bytes()).await.expect("written");
         room.join(a).await.send_text("hi").await;
@@ -90,7 +90,7 @@ on_both! {
             good.send_text("still here").await;
         }
         let path = format!("/ws/chat/{}/", room.name);
-        // Disconnects before the handshake is answered.
+        // These clients disconnect before the node has responded to their handshakes.
         for _ in 0..5 {
             let mut hasty = tokio::net::TcpStream::connect(a.address).await.expect("a connection");
             hasty.write_all(handshake(&path).as_bytes()).await.expect("written");
@@ -108,7 +108,7 @@ fn handshake(path: &str) -> String {
     )
 }
 
-/// Opens a bare connection and completes its handshake.
+/// Opens a TCP connection and completes the WebSocket handshake.
 async fn upgraded(address: std::net::SocketAddr, path: &str) -> tokio::net::TcpStream {
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
     stream.write_all(handshake(path).as_bytes()).await.expect("written");

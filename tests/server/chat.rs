@@ -1,4 +1,4 @@
-//! Chat between guests and hosts (SPEC 4 and 6).
+//! Tests the chat between guests and hosts (SPEC 4 and 6).
 
 use pintalk::domain::ChatroomId;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(history.get("more"), None);
         assert_eq!(texts(&data), (11..=60).map(|number| format!("message {number}")).collect::<Vec<_>>());
         assert_eq!(data[0]["seq"], 11);
-        // The history contains the message exactly as it was sent in the live frame.
+        // A message in the history equals the live frame that was sent for it.
         assert_eq!(data[49], room.join(a).await.frame().await["data"][49]);
     }
 
@@ -73,7 +73,7 @@ on_both! {
         assert_eq!(texts(missed["data"].as_array().expect("history")), ["message 3", "message 4", "message 5"]);
         guest.send_text("and one more").await;
         assert_eq!(back.frame().await["seq"], 6);
-        // `after=0` returns all messages; the newest number or a higher one returns none.
+        // `after=0` returns all messages. The newest `seq` or a higher one returns none.
         assert_eq!(room.join_after(b, 0).await.frame().await["data"].as_array().expect("history").len(), 6);
         for seq in [6, 1_000_000] {
             let mut level = room.join_after(b, seq).await;
@@ -123,13 +123,14 @@ on_both! {
         let original = guest.frame().await;
         assert_eq!(original["id"], "client-1");
         assert_eq!(host_socket.frame().await, original);
-        // The same id from another socket of the guest, with another text: only that socket receives the original.
+        // Another socket of the guest sends a message with the same id and a different text. Only this socket receives
+        // a frame, which contains the original message.
         let mut second_tab = room.join(b).await;
         second_tab.frame().await;
         first["message"] = json!("twice");
         second_tab.send(&first).await;
         assert_eq!(second_tab.frame().await, original);
-        // The host may use an id that the guest has used.
+        // Ids of guest and host are independent, so the host may use an id that the guest has used.
         let mut reply = message("my own");
         reply["id"] = json!("client-1");
         host_socket.send(&reply).await;
@@ -150,7 +151,7 @@ on_both! {
         }
         let mut late = room.join(a).await;
         assert_eq!(late.frame().await["data"][0]["seq"], 71);
-        // Requests with the wall clock of the oldest message shown, in whole seconds, like the real widget.
+        // The widget requests older messages with the time of the oldest message that it shows, in whole seconds.
         late.send(&json!({"type": "request", "message": "2023-03-23T08:01:10"})).await;
         let page = late.frame().await;
         let seqs: Vec<u64> = page["data"].as_array().expect("a page").iter().filter_map(|each| each["seq"].as_u64()).collect();
@@ -172,7 +173,7 @@ on_both! {
         guest.send(&typing).await;
         assert_eq!(host_socket.frame().await, typing);
         host_socket.send(&json!({"type": "notice", "message": "read", "seq": 1, "datetime": "2023-03-23T08:15:08"})).await;
-        guest.frame().await; // the guest's own typing
+        guest.frame().await; // this is the `typing` notice that the guest sent
         let read = guest.frame().await;
         assert_eq!((&read["message"], &read["is_host"], &read["seq"]), (&json!("read"), &json!(true), &json!(1)));
         let history = room.join(a).await.frame().await;
@@ -187,7 +188,7 @@ on_both! {
         let path = host.path_of(b, &room).await;
         for number in 1..=30 {
             guest.send_text(&format!("message {number}")).await;
-            // A page includes every message that was acknowledged before the request.
+            // The page includes every message that was acknowledged before this request.
             let page = host.get(b, &format!("{path}chat-messages/?limit=2")).await;
             assert_eq!((&page["count"], &page["results"][0]["message"]), (&json!(number), &json!(format!("message {number}"))));
         }

@@ -5,8 +5,10 @@ use std::process::Command;
 
 use crate::support::{Host, Node, TestApp, Topology};
 
-/// Sends valid and invalid requests that a tool generates from the document. Fails if the document does not describe a
-/// response (status, type, headers or body), if the status is 5xx, or if the server accepts an invalid request.
+/// Sends valid and invalid requests that Schemathesis generates from the document.
+///
+/// Fails if the document does not describe a response (its status, type, headers or body), if a status is 5xx, or if
+/// the server accepts an invalid request.
 fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
     let tools = std::env::var("PINTALK_TEST_SCHEMATHESIS").expect("schemathesis, as tests/run sees to");
     let folder = tempfile::tempdir().expect("a folder");
@@ -15,7 +17,8 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
         .args(["--header", &format!("Authorization: Bearer {}", host.token)])
         .args(["--header", &format!("X-PinTalk-Access-Key: {}", host.account.access_key)])
         .args(["--header", &format!("X-PinTalk-Secret-Key: {}", host.account.secret_key)])
-        // Excluded, because a schema cannot express which host names are valid or the order of the sign-up steps.
+        // `positive_data_acceptance` is excluded: a schema cannot express which host names are valid or the order of
+        // the sign-up steps.
         .args(["--exclude-checks", "positive_data_acceptance", "--max-examples", "25", "--generation-deterministic"])
         .args(which)
         .env("PYTHONPATH", Path::new(&tools))
@@ -27,8 +30,8 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
     assert!(output.contains(" generated, "), "it found nothing to do: {output}");
 }
 
-/// Operations that run last: some end the login that other operations need, and a webhook would send the events of
-/// other operations to a generated host name.
+/// Operations that are tested last. Some of them end the login that the other operations need. A webhook would send the
+/// events of the other operations to a generated host name.
 const LAST: [&str; 3] = ["setWebhook", "rotateKeys", "logOut"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

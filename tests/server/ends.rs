@@ -1,4 +1,4 @@
-//! Tests closed, resumed and deleted rooms, and nodes that stop (SPEC 4 and 6).
+//! Tests closed, reopened and deleted rooms, and nodes that stop (SPEC 4 and 6).
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ on_both! {
         assert_eq!((status, &closed["isClosed"]), (200, &json!(true)));
         assert_eq!(guest.frame().await["message"], "closed");
         assert_eq!(guest.close_code().await, 1000);
-        // Closing is idempotent.
+        // The room is already closed, and closing it again succeeds.
         assert_eq!(host.call(a, Method::PATCH, &path, json!({"is_closed": true})).await.0, 200);
 
         let mut background_tab = room.join_after(b, 1).await;
@@ -148,7 +148,7 @@ async fn restarted_embedded_node_has_all_data() {
     let mut guest = room.join(&app.nodes[0]).await;
     assert_eq!(texts(guest.frame().await["data"].as_array().expect("history")), ["kept"]);
     assert_eq!(guest.send_text("and on").await["seq"], 2);
-    // The host's login survives the restart.
+    // The host's login is still valid after the restart.
     host.join(&app.nodes[0], &room).await.frame().await;
     app.stop().await;
 }

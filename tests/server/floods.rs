@@ -1,4 +1,4 @@
-//! Tests with clients that send more than they read or than the limits permit (DESIGN "Bounds" and "Limits").
+//! Tests clients that send more than they read, or more than the limits permit (DESIGN "Bounds" and "Limits").
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use crate::with_topology;
 
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
 
-/// Size of a long message in bytes.
+/// Size of the text of a long message in bytes.
 const TEXT: usize = 5_700;
 
 fn long() -> Value {
     message(&"가".repeat(TEXT / 3))
 }
 
-/// Upper bound in bytes for the send and receive buffers of a stream that is not read.
+/// Maximum size, in bytes, of the kernel's buffers for a connection whose client does not read.
 const KERNEL: usize = 16 * 1024 * 1024;
 
-/// Number of bytes to send. A server that buffers a response to each frame would exceed its memory limit.
+/// Number of bytes to send. A server that buffered a response to each frame would exceed the permitted memory.
 const FLOOD: usize = 16 * 1024 * 1024;
 
-/// Opens a guest's socket that is not read.
+/// Opens a guest's socket that is not read by the client.
 async fn raw(node: &Node, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
@@ -42,7 +42,7 @@ async fn raw(node: &Node, path: &str) -> TcpStream {
     stream
 }
 
-/// Returns a client's frame, masked with 0.
+/// Returns a frame as a client sends it, with a mask of 0.
 fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {
@@ -62,7 +62,7 @@ async fn metric(app: &TestApp, node: &Node, series: &str) -> f64 {
     text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
 }
 
-/// Writes the same bytes repeatedly until the node has accepted none for two seconds. Returns the number of bytes
+/// Writes `bytes` repeatedly until the node has accepted none for two seconds. Returns the number of bytes that were
 /// written.
 async fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     let mut written = 0;
@@ -74,7 +74,7 @@ async fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     written
 }
 
-/// Returns the resident memory of this process in KiB. The server runs in this process.
+/// Returns the resident memory of this process, which includes the server, in KiB.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
@@ -93,8 +93,8 @@ with_topology! {
         for payload in [&b""[..], &[b'a'; 125]] {
             let mut guest = raw(node, &format!("/ws/chat/{}/", room.name)).await;
             let pings = masked(0x9, payload).repeat(10_000);
-            // The server sends one pong per 16 KiB that it reads, so the pongs for several MB fit into the kernel
-            // buffers.
+            // The server sends one pong per 16 KiB that it reads. The pongs for several MB of pings therefore fit into
+            // the kernel's buffers.
             let written = write_until_stuck(&mut guest, &pings).await;
             assert!(written > 1_000_000, "{written}");
             guests.push(guest);
@@ -150,7 +150,7 @@ with_topology! {
     }
 }
 
-/// Sends `count` long messages at once, and waits for all of them.
+/// Sends `count` long messages at once and waits until all of them are acknowledged.
 async fn send_all(guest: &mut Client, count: usize) {
     for _ in 0..count {
         guest.send(&long()).await;
@@ -174,11 +174,12 @@ with_topology! {
         let (mut fast, mut other) = (Room::open(&app, a, &host).await.join(b).await, Room::open(&app, a, &host).await.join(b).await);
         let began = Instant::now();
         tokio::join!(send_all(&mut fast, 60), async {
-            // Other clients are served meanwhile.
+            // Other clients are served while the messages of `guest` are delayed.
             other.send_text("hello").await;
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         });
-        // The messages have 340 KiB in total: one burst, and the rest takes more than three seconds at the limit.
+        // The messages have 340 KiB in total. After a first burst, the limit delays the rest for more than three
+        // seconds.
         assert!((3..10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
         app.stop().await;
     }
@@ -236,9 +237,9 @@ with_topology! {
             }
             assert!(bytes < 2 * 1_048_576, "nothing is refused");
         };
-        // Each node may count up to 1/64 of the limit late.
+        // Each node takes 1/64 of the limit at a time, so the bytes that are accepted may deviate from the limit.
         assert!((900_000..1_300_000).contains(&bytes), "{bytes}");
-        // The guests' limit does not affect the host, and reading continues.
+        // The limit on guests' bytes does not affect the host, and clients above the limit may still read.
         host.join(refusing, &room).await.send_text("from the host").await;
         let mut guest = room.join(refusing).await;
         guest.frame().await;
@@ -282,11 +283,11 @@ with_topology! {
             }
             online += 1;
         }
-        // Each node sends one notification at once and then one per second.
+        // Each node sends the first notice immediately and then one per second.
         let most = 2 * (2 + began.elapsed().as_secs());
         assert!((1..=most).contains(&online), "{online} notices in {:?}", began.elapsed());
         assert!(reading.is_admitted().await);
-        // The client that did not read before now receives all messages.
+        // The client that has not read until now receives all messages.
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("after the flood") {
             let mut more = [0; 4_096];

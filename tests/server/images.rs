@@ -1,4 +1,4 @@
-//! Tests profile images that are uploaded to one node and served by another (SPEC 2).
+//! Tests profile images that are uploaded to one node and requested from another (SPEC 2).
 
 use std::io::Cursor;
 
@@ -18,7 +18,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         assert_eq!(Room::open(app, b, &host).await.body["host"]["profileImage"], Value::Null);
         let path = host.upload(a, &png(64)).await.expect("an image");
-        // The other node must apply the published change. It must not wait for the expiry of its cache.
+        // The other node shows the new image because the change was published, before its cached host expires.
         let shown = eventually("the other node knows", async || {
             let shown = Room::open(app, b, &host).await.body["host"]["profileImage"].as_str()?.to_owned();
             Some(shown)
@@ -45,7 +45,7 @@ with_topology! {
     #[embedded]
     #[clusters]
     async fn images_may_be_stored_in_a_bucket(topology) {
-        // tests/run serves an S3 bucket on this machine; the nodes read its address from the environment.
+        // `tests/run` serves an S3 bucket on this machine. The nodes read its address from the environment.
         let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
         assert!(endpoint.starts_with("http://127.0.0.1:"), "tests/run starts an S3");
         let app = TestApp::start_with(topology, &["--media-url", "s3://pintalk-tests/images/of hosts"]).await;

@@ -1,4 +1,4 @@
-//! Tests changes of service keys and accounts while nodes are running (SPEC 2).
+//! Tests changes of service keys and accounts on running nodes (SPEC 2).
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Host, Node, Room, SHOP, TestApp, Topology, eventually};
 use crate::{on_both, with_topology};
 
-/// Returns the status of a guest-side call with these keys.
+/// Returns the status of a request from a guest's page with these keys.
 async fn status_of(app: &TestApp, node: &Node, keys: &Value) -> u16 {
     let key = |name: &str| keys[name].as_str().expect("a key").to_owned();
     let request = app
@@ -32,11 +32,11 @@ async fn rotate(host: &Host, node: &Node, body: Value) -> Value {
     user
 }
 
-/// Time limit for a published change. It is shorter than the lifetime of cached hosts, so a cache expiry cannot be the
-/// cause.
+/// Maximum time for a published change to take effect. Cached hosts live longer, so within this time a cache expiry
+/// cannot be the cause.
 const PUBLISHED: Duration = Duration::from_secs(3);
 
-/// Waits until a node rejects these keys because the change was published.
+/// Waits until a node rejects these keys because their change was published.
 async fn refused(app: &TestApp, node: &Node, keys: &Value) {
     let refusal = eventually("the keys are refused", async || (status_of(app, node, keys).await == 401).then_some(()));
     tokio::time::timeout(PUBLISHED, refusal).await.expect("the change is published");
@@ -47,7 +47,7 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let first = keys_of(&host);
-        // Both nodes have cached the keys.
+        // Both nodes have the keys in their caches after these requests.
         assert_eq!((status_of(app, a, &first).await, status_of(app, b, &first).await), (200, 200));
 
         let second = rotate(&host, a, Value::Null).await;
@@ -57,7 +57,7 @@ on_both! {
                 assert_eq!(status_of(app, node, keys).await, 200);
             }
         }
-        // Rooms that were created with old keys remain valid.
+        // Rooms that were created with the old keys remain usable.
         let room = Room::open(app, b, &host).await;
         room.join(a).await.send_text("hi").await;
 
@@ -101,7 +101,7 @@ with_topology! {
     }
 }
 
-/// Runs `pintalk user …` on the stores of a running server, and returns its output.
+/// Runs `pintalk user …` on the stores of a running server and returns its output.
 async fn operate(app: &TestApp, args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.arg("user").args(args).arg("--database-url").arg(app.database_url());

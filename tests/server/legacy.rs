@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::on_both;
 use crate::support::{Client, Host, Node, Room, TIMEOUT, eventually, message, texts};
 
-/// Values of the right form that are not valid calendar times.
+/// Values that have the format of a time but contain a date or a time of day that does not exist.
 const IMPOSSIBLE: [&str; 8] = [
     "2023-03-23T08:15:77",
     "2023-13-23T08:15:07",
@@ -51,7 +51,7 @@ on_both! {
             assert_eq!(host_socket.frame().await, echo);
             sent.push(echo);
         }
-        // The server keeps every valid time, even if the clock of the sender is wrong.
+        // The server keeps every valid time, even if the sender's clock is wrong.
         let mut early = message("early");
         early["datetime"] = json!("0001-02-28T23:59:59.000001");
         guest.send(&early).await;
@@ -63,14 +63,14 @@ on_both! {
         let stored = host.get(a, &format!("{path}chat-messages/?limit=50")).await;
         let stored: Vec<&Value> = stored["results"].as_array().expect("messages").iter().rev().map(|one| &one["datetime"]).collect();
         assert_eq!(stored, sent.iter().map(|one| &one["datetime"]).collect::<Vec<_>>());
-        // The widget requests older messages with the time of a received message, truncated to whole seconds.
+        // The widget requests older messages with the time of a message that it received, truncated to whole seconds.
         let mut back = room.join(a).await;
         let oldest = back.frame().await["data"][0]["datetime"].as_str().expect("a time")[..19].to_owned();
         back.send(&json!({"type": "request", "message": oldest})).await;
         assert_eq!(back.frame().await["data"], json!([]));
         let wrong = json!({"type": "chat_message", "message": "hi", "datetime": "2023-3-23T08:15:07"});
         guest.send(&wrong).await;
-        host_socket.frame().await; // "early"
+        host_socket.frame().await; // this frame is the message "early"
         assert_eq!(guest.close_code().await, 4000);
     }
 
@@ -81,7 +81,7 @@ on_both! {
         let (mut old_guest, mut old_host_socket) = (room.join(a).await, host.join(b, &room).await);
         let (mut guest, mut host_socket) = (room.join_v2(b).await, host.join_v2(a, &room).await);
         let mut junk = Client::open(a, &format!("/ws/chat/{}/?v=two", room.name), Some(crate::support::SHOP)).await;
-        // A version 1 client may send `typing` notices.
+        // A `typing` notice from a version 1 client is accepted.
         let mut typing = notice("typing");
         typing["datetime"] = json!("2023-99-23T08:15:07");
         old_guest.send(&typing).await;
@@ -100,7 +100,7 @@ on_both! {
         assert_eq!((&pong["type"], &pong["message"]), (&json!("notice"), &json!("pong")));
         assert!(is_in_calendar(&pong["datetime"]), "{pong}");
         host_socket.nothing().await;
-        // Version 1 clients do not receive the notices: their next frame is the message.
+        // Version 1 clients do not receive the notices, so the next frame that they receive is the message.
         let said = guest.send_text("hi").await;
         for client in [&mut old_guest, &mut old_host_socket, &mut junk, &mut host_socket] {
             assert_eq!(client.frame().await, said);
@@ -120,7 +120,8 @@ on_both! {
         host_socket.frame().await;
         assert_eq!(unread(a).await, 0);
         host_socket.send(&notice("away")).await;
-        // Frames are processed in order, so the notice has taken effect when this message is acknowledged.
+        // The server processes the frames of a socket in order. The notice has therefore taken effect when this message
+        // is acknowledged.
         host_socket.send_text("automatic answer").await;
         guest.frame().await;
         guest.send_text("2").await;
@@ -128,13 +129,13 @@ on_both! {
         eventually("two are unread", async || (unread(a).await == 2).then_some(())).await;
         assert_eq!(unread(b).await, 2);
         assert!(!watched.receives_status("offline", Duration::from_millis(1_500)).await);
-        // A `read` notice that is sent while away counts.
+        // A `read` notice takes effect even if the host has reported to be away.
         host_socket.frames(2).await;
         host_socket.send(&json!({"type": "notice", "message": "read", "seq": 3, "datetime": "2023-03-23T08:15:08"})).await;
         eventually("one is read", async || (unread(a).await == 1).then_some(())).await;
         host_socket.send(&notice("back")).await;
         eventually("all is read", async || (unread(b).await == 0).then_some(())).await;
-        // `away` has no effect from a version 1 socket or from a guest.
+        // An `away` notice has no effect if a version 1 socket or a guest sends it.
         let mut old = host.join(a, &room).await;
         old.frame().await;
         for client in [&mut old, &mut guest] {
@@ -153,7 +154,8 @@ on_both! {
         for _ in 0..4 {
             rooms.push(Room::open(app, a, &host).await);
         }
-        // SQL's clock timestamps rooms, Redis' clock messages: they may differ by some milliseconds.
+        // Rooms have times of the database clock and messages have times of the Redis clock. The pause is longer than
+        // the difference between these clocks.
         tokio::time::sleep(Duration::from_millis(100)).await;
         for (round, at) in [0, 3, 1, 2, 0, 1, 3, 2].into_iter().enumerate() {
             let room = &rooms[at];
@@ -202,7 +204,7 @@ on_both! {
         assert_eq!((status, &user["serviceName"]), (200, &json!("Shop")));
         let (status, user) = host.call(b, Method::PATCH, &path, json!({"serviceDomain": null})).await;
         assert_eq!((status, &user["serviceDomain"]), (200, &Value::Null));
-        // The other spelling of the field has a valid value.
+        // A `null` is ignored. The value under the other spelling of the field applies.
         let (status, answer) =
             host.call(a, Method::PATCH, &configs, json!({"useOnlineStatus": null, "use_online_status": false})).await;
         assert_eq!((status, &answer["useOnlineStatus"]), (200, &json!(false)));
@@ -222,7 +224,8 @@ on_both! {
             assert_eq!(guest.send_text(text).await, host_socket.frame().await);
             assert_eq!(list(&host, a).await[0]["latestMsg"], *text);
         }
-        // JSON escapes of the same characters take three times as many bytes.
+        // JSON escapes of the same characters have three times as many bytes. The limit applies to the text after
+        // decoding.
         let escaped = format!(r#"{{"type":"chat_message","message":"{}","datetime":"2023-03-23T08:15:07"}}"#, "\\ud83d\\ude00".repeat(2_700));
         guest.send_raw(Message::text(escaped)).await;
         assert_eq!(guest.frame().await["message"], "😀".repeat(2_700));

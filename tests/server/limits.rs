@@ -11,13 +11,13 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use crate::support::{Client, Host, Node, Room, SHOP, TestApp, people};
 use crate::with_topology;
 
-/// Makes this test a trusted proxy, which sends the client's address in a header.
+/// Flags with which a node trusts this test as a proxy and reads the client's address from a header.
 const PROXY: [&str; 2] = ["--trusted-proxies", "127.0.0.1"];
 
 const FORWARDED: &str = "X-Forwarded-For";
 
-/// Refill interval of a limit of two per minute. A test that expects the rejection of a third request must end within
-/// this time.
+/// Time in which a limit of two per minute refills one token. A test must send its third request within this time to
+/// have it rejected.
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 async fn send(request: RequestBuilder) -> Response {
@@ -29,7 +29,7 @@ async fn log_in(app: &TestApp, node: &Node, from: &str, email: &str) -> Response
     send(app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from).json(&body)).await
 }
 
-/// Creates a room, from a page of the shop or (if `page` is `None`) from a server.
+/// Creates a room. The request comes from the given page of the shop, or from the shop's server if `page` is `None`.
 async fn open_room(app: &TestApp, node: &Node, host: &Host, from: &str, page: Option<&str>) -> Response {
     let request = app.http.post(node.url("/api/chat/")).header(FORWARDED, from);
     let request = request.header("X-PinTalk-Access-Key", &host.account.access_key);
@@ -37,14 +37,14 @@ async fn open_room(app: &TestApp, node: &Node, host: &Host, from: &str, page: Op
     send(page.into_iter().fold(request, |request, page| request.header("Origin", page))).await
 }
 
-/// Sends a handshake and returns the response, which is 101 if the handshake is accepted.
+/// Sends a handshake and returns the response. Its status is 101 if the node accepts the handshake.
 async fn handshake(app: &TestApp, node: &Node, room: &Room, from: &str) -> Response {
     let request = format!("ws://{}/", node.address).into_client_request().expect("a request");
     let request = app.http.get(node.url(&format!("/ws/chat/{}/", room.name))).headers(request.headers().clone());
     send(request.header("Origin", SHOP).header(FORWARDED, from)).await
 }
 
-/// Asserts that a response is a 429, and returns its `Retry-After`.
+/// Asserts that the response has status 429, and returns the duration in its `Retry-After`.
 async fn refused(answer: Response) -> Duration {
     assert_eq!(answer.status(), 429);
     let seconds = answer.headers()["retry-after"].to_str().ok().and_then(|text| text.parse().ok()).expect("seconds");
@@ -68,7 +68,7 @@ with_topology! {
             let wait = refused(log_in(&app, node, "192.0.2.1", "three@shop.example").await).await;
             assert!(wait <= HALF_A_MINUTE, "{wait:?}");
         }
-        // Another address is not affected.
+        // The limit per address does not affect another address.
         assert_eq!(log_in(&app, b, "192.0.2.2", "three@shop.example").await.status(), 401);
         app.stop().await;
     }
@@ -101,7 +101,7 @@ with_topology! {
                 assert!(wait <= HALF_A_MINUTE, "{wait:?}");
             }
         }
-        // Other addresses are not blocked, and a successful login makes its client a known device.
+        // Other addresses are not blocked. A successful login makes its client a known device.
         let home = right(b, "192.0.2.2", "").await;
         assert_eq!(home.status(), 200);
         let cookie = home.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a pair").to_owned();
@@ -166,12 +166,12 @@ with_topology! {
             assert_eq!(open_room(&app, node, &host, "192.0.2.1", None).await.status(), 201);
         }
         for node in [a, b] {
-            // Addresses of the same /64 network count as one.
+            // Addresses in the same /64 network share one limit.
             refused(open_room(&app, node, &host, "2001:db8::2", Some(SHOP)).await).await;
             refused(open_room(&app, node, &host, "192.0.2.1", None).await).await;
         }
         assert_eq!(open_room(&app, a, &host, "2001:db8:0:1::1", Some(SHOP)).await.status(), 201);
-        // The limit per host is ten times the limit per address. Two tokens of it are used.
+        // The limit per host is ten times the limit per address. The requests above have used two of these tokens.
         let mut made = 2;
         for at in 2..20 {
             let from = format!("192.0.2.{at}");
@@ -201,7 +201,7 @@ with_topology! {
             made += 1;
         };
         assert!(made >= 20 && wait <= Duration::from_secs(3), "{made} rooms, {wait:?}");
-        // Waits in real time, because Redis uses its own clock.
+        // The wait is in real time, because Redis uses its own clock.
         tokio::time::sleep(wait).await;
         assert_eq!(open_room(&app, b, &host, "", Some(SHOP)).await.status(), 201);
         app.stop().await;
@@ -217,7 +217,7 @@ with_topology! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(&app, a, &host).await;
-        // Requests that are not handshakes are not counted.
+        // Only handshakes are counted. These requests are not handshakes.
         let path = format!("/ws/chat/{}/", room.name);
         for _ in 0..5 {
             assert_eq!(send(app.http.get(a.url(&path)).header(FORWARDED, "192.0.2.1")).await.status(), 400);
@@ -231,7 +231,7 @@ with_topology! {
         assert!(wait <= HALF_A_MINUTE, "{wait:?}");
         let metrics = send(app.http.get(a.url("/metrics"))).await.text().await.expect("text");
         assert!(metrics.contains("pintalk_limited_total{kind=\"handshake\"} 1\n"), "{metrics}");
-        // The limit for the address of this machine is used up as well. Open sockets are not affected.
+        // The limit for the test's own address has also been reached. Sockets that are open are not affected.
         refused(handshake(&app, a, &room, "127.0.0.1").await).await;
         sockets[0].send_text("still here").await;
         assert_eq!(handshake(&app, a, &room, "192.0.2.2").await.status(), 101);
@@ -300,7 +300,7 @@ with_topology! {
         let flood = (0..200).map(|at| {
             let (app, from) = (&app, format!("198.51.100.{at}"));
             let node = if at % 2 == 0 { a } else { b };
-            // The request names no account, so only the address is counted.
+            // The request contains no account, so only the limit per address applies.
             async move { send(app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from)).await }
         });
         for answer in futures_util::future::join_all(flood).await {

@@ -1,5 +1,5 @@
-//! Tests account e-mails over a real mail server. The nodes are two processes, and the steps of a flow use different
-//! nodes.
+//! Tests account e-mails with a real mail server. The nodes run as two processes, and the steps of a flow use both of
+//! them.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use crate::support::servers::{Database, RedisServer, TestDatabase};
 use crate::support::{TIMEOUT, eventually};
 
-/// Token secret of the nodes.
+/// Secret with which the nodes sign tokens.
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
-/// A mail server that requires STARTTLS and a login.
+/// Mail server that requires STARTTLS and a login.
 pub struct Sink {
     process: Child,
     port: u16,
@@ -52,7 +52,7 @@ impl Sink {
         eventually("a mail comes", async || self.mails.try_recv().ok()).await
     }
 
-    /// Returns whether no further e-mail has arrived.
+    /// Returns whether no further e-mail has arrived so far.
     pub fn is_empty(&self) -> bool {
         self.mails.try_recv().is_err()
     }
@@ -78,7 +78,7 @@ impl Drop for Sink {
     }
 }
 
-/// A node that runs as a separate process.
+/// Node that runs as a separate process.
 pub struct Node {
     process: Child,
     pub address: SocketAddr,
@@ -115,7 +115,7 @@ impl Drop for Node {
     }
 }
 
-/// Stores, a mail server, and nodes that use them.
+/// Stores and a mail server. Nodes use them once they are started.
 pub struct Cluster {
     pub redis: RedisServer,
     pub database: TestDatabase,
@@ -132,7 +132,7 @@ impl Cluster {
         Self { redis, database, sink: Sink::start(folder.path()), http, folder }
     }
 
-    /// Starts a node with additional flags and waits until it is ready. The first node creates the schema.
+    /// Starts a node with additional flags and waits until it is ready. The first node also creates the schema.
     pub async fn node(&self, more: &[&str]) -> Node {
         let mut flags = vec!["--auto-migrate".to_owned()];
         for (flag, value) in [
@@ -151,7 +151,7 @@ impl Cluster {
     }
 }
 
-/// Returns the first word of an e-mail's body that matches.
+/// Returns the first word of an e-mail's body for which `is_it` is true.
 fn word(mail: &Value, is_it: impl Fn(&str) -> bool) -> String {
     let body = mail["body"].as_str().expect("a text");
     body.split_whitespace().find(|word| is_it(word)).unwrap_or_else(|| panic!("nothing like it in {body}")).to_owned()
@@ -179,7 +179,7 @@ async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_
         (status, cookie, answer.json::<Value>().await.unwrap_or_default())
     };
 
-    // The mail server first rejects this address as busy, and the node retries the e-mail.
+    // The mail server rejects the first e-mail to this address as busy, and the node sends it again.
     let email = json!({"email": "busy@shop.example"});
     let (_, cookie, _) = post(0, "/api/auth/check-email/", email.clone(), "", "ko").await;
     let (status, cookie, _) = post(1, "/api/auth/email-verification/", email.clone(), &cookie, "ko").await;
@@ -195,7 +195,7 @@ async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_
     let (status, _, user) = post(1, "/api/auth/signup/", account, &cookie, "").await;
     assert_eq!((status, &user["email"]), (StatusCode::CREATED, &json!("busy@shop.example")));
 
-    // Resets a forgotten password, in English. A request for an unknown address has no effect.
+    // A host resets a forgotten password, in English. A reset request for an unknown address has no effect.
     post(0, "/api/auth/password-reset/", json!({"email": "nobody@shop.example"}), "", "en").await;
     let (status, ..) = post(0, "/api/auth/password-reset/", email.clone(), "", "en-GB").await;
     assert_eq!(status, StatusCode::OK);
@@ -206,7 +206,8 @@ async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_
     let (status, _, user) = post(1, "/api/auth/login/", login, "", "").await;
     assert_eq!(status, StatusCode::OK);
 
-    // The host deactivates the account on one node, is logged out on the other, and restores the account.
+    // The host deactivates the account on one node. The other node then rejects the host's login, and the host restores
+    // the account.
     let token = user["accessToken"].as_str().expect("a token");
     let request = http.post(nodes[0].url("/api/auth/leave/")).bearer_auth(token).json(&json!({"password": password}));
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);

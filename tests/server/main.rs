@@ -1,4 +1,4 @@
-//! Tests whole servers through the protocols of their clients. A server is one embedded node, or two nodes with a real
+//! Tests whole servers through their client protocols. A server is either one embedded node, or two nodes with a real
 //! Redis and a real MySQL or MariaDB.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]

@@ -22,7 +22,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     let host = app.host("host@shop.example").await;
     let nginx = Nginx::before(&[app.nodes[0].address, app.nodes[1].address]);
 
-    // A page of the shop creates a room, and the host lists it, over HTTP.
+    // A page of the shop creates a room through nginx, and the host lists it.
     let request = app.http.post(nginx.url("/api/chat/")).header("Origin", SHOP);
     let request = request.header("X-PinTalk-Access-Key", &host.account.access_key);
     let answer = request.header("X-PinTalk-Secret-Key", &host.account.secret_key).send().await.expect("an answer");
@@ -35,10 +35,10 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     let list =
         app.http.get(nginx.url("/api/chat/chatrooms/")).bearer_auth(&host.token).send().await.expect("an answer");
     assert_eq!(list.json::<Value>().await.expect("JSON")["count"], 1);
-    // The operator's endpoints are not public.
+    // nginx does not publish the endpoints for operators.
     assert_eq!(app.http.get(nginx.url("/metrics")).send().await.expect("an answer").status(), 404);
 
-    // nginx selects the node with the fewest connections, so the second socket is opened on the other node.
+    // nginx selects the node with fewer connections, so it opens the second socket on the other node.
     let (mut guest, mut host_socket) =
         (guest_behind(&nginx, &room, "").await, host_behind(&nginx, &room, &host, "").await);
     for number in 1..=10 {
@@ -48,7 +48,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
         assert_eq!(guest.frame().await["seq"], number * 2);
     }
 
-    // One node drains. Its clients reconnect through the same address, with the last `seq` they received.
+    // One node drains. Its clients reconnect through nginx and send the last `seq` that they received.
     let gone = app.nodes.remove(0);
     gone.shutdown.begin();
     gone.ended().await;
@@ -76,7 +76,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     app.stop().await;
 }
 
-/// Tests a proxy that publishes the node under `/chat` and either keeps or strips the prefix.
+/// A proxy publishes the node under `/chat`. It either keeps this prefix or strips it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--public-url", "http://shop.example/chat"];
@@ -96,7 +96,7 @@ async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
         assert_eq!(host_socket.frame().await["message"], "question");
         drop((guest, host_socket, status));
 
-        // Metrics and paths outside the prefix are not public.
+        // Metrics and paths outside the prefix are not published.
         for path in ["/chat/metrics", "/api/users/client/", "/chatx/widget.js", "/chat/none.js"] {
             assert_eq!(app.http.get(nginx.url(path)).send().await.expect("an answer").status(), 404, "{path}");
         }
@@ -104,8 +104,8 @@ async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
     app.stop().await;
 }
 
-/// Checks calls, pages and links of a node that nginx publishes under `/chat`. Returns a room created by a page of the
-/// shop.
+/// Checks requests, pages and links of a node that nginx publishes under `/chat`. Returns a room that a page of the
+/// shop created.
 async fn publish_under_a_path(app: &TestApp, nginx: &Nginx, host: &Host) -> Room {
     let get = async |path: &str| {
         let answer = app.http.get(nginx.url(path)).bearer_auth(&host.token).send().await.expect("an answer");

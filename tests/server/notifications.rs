@@ -1,4 +1,4 @@
-//! Tests e-mails to absent recipients, which two nodes send over a real mail server. The nodes run as processes.
+//! Tests e-mails to absent recipients. Two nodes, which run as processes, send them through a real mail server.
 
 use std::sync::Arc;
 
@@ -30,23 +30,24 @@ async fn a_host(store: &Store) -> Host {
     accounts.create_host(new).await.expect("a host")
 }
 
-/// Returns the body of an e-mail with `\n` as line ending.
+/// Returns the body of an e-mail with `
+/// ` as its line ending.
 fn text_of(mail: &Value) -> String {
     mail["body"].as_str().expect("a text").replace("\r\n", "\n")
 }
 
-/// Returns the number of notifications that are due, now or later.
+/// Returns the number of all pending notifications, including those that are due in the future.
 async fn due(store: &Store) -> usize {
     let some_day = chrono::DateTime::from_timestamp(4_000_000_000, 0).expect("a time");
     store.notifications().due(some_day, 100).await.expect("the database answers").len()
 }
 
-/// Makes the pending notification due by moving its `due_at` back by 60 s.
+/// Makes the pending notification due by moving its `due_at` back by 60 seconds.
 async fn a_minute_passes(store: &Store) {
     time_passes(store, "60 SECOND").await;
 }
 
-/// Moves the `due_at` of the only pending notification back by `span` in the database.
+/// Waits until exactly one notification is pending and moves its `due_at` back by `span`, a MySQL interval.
 async fn time_passes(store: &Store, span: &str) {
     eventually("one recipient is due", async || (due(store).await == 1).then_some(())).await;
     let earlier = format!("UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL {span})");
@@ -75,7 +76,7 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     assert_eq!(answer.status(), StatusCode::OK);
     let chat = format!("/ws/chat/{name}/");
 
-    // The host has no socket.
+    // The host has no open socket.
     let mut guest = Client::open_at(nodes[1].address, &chat, Some(SHOP)).await;
     guest.send_text("is anybody there?").await;
     guest.send_text("hello?").await;
@@ -87,7 +88,7 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     let body = text_of(&mail);
     assert!(body.contains("> is anybody there?\n\n> hello?\n"), "{body}");
 
-    // The host joins on another node; while both are present, no notification is due.
+    // The host joins through another node. While host and guest are present, no notification is due.
     let mut host_socket = Client::open_at(nodes[0].address, &format!("{chat}?token={token}"), None).await;
     assert_eq!(host_socket.frame().await["data"].as_array().map(Vec::len), Some(2));
     host_socket.send_text("here I am").await;
@@ -98,7 +99,7 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     eventually("all is archived", drained).await;
     assert_eq!(due(&store).await, 0);
 
-    // The guest leaves. The first answer causes a request for consent.
+    // The guest leaves. The first message of the host then causes an e-mail that asks the guest for consent.
     guest.leave().await;
     eventually("the guest is gone", async || {
         let rooms = http.get(nodes[0].url("/api/chat/chatrooms/")).bearer_auth(&token).send().await.ok()?;
@@ -110,7 +111,8 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     a_minute_passes(&store).await;
     let path = a_guest_consents(&cluster, &nodes, &store).await;
 
-    // The guest unsubscribes on any node, and another address of the same mailbox does not undo it.
+    // The guest unsubscribes through either node. A contact address with a different tag belongs to the same mailbox
+    // and remains unsubscribed.
     let page = http.get(nodes[0].url(&path)).send().await.expect("an answer");
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     let done = http.post(nodes[1].url(&path)).body("List-Unsubscribe=One-Click").send().await.expect("an answer");
@@ -120,7 +122,7 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     assert_eq!(answer.status(), StatusCode::OK);
     host_socket.send_text("are you still there?").await;
     eventually("all is archived", drained).await;
-    // At most one e-mail per hour and room.
+    // A further e-mail for this room may be sent after one hour. The guest has unsubscribed, so no e-mail is sent.
     time_passes(&store, "1 HOUR").await;
     eventually("it is decided", async || (due(&store).await == 0).then_some(())).await;
     assert_eq!(store.mails().count().await, Ok(0));
@@ -130,7 +132,7 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     cluster.database.drop_it().await;
 }
 
-/// Checks the e-mails of a guest who is asked for consent and gives it. Returns the path of the unsubscribe link.
+/// Checks the e-mails to a guest who is asked for consent and gives it. Returns the path of the unsubscribe link.
 async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -> String {
     let Cluster { sink, http, .. } = cluster;
     let mail = sink.mail().await;
@@ -146,7 +148,7 @@ async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     assert_eq!(due(store).await, 0, "a link scanner changes nothing");
 
-    // A request of the consent button to any node sends the e-mails that wait for consent.
+    // The consent button sends this request. The node that receives it releases the e-mails that wait for consent.
     let done = http.post(nodes[1].url(&path)).send().await.expect("an answer");
     assert_eq!(done.status(), StatusCode::OK);
     let mail = sink.mail().await;
@@ -161,7 +163,7 @@ async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -
     path_of(link, "/unsubscribe/")
 }
 
-/// Returns the path of the link to this server in a text.
+/// Returns the path of the link in `text` that points to this server and contains `kind`.
 fn path_of(text: &str, kind: &str) -> String {
     let link = text.split_whitespace().find(|word| word.contains(kind)).expect("a link");
     link.strip_prefix("https://chat.shop.example").expect("of this server").to_owned()
@@ -201,7 +203,7 @@ async fn service_that_emails_strangers_is_limited_and_delays_no_email_of_others(
         let text = format!("{} {}", mail["headers"], text_of(&mail));
         assert!(!text.contains("evil.example") && !text.contains("buy at"), "{text}");
     }
-    // Meanwhile only account e-mails are sent.
+    // The host has reached the limit on e-mails to guests. Account e-mails are still sent.
     let reset = json!({"email": "dev@shop.example"});
     let reset = http.post(nodes[1].url("/api/auth/password-reset/")).json(&reset).send().await.expect("an answer");
     assert_eq!(reset.status(), StatusCode::OK);
@@ -226,11 +228,12 @@ async fn node_killed_while_sending_loses_only_the_email_in_flight() {
          ('dev@shop.example', 'second', '2', 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3) + INTERVAL 1 DAY, 1)",
     )
     .await;
-    // The node has claimed both e-mails together. The mail server has received the first one but does not respond.
+    // The node has claimed both e-mails in one batch. The mail server has received the first e-mail but does not
+    // respond.
     assert_eq!(sink.mail().await["to"], json!(["slow@shop.example"]));
     drop(killed);
-    // Moves the due time of all e-mails that are not being sent back by five minutes. While an e-mail is being sent,
-    // its due time equals its expiry.
+    // Makes the e-mails due five minutes earlier, except those that are being sent. While an e-mail is being sent, its
+    // due time equals its expiry.
     execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE WHERE due_at < expires_at").await;
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));

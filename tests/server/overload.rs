@@ -1,4 +1,4 @@
-//! Tests with more concurrent joins than a node can process (DESIGN "Bounds").
+//! Tests a node that more clients join concurrently than it can process (DESIGN "Bounds").
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,8 +15,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::support::{Node, Room, SHOP, TIMEOUT, TestApp, eventually};
 use crate::with_topology;
 
-/// Concurrent sockets: more than the limits of running (256), slow (64) and waiting (8) joins together.
+/// Number of concurrent sockets. It is larger than [`PLACES`].
 const SOCKETS: usize = 400;
+
+/// Maximum number of joins that a node accepts at a time: 256 running, 64 slow and 8 waiting.
 const PLACES: usize = 256 + 64 + 8;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -27,11 +29,12 @@ async fn connect(node: &Node, room: &Room) -> Socket {
     tokio_tungstenite::connect_async(request).await.expect("an upgrade").0
 }
 
-/// Returns the close code, reason and delay of a socket; `None` once a ping is answered.
+/// Waits for the outcome of a join. Returns `None` if the node answers a ping, or else the close code, its reason and
+/// the elapsed time.
 async fn outcome(mut socket: Socket) -> Option<(u16, String, Duration)> {
     use futures_util::SinkExt as _;
     let began = Instant::now();
-    // The result is ignored. If the socket was closed meanwhile, the loop below reads the close frame.
+    // An error is ignored: if the node has closed the socket, the loop below reads its close frame.
     let _ = socket.send(Message::Ping("joined".into())).await;
     loop {
         match tokio::time::timeout(TIMEOUT, socket.next()).await.expect("a decision in time") {
@@ -64,7 +67,7 @@ with_topology! {
         answering.frame().await;
         let before = handshakes(&app, b, "overloaded").await;
 
-        // Node b has not cached this room, so it queries SQL, and the lock blocks the query.
+        // Node b must read this room from the database, because it has not cached it. The lock blocks this query.
         let lock = app.store.connection().begin().await.expect("a transaction");
         lock.execute_unprepared("LOCK TABLES chatroom WRITE").await.expect("a lock");
         let sockets = join_all((0..SOCKETS).map(|_| connect(b, &wanted))).await;

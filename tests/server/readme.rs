@@ -14,7 +14,7 @@ use crate::with_topology;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The code blocks of a language in a document, in order.
+/// Returns the code blocks in `language` of a document, in order.
 pub fn blocks(document: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join(document)).expect("a document");
     let fence = format!("```{language}\n");
@@ -26,14 +26,15 @@ fn shell_blocks() -> Vec<String> {
     blocks("README.md", "bash")
 }
 
-/// A shell and the processes it started; they are killed on drop.
+/// Shell process and the processes that it started. All of them are killed on drop.
 struct Shell(Child);
 
 impl Shell {
     fn run(script: &str, variables: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", script]).current_dir(ROOT);
-        // Variables that cargo sets for tests: with them, build scripts would run again and crates would be recompiled.
+        // Cargo sets these variables for tests. A cargo command that inherits them repeats build scripts and compiles
+        // crates again.
         for (name, _) in std::env::vars_os() {
             if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
                 .iter()
@@ -64,7 +65,8 @@ impl Drop for Shell {
     }
 }
 
-/// Sends a message in a new room and receives it, like the page of the demo or of a shop.
+/// Creates a room through `opens`, sends a message through `joins` and receives it, as a page of the demo or of a shop
+/// does.
 async fn talk(http: &reqwest::Client, opens: &str, joins: &str, origin: &str, keys: (&str, &str)) {
     let request = http.post(format!("http://{opens}/api/chat/")).header("Origin", origin);
     let request = request.header("X-PinTalk-Access-Key", keys.0).header("X-PinTalk-Secret-Key", keys.1);
@@ -78,8 +80,8 @@ async fn talk(http: &reqwest::Client, opens: &str, joins: &str, origin: &str, ke
     assert_eq!(guest.frame().await["seq"], 1);
 }
 
-/// Directories for cargo: intermediate files are shared with this build, but programs are separate, since those of this
-/// build are in use by other tests.
+/// Returns directories for cargo. Intermediate files are shared with this build. Executables have a separate directory,
+/// because other tests use those of this build.
 fn cargo_folders() -> [(&'static str, String); 2] {
     let target = Path::new(env!("CARGO_BIN_EXE_pintalk")).ancestors().nth(2).expect("a folder").display().to_string();
     [("CARGO_TARGET_DIR", format!("{target}/readme")), ("CARGO_BUILD_BUILD_DIR", target)]
@@ -93,7 +95,7 @@ async fn the_first_command_runs_a_demo_with_a_working_conversation() {
     let [target, build] = cargo_folders();
     let [target, build] = [(target.0, target.1.as_str()), (build.0, build.1.as_str())];
     let variables = [target, build, ("PINTALK_LISTEN", "127.0.0.1:0"), ("CARGO_TERM_QUIET", "true")];
-    // Merges the log into standard output, to check that the demo prints its address before the first log line.
+    // Merges the log into standard output. The test checks that the demo prints its address before the first log line.
     let mut demo = Shell::run(&format!("exec 2>&1\n{}", commands[0]), &variables);
     let mut lines = demo.lines().filter(|line| !line.trim().is_empty());
     assert_eq!(lines.next().as_deref().map(str::trim), Some("PinTalk demo"), "the first line");
@@ -158,7 +160,7 @@ with_topology! {
             .replace(":8081", &format!(":{}", ports[0]))
             .replace(":8082", &format!(":{}", ports[1]))
             .replace("'a good one'", "'a good one' --json")
-            // Without persistence the check reports a risk.
+            // The check reports a risk, because Redis has no persistence.
             .replace("pintalk check\n", "pintalk check || [ $? = 1 ]\n");
         let program = Path::new(env!("CARGO_BIN_EXE_pintalk")).parent().expect("a folder");
         let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
@@ -179,7 +181,7 @@ with_topology! {
         let keys = (account["accessKey"].as_str().expect("a key"), account["secretKey"].as_str().expect("a key"));
         let [first, second] = ports.map(|port| format!("127.0.0.1:{port}"));
         talk(&reqwest::Client::new(), &first, &second, "https://shop.example", keys).await;
-        // Also opens a room and its socket with plain calls.
+        // Runs the commands that open a room and its socket with plain HTTP requests.
         let call = Shell::run(
             &commands[3].replace(":8081", &format!(":{}", ports[0])).replace(":8082", &format!(":{}", ports[1])),
             &[("ACCESS_KEY", keys.0), ("SECRET_KEY", keys.1)],
@@ -229,7 +231,7 @@ async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
     }
 }
 
-/// Returns the JSON object in a text; it may span several lines.
+/// Returns the JSON object in `text`. The object may span several lines.
 fn json_in(text: &str) -> Option<Value> {
     let (from, to) = (text.find('{')?, text.rfind('}')?);
     serde_json::from_str(text.get(from..=to)?).ok()

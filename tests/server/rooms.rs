@@ -1,4 +1,4 @@
-//! Tests the HTTP API of rooms on any node (SPEC 3).
+//! Tests the HTTP API of rooms through both nodes (SPEC 3).
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ on_both! {
             (names == wanted).then_some(())
         })
         .await;
-        // Closing a room unpins it.
+        // A room that is closed is no longer pinned.
         let path = host.path_of(a, &rooms[0]).await;
         let (_, closed) = host.call(a, Method::PATCH, &path, json!({"is_closed": true})).await;
         assert_eq!((&closed["isFixed"], &closed["isClosed"]), (&json!(false), &json!(true)));
@@ -137,7 +137,7 @@ on_both! {
         assert_eq!(host.raw(b, &path, "image/png").await.status(), 406);
         let other = app.host_of("other@other.example", "other.example").await;
         assert_eq!(other.raw(a, &path, "*/*").await.status(), 403);
-        // The download of an empty room is an empty file.
+        // The downloaded file of a room without messages is empty.
         let empty = Room::open(app, a, &host).await;
         let path = format!("{}download", host.path_of(b, &empty).await);
         assert_eq!(host.raw(a, &path, "*/*").await.text().await.expect("text"), "");
@@ -156,11 +156,11 @@ on_both! {
         let (status, second, body) = refresh(b, &host.refresh_cookie).await;
         assert_eq!(status, 201);
         assert!(body["access"].is_string() && body["access"] == body["access_token"] && body["access"] == body["accessToken"]);
-        // Two concurrent tabs do not count as theft.
+        // Two tabs may use the same refresh token concurrently. This is not treated as theft.
         assert_eq!(refresh(a, &host.refresh_cookie).await.0, 201);
         assert_eq!(refresh(a, &second).await.0, 201);
-        // A refresh token from two refreshes ago counts as theft. The login ends, and the newest token becomes invalid
-        // as well.
+        // A refresh token that was replaced two refreshes ago is treated as stolen. The login ends, and its newest
+        // token becomes invalid as well.
         let room = Room::open(app, a, &host).await;
         let mut host_socket = host.join(b, &room).await;
         host_socket.nothing().await;

@@ -28,7 +28,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let mut host_socket = host.open_status(a).await;
         host_socket.nothing().await;
-        // Both paths are equivalent.
+        // Both paths open the same status socket.
         for path in [format!("/ws/chat/{}/status/", host.account.uuid), format!("/ws/status/{}", host.account.uuid)] {
             let mut guest = Client::open(b, &path, Some(SHOP)).await;
             assert!(is(&guest.frame().await, "online"));
@@ -65,7 +65,7 @@ on_both! {
         for client in [&mut host_socket, &mut old_host_socket] {
             client.nothing().await;
         }
-        // The event that the host is online may arrive at the node after the guest has connected.
+        // The event that the host is online may reach the node of a guest after the guest has connected.
         for client in [&mut guest, &mut old_guest] {
             let frames = client.frames_so_far().await;
             assert!(frames.iter().all(|frame| is(frame, "online")), "{frames:?}");
@@ -79,7 +79,8 @@ on_both! {
         host_socket.nothing().await;
         let mut guest = host.open_guest_status_v2(a).await;
         assert!(is(&guest.frame().await, "online"));
-        // Each `online` costs 20 of a burst of 100; the same number of pings costs one each.
+        // An `online` notice costs 20 tokens of a burst of 100. A ping costs one token, so all 60 pings are within the
+        // limit.
         let mut repeated = 0;
         for _ in 0..60 {
             guest.send(&json!({"type": "notice", "message": "ping"})).await;
@@ -90,8 +91,8 @@ on_both! {
             }
             assert_eq!(frame["message"], "pong");
         }
-        // The event that the host is online may arrive at the node after the guest has connected, so one more `online`
-        // is permitted.
+        // The event that the host is online may reach the node after the guest has connected. One further `online`
+        // frame is therefore permitted.
         assert!(repeated <= 1, "{repeated}");
         host_socket.nothing().await;
         guest.send(&hello()).await;
@@ -144,7 +145,7 @@ on_both! {
         let mut host_socket = host.open_status(a).await;
         let mut guest = host.open_guest_status(b).await;
         assert!(is(&guest.frame().await, "online"));
-        // Each pause is well below a second, and their sum is well above a second.
+        // Each pause is well below one second. The sum of the pauses is well above one second.
         for _ in 0..3 {
             host_socket.leave().await;
             assert!(!guest.receives_status("offline", Duration::from_millis(600)).await);
@@ -189,7 +190,8 @@ on_both! {
         );
         two.join(a).await.send_text("another").await;
         assert_eq!(host_socket.frame().await["chatroom"], two.name.as_str());
-        // The host is notified of a room with many messages at most once per second, with the newest message.
+        // The host is notified of a room with many messages at most once per second. The notice contains the newest
+        // message.
         for number in 2..=10 {
             guest.send_text(&format!("message {number}")).await;
         }
@@ -198,7 +200,8 @@ on_both! {
             notified.extend(host_socket.frame().await["seq"].as_u64());
         }
         assert!(notified.len() <= 3, "{notified:?}");
-        // The host's own messages cause no notification, and other hosts are not notified.
+        // Messages of the host cause no notification of the host. Other hosts receive no notification of these
+        // messages.
         host.join(a, &two).await.frame().await;
         host.join(b, &two).await.send(&message("my own")).await;
         assert!(host_socket.is_quiet_for(Duration::from_millis(1_500)).await);
@@ -215,7 +218,7 @@ on_both! {
         let path = format!("/api/users/{}/configs/", host.account.id.0);
         let (status, config) = host.call(a, Method::PATCH, &path, json!({"use_online_status": false})).await;
         assert_eq!((status, &config["useOnlineStatus"]), (200, &json!(false)));
-        // `online` may be received twice: as the response, and from the event.
+        // A client may receive `online` twice: in response to its own request, and from the event.
         assert_eq!(guest.close_code_at_last().await, 4009);
         assert_eq!(host_socket.close_code().await, 4009);
         assert_eq!(host.open_guest_status(a).await.close_code().await, 4009);
@@ -274,15 +277,15 @@ with_topology! {
         let sent_away = std::time::Instant::now();
         assert_eq!((code, other.closed().await.0), (1012, 1012));
         let ms: u64 = reason.trim_start_matches("retry in ").trim_end_matches(" ms").parse().expect("a time");
-        // Draining does not wait for clients.
+        // The draining node does not wait for its clients.
         node.ended().await;
         assert!(sent_away.elapsed() < Duration::from_secs(4), "{:?}", sent_away.elapsed());
         let pause = Duration::from_millis(ms).saturating_sub(sent_away.elapsed());
         assert!(!guest.receives_status("offline", pause).await);
         let mut back = host.open_status(&app.nodes[0]).await;
         back.nothing().await;
-        // A host who does not reconnect goes offline within the limit. A node may expire presence entries of another
-        // node only after its own lease has lasted 15 s.
+        // A host who does not reconnect goes offline within 20 seconds. Another node may remove the presence entries of
+        // the stopped node only after it has held its own lease for 15 seconds.
         assert!(waiting.receives_status("offline", Duration::from_secs(20).saturating_sub(sent_away.elapsed())).await);
         assert!(sent_away.elapsed() > Duration::from_secs(5), "{:?}", sent_away.elapsed());
         assert!(!guest.receives_status("offline", Duration::from_millis(500)).await);
@@ -310,7 +313,7 @@ with_topology! {
         for host_socket in &mut host_sockets {
             assert!(host_socket.is_admitted().await);
         }
-        // Changes the setting only in SQL, without publishing the change to the nodes.
+        // Changes the setting only in the database. The change is not published to the nodes.
         let hide = HostConfig { use_online_status: false, email_notifications: true };
         app.store.hosts().set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);

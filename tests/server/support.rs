@@ -1,4 +1,4 @@
-//! Runs the server under test and provides its users.
+//! Starts the server under test and provides its users.
 
 pub mod people;
 pub mod servers;
@@ -24,30 +24,28 @@ use tokio::task::JoinHandle;
 pub use people::{Client, Host, Room, message};
 use servers::{Database, RedisServer, TestDatabase};
 
-/// Site that the hosts of tests register.
+/// Origin of the site that the hosts of the tests register.
 pub const SHOP: &str = "https://shop.example";
 
-/// Time limit for every expected event. It is sufficient on a slow machine.
+/// Maximum time for every expected event, even on a slow machine.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
-/// Deployment of the server under test.
+/// Layout of the server under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// One embedded node.
+    /// One embedded node, without Redis and without a database server.
     Embedded,
-    /// Two nodes on Redis and a database server.
+    /// Two nodes that share Redis and a database server.
     Cluster(Database),
 }
 
-/// Two nodes on MySQL.
 pub const MYSQL: Topology = Topology::Cluster(Database::MySql);
 
-/// Two nodes on MariaDB.
 pub const MARIADB: Topology = Topology::Cluster(Database::MariaDb);
 
-/// A server of one or two nodes.
+/// Server under test. It has one or two nodes, and more after [`add_node`](Self::add_node).
 pub struct TestApp {
     pub nodes: Vec<Node>,
     pub store: Store,
@@ -58,7 +56,7 @@ pub struct TestApp {
     _data: tempfile::TempDir,
 }
 
-/// A node of a server.
+/// Node of a server, which runs as a task of the test.
 pub struct Node {
     pub address: SocketAddr,
     pub shutdown: Shutdown,
@@ -70,7 +68,7 @@ impl Node {
         format!("http://{}{path}", self.address)
     }
 
-    /// Waits until the node has ended, and asserts a clean shutdown.
+    /// Waits until the node has ended. Panics if it did not shut down cleanly.
     pub async fn ended(self) {
         let ended = tokio::time::timeout(TIMEOUT, self.run).await.expect("a node ends in time");
         ended.expect("a node does not panic").expect("a node ends in order");
@@ -84,7 +82,7 @@ impl TestApp {
         Self::start_with(topology, &[]).await
     }
 
-    /// Starts a server with additional flags for all nodes.
+    /// Starts a server whose nodes have additional flags.
     pub async fn start_with(topology: Topology, more: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a folder");
         let mut flags: Vec<String> =
@@ -126,7 +124,7 @@ impl TestApp {
         app
     }
 
-    /// Starts another node, and waits until it is ready.
+    /// Starts another node and waits until it is ready.
     pub async fn add_node(&mut self) {
         let args = ServeArgs::from_flags(self.flags.iter().map(String::as_str)).expect("flags");
         let mut config = Config::from_args(args, &Rng::from_entropy()).expect("a configuration");
@@ -145,17 +143,17 @@ impl TestApp {
         self.nodes.push(node);
     }
 
-    /// Returns the first and the last node, which are the same if there is only one.
+    /// Returns the first and the last node. Both are the same node if there is only one.
     pub fn two(&self) -> (&Node, &Node) {
         (self.nodes.first().expect("a node"), self.nodes.last().expect("a node"))
     }
 
-    /// Creates a host with the site [`SHOP`] and logs in.
+    /// Creates a host whose site is [`SHOP`], and logs in.
     pub async fn host(&self, email: &str) -> Host {
         self.host_of(email, "shop.example").await
     }
 
-    /// Creates a host with other domains and logs in.
+    /// Creates a host with the given domains, and logs in.
     pub async fn host_of(&self, email: &str, domains: &str) -> Host {
         let account = self.sign_up(email, domains).await;
         Host::log_in(self, account, email).await
@@ -176,26 +174,24 @@ impl TestApp {
         accounts.create_host(new).await.expect("a host")
     }
 
-    /// Returns the id of a host's login.
     pub fn sid_of(&self, host: &Host) -> String {
         let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
         keys.read_access(&host.token, SystemClock.now()).expect("a token").sid
     }
 
-    /// Returns the URL of the database.
     pub fn database_url(&self) -> String {
         let own = || format!("sqlite://{}/pintalk.sqlite", self._data.path().display());
         self.database.as_ref().map_or_else(own, |database| database.url.clone())
     }
 
-    /// Stops one node and waits for it.
+    /// Stops one node and waits until it has ended.
     pub async fn stop_node(&mut self, at: usize) {
         let node = self.nodes.remove(at);
         node.shutdown.begin();
         node.ended().await;
     }
 
-    /// Stops all nodes. Asserts that no task is left and, in a cluster, that all messages are in SQL.
+    /// Stops all nodes. Before a cluster stops, waits until all its messages are in the database.
     pub async fn stop(mut self) {
         while !self.nodes.is_empty() {
             if self.nodes.len() == 1
@@ -215,7 +211,7 @@ impl TestApp {
     }
 }
 
-/// Polls until `ask` returns a value.
+/// Polls `ask` until it returns a value, and returns the value. Panics after [`TIMEOUT`].
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {
@@ -228,7 +224,7 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
-/// Generates a copy of each test for every topology.
+/// Generates each test once per topology. The tests receive a running server.
 #[macro_export]
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)*) => {
@@ -239,7 +235,7 @@ macro_rules! on_both {
     };
 }
 
-/// Generates tests on one topology.
+/// Generates a copy of each named test that runs on `topology`, in the module `$module`.
 #[macro_export]
 macro_rules! on_topology {
     ($module:ident, $topology:expr; $($name:ident)*) => {
@@ -254,8 +250,8 @@ macro_rules! on_topology {
     };
 }
 
-/// Generates a test that starts its server itself, on the topologies named before it: `embedded`, `clusters` (two
-/// nodes), or both.
+/// Generates tests that start the server themselves. Each test function is preceded by `#[embedded]`, `#[clusters]`
+/// (two nodes) or both, which select the topologies.
 #[macro_export]
 macro_rules! with_topology {
     ($(#[$which:ident])* async fn $name:ident($topology:ident) $body:block) => {
@@ -278,7 +274,7 @@ macro_rules! with_topology {
     };
 }
 
-/// Returns the texts of messages, live or from the history.
+/// Returns the texts of the given messages, which are live frames or entries of the history.
 pub fn texts(frames: &[Value]) -> Vec<String> {
     frames.iter().map(|frame| frame["message"].as_str().unwrap_or_default().to_owned()).collect()
 }

@@ -1,4 +1,4 @@
-//! Tests webhooks of real nodes over HTTP.
+//! Tests webhooks that nodes deliver over HTTP.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::readme::blocks;
 use crate::support::{Host, Room, TestApp, Topology, eventually};
 use crate::with_topology;
 
-/// Flags that permit webhooks to receivers on this machine.
+/// Flags that permit webhook receivers on this machine.
 const FLAGS: [&str; 2] = ["--webhook-private", "127.0.0.1"];
 
 async fn hook(app: &TestApp, host: &Host, url: &str) -> String {
@@ -21,7 +21,7 @@ async fn hook(app: &TestApp, host: &Host, url: &str) -> String {
     made["secret"].as_str().expect("a secret").to_owned()
 }
 
-/// Verifies a request with the Python function of src/protocol/README.md.
+/// Verifies a request with the Python function in src/protocol/README.md, and returns the result.
 fn verifies(secret: &str, received: &Received, body: &str) -> bool {
     let [function] = &blocks("src/protocol/README.md", "python")[..] else { panic!("one block") };
     let program = format!(
@@ -63,7 +63,7 @@ with_topology! {
         let mut host_socket = host.join(b, &room).await;
         host_socket.frame().await;
         host_socket.send_text("here I am 🙂").await;
-        // The first response is an error, so the event is sent again.
+        // The receiver rejects the first delivery of the event, so the node sends the event again.
         receiver.reply(Reply::Status(500));
         guest.frame().await;
         guest.send_text("good").await;
@@ -115,7 +115,7 @@ async fn private_addresses_are_not_called_unless_the_operator_allows_it() {
         let (status, answer) = host.call(node, Method::PUT, &path, json!({"url": refused})).await;
         assert!(status == 400 && answer["fields"]["url"].is_string(), "{refused}: {answer}");
     }
-    // The node resolves and checks host names at each delivery.
+    // The node resolves and checks the host name of the URL at each delivery.
     let url = format!("https://localhost:{port}/");
     assert_eq!(host.call(node, Method::PUT, &path, json!({"url": url})).await.0, 201);
     let (status, test) = host.call(node, Method::POST, &format!("{path}test/"), Value::Null).await;

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Ends leases early: removes expired leases, and shortens the others to a maximum remaining time.
+-- Removes leases that have expired, and shortens the remaining time of all other leases.
 --
 -- KEYS 1  nodes
--- ARGV 1  maximum remaining time in ms  2… incarnations
+-- ARGV 1  maximum remaining time in ms; 0 removes the leases  2… incarnations
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 2, #ARGV do

@@ -1,4 +1,4 @@
-//! Seeds the broker with rooms from SQL on demand.
+//! Seeds the broker on demand with rooms from the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::{RoomError, Rooms};
 use crate::backend::broker::{MemberCounts, RoomStatus, Seed, Seeding, Ticket};
 use crate::domain::{MessageId, Room, RoomName, Seq, Side};
 
-/// Number of newest message ids per room that the broker keeps.
+/// Number of newest message ids that the broker keeps per room.
 const IDS: u64 = 2_000;
 
-/// Delay between checks while another node seeds the room.
+/// Delay before a room is checked again while another node seeds it.
 const WAIT: Duration = Duration::from_millis(30);
 
-/// Maximum number of checks. Their total duration exceeds the validity of a seed ticket.
+/// Maximum number of checks. Their total duration exceeds the validity of a seeding ticket.
 const ATTEMPTS: u32 = 400;
 
 impl Rooms {
-    /// Ensures that the broker contains the room, or its tombstone if the room was deleted.
+    /// Ensures that the broker contains the room or, if it was deleted, its tombstone.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].
@@ -27,7 +27,8 @@ impl Rooms {
             None => None,
         };
         let Some((seeding, ticket)) = begun else {
-            // The room is present already, or another node is seeding it.
+            // The broker already contains the room, or another node is seeding it. After the delay, the caller checks
+            // the room again.
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };

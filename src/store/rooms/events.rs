@@ -13,8 +13,8 @@ use crate::store::rooms::row::to_room;
 use crate::store::webhooks::events as webhook_events;
 use crate::store::{RoomRepository, StoreError, from_column, mails, millis, parse_column, unattended};
 
-/// Events created at least this far in the future are treated as written by a clock that was ahead. The skew between
-/// nodes with synchronised clocks is smaller.
+/// Maximum plausible clock skew. An event whose creation time is further in the future was written by a clock that was
+/// ahead. The skew between nodes with synchronised clocks is smaller.
 const CLOCK_WAS_AHEAD: TimeDelta = TimeDelta::minutes(1);
 
 /// A change of a room that may not have been applied to the broker yet.
@@ -152,8 +152,8 @@ impl RoomRepository<'_> {
         Ok(Some(ChangedRoom { room, event: Some(event) }))
     }
 
-    /// Returns events created before `before`, oldest first, and events so far in the future that a clock was ahead
-    /// when they were written.
+    /// Returns events created before `before`, oldest first. Also returns events whose creation time is so far in the
+    /// future that a clock was ahead.
     pub async fn pending_events(self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
         let rows = self
             .store

@@ -1,4 +1,4 @@
-//! Ends a case: stops the clients and compares the acknowledged, delivered and stored messages.
+//! Ends a test case: stops the clients and compares the acknowledged, delivered and stored messages.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::eventually;
 use crate::figures::Figures;
 use crate::ledger::{Record, Verdict};
 
-/// Time limit after the last repair until every message is stored and delivered to all clients.
+/// Maximum time after the last repair until every message is stored and all clients have received it.
 const SETTLE: Duration = Duration::from_secs(60);
 
 impl Setup {
@@ -18,7 +18,7 @@ impl Setup {
         for room in 0..self.rooms.len() {
             stored.push(self.stored(room).await);
         }
-        // Copies the records, so that they do not change while they are compared.
+        // The records are locked, so that they do not change while they are compared.
         let records = self.ledger.records();
         let records: Vec<_> = records.iter().map(|record| record.lock()).collect();
         for (room, stored) in stored.iter().enumerate() {
@@ -38,25 +38,25 @@ impl Setup {
         self.ledger.sum(|record| if record.over.is_none() { record.pending.len() } else { 0 })
     }
 
-    /// Stops sending new messages, and waits until all sent messages are acknowledged.
+    /// Stops sending new messages and waits until all messages are acknowledged.
     pub async fn pause(&mut self) {
         self.mode.send_replace(Mode::Finish);
         eventually("all is acknowledged", SETTLE, async || (self.pending() == 0).then_some(())).await;
     }
 
-    /// Resumes sending after [`pause`](Self::pause).
+    /// Resumes sending messages after [`pause`](Self::pause).
     pub fn resume(&self) {
         self.mode.send_replace(Mode::Talk);
     }
 
-    /// Stops sending new messages, and waits until all sent messages are acknowledged, stored and received by all
-    /// clients, up to a time limit. Returns the remaining violations.
+    /// Stops sending new messages. Waits until all messages are acknowledged, stored and received by all clients, for
+    /// at most [`SETTLE`]. Returns the figures and the remaining violations.
     pub async fn settle(&mut self) -> (Figures, Verdict) {
         self.settle_but_for(|_| 0).await
     }
 
-    /// Like [`settle`](Self::settle), but applies `forgive`, which removes permitted losses from the verdict and
-    /// returns their number.
+    /// Like [`settle`](Self::settle), but first applies `forgive`. This function removes permitted losses from the
+    /// verdict and returns their number.
     pub async fn settle_but_for(&mut self, forgive: impl Fn(&mut Verdict) -> usize) -> (Figures, Verdict) {
         self.mode.send_replace(Mode::Finish);
         let (began, mut last, mut forgiven) = (Instant::now(), (Verdict::default(), 0), 0);
@@ -88,7 +88,7 @@ impl Setup {
         (figures, verdict)
     }
 
-    /// Settles, prints the figures, and fails unless the three sets are equal.
+    /// Settles and prints the figures. Fails unless the acknowledged, delivered and stored messages are the same.
     pub async fn finish(mut self, note: impl FnOnce(&Self, &mut Figures)) {
         let (mut figures, verdict) = self.settle().await;
         note(&self, &mut figures);

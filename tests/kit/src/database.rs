@@ -13,7 +13,7 @@ pub enum Database {
 }
 
 impl Database {
-    /// URL of the server, without a database: `mysql://root@127.0.0.1:3306`.
+    /// Returns the URL of the server without a database, such as `mysql://root@127.0.0.1:3306`.
     pub fn server(self) -> String {
         let variable = match self {
             Self::MySql => "PINTALK_TEST_MYSQL_URL",
@@ -24,7 +24,7 @@ impl Database {
     }
 }
 
-/// Database that belongs to one test.
+/// Database of one test, on a server that tests share.
 pub struct TestDatabase {
     server: String,
     name: String,
@@ -39,7 +39,7 @@ impl TestDatabase {
         database
     }
 
-    /// Creates a database with the current schema.
+    /// Creates a database with the current schema and its initial rows.
     pub async fn migrated(on: Database) -> Self {
         let database = Self::named(on);
         let schema = schema_of(&database.server).await;
@@ -65,7 +65,7 @@ impl TestDatabase {
     }
 }
 
-/// 32 random hexadecimal digits.
+/// Returns 32 random hexadecimal digits.
 pub(crate) fn random_hex() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", random(), random())
@@ -76,31 +76,33 @@ async fn connect(server: &str) -> MySqlConnection {
 }
 
 async fn run(connection: &mut MySqlConnection, statements: &str) {
-    // The statements are safe: names in them consist of hexadecimal digits, and tests contain the remaining text.
+    // All statements come from tests. The only generated parts are names, which consist of hexadecimal digits.
     let statements = AssertSqlSafe(statements.to_owned());
     sqlx::raw_sql(statements).execute(connection).await.expect("the database server executes statements");
 }
 
-/// Returns the statements that create the current schema with its initial rows. Migrations take five times as long, so
-/// each test program migrates one database per server, the template, and the other databases are copies.
+/// Returns the statements that create the current schema with its initial rows.
+///
+/// Migrations take five times as long as these statements. Each test program therefore migrates one database per
+/// server, the template, and creates all other databases from its statements.
 async fn schema_of(server: &str) -> String {
     let template = format!("pintalk_template_{:016x}", program());
     let mut connection = connect(server).await;
     if let Some(schema) = stored(&mut connection, &template).await {
         return schema;
     }
-    // The tests of a run are concurrent processes of the same program, so a lock is required.
+    // Test processes of the same program run concurrently. The lock ensures that only one of them creates the template.
     run(&mut connection, &format!("SELECT GET_LOCK('{template}', 60)")).await;
     let schema = match stored(&mut connection, &template).await {
         Some(schema) => schema,
         None => create_template(&mut connection, server, &template).await,
     };
-    // Releases the lock.
+    // Closing the connection releases the lock.
     connection.close().await.expect("the database server answers");
     schema
 }
 
-/// Returns an identifier of the test program. Another build may contain other migrations.
+/// Returns a hash that identifies this build of the test program. Another build may contain other migrations.
 fn program() -> u64 {
     let path = std::env::current_exe().expect("the path of the program");
     let file = path.metadata().expect("the file of the program");
@@ -111,13 +113,13 @@ fn program() -> u64 {
 
 async fn stored(connection: &mut MySqlConnection, template: &str) -> Option<String> {
     let select = AssertSqlSafe(format!("SELECT statements FROM {template}.template"));
-    // An error means that the template does not exist.
+    // The query fails if the template does not exist.
     let row = sqlx::query(select).fetch_optional(connection).await.ok()?;
     row.map(|row| row.get_unchecked(0))
 }
 
 async fn create_template(connection: &mut MySqlConnection, server: &str, template: &str) -> String {
-    // Replaces an incomplete template of a process that was killed.
+    // A process that was killed may have left an incomplete template.
     run(connection, &format!("DROP DATABASE IF EXISTS {template}; CREATE DATABASE {template}; USE {template}")).await;
     let migrated = sea_orm::Database::connect(format!("{server}/{template}")).await.expect("the template answers");
     Migrator::up(&migrated, None).await.expect("the schema is created");
@@ -129,7 +131,8 @@ async fn create_template(connection: &mut MySqlConnection, server: &str, templat
         let created = sqlx::query(show).fetch_one(&mut *connection).await.expect("a table");
         let created: String = created.get_unchecked(1);
         schema += &format!("{created};\n");
-        // Empty tables are skipped, because they may have generated columns, into which MySQL rejects inserts.
+        // Empty tables are skipped: some have generated columns, and MySQL rejects `INSERT … SELECT *` into such
+        // tables.
         let filled = AssertSqlSafe(format!("SELECT 1 FROM `{table}` LIMIT 1"));
         if sqlx::query(filled).fetch_optional(&mut *connection).await.expect("a table").is_some() {
             schema += &format!("INSERT INTO `{table}` SELECT * FROM {template}.`{table}`;\n");

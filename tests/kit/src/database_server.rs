@@ -1,4 +1,4 @@
-//! A MySQL or MariaDB server for one test, whose global settings the test may change.
+//! A MySQL or MariaDB server that belongs to one test, so the test may change the global settings of the server.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -8,7 +8,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Executor as _, Row as 
 use crate::database::{Database, random_hex};
 use crate::in_repository;
 
-/// Server process that is stopped on drop.
+/// Database server process that is stopped on drop.
 pub struct OwnServer {
     pub address: SocketAddr,
     stop: Vec<String>,
@@ -52,7 +52,7 @@ impl OwnServer {
         Self { address, stop, _folder: folder }
     }
 
-    /// URL of the root user, without a database.
+    /// Returns the URL with which the root user connects. It contains no database name.
     pub fn url(&self) -> String {
         format!("mysql://root@{}", self.address)
     }
@@ -66,7 +66,7 @@ impl Drop for OwnServer {
     }
 }
 
-/// Session of the root user, separate from the store.
+/// Session of the root user. It does not belong to the store that is tested.
 pub struct Root(pub sqlx::MySqlConnection);
 
 impl Root {
@@ -75,14 +75,14 @@ impl Root {
     }
 
     pub async fn run(&mut self, statement: &str) {
-        // Statements come from tests, with names that consist of hex digits.
+        // All statements come from tests. The only generated parts are names, which consist of hexadecimal digits.
         self.0
             .execute(AssertSqlSafe(statement.to_owned()))
             .await
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
-    /// Creates a database, and a user with all privileges on it and no others. Returns both names.
+    /// Creates a database and a user who has all privileges on this database and no others. Returns both names.
     pub async fn create_database(&mut self) -> (String, String) {
         let name = format!("pintalk_test_{}", random_hex());
         let user = format!("u{}", &random_hex()[..16]);
@@ -101,12 +101,12 @@ impl Root {
         self.run(&format!("DROP USER {user}@'%'")).await;
     }
 
-    /// Kills every session of a user. Returns their number.
+    /// Kills every session of a user. Returns the number of sessions.
     pub async fn kill_sessions_of(&mut self, user: &str) -> usize {
         let list = format!("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = '{user}'");
         let rows = self.0.fetch_all(AssertSqlSafe(list)).await.expect("the server answers");
         for row in &rows {
-            // The session may have ended meanwhile.
+            // `KILL` fails if the session has ended since the query.
             let _ended = self.0.execute(AssertSqlSafe(format!("KILL {}", row.get::<i64, _>(0)))).await;
         }
         rows.len()

@@ -1,10 +1,10 @@
-//! A haproxy in front of nodes.
+//! haproxy as the load balancer in front of nodes.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A haproxy that is stopped on drop.
+/// haproxy process that is stopped on drop.
 pub struct Haproxy {
     process: Child,
     pub address: SocketAddr,
@@ -20,7 +20,7 @@ impl Haproxy {
             .enumerate()
             .map(|(at, node)| format!("    server node{at} {node} check inter 500ms\n"))
             .collect();
-        // No `on-marked-down shutdown-sessions`: it would disconnect the clients of a node that drains.
+        // `on-marked-down shutdown-sessions` is not set, because it would disconnect the clients of a draining node.
         let whole = format!(
             "defaults\n    mode http\n    timeout connect 2s\n    timeout client 120s\n    timeout server 120s\n    \
              timeout tunnel 1h\n    option redispatch\n    retries 3\n    retry-on conn-failure empty-response 503\n    \

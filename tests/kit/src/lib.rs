@@ -1,7 +1,7 @@
 //! Servers, databases, nodes, proxies and load balancers for the unit tests of `pintalk` and for the test binaries.
 //!
-//! Each server belongs to one test and is stopped on drop. Tests share the database servers that `tests/run` starts,
-//! and each test has a separate database.
+//! The database servers are started by `tests/run` and shared; each test creates its own database on them. All other
+//! servers belong to one test and are stopped on drop.
 
 #![allow(missing_docs, reason = "only tests use it")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue has failed")]
@@ -20,13 +20,13 @@ pub mod webhook_receiver;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Interval of polling.
+/// Delay between two polls of [`eventually`].
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls until `ask` returns a value.
+/// Polls `ask` until it returns a value, and returns the value.
 ///
 /// # Panics
-/// When the time limit has passed.
+/// Panics if `ask` returns no value within the time limit `within`.
 pub async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {
@@ -39,7 +39,7 @@ pub async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> 
     tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("not within {within:?}: {what}"))
 }
 
-/// Path of a file of the repository.
+/// Returns the path of a file in the repository.
 fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }

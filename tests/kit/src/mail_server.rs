@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::eventually;
 
-/// Time limit for an e-mail to arrive on a slow machine.
+/// Maximum time for an e-mail to arrive, even on a slow machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct MailServer {
@@ -35,7 +35,7 @@ impl MailServer {
         Self { address, mails, serving }
     }
 
-    /// Waits for an e-mail with a line that starts with a number of `digits` digits, and returns the number.
+    /// Waits for an e-mail with a line whose first word consists of `digits` digits, and returns this word.
     pub async fn code(&self, digits: usize) -> String {
         eventually("an e-mail with a code", TIMEOUT, async || {
             let mails = self.mails.lock();

@@ -1,4 +1,4 @@
-//! An nginx in front of nodes, with the configuration of helm/README.md.
+//! nginx in front of nodes, configured as in helm/README.md.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use crate::in_repository;
 
-/// The nodes of the README's configuration.
+/// `server` lines of the configuration in helm/README.md. Tests replace them with their own nodes.
 const TWO_NODES: &str = "    server 127.0.0.1:8081 max_fails=0;\n    server 127.0.0.1:8082 max_fails=0;\n";
 
-/// An nginx that is stopped on drop.
+/// nginx process that is stopped on drop.
 pub struct Nginx {
     master: Child,
     pub address: SocketAddr,
     folder: tempfile::TempDir,
 }
 
-/// Location of the nodes in the README's configuration.
+/// `location` block of the configuration in helm/README.md.
 const AT_THE_ROOT: &str = "    location / {\n        proxy_pass http://pintalk;\n";
 
 impl Nginx {
@@ -24,7 +24,7 @@ impl Nginx {
         Self::with_location(nodes, AT_THE_ROOT)
     }
 
-    /// Starts an nginx that publishes the nodes under a path such as `/chat`. `strips` is whether nginx removes the
+    /// Starts an nginx that publishes the nodes under a path such as `/chat`. If `strips` is true, nginx removes the
     /// path before it forwards a request.
     pub fn under(path: &str, strips: bool, nodes: &[SocketAddr]) -> Self {
         let slash = if strips { "/" } else { "" };
@@ -46,7 +46,7 @@ impl Nginx {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
             .concat();
-        // The nginx.conf of the distribution contains these directives.
+        // Surrounds the configuration of the README with directives that the distribution's `nginx.conf` contains.
         let whole = format!(
             "daemon off;\npid {path}/pid;\nerror_log {path}/error.log;\nworker_processes 1;\n\
              events {{ worker_connections 512; }}\nhttp {{\n{temporary}{server}\n}}\n"
@@ -87,13 +87,13 @@ impl Drop for Nginx {
             let from = log.len().saturating_sub(4_000);
             println!("log of nginx:\n{}", log.get(from..).unwrap_or(&log));
         }
-        // Stops nginx with a signal, because a killed master process does not stop its workers.
+        // A killed master process does not stop its workers, so nginx is stopped with a signal.
         let sent = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
         let _ended = sent.and_then(|_| self.master.wait());
     }
 }
 
-/// The configuration of helm/README.md.
+/// Returns the nginx configuration of helm/README.md.
 fn in_readme() -> String {
     let readme = std::fs::read_to_string(in_repository("helm/README.md")).expect("a README");
     let block = readme.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());

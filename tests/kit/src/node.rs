@@ -1,4 +1,4 @@
-//! Node that runs as a process of the program.
+//! A node that runs as a separate process.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use crate::eventually;
 
-/// Time limit for a node to become ready.
+/// Maximum time for a node to become ready.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Node {
     pub address: SocketAddr,
     process: Child,
     flags: Vec<String>,
-    /// Path of the log file, without the port.
+    /// Path of the log file without port and extension.
     folder: PathBuf,
     log: PathBuf,
     level: &'static str,
     program: PathBuf,
-    /// File that contains the offset of the node's wall clock; `None` for a correct clock.
+    /// File that contains the offset of the node's wall clock. `None` if the clock is correct.
     clock: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ impl Node {
         Self { address, process, flags, folder, log, level, program, clock: None }
     }
 
-    /// Starts another node with the same flags and the given standard output and standard error.
+    /// Starts another node with the same flags. Its standard output and standard error are redirected as given.
     pub fn start_another_onto(&self, stdout: Stdio, stderr: Stdio) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let mut command = command(&self.program, address, &self.flags, self.level);
@@ -46,8 +46,8 @@ impl Node {
         Self { address, process, flags, folder, log, level: self.level, program: self.program.clone(), clock: None }
     }
 
-    /// Starts another node with the same flags, whose wall clock has an offset, such as `+8d`. Its monotonic clock is
-    /// correct.
+    /// Starts another node with the same flags and a wall clock that is off by `offset`, such as `+8d`. Its monotonic
+    /// clock is correct.
     pub fn start_another_at(&self, offset: &str) -> Self {
         let mut node = self.start_another(&[]);
         node.kill();
@@ -58,12 +58,12 @@ impl Node {
         node
     }
 
-    /// Changes the offset of the wall clock of a node started by [`start_another_at`](Self::start_another_at).
+    /// Changes the wall clock offset of a node that was started by [`start_another_at`](Self::start_another_at).
     pub fn step_clock(&self, offset: &str) {
         std::fs::write(self.clock.as_ref().expect("a clock"), offset).expect("a file");
     }
 
-    /// Starts another node with the same flags, except for those given.
+    /// Starts another node with the same flags, except that the flags in `but_for` have the given values.
     pub fn start_another(&self, but_for: &[(&str, &str)]) -> Self {
         let mut flags: Vec<String> = Vec::new();
         for pair in self.flags.chunks(2).filter(|pair| but_for.iter().all(|(name, _)| pair[0] != *name)) {
@@ -78,25 +78,25 @@ impl Node {
         Self::start(program, &self.flags, &self.folder, self.level)
     }
 
-    /// Returns the log.
+    /// Returns the content of the log file.
     pub fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 
-    /// Restarts the node at its address, after it has ended.
+    /// Starts the node again after it has ended, at the same address.
     pub fn start_again(&mut self) {
         assert!(self.process.try_wait().expect("a process").is_some(), "it still runs");
         let clock = self.clock.as_deref();
         self.process = spawn(&self.program, self.address, &self.flags, &self.log, self.level, clock);
     }
 
-    /// Restarts the node from another executable.
+    /// Starts the node again after it has ended, from another executable.
     pub fn start_again_as(&mut self, program: &Path) {
         self.program = program.to_owned();
         self.start_again();
     }
 
-    /// Returns the path of the running executable.
+    /// Returns the path of the executable that the process runs.
     pub fn runs(&self) -> PathBuf {
         std::fs::read_link(format!("/proc/{}/exe", self.process.id())).expect("a process")
     }
@@ -105,7 +105,7 @@ impl Node {
         format!("http://{}{path}", self.address)
     }
 
-    /// Returns status and body of the readiness check; `None` without a response.
+    /// Returns status and body of the readiness check, or `None` if the node does not respond within one second.
     pub async fn readiness(&self, http: &reqwest::Client) -> Option<(u16, String)> {
         let asked = http.get(self.url("/health/ready")).timeout(Duration::from_secs(1)).send().await.ok()?;
         Some((asked.status().as_u16(), asked.text().await.ok()?))
@@ -129,19 +129,19 @@ impl Node {
         self.process.wait().expect("a process");
     }
 
-    /// Returns the exit code once the process has ended.
+    /// Returns the exit code of the process, or `None` while it runs. The inner value is `None` if a signal ended it.
     pub fn has_ended(&mut self) -> Option<Option<i32>> {
         Some(self.process.try_wait().expect("a process")?.code())
     }
 
-    /// Returns the resident memory, in KiB.
+    /// Returns the resident memory of the process in KiB.
     pub fn memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.split_ascii_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
-    /// Returns a counter or gauge of `/metrics`, summed over all labels.
+    /// Returns the value of a counter or gauge of `/metrics`, summed over all labels.
     pub async fn metric(&self, http: &reqwest::Client, name: &str) -> f64 {
         let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
         let lines =
@@ -151,8 +151,8 @@ impl Node {
 }
 
 impl Node {
-    /// Returns the value of one sample of `/metrics`, or 0 if the sample is absent. `sample` is the name with labels as
-    /// in the response.
+    /// Returns the value of one sample of `/metrics`, or 0 if the sample is missing. `sample` is its name with labels,
+    /// exactly as in the response.
     pub async fn sample(&self, http: &reqwest::Client, sample: &str) -> f64 {
         let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
         let values = text.lines().filter_map(|line| line.strip_prefix(sample)?.trim().parse::<f64>().ok());
@@ -162,20 +162,20 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // The process may have ended already.
+        // `kill` fails if the process has already ended.
         let _ended = self.process.kill().and_then(|()| self.process.wait());
     }
 }
 
-/// Returns the path of the library of the package `faketime`.
+/// Returns the path of the library that the package `faketime` installs.
 fn faketime() -> PathBuf {
     let folders = std::fs::read_dir("/usr/lib").expect("a folder").filter_map(|entry| Some(entry.ok()?.path()));
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
     libraries.find(|library| library.exists()).expect("faketime is installed: see tests/run")
 }
 
-/// Shifts the wall clock of a command by the offset in a file. The command reads this file every second. Its monotonic
-/// clock is correct.
+/// Shifts the wall clock of a command by the offset in the file `clock`, which the command reads every second. The
+/// monotonic clock is not shifted.
 pub fn fake_clock(command: &mut Command, clock: &Path) {
     command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
     command.envs([("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_CACHE_DURATION", "1"), ("NO_FAKE_STAT", "1")]);

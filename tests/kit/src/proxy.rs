@@ -1,4 +1,4 @@
-//! A TCP proxy between nodes and a store, whose connections can be reset or silenced.
+//! A TCP proxy between nodes and a store. It can reset connections or stop forwarding on them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// State of the connections of a [`Proxy`].
+/// How a [`Proxy`] treats its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Whole,
     /// Existing and new connections are reset.
     Cut,
-    /// Connections stay open and transmit nothing, as after the loss of a network route.
+    /// Connections stay open, and no data is forwarded, as after the loss of a network route.
     Silent,
 }
 
 pub struct Proxy {
     pub address: SocketAddr,
     wire: watch::Sender<Wire>,
-    /// Local ports of the connections to the target whose responses are dropped.
+    /// Local ports of connections to the target. Responses on these connections are dropped.
     muted: watch::Sender<Vec<u16>>,
     accepting: JoinHandle<()>,
 }
@@ -45,12 +45,12 @@ impl Proxy {
         self.wire.send_replace(wire);
     }
 
-    /// Drops the responses of the target on connections with these local ports.
+    /// Drops the responses of the target on the connections with these local ports.
     pub fn mute(&self, ports: Vec<u16>) {
         self.muted.send_replace(ports);
     }
 
-    /// Resets open connections, and accepts new ones.
+    /// Resets all open connections. New connections are then accepted again.
     pub async fn reset(&self) {
         self.set(Wire::Cut);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -102,7 +102,7 @@ async fn copy(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() || *wire.borrow() == Wire::Cut {
-            // Resets the connection, which discards data in flight.
+            // With zero linger, closing the socket resets the connection and discards data in flight.
             let _reset = to.as_ref().set_zero_linger();
             return;
         }

@@ -1,5 +1,5 @@
-//! Real Redis servers for one test: a standalone Redis, a Cluster, one behind Sentinels, one behind TLS. Channels,
-//! leases and lists of nodes belong to a whole deployment, so each test starts a separate deployment.
+//! Redis servers for one test: a standalone server, a Cluster, a master behind Sentinels, or a server behind TLS.
+//! Channels, leases and node lists exist once per deployment, so each test starts its own deployment.
 
 mod failover;
 mod layout;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use server::{Server, free_ports, keep};
 
-/// Time limit for the start of a deployment on a busy machine.
+/// Maximum time for a deployment to start, even on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
 /// Name of the master in the configuration of the Sentinels.
@@ -21,16 +21,16 @@ const SERVICE: &str = "pintalk";
 /// Password of the server behind TLS.
 const PASSWORD: &str = "a-password-of-tests";
 
-/// Failover timeout in ms of deployments in which no replica is promoted automatically.
+/// Failover timeout, in milliseconds, of deployments in which no replica is promoted automatically.
 const NEVER_MS: u32 = 120_000;
 
-/// Failover timeout in ms of deployments in which a replica is promoted automatically.
+/// Failover timeout, in milliseconds, of deployments in which a replica is promoted automatically.
 const TAKEOVER_MS: u32 = 2_000;
 
-/// Number of masters of a Cluster; each has one replica.
+/// Number of masters of a Cluster. Each master has one replica.
 const MASTERS: usize = 3;
 
-/// Number of slots of a Cluster.
+/// Number of hash slots of a Cluster.
 const SLOTS: usize = 16_384;
 
 /// Kind of deployment.
@@ -39,7 +39,7 @@ pub enum Kind {
     Redis7,
     Redis8,
     Valkey8,
-    /// Three masters with one replica each.
+    /// Cluster of three masters with one replica each.
     Cluster,
     /// A master with two replicas, behind three Sentinels.
     Sentinel,
@@ -57,37 +57,37 @@ impl Kind {
     }
 }
 
-/// A running deployment. The servers are killed when this value is dropped, or when its process ends.
+/// Running deployment. The servers are killed when this value is dropped or the test process ends.
 #[derive(Debug)]
 pub struct Servers {
     kind: Kind,
-    /// Whether the servers write an append-only file and promote a replica automatically when a master fails.
+    /// Whether the servers write an append-only file and a replica is promoted automatically when a master fails.
     durable: bool,
-    /// Data servers, masters first.
+    /// Data servers. The masters come first.
     servers: Vec<Server>,
     sentinels: Vec<Server>,
-    /// Replicas added to a standalone server.
+    /// Replicas that were added to a standalone server.
     attached: Vec<Server>,
-    /// Pipes to shells that kill the servers when the pipes close without a line.
+    /// Pipes to shells. A shell kills the servers if its pipe is closed before it has received a line.
     keepers: Vec<ChildStdin>,
     folder: tempfile::TempDir,
 }
 
 impl Servers {
-    /// Starts a deployment on free ports, and waits until it is complete.
+    /// Starts a deployment on free ports and waits until it is ready.
     pub fn start(kind: Kind) -> Self {
         Self::begin(kind, false)
     }
 
-    /// Starts a deployment as in production: the servers write an append-only file, and a replica is promoted two
-    /// seconds after a master fails.
+    /// Starts a deployment as used in production: the servers write an append-only file, and a replica is promoted two
+    /// seconds after its master fails.
     pub fn start_durable(kind: Kind) -> Self {
         Self::begin(kind, true)
     }
 
     fn begin(kind: Kind, durable: bool) -> Self {
-        // Another process may bind a free port before the server does. The server then exits, and all servers are
-        // started again.
+        // Another process may bind a free port before the server does, and the server then exits. In this case all
+        // servers are started again.
         (0..10)
             .find_map(|_| Self::try_start(kind, durable))
             .expect("the servers of a test answer on ports of their own")
@@ -134,10 +134,10 @@ impl Servers {
         let process = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", if self.durable { "yes" } else { "no" }])
-            // A master without replicas rejects writes, so that a replaced master that was frozen does not accept
-            // writes when it resumes.
+            // A paused master is replaced by one of its replicas. When it resumes, it has no replicas, and this setting
+            // makes it reject writes.
             .args(["--min-replicas-to-write", if self.durable && self.kind == Kind::Sentinel { "1" } else { "0" }])
-            // The master starts replication immediately and does not wait for further replicas.
+            // The master starts replication immediately instead of waiting for further replicas.
             .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
             .args([Path::new("--dir"), &folder, Path::new("--unixsocket"), &socket])
             .args(more)
@@ -182,12 +182,11 @@ impl Servers {
         Ok(true)
     }
 
-    /// Returns the kind of deployment.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Returns the URL under which a node reaches the deployment.
+    /// Returns the URL with which a node connects to the deployment.
     pub fn url(&self) -> String {
         let first = self.servers[0].port;
         let others = |servers: &[Server]| {
@@ -205,37 +204,37 @@ impl Servers {
         }
     }
 
-    /// Returns the path of the CA that signed the server's certificate; only for [`Kind::Tls`].
+    /// Returns the path of the CA certificate. The file exists only for [`Kind::Tls`].
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// Pauses all masters at the same time. In a deployment that is not durable, no replica is promoted.
+    /// Pauses the processes of all masters at the same time. No replica is promoted unless the deployment is durable.
     pub fn freeze(&self) {
         self.masters().iter().for_each(|server| server.signal("-STOP"));
     }
 
-    /// Resumes all masters.
+    /// Resumes the processes of all masters.
     pub fn thaw(&self) {
         self.masters().iter().for_each(|server| server.signal("-CONT"));
     }
 
-    /// Pauses one server, by its index at the start (masters first).
+    /// Pauses the process of one server. `at` is its index among the data servers.
     pub fn freeze_one(&self, at: usize) {
         self.servers[at].signal("-STOP");
     }
 
-    /// Resumes one server.
+    /// Resumes the process of one server.
     pub fn thaw_one(&self, at: usize) {
         self.servers[at].signal("-CONT");
     }
 
-    /// Kills one server without notifying the others.
+    /// Kills one server. The other servers are not notified.
     pub fn kill_one(&mut self, at: usize) {
         self.servers[at].end();
     }
 
-    /// Restarts a killed server with its stored data.
+    /// Restarts a killed server on its port with the data that it stored.
     pub fn restart_one(&mut self, at: usize) {
         let (port, flags) = (self.servers[at].port, self.servers[at].flags.clone());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -249,17 +248,17 @@ impl Servers {
         self.servers.len()
     }
 
-    /// Sends a command to one server, and returns its answer.
+    /// Sends a command to one server and returns the response.
     pub fn ask_one(&self, at: usize, what: &str) -> std::io::Result<String> {
         self.servers[at].ask(what)
     }
 
-    /// Returns the number of replicas per master.
+    /// Returns the number of replicas of each master.
     pub fn replicas_of_each(&self) -> usize {
         self.servers.len() / self.masters().len() - 1
     }
 
-    /// Returns the indexes of the current masters.
+    /// Returns the indexes of the servers that are masters now.
     pub fn masters_now(&self) -> Vec<usize> {
         let is_master =
             |at: &usize| self.ask_one(*at, "INFO replication").is_ok_and(|info| info.contains("role:master"));
@@ -270,13 +269,13 @@ impl Servers {
         &self.servers[..if self.kind == Kind::Cluster { MASTERS } else { 1 }]
     }
 
-    /// Pauses all replicas.
+    /// Pauses the processes of all replicas.
     pub fn stop_replicas(&self) {
         self.servers[self.masters().len()..].iter().for_each(|server| server.signal("-STOP"));
     }
 
-    /// Resumes the replicas, or adds one to a standalone server. Returns whether it added one, which gives the master a
-    /// new replication id.
+    /// Resumes all replicas, or adds a replica to a standalone server. Returns whether it added a replica. In this case
+    /// the master has a new replication id.
     pub fn start_replicas(&mut self) -> bool {
         let replicas = &self.servers[self.masters().len()..];
         replicas.iter().for_each(|server| server.signal("-CONT"));
@@ -304,7 +303,7 @@ impl Drop for Servers {
             server.end();
         }
         for keeper in &mut self.keepers {
-            // The servers have already been killed. A line makes the shell exit without killing other processes.
+            // The servers have already been killed. The line makes the shell exit without killing any process.
             let _ = keeper.write_all(b"\n");
         }
     }

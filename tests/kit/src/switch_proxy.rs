@@ -1,4 +1,4 @@
-//! TCP proxy that can direct new connections to another server.
+//! A TCP proxy whose target can be changed for new connections.
 
 use std::net::SocketAddr;
 
@@ -7,11 +7,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// TCP proxy whose target can be replaced. A connection keeps the target that was set when it was opened.
+/// TCP proxy with a replaceable target. Each connection keeps the target that was set when it was accepted.
 pub struct SwitchProxy {
     pub address: SocketAddr,
     target: watch::Sender<SocketAddr>,
-    /// Connections with a number up to this one no longer forward data.
+    /// Connections are numbered from 1 as they are accepted. Those up to this number no longer forward data.
     frozen: watch::Sender<usize>,
     accepted: watch::Receiver<usize>,
     accepting: JoinHandle<()>,
@@ -41,13 +41,13 @@ impl SwitchProxy {
         Self { address, target, frozen, accepted, accepting }
     }
 
-    /// Directs new connections to another server.
+    /// Sets the target of new connections.
     pub fn lead_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
     }
 
-    /// Stops forwarding on all existing connections and keeps them open. Returns the number of connections accepted so
-    /// far.
+    /// Stops forwarding on all existing connections without closing them. Returns the number of connections that were
+    /// accepted so far.
     pub fn freeze(&self) -> usize {
         let accepted = *self.accepted.borrow();
         self.frozen.send_replace(accepted);
@@ -57,7 +57,7 @@ impl SwitchProxy {
 
 async fn until_frozen(freezing: &mut watch::Receiver<usize>, number: usize) {
     if freezing.wait_for(|frozen| *frozen >= number).await.is_err() {
-        // The sender was dropped with the proxy. The connection stays open.
+        // The sender is dropped with the proxy. A connection that is still open then continues to forward data.
         std::future::pending::<()>().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Webhook receiver over real HTTP.
+//! A webhook receiver that listens on a local HTTP or HTTPS port.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A received request.
+/// Webhook request that was received.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: String,
@@ -44,7 +44,7 @@ impl Received {
         serde_json::from_str(&self.body).expect("JSON")
     }
 
-    /// Returns whether one of the signatures matches the secret, as computed by OpenSSL.
+    /// Returns whether one of the signatures in the header equals the signature that OpenSSL computes with this secret.
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let signed = format!("{}.{}.{}", self.id(), self.header("webhook-timestamp"), self.body);
         let key = STANDARD.decode(secret.strip_prefix("whsec_").expect("a secret")).expect("base64");
@@ -62,19 +62,19 @@ impl Received {
     }
 }
 
-/// Response of the receiver.
+/// How the receiver answers a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Status(u16),
     /// Redirect to this URL.
     Redirect(String),
-    /// No response.
+    /// The request is never answered.
     Silence,
-    /// Status 200 with an endless body.
+    /// Status 200 with a body that never ends.
     Endless,
 }
 
-/// Receiver that stops when it is dropped.
+/// Webhook receiver that stops on drop.
 pub struct Receiver {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -94,7 +94,7 @@ impl Receiver {
         Self::start_with(None).await
     }
 
-    /// Starts a receiver, over TLS if an acceptor is given.
+    /// Starts a receiver. It accepts TLS connections if an acceptor is given, and plain ones otherwise.
     pub async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -133,17 +133,17 @@ impl Receiver {
         self.received.lock().clone()
     }
 
-    /// Returns the ids of the received requests, in order.
+    /// Returns the webhook ids of the received requests, in the order of arrival.
     pub fn ids(&self) -> Vec<String> {
         self.received.lock().iter().map(|received| received.id().to_owned()).collect()
     }
 
-    /// Returns the number of distinct events received.
+    /// Returns the number of distinct webhook ids that were received.
     pub fn different(&self) -> usize {
         self.ids().into_iter().collect::<HashSet<_>>().len()
     }
 
-    /// Waits until `count` requests were received.
+    /// Waits until `count` requests have been received, for at most `within`.
     pub async fn wait_for(&self, count: usize, within: Duration) {
         let waiting = async {
             while self.received.lock().len() < count {
@@ -186,6 +186,6 @@ async fn serve(
             Ok::<_, Infallible>(answer.expect("an answer"))
         }
     });
-    // The result is ignored, because the client may have disconnected.
+    // `serve_connection` fails if the client disconnects, which is not an error here.
     let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

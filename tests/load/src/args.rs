@@ -1,4 +1,4 @@
-//! Command line.
+//! Command line arguments.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,7 +76,7 @@ pub(crate) struct MeasureArgs {
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// Who sends messages in a room.
+/// Sides of a room that send messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Writers {
     Guests,

@@ -1,4 +1,4 @@
-//! `chat` and `fanout`: messages in many rooms, or in one.
+//! Commands `chat` and `fanout`, which measure messages in many rooms or in one room.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::talk::{Pace, Talk};
 const GUEST: u8 = 0;
 const HOST: u8 = 1;
 
-/// Runs rooms with a guest and a host each. If there are two or more nodes, guest and host use different nodes.
+/// Runs rooms that each have one guest and one host. If there are several nodes, guest and host use different ones.
 pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, args.rooms * 2)?;
     let rooms = setup.open_rooms(args.rooms)?;
@@ -40,7 +40,7 @@ pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
     Ok(Report { nodes: setup.nodes.len(), settings, ..measure(talk, scenario, pace, &args.span, &args.measure)? })
 }
 
-/// Runs one room: its host sends, all guests receive.
+/// Runs one room in which the host sends messages and all guests receive them.
 pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, args.listeners + 1)?;
     let rooms = setup.open_rooms(1)?;
@@ -75,8 +75,8 @@ fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Warms up and measures. Waits for the archive before and after the measurement, so that the measured cost includes
-/// archiving of exactly the measured messages.
+/// Runs the warm-up and the measurement. Waits after each of them until the archive queues are empty. The measured cost
+/// thus includes archiving exactly the messages of the measurement.
 fn measure(
     mut talk: Talk,
     scenario: Scenario,

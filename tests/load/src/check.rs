@@ -1,7 +1,7 @@
-//! Verifies that every message arrives in its room, once and in order.
+//! Verifies that every message arrives in its room, exactly once and in order.
 //!
-//! Each receiver tracks each writer of its room. A writer numbers its messages 1, 2, 3 …, so that gaps, duplicates and
-//! reordering are detected at once, and lost messages at the end.
+//! Each writer numbers its messages 1, 2, 3 and so on, and each receiver tracks the numbers of each writer. Gaps,
+//! duplicates and reordering are detected on arrival. Lost messages are counted at the end of the run.
 
 use std::collections::BTreeSet;
 
@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::{MessageId, Run};
 
-/// Number of sides of a room: guest and host.
+/// Number of sides of a room, which are the guest and the host.
 pub(crate) const SIDES: usize = 2;
 
-/// Violations, counted over all receivers. All are zero in a correct run.
+/// Number of violations, summed over all receivers. In a correct run, every field is zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
-    /// Messages that a connected receiver never received.
+    /// Messages that a receiver with an open socket did not receive.
     pub(crate) lost: u64,
-    /// Messages that one receiver received twice.
+    /// Messages that the same receiver received more than once.
     pub(crate) doubled: u64,
-    /// Messages received after a later message of the same writer.
+    /// Messages that were received after a later message of the same writer.
     pub(crate) reordered: u64,
-    /// Messages received in another room than they were sent in.
+    /// Messages that were received in a room other than the one they were sent to.
     pub(crate) misrouted: u64,
-    /// Messages whose `seq` is not above that of the previous message.
+    /// Messages whose `seq` is not higher than that of the message before.
     pub(crate) unsequenced: u64,
 }
 
@@ -41,17 +41,17 @@ impl Verdict {
     }
 }
 
-/// Messages of one writer, as received by one receiver.
+/// Message numbers of one writer, as received by one receiver.
 #[derive(Debug, Clone, Default)]
 struct Stream {
-    /// Highest number received.
+    /// Highest number that was received.
     highest: u32,
-    /// Lower numbers that were not received yet.
+    /// Numbers below `highest` that have not been received.
     missing: BTreeSet<u32>,
 }
 
 impl Stream {
-    /// Records a number, and returns whether it is new.
+    /// Records a message number. Returns whether it has not been received before.
     fn receive(&mut self, number: u32, verdict: &mut Verdict) -> bool {
         if number > self.highest {
             self.missing.extend(self.highest + 1..number);
@@ -66,7 +66,7 @@ impl Stream {
         }
     }
 
-    /// Returns how many of the numbers up to `sent` were not received.
+    /// Returns how many of the numbers from 1 to `sent` have not been received.
     fn lost(&self, sent: u32) -> u64 {
         u64::from(sent.saturating_sub(self.highest)) + self.missing.range(..=sent).count() as u64
     }
@@ -86,7 +86,7 @@ impl Receiver {
         Self { run, room, streams: Default::default(), seq: 0 }
     }
 
-    /// Records a message. Returns its id if it belongs to this room and is new.
+    /// Records a message. Returns its id if it belongs to this room and has not been received before.
     pub(crate) fn receive(&mut self, id: Option<MessageId>, seq: u64, verdict: &mut Verdict) -> Option<MessageId> {
         let ours = id.filter(|id| (id.run, id.room) == (self.run, self.room));
         let Some((id, stream)) = ours.and_then(|id| Some((id, self.streams.get_mut(usize::from(id.side))?))) else {
@@ -102,12 +102,12 @@ impl Receiver {
         new.then_some(id)
     }
 
-    /// Returns the highest number received from a side.
+    /// Returns the highest message number that was received from a side.
     pub(crate) fn highest(&self, side: u8) -> u32 {
         self.streams.get(usize::from(side)).map_or(0, |stream| stream.highest)
     }
 
-    /// Returns the number of lost messages, given how many each side sent.
+    /// Returns the number of lost messages. `sent` is the number of messages that each side has sent.
     pub(crate) fn lost(&self, sent: [u32; SIDES]) -> u64 {
         self.streams.iter().zip(sent).map(|(stream, sent)| stream.lost(sent)).sum()
     }
@@ -120,7 +120,7 @@ mod tests {
     const GUEST: MessageId = MessageId { run: 7, room: 1, side: 0, number: 0, due: 0 };
     const HOST: MessageId = MessageId { side: 1, ..GUEST };
 
-    /// Returns the verdict on these messages of the guest, who sent four, while the host sent none.
+    /// Returns the verdict if the guest sends four messages, the host sends none, and these numbers are received.
     fn verdict(numbers: &[u32]) -> Verdict {
         let mut verdict = Verdict::default();
         let mut receiver = Receiver::new(7, 1);

@@ -1,4 +1,4 @@
-//! Clock of a run: nanoseconds since the start, and the wall clock in messages.
+//! Clock of a run. It measures nanoseconds since the start of the process, and formats the wall clock for messages.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,16 +6,16 @@ use chrono::{DateTime, FixedOffset, Utc};
 
 use crate::message::{Run, WALL_CLOCK};
 
-/// Offset of clients' wall clocks from UTC in seconds: the server's default.
+/// Offset of the clients' wall clocks from UTC in seconds. It equals the server's default.
 const WIRE_OFFSET: i32 = 9 * 60 * 60;
 
 /// Clock of the process.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    /// Wall clock at the start, since 1970.
+    /// Time from the start of 1970 to the start of this clock.
     epoch: Duration,
-    /// Millisecond since 1970 that `text` shows.
+    /// Milliseconds since the start of 1970 for which `text` was formatted.
     shown: u128,
     text: [u8; WALL_CLOCK],
 }
@@ -27,22 +27,22 @@ impl Clock {
         Self { start: Instant::now(), epoch, shown: 0, text: [b'0'; WALL_CLOCK] }
     }
 
-    /// Returns the nanoseconds since the start.
+    /// Returns the time since the start in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// Returns the instant that is `at` nanoseconds after the start.
+    /// Returns the instant `at` nanoseconds after the start.
     pub(crate) fn instant(&self, at: u64) -> Instant {
         self.start + Duration::from_nanos(at)
     }
 
-    /// Returns an id of this run that other runs do not have.
+    /// Returns an id that distinguishes this run from other runs.
     pub(crate) fn run(&self) -> Run {
         self.epoch.as_millis() as Run ^ std::process::id().rotate_left(16)
     }
 
-    /// Formats the wall clock at `now`. The text is only formatted again when the millisecond changes.
+    /// Returns the wall clock at `now` as text. The text is formatted once per millisecond.
     pub(crate) fn wall(&mut self, now: u64) -> &[u8; WALL_CLOCK] {
         let at = self.epoch + Duration::from_nanos(now);
         if at.as_millis() != self.shown {

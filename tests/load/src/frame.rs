@@ -1,12 +1,12 @@
-//! WebSocket frames (RFC 6455) on the client's side: writes masked frames, reads a server's frames.
+//! WebSocket frames (RFC 6455) as a client writes and reads them. Written frames are masked.
 //!
-//! **Invariant**: a frame that arrives in one read is passed on without a copy; only parts of split frames are
+//! **Invariant**: a frame that arrives within one read is passed on without being copied. Only incomplete frames are
 //! buffered.
 
-/// Mask of all frames. A constant is sufficient: masking protects only intermediaries with faulty parsers, and these
-/// connections have no intermediary.
+/// Mask of all frames. It may be constant, because masking only protects faulty intermediaries, and these connections
+/// have no intermediary.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
-/// Maximum payload of a server's frame in bytes; a larger one is a protocol violation.
+/// Maximum payload of a received frame in bytes. A larger frame is a protocol violation.
 const MAX_PAYLOAD: u64 = 16 * 1024 * 1024;
 
 const FIN: u8 = 0x80;
@@ -15,18 +15,18 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// Frame received from a server.
+/// Frame that was received from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
-    /// Payload to be returned in a [`pong`].
+    /// Ping with the payload that [`pong`] must return.
     Ping(&'a [u8]),
     Pong,
-    /// Close code; 1005 if the frame has none.
+    /// Close code. It is 1005 if the frame contains no code.
     Close(u16),
 }
 
-/// Protocol violation by the server.
+/// Violation of the WebSocket protocol by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("WebSocket protocol violation by the server: {0}")]
 pub(crate) struct Violation(pub(crate) &'static str);
@@ -48,7 +48,8 @@ pub(crate) fn close(code: u16) -> Vec<u8> {
     client_frame(CLOSE, &code.to_be_bytes()).0
 }
 
-/// Overwrites payload bytes of a frame created by this module. `at` is an offset in the payload.
+/// Overwrites payload bytes of a frame from this module. `payload_at` is the offset of the payload in the frame, and
+/// `at` is the offset in the payload.
 pub(crate) fn patch(frame: &mut [u8], payload_at: usize, at: usize, bytes: &[u8]) {
     for (offset, (to, byte)) in frame[payload_at + at..].iter_mut().zip(bytes).enumerate() {
         *to = byte ^ MASK[(at + offset) % 4];
@@ -75,15 +76,15 @@ fn client_frame(opcode: u8, payload: &[u8]) -> (Vec<u8>, usize) {
     (frame, payload_at)
 }
 
-/// Decodes the frames of one server connection. It holds no heap memory between complete frames.
+/// Decoder for the frames of one connection. It holds no heap memory between complete frames.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
-    /// Beginning of an incomplete frame.
+    /// First part of a frame that is not complete yet.
     cut: Vec<u8>,
 }
 
 impl Decoder {
-    /// Reads received bytes and passes each complete frame to `receive`, in order.
+    /// Decodes received bytes and passes each complete frame to `receive`, in order.
     pub(crate) fn read(&mut self, input: &[u8], mut receive: impl FnMut(Frame<'_>)) -> Result<(), Violation> {
         if self.cut.is_empty() {
             let rest = read_whole_frames(input, &mut receive)?;
@@ -101,7 +102,7 @@ impl Decoder {
     }
 }
 
-/// Reads all complete frames and returns the rest.
+/// Decodes all complete frames and returns the remaining bytes.
 fn read_whole_frames<'a>(mut input: &'a [u8], receive: &mut impl FnMut(Frame<'_>)) -> Result<&'a [u8], Violation> {
     while let Some((opcode, header, len)) = read_header(input)? {
         let Some(payload) = input.get(header..header + len) else { break };
@@ -120,7 +121,7 @@ fn read_whole_frames<'a>(mut input: &'a [u8], receive: &mut impl FnMut(Frame<'_>
     Ok(input)
 }
 
-/// Returns opcode, header length and payload length; `None` if the header is incomplete.
+/// Returns opcode, header length and payload length. Returns `None` if the header is incomplete.
 fn read_header(input: &[u8]) -> Result<Option<(u8, usize, usize)>, Violation> {
     let &[first, second, ..] = input else { return Ok(None) };
     if first & 0x70 != 0 {

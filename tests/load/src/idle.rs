@@ -1,4 +1,4 @@
-//! `idle`: open sockets without messages.
+//! Command `idle`, which opens sockets without messages.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::setup::Setup;
 use crate::socket::Target;
 use crate::sockets::{SocketEvent, Sockets};
 
-/// Number of newly opened sockets after which the events of all open sockets are processed.
+/// Number of sockets that are opened between two polls of all open sockets.
 const SOCKETS_PER_POLL: u32 = 64;
 
-/// Opens all sockets, holds them, and measures the growth of the servers' memory.
+/// Opens all sockets and keeps them open. Measures how much the memory of the servers grows.
 pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, args.sockets)?;
     let rooms = setup.open_rooms(args.rooms.min(args.sockets))?;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let bar = Bar::of("open sockets", args.sockets as usize);
     for socket in 0..args.sockets {
         let count = rooms.len() as u32;
-        // Also spreads the sockets of one room over the nodes.
+        // The second term distributes the sockets of one room over the nodes as well.
         let node = setup.node(socket + socket / count);
         let room = &rooms[(socket % count) as usize];
         let target = Target { node, room, credential: &setup.guest, index: socket as usize };

@@ -1,4 +1,4 @@
-//! `join`: guests join a room with a history, read all of it, and leave.
+//! Command `join`: guests join a room with a history, read the whole history, and leave.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -18,12 +18,13 @@ use crate::setup::{self, Setup};
 use crate::socket::{OpenError, Target, read_some};
 use crate::talk::Talk;
 
-/// Results of the guests of one thread.
+/// Results of the guests that one thread runs.
 struct Finding {
     joins: u64,
     latency: Latencies,
     verdict: Verdict,
-    /// Number of closed sockets by code. Code 0 counts guests who were not admitted or did not receive the history.
+    /// Number of closed sockets by close code. Code 0 counts guests who were not admitted or did not receive the
+    /// history.
     closed: BTreeMap<u16, u64>,
     /// Error of the first guest who was not admitted or did not receive the history.
     reason: Option<String>,
@@ -46,7 +47,7 @@ impl Finding {
     }
 }
 
-/// Fills the rooms, then runs the guests.
+/// Sends the messages of the histories, and then runs the guests.
 pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, args.rooms.max(args.concurrency))?;
     let rooms = setup.open_rooms(args.rooms)?;
@@ -85,12 +86,13 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     })
 }
 
-/// Returns the result of a thread, or propagates its panic.
+/// Returns the result of a thread. If the thread has panicked, this function panics as well.
 fn joined(thread: ScopedJoinHandle<'_, Finding>) -> Finding {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Lets the guest of each room send the messages of the history. With `--await-archive`, waits until they are archived.
+/// Sends the history of each room as the guest of the room. With `--await-archive`, waits until the messages are
+/// archived.
 fn fill(setup: &Setup, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
     let mut talk = Talk::new()?;
     for (at, room) in (0..).zip(rooms) {
@@ -115,7 +117,7 @@ struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// Runs one guest after another until all have joined.
+    /// Runs one guest after another until the number of joins is reached.
     fn guests(&self, bar: &Bar) -> Finding {
         let mut found = Finding::new();
         let scanner = Scanner::new();
@@ -140,7 +142,8 @@ impl Storm<'_> {
         }
     }
 
-    /// Connects, reads the whole history, sends a close frame, and waits until the server has closed the connection.
+    /// Runs one guest: connects, reads the whole history, sends a close frame, and waits until the server has closed
+    /// the connection. Returns the time until the history was complete.
     fn guest(
         &self,
         join: u32,
@@ -169,7 +172,7 @@ impl Storm<'_> {
     }
 }
 
-/// History as received by a guest who joins.
+/// History of a room while a guest receives it.
 struct History<'a> {
     receiver: Receiver,
     decoder: Decoder,
@@ -178,7 +181,7 @@ struct History<'a> {
 }
 
 impl History<'_> {
-    /// Returns whether the history is complete.
+    /// Decodes received bytes. Returns whether the history is complete.
     fn read(&mut self, input: &[u8]) -> Result<bool, OpenError> {
         let mut whole = Ok(false);
         self.decoder.read(input, |frame| match frame {

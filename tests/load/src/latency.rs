@@ -1,12 +1,12 @@
-//! Latencies: recorded in histograms, reported as percentiles.
+//! Latencies, which are recorded in histograms and reported as percentiles.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Upper bound of recorded latencies in nanoseconds: two minutes.
+/// Upper bound of recorded latencies in nanoseconds (two minutes).
 const LONGEST: u64 = 120_000_000_000;
 
-/// Histogram of durations in nanoseconds, with three significant digits.
+/// Histogram of durations in nanoseconds with three significant digits.
 pub(crate) struct Latencies(Option<Histogram<u64>>);
 
 /// Distribution of latencies in milliseconds.
@@ -20,13 +20,14 @@ pub(crate) struct Distribution {
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
-    /// Curve of percentiles and milliseconds, with more points towards 100 %.
+    /// Points of the distribution curve: percentile, and latency in milliseconds. Points are closer together towards
+    /// 100 %.
     pub(crate) curve: Vec<(f64, f64)>,
 }
 
 impl Latencies {
     pub(crate) fn new() -> Self {
-        // These bounds are always valid.
+        // Creating a histogram cannot fail with these bounds.
         Self(Histogram::new_with_bounds(100, LONGEST, 3).ok())
     }
 
@@ -49,7 +50,8 @@ impl Latencies {
 
     pub(crate) fn distribution(&self, name: &str) -> Distribution {
         let count = self.0.as_ref().map_or(0, Histogram::len);
-        // Adds eight points for each further nine of the percentile, and no point beyond the last sample.
+        // Each further nine of the percentile has eight points, for example from 90 % to 99 %. No point lies beyond the
+        // last sample.
         let curve = (0..).map(|step| 100.0 * (1.0 - 10_f64.powf(-f64::from(step) / 8.0)));
         let curve = curve.take_while(|percentile| (1.0 - percentile / 100.0) * count as f64 >= 1.0 - 1e-6);
         Distribution {

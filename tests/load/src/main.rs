@@ -1,5 +1,5 @@
-//! `pintalk-load`: runs many guests and hosts in one process. They verify that every message arrives in its room, once
-//! and in order, and measure the cost for the servers.
+//! `pintalk-load` runs many guests and hosts in one process. They verify that every message arrives in its room,
+//! exactly once and in order. They also measure the cost of the servers.
 //!
 //! | layer | modules | uses |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | scenarios | [`setup`], [`talk`], [`chat`], [`idle`], [`join`] | the layers above |
 //! | results | [`report`], [`print`], [`picture`], [`table`] | reports of runs |
 //!
-//! All sockets of a run are handled by one thread, so that one core is enough for the generator.
+//! One thread handles all sockets of a run, so the load generator needs only one core.
 
 mod args;
 mod chat;
@@ -45,12 +45,12 @@ use clap::error::ErrorKind;
 use args::{Cli, MeasureArgs, Task};
 use report::Report;
 
-/// Exit code of wrong usage (EX_USAGE).
+/// Exit code for invalid arguments (`EX_USAGE`).
 const USAGE: u8 = 64;
 /// Exit code if messages were lost, sockets were closed, or the run failed.
 const FAILED: u8 = 1;
 
-/// Failed run: exit code and error message.
+/// Error that ends the run, with its exit code.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(&cli.task),
         Err(error) if !error.use_stderr() => {
-            // Prints help or version. A closed pipe is not an error.
+            // The error may be a help or version text. Printing it to a closed pipe is not an error.
             let _ = error.print();
             Ok(true)
         }
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command and returns whether its result is clean.
+/// Runs a command. Returns whether the run had no errors.
 fn run(task: &Task) -> Result<bool, Failure> {
     match task {
         Task::Chat(args) => measured(&args.measure, || chat::chat(args)),
@@ -98,8 +98,8 @@ fn run(task: &Task) -> Result<bool, Failure> {
     }
 }
 
-/// Runs a scenario and prints its report. The output files are opened first, so that errors in them are reported before
-/// the run.
+/// Runs a scenario and prints its report. The output files are opened before the scenario, so that their errors are
+/// reported first.
 fn measured(args: &MeasureArgs, scenario: impl FnOnce() -> Result<Report, Failure>) -> Result<bool, Failure> {
     let mut json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
     let mut svg = args.svg.as_deref().map(|path| Output::open("--svg", path)).transpose()?;
@@ -114,7 +114,7 @@ fn measured(args: &MeasureArgs, scenario: impl FnOnce() -> Result<Report, Failur
     Ok(report.is_clean())
 }
 
-/// Output file named by a flag. Its old content is kept until the new one is written.
+/// Output file that a flag names. The previous content is kept until the new content is written.
 struct Output<'a> {
     flag: &'static str,
     path: &'a Path,
@@ -144,7 +144,7 @@ fn write_line(text: impl Display) -> Result<(), Failure> {
     }
 }
 
-/// Returns the first paragraph of a clap error, which names the flag. The remaining paragraphs are usage hints.
+/// Returns the first paragraph of a clap error, which names the flag. The other paragraphs are usage hints.
 fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();

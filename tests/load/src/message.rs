@@ -1,24 +1,24 @@
-//! Messages: the id that identifies each, the frame that is encoded once and patched, and the search for ids and `seq`
-//! in received frames.
+//! Ids and frames of messages. A writer's frame is encoded once and then patched for each message. Ids and `seq` are
+//! searched in received frames without parsing JSON.
 
 use memchr::memmem;
 
 use crate::frame;
 
-/// Id of a run, which distinguishes its messages from those of other runs.
+/// Id of a run. It distinguishes the messages of this run from those of other runs.
 pub(crate) type Run = u32;
 
-/// Id of a message: `run-room-side-number-due`, all hexadecimal with fixed width.
+/// Id of a message in the form `run-room-side-number-due`. All parts are hexadecimal numbers with a fixed width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MessageId {
     pub(crate) run: Run,
-    /// Room that it was sent in.
+    /// Room that the message was sent to.
     pub(crate) room: u32,
-    /// Side that sent it: 0 the guest, 1 the host.
+    /// Side that sent the message: 0 for the guest, 1 for the host.
     pub(crate) side: u8,
-    /// Number of the message, counted from 1 per writer.
+    /// Number of the message. Each writer counts its messages from 1.
     pub(crate) number: u32,
-    /// Scheduled time in nanoseconds since the start of the process.
+    /// Time for which the message was scheduled, in nanoseconds since the start of the process.
     pub(crate) due: u64,
 }
 
@@ -35,7 +35,7 @@ impl MessageId {
         text
     }
 
-    /// Parses an id. Returns `None` if the text is not an id of this program.
+    /// Parses an id. Returns `None` if `text` is not an id of this format.
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let text: &[u8; Self::LEN] = text.try_into().ok()?;
         if [8, 15, 17, 26].iter().any(|&at| text[at] != b'-') {
@@ -69,10 +69,10 @@ fn read_hex(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Length of a wall clock: `YYYY-MM-DDTHH:MM:SS.mmm`.
+/// Length of a wall clock in the format `YYYY-MM-DDTHH:MM:SS.mmm`.
 pub(crate) const WALL_CLOCK: usize = 23;
 
-/// Frame of one writer, encoded once. Each message only overwrites wall clock and id.
+/// Encoded frame of one writer. For each message, only wall clock and id are overwritten.
 pub(crate) struct Template {
     id: MessageId,
     frame: Vec<u8>,
@@ -82,7 +82,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Creates the frame of one side of a room, with `size` bytes of text.
+    /// Creates the frame of one side of a room. Its message has `size` bytes of text.
     pub(crate) fn new(run: Run, room: u32, side: u8, size: usize) -> Self {
         let id = MessageId { run, room, side, number: 0, due: 0 };
         let mut json = format!(r#"{{"type":"chat_message","is_host":{},"message":""#, side == 1).into_bytes();
@@ -98,7 +98,7 @@ impl Template {
         Self { id, frame, payload_at, clock_at, id_at }
     }
 
-    /// Returns the frame of the writer's next message, which was scheduled for `due`.
+    /// Returns the frame of the next message, which was scheduled for `due`. `clock` is the wall clock of the message.
     pub(crate) fn next(&mut self, due: u64, clock: &[u8; WALL_CLOCK]) -> &[u8] {
         self.id.number += 1;
         self.id.due = due;
@@ -108,8 +108,8 @@ impl Template {
     }
 }
 
-/// Finds messages in received frames without parsing JSON. Quotes within a text are escaped, so the keys do not occur
-/// there.
+/// Finds messages in received frames without parsing JSON. The searched keys contain quotes. In the text of a message,
+/// quotes are escaped, so the keys cannot occur there.
 pub(crate) struct Scanner {
     id: memmem::Finder<'static>,
     seq: memmem::Finder<'static>,
@@ -120,8 +120,8 @@ impl Scanner {
         Self { id: memmem::Finder::new(br#""id":""#), seq: memmem::Finder::new(br#""seq":"#) }
     }
 
-    /// Returns id and `seq` of each message in a frame, in order: one in a live frame, several in a history. Frames
-    /// with a `seq` but without an id are notices and are skipped.
+    /// Returns id and `seq` of each message in a frame, in order. A live frame contains one message, and a history
+    /// contains several. Notices have a `seq` but no id, and are skipped.
     pub(crate) fn messages<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = (Option<MessageId>, u64)> + 'a {
         let ids = self.id.find_iter(json).map(|at| {
             let text = &json[at + self.id.needle().len()..];
@@ -136,7 +136,7 @@ impl Scanner {
     }
 }
 
-/// Returns whether a history frame is followed by another.
+/// Returns whether the history continues in another frame.
 pub(crate) fn is_continued(json: &[u8]) -> bool {
     json.ends_with(br#""more":true}"#)
 }

@@ -1,4 +1,4 @@
-//! Nodes under load, and the HTTP calls before a run: login and room creation.
+//! Nodes under load. Logs the host in and creates rooms over HTTP before a run.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 
 use crate::Failure;
 
-/// Time limit of an HTTP call.
+/// Timeout of an HTTP request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A node: `http://host:port`.
+/// Node with an address of the form `http://host:port`.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// Host and port as given, for the `Host` header.
+    /// Host and port as given on the command line. They are sent in the `Host` header.
     pub(crate) authority: String,
     pub(crate) address: SocketAddr,
 }
@@ -47,7 +47,7 @@ impl fmt::Display for Node {
     }
 }
 
-/// Login of the host.
+/// Login of the host with the account's keys and domains.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Login {
@@ -58,7 +58,7 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// Returns an origin that is registered for the host's service.
+    /// Returns the origin of the first domain that the host has registered.
     pub(crate) fn origin(&self) -> Result<String, Failure> {
         let first = self.service_domain.as_deref().and_then(|list| list.split(',').next()).map(str::trim);
         match first {
@@ -68,7 +68,7 @@ impl Login {
     }
 }
 
-/// HTTP client of the API over one persistent connection.
+/// HTTP client of a node's API. It keeps one connection open.
 pub(crate) struct Api {
     agent: ureq::Agent,
 }
@@ -85,7 +85,7 @@ impl Api {
         read(&url, answer)
     }
 
-    /// Creates a room like a guest's page and returns its name.
+    /// Creates a room as a guest's page does, and returns the name of the room.
     pub(crate) fn open_room(&self, node: &Node, login: &Login) -> Result<String, Failure> {
         #[derive(Deserialize)]
         struct Room {

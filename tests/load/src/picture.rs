@@ -1,4 +1,5 @@
-//! Plot of a latency distribution: percentiles spread towards 100 %, milliseconds on a logarithmic scale.
+//! Plot of a latency distribution. The scale of percentiles expands towards 100 %, and the scale of milliseconds is
+//! logarithmic.
 
 use std::fmt::Write as _;
 
@@ -6,7 +7,7 @@ use crate::report::Report;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
-/// Edges of the plot area.
+/// Edges of the plot area, in pixels.
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = WIDTH - 112.0;
 const TOP: f64 = 70.0;
@@ -23,10 +24,10 @@ const STYLE: &str = "
   }
 ";
 
-/// Draws the latencies of a report. Without latencies, the picture contains a text that states this.
+/// Draws the latencies of a report as SVG. If the report has no latencies, the SVG contains a note instead of a plot.
 pub(crate) fn draw(report: &Report) -> String {
     let mut svg = String::new();
-    // Writing to a String cannot fail.
+    // Writing to a `String` cannot fail.
     let _ = write_picture(report, &mut svg);
     svg
 }
@@ -53,11 +54,11 @@ fn write_picture(report: &Report, svg: &mut String) -> std::fmt::Result {
     writeln!(svg, "</svg>")
 }
 
-/// Maps percentiles and milliseconds to coordinates.
+/// Scales that map percentiles and milliseconds to coordinates.
 struct Scales {
-    /// Number of nines at the right edge.
+    /// Number of nines at the right edge of the plot.
     nines: f64,
-    /// Logarithms of the lowest and the highest milliseconds.
+    /// Logarithms of the lowest and the highest latency of the scale, in milliseconds.
     low: f64,
     high: f64,
 }
@@ -68,7 +69,7 @@ impl Scales {
         let nines = points().map(|(percentile, _)| nines(*percentile)).fold(f64::NAN, f64::max).max(1.0);
         let low = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::min);
         let high = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::max);
-        // Extends the range to the next multiple 1, 2 or 5 of a power of ten, so that the plot is never flat.
+        // Extends the range to the next values 1, 2 or 5 times a power of ten. The plot is thus never flat.
         let low = steps().map(|(_, log)| log).take_while(|log| *log <= low).last()?;
         let high = steps().map(|(_, log)| log).find(|log| *log >= high && *log > low + 0.5)?;
         Some(Self { nines, low, high })
@@ -141,7 +142,7 @@ fn write_curves(report: &Report, scales: &Scales, svg: &mut String) -> std::fmt:
         }
         let Some((percentile, ms)) = distribution.curve.last().filter(|(_, ms)| *ms > 0.0) else { continue };
         writeln!(svg, r#"<path class="curve c{colour}" d="{path}"/>"#)?;
-        // Labels are placed at the ends of the curves, without overlap.
+        // Each label is placed at the end of its curve, and is moved down if it would overlap another label.
         let mut y = scales.y(*ms) + 4.0;
         if taken.iter().any(|other| (other - y).abs() < 15.0) {
             y = taken.iter().fold(y, |y, other| f64::max(y, *other)) + 15.0;
@@ -153,12 +154,12 @@ fn write_curves(report: &Report, scales: &Scales, svg: &mut String) -> std::fmt:
     Ok(())
 }
 
-/// Number of nines: 0 % is 0, 90 % is 1, 99 % is 2.
+/// Returns the number of nines of a percentile: 0 for 0 %, 1 for 90 %, 2 for 99 %.
 fn nines(percentile: f64) -> f64 {
     -(1.0 - percentile / 100.0).log10()
 }
 
-/// Grid lines in milliseconds, and their logarithms: 0.001, 0.002, 0.005, 0.01 … 500,000.
+/// Returns the grid lines in milliseconds (0.001, 0.002, 0.005, 0.01 … 500,000) with their logarithms.
 fn steps() -> impl Iterator<Item = (f64, f64)> {
     (-4..6).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade))).map(|ms| (ms, ms.log10()))
 }
@@ -202,7 +203,7 @@ mod tests {
         latencies
     }
 
-    /// Checks that all elements are closed in order, and returns the name of each.
+    /// Checks that all elements are closed in order, and returns the name of each element.
     fn elements(svg: &str) -> Vec<String> {
         let (mut open, mut seen) = (Vec::new(), Vec::new());
         for tag in svg.split('<').skip(1) {

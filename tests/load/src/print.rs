@@ -1,4 +1,4 @@
-//! Report as text.
+//! Formats a report as text.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -133,7 +133,7 @@ impl Report {
     }
 }
 
-/// Meaning of a close code (SPEC 4).
+/// Returns the meaning of a close code (SPEC 4).
 fn meaning(code: u16) -> &'static str {
     match code {
         1000 => "room was closed",

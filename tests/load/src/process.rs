@@ -1,4 +1,4 @@
-//! CPU and memory of local processes, from `/proc`.
+//! CPU time and memory of local processes, as read from `/proc`.
 
 use std::fs;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
-/// Processes that are counted together: `nodes=12,34`.
+/// Processes whose usage is summed. On the command line, a group has the form `nodes=12,34`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) name: String,
@@ -24,17 +24,17 @@ impl FromStr for Group {
     }
 }
 
-/// CPU time used so far and memory held by a group.
+/// CPU time that a group has used so far, and memory that it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// CPU time in user space, of all threads, in microseconds.
+    /// CPU time of all threads in user space, in microseconds.
     pub(crate) user_us: u64,
-    /// CPU time in the kernel, of all threads, in microseconds.
+    /// CPU time of all threads in the kernel, in microseconds.
     pub(crate) system_us: u64,
     /// Resident memory in KiB.
     pub(crate) rss_kib: u64,
-    /// Proportional resident memory in KiB: the size of shared pages is divided by the number of their users. `None`
-    /// without permission to read it.
+    /// Proportional resident memory in KiB, in which a shared page counts in equal parts for each of its users. `None`
+    /// if the process has no permission to read it.
     pub(crate) pss_kib: Option<u64>,
 }
 
@@ -72,12 +72,13 @@ fn usage_of(pid: &str) -> Option<Usage> {
     Some(Usage { user_us, system_us, rss_kib, pss_kib })
 }
 
-/// Returns the CPU time used by all processes of this machine, in microseconds.
+/// Returns the CPU time that all processes of this machine have used, in microseconds. `None` if it cannot be read.
 pub(crate) fn machine_cpu_us() -> Option<u64> {
     busy(&fs::read_to_string("/proc/stat").ok()?).map(|ticks| ticks * tick_us())
 }
 
-/// Busy ticks from the first line of `/proc/stat`: user, nice, system, irq and softirq, without idle and iowait.
+/// Returns the busy ticks from the first line of `/proc/stat`: user, nice, system, irq and softirq. Idle and iowait are
+/// not included.
 fn busy(stat: &str) -> Option<u64> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
@@ -88,7 +89,8 @@ fn tick_us() -> u64 {
     1_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`. The second field, the program name, may contain blanks and parentheses.
+/// Returns user and system time from fields 14 and 15 of `/proc/PID/stat`, in microseconds. Fields are counted after
+/// the program name, which may contain spaces and parentheses.
 fn cpu(stat: &str, tick_us: u64) -> Option<(u64, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();

@@ -1,13 +1,13 @@
-//! Progress bar on standard error, if that is a terminal.
+//! Progress bar on standard error. It is hidden if standard error is not a terminal.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Progress bar. It is drawn at most ten times per second, and cleared when dropped.
+/// Progress bar. It is drawn at most ten times per second and cleared on drop.
 pub(crate) struct Bar {
     bar: ProgressBar,
-    /// Start time of a bar that measures elapsed time; `None` for one that counts.
+    /// Start time if the bar measures elapsed time. `None` if the bar counts.
     start: Option<Instant>,
 }
 
@@ -17,7 +17,7 @@ impl Bar {
         Self::new(what, total as u64, "{prefix:>12} {bar:32} {pos}/{len}", None)
     }
 
-    /// Creates a bar that measures elapsed time.
+    /// Creates a bar that measures elapsed time up to `span`.
     pub(crate) fn span(what: &'static str, span: Duration) -> Self {
         let start = Some(Instant::now());
         Self::new(what, span.as_millis() as u64, "{prefix:>12} {bar:32} {eta} left", start)
@@ -31,7 +31,7 @@ impl Bar {
         Self { bar, start }
     }
 
-    /// Counts one more, or updates the elapsed time.
+    /// Increments the count by one, or updates the elapsed time.
     pub(crate) fn tick(&self) {
         if self.bar.is_hidden() {
             return;

@@ -1,4 +1,4 @@
-//! Reads the number of messages that are not in SQL yet from the lengths of the archive queues in Redis.
+//! Lengths of the archive queues in Redis, which contain the messages that are not in the database yet.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -6,16 +6,16 @@ use std::net::TcpStream;
 use crate::Failure;
 use crate::socket::TIME_LIMIT;
 
-/// Connection to Redis that reads the queue lengths.
+/// Connection to the Redis whose archive queues are read.
 pub(crate) struct Queues {
     address: String,
     redis: BufReader<TcpStream>,
-    /// Commands that read the length of each queue.
+    /// Commands that each read the length of one queue.
     commands: Vec<String>,
 }
 
 impl Queues {
-    /// Connects to `host:port`.
+    /// Connects to a Redis at `host:port` and finds its queues.
     pub(crate) fn connect(address: &str) -> Result<Self, Failure> {
         let failed = |error| Failure::new(format!("--await-archive: {address}: {error}"));
         let stream = TcpStream::connect(address).map_err(failed)?;
@@ -26,12 +26,12 @@ impl Queues {
         Ok(queues)
     }
 
-    /// Returns the number of messages that are waiting for the archiver.
+    /// Returns the number of messages that wait for the archiver, summed over all queues.
     pub(crate) fn waiting(&mut self) -> Result<u64, Failure> {
         self.ask().map_err(|error| Failure::new(format!("--await-archive: {}: {error}", self.address)))
     }
 
-    /// Returns the commands for the queues of the installation that owns this Redis.
+    /// Returns one command for each queue of the installation that owns this Redis.
     fn find(&mut self) -> Result<Vec<String>, String> {
         let installation = self.get("pt:installation")?;
         let partitions = self.get(&format!("pt:{installation}:partitions"))?;

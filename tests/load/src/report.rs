@@ -1,4 +1,4 @@
-//! Report of a run: the figures that are printed, written as JSON and used in tables.
+//! Report of a run. Its figures are printed, written as JSON and used in tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +11,9 @@ use crate::check::Verdict;
 use crate::latency::Distribution;
 use crate::process::{self, Group, Usage};
 
-/// CPU use of other processes, in cores, above which it affects servers and generator.
+/// CPU use of other processes in cores. Above this value, they slow down the servers and the generator.
 const OTHERS_CORES: f64 = 0.1;
-/// Delay of the generator, in milliseconds at p99, above which it distorts the latencies.
+/// 99th percentile of the generator's delays in milliseconds. Above this value, the delays distort the latencies.
 const LATE_MS: f64 = 1.0;
 
 /// Scenario of a run.
@@ -30,7 +30,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// Returns the unit that CPU and memory are divided by.
+    /// Returns the unit by whose number CPU time and memory are divided.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Saturated | Self::Paced => "message",
@@ -53,35 +53,35 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// Report of one run.
+/// Results of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) scenario: Scenario,
     /// Number of nodes.
     pub(crate) nodes: usize,
-    /// Settings of the run, by the names of their flags.
+    /// Settings of the run, by the name of the flag.
     pub(crate) settings: BTreeMap<String, f64>,
-    /// Length of the measured span in seconds.
+    /// Duration of the measurement in seconds.
     pub(crate) span_s: f64,
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
-    /// Number of messages, deliveries, sockets or joins that CPU and memory are divided by.
+    /// Number of messages, deliveries, sockets or joins by which CPU time and memory are divided.
     pub(crate) units: u64,
-    /// Units per second within the span.
+    /// Units per second during the measurement.
     pub(crate) per_second: f64,
     pub(crate) latency: Vec<Distribution>,
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
-    /// CPU use of all other processes on this machine, in cores; `None` if it cannot be read.
+    /// CPU use of all other processes on this machine, in cores. `None` if it cannot be read.
     pub(crate) others_cores: Option<f64>,
     pub(crate) verdict: Verdict,
-    /// Number of closed sockets by code. Code 0 counts sockets that did not open.
+    /// Number of closed sockets by close code. Code 0 counts sockets that did not open.
     pub(crate) closed: BTreeMap<u16, u64>,
-    /// Further errors and their effects on the figures, as sentences.
+    /// Other errors and their effects on the figures, as sentences.
     pub(crate) faults: Vec<String>,
 }
 
-/// Usage of a group of processes, from before the measured span until all work was done.
+/// Usage of a group of processes, from the start of the measurement until all its messages were processed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) name: String,
@@ -91,14 +91,14 @@ pub(crate) struct Process {
     pub(crate) after: Usage,
 }
 
-/// Usage of this program.
+/// Usage and delays of this program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Generator {
     pub(crate) user_us: u64,
     pub(crate) system_us: u64,
     /// CPU use in cores.
     pub(crate) cores: f64,
-    /// Delay between the scheduled and the actual time of sending.
+    /// 99th percentile of the time from the scheduled to the actual sending of a message, in milliseconds.
     pub(crate) late_p99_ms: f64,
     pub(crate) late_max_ms: f64,
 }
@@ -109,18 +109,18 @@ impl Report {
         self.verdict.is_clean() && self.closed.is_empty() && self.faults.is_empty()
     }
 
-    /// Returns whether a setting has this value.
+    /// Returns whether a setting has the given value.
     pub(crate) fn is_set(&self, setting: &str, value: f64) -> bool {
         self.settings.get(setting).is_some_and(|set| *set == value)
     }
 
-    /// Formats the settings: `rooms 200, window 8`.
+    /// Formats the settings as text, such as `rooms 200, window 8`.
     pub(crate) fn settings_text(&self) -> String {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         settings.join(", ")
     }
 
-    /// Returns why the figures may be distorted by load on this machine, if so.
+    /// Returns a warning if load on this machine may have distorted the figures.
     pub(crate) fn doubt(&self) -> Option<String> {
         let watched = !self.processes.is_empty();
         let others = self.others_cores.filter(|cores| watched && *cores > OTHERS_CORES);
@@ -135,7 +135,7 @@ impl Report {
         }
     }
 
-    /// CPU time of some groups in microseconds per unit; `None` unless all of them were measured.
+    /// Returns the CPU time of the given groups in microseconds per unit. `None` if one of the groups was not measured.
     pub(crate) fn cpu_us(&self, groups: &[&str]) -> Option<f64> {
         let sum = groups.iter().try_fold(0, |sum, name| {
             let group = self.processes.iter().find(|process| process.name == *name)?;
@@ -144,14 +144,14 @@ impl Report {
         (self.units > 0).then(|| sum as f64 / self.units as f64)
     }
 
-    /// Memory growth of a group in KiB per unit.
+    /// Returns the memory growth of a group in KiB per unit. `None` if the group was not measured.
     pub(crate) fn memory_kib(&self, group: &str) -> Option<f64> {
         let group = self.processes.iter().find(|process| process.name == group)?;
         (self.units > 0).then(|| (group.after.rss_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
     }
 }
 
-/// Measures the usage of processes between two points in time.
+/// Measurement of processes, from its start until it is finished.
 pub(crate) struct Meter<'a> {
     groups: &'a [Group],
     before: Vec<Usage>,
@@ -165,7 +165,7 @@ pub(crate) struct Measured {
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
     pub(crate) others_cores: Option<f64>,
-    /// A sentence for each group that has no figures because a process ended.
+    /// One sentence for each group that has no figures because one of its processes has ended.
     pub(crate) faults: Vec<String>,
 }
 

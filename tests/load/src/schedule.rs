@@ -1,9 +1,9 @@
-//! Schedule of messages, fixed in advance: a delayed message does not delay the next ones, and every latency is
-//! measured from the scheduled time.
+//! Schedule of messages, which is fixed in advance. A delayed message does not delay the messages after it, and
+//! latencies are measured from the scheduled time.
 
 use std::time::Duration;
 
-/// Evenly spaced times of an open loop, in nanoseconds since the start of the process.
+/// Evenly spaced times at which messages are sent, in nanoseconds since the start of the process.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     start: u64,
@@ -13,18 +13,18 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Creates a schedule of `rate` messages per second for `span`, the first at `start`.
+    /// Creates a schedule of `rate` messages per second for the duration `span`. The first message is sent at `start`.
     pub(crate) fn new(start: u64, rate: f64, span: Duration) -> Self {
         Self { start, rate, next: 0, total: (rate * span.as_secs_f64()).round() as u64 }
     }
 
-    /// Returns the time of the next message; `None` after the last.
+    /// Returns the time of the next message, or `None` after the last one.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        // Computed by multiplication each time, so that rounding errors do not accumulate.
+        // The time is computed from the start, so rounding errors do not accumulate.
         (self.next < self.total).then(|| self.start + (self.next as f64 * 1e9 / self.rate).round() as u64)
     }
 
-    /// Takes the next message if it is due by `now`: its number, counted from 0, and its time.
+    /// Takes the next message if its time is not after `now`. Returns its number, counted from 0, and its time.
     pub(crate) fn take_due(&mut self, now: u64) -> Option<(u64, u64)> {
         let due = self.next_due().filter(|&due| due <= now)?;
         self.next += 1;

@@ -1,4 +1,4 @@
-//! Setup of all scenarios: login of the host, rooms, and sockets spread over the nodes.
+//! Setup that all scenarios share: the login of the host, the rooms, and sockets that are distributed over the nodes.
 
 use crate::Failure;
 use crate::args::{MeasureArgs, TargetArgs};
@@ -7,7 +7,7 @@ use crate::progress::Bar;
 use crate::queues::Queues;
 use crate::socket::{self, Credential, OpenError, Opened, Target};
 
-/// Open files besides the sockets under load.
+/// Number of files that the process opens in addition to the sockets under load.
 const OTHER_FILES: u64 = 64;
 
 pub(crate) struct Setup {
@@ -19,7 +19,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Logs in, and raises the file limit for `sockets` sockets.
+    /// Logs the host in, and raises the limit on open files for `sockets` sockets.
     pub(crate) fn new(args: &TargetArgs, sockets: u32) -> Result<Self, Failure> {
         socket::allow_files(u64::from(sockets) + OTHER_FILES).map_err(Failure::usage)?;
         let api = Api::new();
@@ -31,12 +31,12 @@ impl Setup {
         Ok(Self { nodes: args.nodes.clone(), guest, host, api, login })
     }
 
-    /// Returns node `at`, modulo their number.
+    /// Returns the node with the index `at`, modulo the number of nodes.
     pub(crate) fn node(&self, at: u32) -> &Node {
         &self.nodes[at as usize % self.nodes.len()]
     }
 
-    /// Creates rooms, each on the next node, and returns their names.
+    /// Creates rooms, on all nodes in turn, and returns their names.
     pub(crate) fn open_rooms(&self, count: u32) -> Result<Vec<String>, Failure> {
         let bar = Bar::of("open rooms", count as usize);
         let open = |at| {
@@ -46,7 +46,7 @@ impl Setup {
         (0..count).map(open).collect()
     }
 
-    /// Opens a socket; an error ends the run.
+    /// Opens a socket. An error ends the run.
     pub(crate) fn open(&self, target: &Target<'_>) -> Result<Opened, Failure> {
         target.open().map_err(|error| self.failure(target, &error))
     }
@@ -56,7 +56,7 @@ impl Setup {
     }
 }
 
-/// Connects to the archive queues, if `--await-archive` names a Redis.
+/// Connects to the Redis that `--await-archive` names. Returns `None` without this flag.
 pub(crate) fn queues(args: &MeasureArgs) -> Result<Option<Queues>, Failure> {
     args.await_archive.as_deref().map(Queues::connect).transpose()
 }

@@ -1,4 +1,4 @@
-//! Opens a socket with blocking I/O: connect, upgrade, wait until the server has admitted it.
+//! Opens a socket with blocking I/O: connects, sends the handshake, and waits until the server has admitted the socket.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -9,17 +9,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::frame::{self, Decoder, Frame, Violation};
 use crate::node::Node;
 
-/// Time limit for opening a socket.
+/// Maximum time for opening a socket.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// Key and response of the example in RFC 6455, 1.3; any key is valid.
+/// Key of the example in RFC 6455, section 1.3, and the response to it. Any key would be valid.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Sockets per loopback address, which has about 28,000 ports to each node.
+/// Number of sockets per local address. A local address has about 28,000 ports for connections to each node.
 const SOCKETS_PER_ADDRESS: usize = 500;
 
-/// Why a socket did not open.
+/// Reason why a socket was not opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("{0}")]
@@ -32,7 +32,7 @@ pub(crate) enum OpenError {
     Violation(#[from] Violation),
 }
 
-/// Credential of a socket.
+/// Credential with which a socket is opened.
 #[derive(Debug, Clone)]
 pub(crate) enum Credential {
     /// Origin of a guest's page.
@@ -41,25 +41,25 @@ pub(crate) enum Credential {
     Token(String),
 }
 
-/// Node, room and credential of a socket.
+/// Node, room and credential of a socket that is to be opened.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) node: &'a Node,
     pub(crate) room: &'a str,
     pub(crate) credential: &'a Credential,
-    /// Number of the socket in this process; it determines the source address.
+    /// Number of the socket in this process. It determines the local address.
     pub(crate) index: usize,
 }
 
-/// A socket that the server has admitted.
+/// Socket that the server has admitted.
 pub(crate) struct Opened {
     pub(crate) stream: TcpStream,
     pub(crate) decoder: Decoder,
 }
 
 impl Target<'_> {
-    /// Opens the socket and waits until the server answers a ping. From then on the socket receives all messages of its
-    /// room. Frames received before are history and dropped.
+    /// Opens the socket and waits until the server has answered a ping. From then on, the socket receives all messages
+    /// of its room. Frames before the answer are dropped, because they contain the history.
     pub(crate) fn open(&self) -> Result<Opened, OpenError> {
         let (mut stream, rest) = self.upgrade()?;
         stream.write_all(&frame::ping())?;
@@ -83,7 +83,7 @@ impl Target<'_> {
         Ok(Opened { stream, decoder })
     }
 
-    /// Connects and upgrades. Returns a blocking stream and the bytes received after the response.
+    /// Connects and sends the handshake. Returns a blocking stream, and the bytes received after the response.
     pub(crate) fn upgrade(&self) -> Result<(TcpStream, Vec<u8>), OpenError> {
         let mut stream = connect(self.node.address, self.index)?;
         let (query, origin) = match self.credential {
@@ -113,7 +113,7 @@ impl Target<'_> {
     }
 }
 
-/// Reads some bytes. The end of the stream is reported as close code 1006.
+/// Reads into `buffer` and returns the number of bytes. The end of the stream is reported as close code 1006.
 pub(crate) fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, OpenError> {
     match stream.read(buffer) {
         Ok(0) => Err(OpenError::Closed(1006)),
@@ -138,13 +138,13 @@ fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Returns the source address: another loopback address after every [`SOCKETS_PER_ADDRESS`] sockets.
+/// Returns the local address of a socket. It changes after every [`SOCKETS_PER_ADDRESS`] sockets.
 fn source(index: usize) -> Ipv4Addr {
     let address = index / SOCKETS_PER_ADDRESS;
     Ipv4Addr::new(127, 0, 1 + (address / 250 % 250) as u8, 1 + (address % 250) as u8)
 }
 
-/// Raises the limit of open files.
+/// Raises the limit on open files to `files`.
 pub(crate) fn allow_files(files: u64) -> Result<(), String> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,6 +1,6 @@
-//! Handles many sockets in one thread: reads from all sockets that are ready, and writes immediately.
+//! Handles many sockets in one thread. It reads from all sockets that are ready, and writes immediately.
 //!
-//! **Invariant**: all sockets share one read buffer, and received frames are passed on as slices of it, without a copy.
+//! **Invariant**: all sockets share one read buffer. Received frames are passed on as slices of this buffer.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -16,7 +16,7 @@ use rustix::time::{
 use crate::frame::{self, Decoder, Frame};
 use crate::socket::Opened;
 
-/// Size of the read buffer in bytes. A read that does not fill it has emptied the socket.
+/// Size of the read buffer in bytes. A read that does not fill the buffer has emptied the socket.
 const BUFFER: usize = 256 * 1024;
 const TIMER: Token = Token(usize::MAX);
 
@@ -24,8 +24,8 @@ const TIMER: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub(crate) enum SocketEvent<'a> {
     Text(&'a [u8]),
-    /// The server closed the socket. The code is 1006 if the stream ended without a close frame, and 1002 after a
-    /// protocol violation. No further events follow.
+    /// The server has closed the socket. The code is 1006 if the stream ended without a close frame, and 1002 after a
+    /// protocol violation. This is the last event of a socket.
     Closed(u16),
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum SocketEvent<'a> {
 pub(crate) struct Sockets {
     poll: Poll,
     events: Events,
-    /// Timer with microsecond resolution; the timeout of a poll only has milliseconds.
+    /// Timer with a resolution of microseconds. The timeout of a poll only has a resolution of milliseconds.
     timer: OwnedFd,
     armed: Option<Instant>,
     buffer: Vec<u8>,
@@ -41,10 +41,10 @@ pub(crate) struct Sockets {
 }
 
 struct Member {
-    /// `None` once the socket is closed.
+    /// Connection of the socket. `None` after the socket has been closed.
     stream: Option<TcpStream>,
     decoder: Decoder,
-    /// Bytes that the kernel has not accepted yet.
+    /// Bytes that wait until the kernel accepts them.
     unsent: Vec<u8>,
 }
 
@@ -57,7 +57,6 @@ impl Sockets {
         Ok(Self { poll, events, timer, armed: None, buffer: vec![0; BUFFER], members: Vec::new() })
     }
 
-    /// Adds a socket.
     pub(crate) fn add(&mut self, opened: Opened) -> io::Result<()> {
         let mut stream = TcpStream::from_std(opened.stream);
         let token = Token(self.members.len());
@@ -66,13 +65,14 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends a frame, as soon as the kernel accepts it. A frame to a closed socket is dropped. Write errors are
-    /// reported at the next [`turn`](Self::turn).
+    /// Sends a frame, or buffers it until the kernel accepts it. A frame to a closed socket is dropped. Write errors
+    /// are reported by the next [`turn`](Self::turn).
     pub(crate) fn send(&mut self, member: usize, frame: &[u8]) {
         self.members[member].send(frame);
     }
 
-    /// Waits for events until `until` and passes each event to `receive` with the time at which it was read.
+    /// Waits for events until `until`. Passes each event to `receive`, with the number of the socket and the time at
+    /// which it was read.
     pub(crate) fn turn(
         &mut self,
         until: Instant,
@@ -170,7 +170,7 @@ impl Member {
             if let Some(pong) = pong {
                 self.send(&pong);
             }
-            // A partial read has emptied the socket. Further data causes a new event.
+            // A read that does not fill the buffer has emptied the socket. Further data causes a new event.
             if len < buffer.len() && !ending {
                 break;
             }

@@ -1,4 +1,4 @@
-//! `table`: results of several runs beside the project's goals.
+//! Command `table`, which prints the results of several runs beside the project's goals.
 
 use std::fs;
 
@@ -9,15 +9,15 @@ use crate::report::{Report, Scenario};
 /// Process groups whose CPU time is part of the cost of a message.
 const CARRIERS: [&str; 2] = ["nodes", "redis"];
 
-/// Row of the table: a figure of one scenario's runs.
+/// Row of the table. It shows one figure of the runs of a scenario.
 struct Figure {
     name: &'static str,
-    /// Selects the runs that have this figure.
+    /// Returns whether a run has this figure.
     of: fn(&Report) -> bool,
-    /// One value per run, or several that are shown side by side.
+    /// Functions that return the values of a run. The values of one run are shown side by side.
     measures: &'static [fn(&Report) -> Option<f64>],
     decimals: usize,
-    /// Upper limits, one per measure, or none.
+    /// Upper limits of the values in the same order, or none.
     goals: &'static [f64],
 }
 
@@ -80,7 +80,7 @@ fn delivered(report: &Report) -> Option<&crate::latency::Distribution> {
     report.latency.iter().find(|latency| latency.name == "delivered")
 }
 
-/// Prints the table. Returns whether all runs were clean.
+/// Prints the table. Returns whether no run had errors.
 pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
     let mut reports: Vec<Report> = Vec::new();
     for file in &args.files {
@@ -145,7 +145,7 @@ fn table(reports: &[Report]) -> String {
     table
 }
 
-/// Median; the lower of the two middle values if their number is even.
+/// Returns the median. For an even number of values, this is the lower of the two middle values.
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len().saturating_sub(1) / 2).copied()

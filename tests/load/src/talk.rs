@@ -1,4 +1,4 @@
-//! Rooms with writers and receivers: measured by `chat` and `fanout`, and used by `join` to fill rooms.
+//! Rooms with writers and receivers. `chat` and `fanout` measure them, and `join` uses them to send the histories.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,36 +15,37 @@ use crate::schedule::Schedule;
 use crate::socket::Opened;
 use crate::sockets::{SocketEvent, Sockets};
 
-/// Time limit after the last message until all messages have arrived. Later messages count as lost.
+/// Maximum time from the last sending until all messages have arrived. Messages that arrive later count as lost.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Maximum time for the archiver to catch up on a busy machine.
+/// Maximum time for the archiver to catch up, even on a busy machine.
 const ARCHIVE_TIME_LIMIT: Duration = Duration::from_secs(180);
 /// Maximum time that a loop waits for events before it checks its other conditions.
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
-/// When the next message is sent.
+/// Rule for when the next message is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// Closed loop: each writer has this many unacknowledged messages, and sends the next after each acknowledgement.
+    /// Closed loop. Each writer has this number of unacknowledged messages, and sends the next message after each
+    /// acknowledgement.
     Window(u32),
-    /// Open loop: this many messages per second of all writers together, regardless of acknowledgements.
+    /// Open loop. All writers together send this number of messages per second, regardless of acknowledgements.
     Rate(f64),
 }
 
 #[cfg(test)]
 mod tests;
 
-/// Results of one phase of sending.
+/// Results of sending for a period or for a number of messages.
 pub(crate) struct Phase {
     pub(crate) messages: u64,
-    /// Messages acknowledged before the end of the span.
+    /// Messages that were acknowledged before the end of the period.
     pub(crate) acknowledged: u64,
     pub(crate) deliveries: u64,
-    /// Latency of acknowledgements, that is, deliveries to the sender.
+    /// Latency of acknowledgements, which are deliveries to the sender.
     pub(crate) acknowledge: Latencies,
-    /// Latency of deliveries to all others.
+    /// Latency of deliveries to all other participants.
     pub(crate) deliver: Latencies,
-    /// Delay between the scheduled and the actual time of sending.
+    /// Time from the scheduled to the actual sending of a message.
     pub(crate) late: Latencies,
 }
 
@@ -61,21 +62,21 @@ impl Phase {
     }
 }
 
-/// Rooms, their sockets and the messages between them.
+/// Rooms with their sockets, and the messages in them.
 pub(crate) struct Talk {
     clock: Clock,
     run: Run,
     sockets: Sockets,
     scanner: Scanner,
     rooms: Vec<Room>,
-    /// Participants, with the same indexes as their sockets in `sockets`.
+    /// Participants. Each has the same index as its socket in `sockets`.
     participants: Vec<Participant>,
-    /// Indexes of participants that send.
+    /// Indexes of the participants that send messages.
     writers: Vec<usize>,
-    /// Writers with an acknowledgement since the last round of sending, one entry per message.
+    /// Index of the writer of each message that was acknowledged since messages were last sent.
     acknowledged: Vec<usize>,
     tally: Tally,
-    /// Maximum time for the last messages to arrive.
+    /// Maximum time from the last sending until all messages have arrived.
     time_limit: Duration,
 }
 
@@ -92,15 +93,15 @@ struct Participant {
     room: u32,
     side: u8,
     open: bool,
-    /// Template of the frames that this participant sends; `None` if the participant only receives.
+    /// Template of the frames that the participant sends. `None` if the participant only receives messages.
     template: Option<Template>,
 }
 
 struct Tally {
     phase: Phase,
-    /// End of the span: later acknowledgements are not counted in it.
+    /// End of the period. Later acknowledgements do not count.
     end: u64,
-    /// Deliveries still expected, over all receivers.
+    /// Number of deliveries that are still expected, summed over all receivers.
     awaited: u64,
     verdict: Verdict,
     closed: BTreeMap<u16, u64>,
@@ -133,7 +134,7 @@ impl Talk {
         self.run
     }
 
-    /// Adds a participant with an open socket to a room. With `size`, the participant sends messages of that many
+    /// Adds a participant with an open socket to a room. If `size` is given, the participant sends messages of `size`
     /// bytes. Each side of a room has at most one writer.
     pub(crate) fn add_participant(
         &mut self,
@@ -164,12 +165,13 @@ impl Talk {
         Ok(())
     }
 
-    /// Processes pending events without waiting, so that the pings of the server are answered during other work.
+    /// Processes pending events without waiting. Calling this method during other work ensures that the server's pings
+    /// are answered.
     pub(crate) fn process_events(&mut self) -> Result<(), Failure> {
         self.receive(Instant::now())
     }
 
-    /// Lets all writers send for a span. Returns when all messages have arrived, or after the time limit.
+    /// Sends messages for the duration `span`. Returns when all messages have arrived or the time limit has passed.
     pub(crate) fn talk(&mut self, pace: Pace, span: Duration, bar: &Bar) -> Result<Phase, Failure> {
         let start = self.clock.now();
         self.tally.end = start + span.as_nanos() as u64;
@@ -184,7 +186,7 @@ impl Talk {
         self.settle()
     }
 
-    /// Lets each writer send `count` messages. Returns when all have arrived, or after the time limit.
+    /// Sends `count` messages per writer. Returns when all messages have arrived or the time limit has passed.
     pub(crate) fn send_each(&mut self, count: u32) -> Result<Phase, Failure> {
         self.send_from_all(count);
         self.settle()
@@ -228,7 +230,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Sends a message that was scheduled for `due`, or now if `None`.
+    /// Sends a message that was scheduled for `due`. `None` stands for the current time.
     fn send(&mut self, participant: usize, due: Option<u64>) {
         let Participant { room, side, open: true, template: Some(template), .. } = &mut self.participants[participant]
         else {
@@ -279,7 +281,7 @@ impl Talk {
         received.map_err(Failure::new)
     }
 
-    /// Returns whether no writer is connected.
+    /// Returns whether no writer has an open socket.
     fn has_no_writer(&self) -> bool {
         !self.writers.iter().any(|&writer| self.participants[writer].open)
     }
@@ -293,7 +295,7 @@ impl Talk {
         Ok(std::mem::replace(&mut self.tally.phase, Phase::new()))
     }
 
-    /// Waits until the archiver has processed all messages.
+    /// Waits until the archive queues are empty. Fails after [`ARCHIVE_TIME_LIMIT`].
     pub(crate) fn await_archive(&mut self, queues: Option<&mut Queues>) -> Result<(), Failure> {
         let Some(queues) = queues else { return Ok(()) };
         let end = Instant::now() + ARCHIVE_TIME_LIMIT;
@@ -309,8 +311,10 @@ impl Talk {
         }
     }
 
-    /// Returns the violations so far, and the closed sockets by code. Of a writer whose socket was closed, only
-    /// acknowledged messages are expected at the receivers. Closed receivers are not checked.
+    /// Returns all violations so far, and the number of closed sockets by close code.
+    ///
+    /// If the socket of a writer was closed, receivers are expected to have only its acknowledged messages. Receivers
+    /// whose sockets were closed are not checked.
     pub(crate) fn verdict(&self) -> (Verdict, BTreeMap<u16, u64>) {
         let mut verdict = self.tally.verdict;
         for participant in self.participants.iter().filter(|participant| participant.open) {

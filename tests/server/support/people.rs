@@ -1,4 +1,4 @@
-//! Clients of guests and hosts.
+//! Hosts, rooms, and the clients of hosts and guests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use super::{Node, SHOP, TIMEOUT, TestApp};
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Wall clock in the messages of tests.
+/// Time that the clients of tests send in their messages.
 pub const NOW: &str = "2023-03-23T08:15:07.123";
 
-/// A host with a login.
+/// Host account with a login.
 pub struct Host {
     pub account: Account,
     pub token: String,
@@ -39,12 +39,12 @@ impl Host {
         Self { account, token, refresh_cookie: cookie, http: app.http.clone() }
     }
 
-    /// Logs the same host in again.
+    /// Creates another login of the same host.
     pub async fn again(&self, app: &TestApp) -> Self {
         Self::log_in(app, self.account.clone(), &self.account.email).await
     }
 
-    /// Makes a host-side call, and returns status and body.
+    /// Sends a request with the host's token, and returns status and body.
     pub async fn call(&self, node: &Node, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, node.url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };
@@ -52,7 +52,7 @@ impl Host {
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
     }
 
-    /// Uploads an image and returns the path of its URL. An empty image removes the current one.
+    /// Uploads a profile image and returns the path of its URL. An empty `image` removes the current one.
     pub async fn upload(&self, node: &Node, image: &[u8]) -> Option<String> {
         const HEAD: &str = "--x\r\nContent-Disposition: form-data; name=\"profile_image\"; filename=\"me\"\r\n\r\n";
         let body = [HEAD.as_bytes(), image, b"\r\n--x--\r\n"].concat();
@@ -65,7 +65,7 @@ impl Host {
         Some(url[url.find("/media/").expect("a path")..].to_owned())
     }
 
-    /// Makes a GET request whose response is not JSON.
+    /// Sends a GET request with the host's token and returns the response, which need not be JSON.
     pub async fn raw(&self, node: &Node, path: &str, accept: &str) -> reqwest::Response {
         let request = self.http.get(node.url(path)).bearer_auth(&self.token).header("Accept", accept);
         request.send().await.expect("an answer")
@@ -77,7 +77,7 @@ impl Host {
         body
     }
 
-    /// Returns a room as listed to its host.
+    /// Returns the entry of a room in the host's room list, or `None` if the room is not listed.
     pub async fn listed(&self, node: &Node, room: &Room) -> Option<Value> {
         let list = self.get(node, "/api/chat/chatrooms/").await;
         list["results"].as_array()?.iter().find(|listed| listed["name"] == room.name.as_str()).cloned()
@@ -88,12 +88,12 @@ impl Host {
         format!("/api/chat/chatrooms/{id}/")
     }
 
-    /// Opens the host's socket in a room.
+    /// Opens the host's socket of a room.
     pub async fn join(&self, node: &Node, room: &Room) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?token={}", room.name, self.token), None).await
     }
 
-    /// Opens the host's socket in a room as a version 2 client.
+    /// Opens the host's socket of a room as a version 2 client.
     pub async fn join_v2(&self, node: &Node, room: &Room) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?v=2&token={}", room.name, self.token), None).await
     }
@@ -119,7 +119,7 @@ impl Host {
     }
 }
 
-/// A room created by a guest.
+/// Room that a guest created.
 pub struct Room {
     pub name: String,
     pub body: Value,
@@ -139,23 +139,21 @@ impl Room {
         Self { name: body["name"].as_str().expect("a name").to_owned(), body }
     }
 
-    /// Opens the guest's socket.
     pub async fn join(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/", self.name), Some(SHOP)).await
     }
 
-    /// Opens the guest's socket as a version 2 client.
     pub async fn join_v2(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?v=2", self.name), Some(SHOP)).await
     }
 
-    /// Opens the guest's socket as a reconnection after a given `seq`.
+    /// Opens the guest's socket as a client that reconnects and has received all messages up to `after`.
     pub async fn join_after(&self, node: &Node, after: u64) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?after={after}", self.name), Some(SHOP)).await
     }
 }
 
-/// Returns a message in the format of the widget.
+/// Returns a message as the widget sends it.
 pub fn message(text: &str) -> Value {
     json!({"type": "chat_message", "is_host": false, "message": text, "datetime": NOW})
 }
@@ -163,7 +161,7 @@ pub fn message(text: &str) -> Value {
 /// WebSocket client.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Messages received before the server had admitted or rejected this client.
+    /// Frames that were received before the server admitted or rejected the client.
     early: VecDeque<Message>,
 }
 
@@ -183,7 +181,7 @@ impl Client {
         client
     }
 
-    /// Waits until the server has admitted or rejected the client, that is, has answered a ping or closed the socket.
+    /// Waits until the server has admitted or rejected the client: it has either answered a ping or closed the socket.
     async fn settle(&mut self) {
         self.try_send(Message::Ping("settle".into())).await;
         loop {
@@ -210,13 +208,13 @@ impl Client {
         self.socket.send(message).await.expect("the socket takes a frame");
     }
 
-    /// Sends a message and ignores errors, because the server may have closed the socket.
+    /// Sends a message. An error is ignored, because the server may have closed the socket.
     pub async fn try_send(&mut self, message: Message) {
-        // If the socket was closed meanwhile, the next read returns the reason.
+        // If the server has closed the socket, the next read returns the reason.
         drop(self.socket.send(message).await);
     }
 
-    /// Returns whether the socket is admitted: a ping is answered.
+    /// Returns whether the server has admitted the socket, that is, answers a ping.
     pub async fn is_admitted(&mut self) -> bool {
         if self.early.iter().any(Message::is_close) {
             return false;
@@ -231,7 +229,7 @@ impl Client {
         }
     }
 
-    /// Sends a message and returns the acknowledgement.
+    /// Sends a message and returns its acknowledgement.
     pub async fn send_text(&mut self, text: &str) -> Value {
         self.send(&message(text)).await;
         let echo = self.frame().await;
@@ -239,7 +237,7 @@ impl Client {
         echo
     }
 
-    /// Receives the next frame.
+    /// Receives the next frame and parses its JSON.
     pub async fn frame(&mut self) -> Value {
         match self.next().await {
             Message::Text(text) => serde_json::from_str(&text).expect("JSON"),
@@ -247,7 +245,6 @@ impl Client {
         }
     }
 
-    /// Receives the next `count` frames.
     pub async fn frames(&mut self, count: usize) -> Vec<Value> {
         let mut frames = Vec::with_capacity(count);
         for _ in 0..count {
@@ -256,7 +253,7 @@ impl Client {
         frames
     }
 
-    /// Receives the close code and reason; no other frame may precede them.
+    /// Receives the close frame and returns its code and reason. Panics if another frame precedes it.
     pub async fn closed(&mut self) -> (u16, String) {
         match self.next().await {
             Message::Close(Some(close)) => (close.code.into(), close.reason.to_string()),
@@ -264,12 +261,11 @@ impl Client {
         }
     }
 
-    /// Receives the close code.
     pub async fn close_code(&mut self) -> u16 {
         self.closed().await.0
     }
 
-    /// Receives frames up to the close, and returns its code.
+    /// Receives frames until the socket is closed, and returns the close code.
     pub async fn close_code_at_last(&mut self) -> u16 {
         loop {
             if let Message::Close(Some(close)) = self.next().await {
@@ -278,13 +274,13 @@ impl Client {
         }
     }
 
-    /// Asserts that no frame was received: the next one answers a ping.
+    /// Asserts that no frame has been received. Sends a ping and expects its answer as the next frame.
     pub async fn nothing(&mut self) {
         let frames = self.frames_so_far().await;
         assert!(frames.is_empty(), "expected nothing, got {frames:?}");
     }
 
-    /// Returns the frames received so far: those before the answer to a ping.
+    /// Returns the frames that have been received so far. Sends a ping and reads up to its answer.
     pub async fn frames_so_far(&mut self) -> Vec<Value> {
         self.send_raw(Message::Ping("x".into())).await;
         let mut frames = Vec::new();
@@ -304,13 +300,13 @@ impl Client {
         }
     }
 
-    /// Returns whether a status is received within `span`; other frames may precede it.
+    /// Returns whether a status is received within `span`. Other frames before it are skipped.
     pub async fn receives_status(&mut self, status: &str, span: Duration) -> bool {
         let received = async { while self.frame().await["status"] != status {} };
         tokio::time::timeout(span, received).await.is_ok()
     }
 
-    /// Returns whether no frame is received for `span`.
+    /// Returns whether no frame is received during `span`.
     pub async fn is_quiet_for(&mut self, span: Duration) -> bool {
         tokio::time::timeout(span, self.next()).await.is_err()
     }
@@ -319,7 +315,7 @@ impl Client {
         self.socket.close(None).await.expect("a goodbye");
     }
 
-    /// Receives the next message that is not a ping or pong.
+    /// Receives the next frame that is not a ping or pong.
     pub async fn next(&mut self) -> Message {
         if let Some(early) = self.early.pop_front() {
             return early;

@@ -1,11 +1,11 @@
-//! Real servers: a separate Redis for each test, and a separate database on the servers of the test run.
+//! Redis servers and databases. Each test starts its own Redis and creates its own database on a shared server.
 
 use fred::prelude::*;
 
 pub use pintalk_kit::database::{Database, TestDatabase};
 use pintalk_kit::redis::{Kind, Servers};
 
-/// A Redis that is stopped on drop.
+/// Redis server that is stopped on drop.
 pub struct RedisServer(Servers);
 
 impl RedisServer {
@@ -18,7 +18,7 @@ impl RedisServer {
         self.0.url()
     }
 
-    /// Connects a client, for tests that inspect keys.
+    /// Returns a connected client, with which a test inspects keys.
     pub async fn client(&self) -> fred::clients::Client {
         let client = Builder::from_config(Config::from_url(&self.url()).expect("a url")).build().expect("a client");
         client.init().await.expect("redis answers");
@@ -31,7 +31,7 @@ impl RedisServer {
         assert!(!killed.starts_with(":0"), "{killed}");
     }
 
-    /// Returns the number of messages waiting for SQL in all partitions.
+    /// Returns the number of messages that wait to be written to the database, summed over all partitions.
     pub async fn queued_messages(&self) -> i64 {
         let client = self.client().await;
         let installation: String = client.get("pt:installation").await.expect("redis answers");
@@ -46,7 +46,8 @@ impl RedisServer {
         queued
     }
 
-    /// Returns the remaining lifetime in milliseconds of each key that contains `part`; -1 means no expiry.
+    /// Returns the remaining lifetime, in milliseconds, of each key that contains `part`. -1 means that the key does
+    /// not expire.
     pub async fn spans_kept(&self, part: &str) -> Vec<i64> {
         let client = self.client().await;
         let keys: Vec<String> =
@@ -56,12 +57,12 @@ impl RedisServer {
             spans.push(client.pttl::<i64, _>(key).await.expect("redis answers"));
         }
         client.quit().await.expect("redis answers");
-        // Keys that expired meanwhile are dropped.
+        // -2 means that the key has expired since the scan.
         spans.retain(|span| *span != -2);
         spans
     }
 
-    /// Returns all keys of a room.
+    /// Returns all keys whose name contains the name of the room.
     pub async fn keys_of(&self, room: &str) -> Vec<String> {
         let client = self.client().await;
         let keys: Vec<String> =

@@ -9,7 +9,8 @@ use crate::backend::broker::{Change, MemberCounts, RoomStates, RoomStatus};
 use crate::domain::{RoomChange, RoomName};
 
 impl RedisBroker {
-    /// Reads the status of a room. With `members`, also sets the number of this node's connections in the room.
+    /// Returns the status of a room. Returns `None` if this server does not have the room. If `members` is not `None`,
+    /// also sets the numbers of this node's connections in the room.
     pub(super) async fn room(
         &self,
         room: RoomName,
@@ -26,7 +27,7 @@ impl RedisBroker {
         }
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
-            // The cached list is up to two seconds old, and a node that has just started may be missing in it.
+            // The cached list is up to two seconds old, so a node that has just started may be missing from it.
             alive = self.redis.live_nodes(true).await?;
             let dead: Vec<String> = found.unknown(&alive, self.redis.node()).map(str::to_owned).collect();
             if members.is_some() && !dead.is_empty() {
@@ -45,7 +46,7 @@ impl RoomStates for RedisBroker {
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
-        // The client pipelines concurrent calls.
+        // The calls run concurrently, and the client pipelines them.
         futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
     }
 

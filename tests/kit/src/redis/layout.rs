@@ -1,4 +1,4 @@
-//! The layouts of deployments with several servers or with TLS.
+//! Layouts of deployments that have several servers or use TLS.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use super::server::{Server, free_ports};
 use super::{Kind, MASTERS, PASSWORD, SERVICE, SLOTS, Servers};
 
 impl Servers {
-    /// Writes the nodes and the assignment of slots into the configuration file of each node, so that the nodes do not
-    /// have to meet first.
+    /// Writes the nodes and the assignment of slots into the configuration file of each node. The nodes therefore need
+    /// no `CLUSTER MEET`.
     ///
-    /// A server that starts as a master rejects writes for two seconds, and a promoted replica accepts them at once.
-    /// Masters therefore start as replicas of their replicas, and [`are_promoted`](Self::are_promoted) swaps the roles.
-    /// Nodes of a durable deployment start in their final roles, because an election needs nodes that know all
-    /// replicas.
+    /// A server that starts as a master rejects writes for two seconds, but a promoted replica accepts them
+    /// immediately. Each master therefore starts as a replica, and [`are_promoted`](Self::are_promoted) swaps the
+    /// roles. In a durable deployment the nodes start in their final roles, because an election requires that every
+    /// node knows all replicas.
     pub(super) fn add_cluster(&mut self) {
         let ports = free_ports(4 * MASTERS);
         let (ports, buses) = ports.split_at(2 * MASTERS);
@@ -44,7 +44,7 @@ impl Servers {
         }
     }
 
-    /// Promotes the masters of a Cluster that started as replicas. Returns whether all nodes have the new assignment.
+    /// Promotes the masters of a Cluster that started as replicas. Returns whether all nodes know the final roles.
     pub(super) fn are_promoted(&self) -> std::io::Result<bool> {
         if self.kind != Kind::Cluster || self.durable {
             return Ok(true);
@@ -70,7 +70,7 @@ impl Servers {
         Ok(done)
     }
 
-    /// Adds Sentinels whose configuration lists each other and the replicas.
+    /// Adds three Sentinels. The configuration of each lists the other Sentinels and the replicas.
     pub(super) fn add_sentinel(&mut self) {
         let ports = free_ports(6);
         let (ports, sentinels) = ports.split_at(3);
@@ -121,12 +121,12 @@ impl Servers {
     }
 }
 
-/// Returns the id of a node of a Cluster.
+/// Returns the id of a Cluster node by its index.
 fn node_id(at: usize) -> String {
     format!("{:040x}", 0xa11 + at)
 }
 
-/// Creates a CA, and a server certificate signed by it.
+/// Creates a CA and a server certificate that is signed by this CA.
 fn make_certificates(folder: &Path) {
     let openssl = |args: &str| {
         let output = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();

@@ -1,4 +1,4 @@
-//! Server process, and the shells that kill servers when the test process ends.
+//! A Redis server process, and the shell that kills servers when the test process ends.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Time limit for an answer of one server.
+/// Maximum time for one server to respond.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One server process.
+/// Process of one Redis server or Sentinel.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) process: Child,
@@ -19,7 +19,8 @@ pub(super) struct Server {
     pub(super) flags: Vec<String>,
 }
 
-/// Starts a shell that kills the servers when its pipe closes, so that they end even if the test process is killed.
+/// Starts a shell that kills the servers when its standard input is closed. The servers thus end even if the test
+/// process is killed.
 pub(super) fn keep<'a>(servers: impl IntoIterator<Item = &'a Server>) -> ChildStdin {
     let keeper = Command::new("sh")
         .args(["-c", "read -r _ || kill -KILL \"$@\" 2>/dev/null", "keeper"])
@@ -31,7 +32,7 @@ pub(super) fn keep<'a>(servers: impl IntoIterator<Item = &'a Server>) -> ChildSt
 }
 
 impl Server {
-    /// Sends a command over a plain connection, and returns the answer.
+    /// Sends a command over a connection without TLS and returns the response.
     pub(super) fn ask(&self, what: &str) -> std::io::Result<String> {
         if self.socket.as_os_str().is_empty() {
             let stream = TcpStream::connect(("127.0.0.1", self.port))?;
@@ -43,7 +44,7 @@ impl Server {
         ask(stream, what)
     }
 
-    /// Repeats a command until the server answers OK.
+    /// Repeats a command until the server responds with `OK`.
     pub(super) fn repeat_until_ok(&self, order: &str) {
         let until = Instant::now() + TIMEOUT;
         loop {
@@ -56,7 +57,7 @@ impl Server {
         }
     }
 
-    /// Returns the server's id in the Cluster.
+    /// Returns the id of the server in its Cluster.
     pub(super) fn id(&self) -> String {
         self.ask("CLUSTER MYID").expect("the server answers")
     }
@@ -66,7 +67,7 @@ impl Server {
         assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
-    /// Kills the process. An orderly shutdown is not needed, because its data is deleted.
+    /// Kills the process. A graceful shutdown is not needed, because the data of the server is deleted.
     pub(super) fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -84,7 +85,7 @@ fn ask(mut stream: impl Read + Write, what: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Finds free ports. Binds all of them at the same time, so that no port is returned twice.
+/// Returns free ports. All of them are bound at the same time, so that no port is returned twice.
 pub(super) fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     held.iter().map(|free| free.local_addr().expect("an address").port()).collect()

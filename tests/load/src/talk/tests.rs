@@ -1,4 +1,5 @@
-//! Tests with a server that delivers correctly, and with servers that lose, duplicate, reorder or misroute messages.
+//! Tests with a server that delivers messages correctly, and with servers that lose, duplicate, reorder or misroute
+//! them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,12 +10,13 @@ use super::*;
 use crate::frame::Decoder;
 use crate::message::MessageId;
 
-/// Server with one room. It numbers each received message, calls a function of the test that returns the messages to
-/// send, and broadcasts them.
+/// Server with one room. It numbers the messages that it receives. A function of the test returns the messages that it
+/// then broadcasts.
 struct Server(JoinHandle<()>);
 
 impl Server {
-    /// Starts the server and connects guest and host as writers. `deliver` receives the id and `seq` of each message.
+    /// Starts the server and connects a guest and a host, which both send messages. `deliver` is called with id and
+    /// `seq` of each message.
     fn start(
         talk: &mut Talk,
         mut deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static,
@@ -44,7 +46,7 @@ impl Server {
                         seq += 1;
                         for (id, seq) in deliver(id, seq) {
                             let frame = server_frame(&id, seq);
-                            // Errors are ignored, because a client may have disconnected.
+                            // An error is ignored, because the client may have disconnected.
                             sockets.iter_mut().for_each(|socket| drop(socket.write_all(&frame)));
                         }
                     }
@@ -59,7 +61,8 @@ impl Server {
     }
 }
 
-/// Takes the first frame and returns its id. All frames in these tests are between 126 and 65,535 bytes long.
+/// Removes the first frame from `received` and returns the id in it. All frames of these tests have between 126 and
+/// 65,535 bytes.
 fn take_id(received: &mut Vec<u8>) -> Option<MessageId> {
     let len = usize::from(u16::from_be_bytes([*received.get(2)?, *received.get(3)?]));
     if received.len() < 8 + len {
@@ -76,7 +79,7 @@ fn server_frame(id: &MessageId, seq: u64) -> Vec<u8> {
     [&[0x81, json.len() as u8], json.as_bytes()].concat()
 }
 
-/// Sends four messages from each side to a server, and returns the verdict.
+/// Sends four messages from each side to a server that runs `deliver`. Returns the verdict.
 fn verdict_of(deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static) -> Verdict {
     let mut talk = Talk::new().unwrap();
     talk.time_limit = Duration::from_secs(1);

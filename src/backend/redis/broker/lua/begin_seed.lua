@@ -1,5 +1,5 @@
 -- Grants the caller a ticket to seed a room that this server does not have. A stored ticket with more than the full
--- lifetime left was written before the server's clock was set back, and is invalid.
+-- lifetime left was written before the server's clock was set back. Such a ticket is deleted.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:seed:<name>  3  {k}:life
 -- ARGV 1  ticket  2  its lifetime in ms

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Replaces the counts of a node's connections in a room, and returns the state of the room.
+-- Replaces the numbers of a node's connections in a room, and returns the state of the room.
 --
 -- KEYS 1  {k}:room:<name>   2  {k}:idle
--- ARGV 1  node; empty: read only  2  guests  3  present hosts  4  hosts that are away  5  room
+-- ARGV 1  node, or empty to read only  2  guests  3  present hosts  4  hosts that are away  5  room
 --      6… nodes known to be dead
 -- Returns false if this server does not have the room, and otherwise
 -- {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
