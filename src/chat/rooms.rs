@@ -96,8 +96,8 @@ pub struct RoomOwner {
     pub key: RoomKey,
     /// Host of the room.
     pub host: HostId,
-    /// Whether the guest left an e-mail address; `None` if SQL was not read. May be outdated for as long as the cache
-    /// keeps this value.
+    /// Whether the guest left an e-mail address; `None` if the database was not read. While this value is cached, it
+    /// may be outdated.
     pub has_contact: Option<bool>,
 }
 
@@ -246,7 +246,7 @@ impl Rooms {
         }
         let owner = match self.store.rooms().by_name(name).await {
             Ok(room) => room.map(|room| (room.id, room.host, Some(room.has_contact))),
-            // While SQL is unavailable, rooms that the broker contains continue to work.
+            // While the database is unavailable, rooms that the broker contains continue to work.
             Err(StoreError::Unavailable(why)) => match self.states.status(&[name]).await?.pop().flatten() {
                 Some(status) => Some((status.chatroom, status.host, None)),
                 None => return Err(RoomError::Unavailable(why)),
@@ -264,10 +264,11 @@ impl Rooms {
     }
 
     /// Returns the id and host of a room for a client that joins it; `None` if the room does not exist. A room that the
-    /// broker contains is not read from SQL.
+    /// broker contains is not read from the database.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if the broker is unavailable, or if it lacks the room and SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if the broker is unavailable, or if it lacks the room and the database is
+    /// unavailable.
     pub async fn owner_for_join(&self, name: RoomName) -> Result<Option<RoomOwner>, RoomError> {
         let Some(seeding) = &self.seeding else { return self.owner(name).await };
         if let Some(owner) = self.owners.get(&name).await {
@@ -281,7 +282,7 @@ impl Rooms {
     /// Returns whether the guest of a room left an e-mail address.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable.
     pub async fn has_contact(&self, owner: RoomOwner) -> Result<bool, RoomError> {
         let name = owner.key.name;
         let known = owner.has_contact.or(self.owners.get(&name).await.and_then(|owner| owner.has_contact));
@@ -294,7 +295,7 @@ impl Rooms {
         Ok(has_contact)
     }
 
-    /// Returns the highest sequence number of the room in SQL. Returns 0 if SQL has no row of the room.
+    /// Returns the highest sequence number of the room in the database; 0 if the room has no row.
     ///
     /// # Errors
     /// Returns [`RoomError::Unavailable`] if the database is unavailable.
@@ -336,7 +337,7 @@ impl Rooms {
     /// left no e-mail address.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable.
     pub async fn see_guest(&self, owner: RoomOwner, through: Seq) -> Result<(), RoomError> {
         if self.has_contact(owner).await? {
             self.store.contacts().mark_seen(owner.key, through, self.clock.now()).await?;

@@ -259,7 +259,7 @@ impl Node {
         }
     }
 
-    /// Creates a room in SQL and in the broker.
+    /// Creates a room in the database and in the broker.
     pub(crate) async fn room(&self) -> Room {
         let room = self.unseeded_room().await;
         self.seed(room.name).await;

@@ -63,7 +63,8 @@ impl History {
     /// messages.
     ///
     /// # Errors
-    /// Returns [`HistoryError`] if the broker could not be read, or if SQL could not be read and the log is empty.
+    /// Returns [`HistoryError`] if the broker could not be read, or if the log is empty and the database could not be
+    /// read.
     pub async fn join_frame(&self, room: RoomKey, seq: Seq) -> Result<Arc<JoinFrame>, HistoryError> {
         if seq == 0 {
             return Ok(Arc::new(JoinFrame { first: 0, newest: 0, framed: None }));

@@ -74,8 +74,8 @@ impl Rooms {
     }
 }
 
-/// Ticket to seed a new room. It is requested before the room is committed to SQL: a change of the room that another
-/// node applies in the meantime revokes the ticket.
+/// Ticket to seed a new room. It is requested before the room is committed to the database. A change of the room that
+/// another node applies in the meantime revokes the ticket.
 pub(super) struct NewRoomTicket {
     seeding: Arc<dyn Seeding>,
     ticket: Ticket,

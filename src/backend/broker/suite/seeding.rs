@@ -21,7 +21,7 @@ on_a_cluster!(
     a_seeded_room_deduplicates_its_old_ids,
     a_closed_room_is_seeded_closed,
     concurrent_joins_seed_a_room_once,
-    the_first_visit_of_a_new_room_reads_nothing_from_sql,
+    the_first_visit_of_a_new_room_does_not_query_the_database,
     a_room_is_created_while_redis_is_unavailable,
 );
 
@@ -232,12 +232,12 @@ async fn concurrent_joins_seed_a_room_once(fixture: Fixture) {
     .await;
 }
 
-async fn the_first_visit_of_a_new_room_reads_nothing_from_sql(fixture: Fixture) {
+async fn the_first_visit_of_a_new_room_does_not_query_the_database(fixture: Fixture) {
     let (creator, other) = (fixture.node().await, fixture.node().await);
     for joined in [&creator, &other] {
         let room = creator.open_room().await;
         assert_eq!(joined.redis().keys_with(room.name.as_str()).await.len(), 1, "no ticket is left");
-        // The row is deleted from SQL only, so a query for it would find nothing.
+        // The row is deleted from the database only, so a query for it would find nothing.
         fixture.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
         let _: Vec<String> = joined.redis().everywhere("CONFIG", &["RESETSTAT"]).await;
         let owner = joined.rooms.owner_for_join(room.name).await.unwrap().unwrap();
