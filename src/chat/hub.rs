@@ -234,7 +234,7 @@ impl Hub {
         );
     }
 
-    /// Closes at most `most` sockets because this node shuts down. Each close frame contains the retry delay of its
+    /// Closes at most `most` sockets for the shutdown of this node. Each close frame contains the retry delay of its
     /// socket. Returns the number of closed sockets.
     pub fn close_some(&self, most: usize) -> usize {
         let mut closed = 0;
@@ -312,8 +312,8 @@ impl Hub {
         self.all().iter().filter_map(host).collect()
     }
 
-    /// Returns the hosts with a status socket on this node, whether it belongs to the host or to a guest who watches
-    /// them.
+    /// Returns the hosts for which this node has a status socket, either of the host or of a guest who watches the
+    /// host.
     pub fn statuses(&self) -> Vec<HostUuid> {
         self.statuses.iter().map(|entry| *entry.key()).collect()
     }

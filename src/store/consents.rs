@@ -94,7 +94,7 @@ fn row(
 }
 
 impl ConsentRepository<'_> {
-    /// Records consent, even after a withdrawal, and makes the notifications due that wait for it. Returns the number
+    /// Records consent, even after a withdrawal, and makes due the notifications that wait for it. Returns the number
     /// of these notifications. Idempotent.
     pub async fn grant(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
         self.store.run("consents", || self.grant_once(pair, millis(now))).await

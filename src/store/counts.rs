@@ -12,8 +12,8 @@ use crate::domain::{Message, Side};
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{millis, to_column};
 
-/// Position up to which one side has seen a room. The time is used only if no sequence number is stored, because an
-/// earlier release recorded the last view. Times are less reliable: messages and views may be timestamped by different
+/// Position up to which one side has seen a room. The time is used only for a room without a sequence number, whose
+/// last view an earlier release recorded. Times are less reliable: messages and views may be timestamped by different
 /// clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct SeenThrough {
@@ -31,7 +31,7 @@ impl SeenThrough {
         }
     }
 
-    /// Restricts `messages` to those that have not been seen.
+    /// Restricts the condition `messages` to messages that have not been seen.
     pub(in crate::store) fn missed(self, messages: Condition) -> Condition {
         match (self.seq, self.at) {
             (Some(seen), _) => messages.add(chat_message::Column::Seq.gt(seen)),
@@ -106,7 +106,7 @@ pub(in crate::store) fn range(room: i64, after: i64, through: i64) -> Condition 
         .add(chat_message::Column::Seq.lte(through))
 }
 
-/// Restricts `rows` to guest messages that the host has not seen.
+/// Restricts the condition `rows` to guest messages that the host has not seen.
 pub(in crate::store) fn unseen(rows: Condition, seen: SeenThrough) -> Condition {
     seen.missed(rows.add(chat_message::Column::IsHost.eq(false)))
 }

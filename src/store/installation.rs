@@ -54,8 +54,9 @@ impl InstallationRepository<'_> {
         Ok(row.map(to_installation).transpose()?)
     }
 
-    /// Returns the installation. If the database has no record, creates one with the id `candidate` and with `mode`, or
-    /// with the mode of a cluster if a cluster of an earlier release has used the database.
+    /// Returns the installation. If the database has no record of it, creates one with the id `candidate`. The record
+    /// contains `mode`, unless a cluster of an earlier release has used the database: the mode is then that of a
+    /// cluster.
     pub async fn ensure(
         self,
         candidate: InstallationId,

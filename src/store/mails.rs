@@ -24,8 +24,8 @@ use crate::store::{MailRepository, StoreError, from_column, mailbox_key, millis}
 const LATEST_DUE: TimeDelta = TimeDelta::minutes(75);
 
 impl MailRepository<'_> {
-    /// Claims due e-mails until `again` and returns them. If this node crashes, another node sends them after `again`.
-    /// The exception is an at-most-once e-mail whose sending has [begun](Self::begin_send), which is not sent again.
+    /// Claims due e-mails until the time `again` and returns them. If this node crashes, another node sends them after
+    /// `again`. At-most-once e-mails whose sending has [begun](Self::begin_send) are not sent again.
     pub async fn claim_due(
         self,
         most: u64,

@@ -16,8 +16,8 @@ use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOf
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{MessageRepository, RoomRow, StoreError, from_column, millis, parse_column, to_column};
 
-/// Maximum number of messages with the same second that are read to find the oldest one. In practice, a room receives
-/// fewer messages per second.
+/// Maximum number of messages with a wall-clock time in the same second that are read to find the oldest one. In
+/// practice, a room receives fewer messages per second.
 const WITHIN_A_SECOND: u64 = 200;
 
 impl MessageRepository<'_> {
@@ -100,7 +100,7 @@ impl MessageRepository<'_> {
     }
 
     /// Returns the sequence number of the oldest message whose `datetime`, truncated to whole seconds, equals
-    /// `whole_seconds`.
+    /// `whole_seconds`. Returns `None` if there is no such message.
     pub async fn seq_of_datetime(
         self,
         room: impl Into<RoomRow>,
@@ -112,9 +112,9 @@ impl MessageRepository<'_> {
         else {
             return Ok(None);
         };
-        // The range ends before `whole_seconds` with a slash, which is the character after the dot that starts the
-        // fractional seconds. Unlike a pattern, a range is read from the index on every dialect. Purged messages are
-        // filtered afterwards, because a second range makes SQLite choose the other index.
+        // The range ends before the string `whole_seconds` followed by a slash. The slash is the character after the
+        // dot that starts the fractional seconds. Unlike a pattern, a range is read from the index on every dialect.
+        // Purged messages are filtered afterwards, because a second range makes SQLite choose the other index.
         let with_datetime = chat_message::Entity::find()
             .filter(chat_message::Column::ChatroomId.eq(room.id.0))
             .filter(chat_message::Column::Datetime.gte(whole_seconds))
@@ -129,8 +129,8 @@ impl MessageRepository<'_> {
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
-    /// Returns the sequence number of the oldest message accepted at or after `instant`. Acceptance times rise with
-    /// sequence numbers, so the function uses a binary search.
+    /// Returns the sequence number of the oldest message accepted at or after `instant`, or `None` if there is none.
+    /// Acceptance times rise with sequence numbers, so the function uses a binary search.
     pub async fn seq_accepted_at(
         self,
         room: impl Into<RoomRow>,
@@ -177,7 +177,7 @@ impl MessageRepository<'_> {
     }
 
     async fn delete_invisible_once(self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
-        // Both reads are safe without a lock: `purged_through` only rises, and a deleted room is never created again.
+        // The bound is read without a lock. It only rises, and a deleted room is never created again.
         let bound: Option<i64> = chatroom::Entity::find_by_id(room.0)
             .select_only()
             .column(chatroom::Column::PurgedThrough)
@@ -214,8 +214,8 @@ fn visible(room: RoomRow) -> Select<chat_message::Entity> {
     visible_above(room, 0)
 }
 
-/// Selects the visible messages of a room above `after`. Both limits are combined into one lower bound, because with two
-/// bounds SQLite may seek to the smaller one and scan from there.
+/// Selects the visible messages of a room above `after`. Both limits are combined into one lower bound, because with
+/// two bounds SQLite may seek to the smaller one and scan from there.
 fn visible_above(room: RoomRow, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)
@@ -238,8 +238,8 @@ fn visible_through(room: RoomRow, through: Option<Seq>) -> Select<chat_message::
     }
 }
 
-/// Converts a row to a message. Replaces an invalid wall-clock time, which a node of an earlier release may have
-/// stored, by `accepted_at`.
+/// Converts a row to a message. An invalid wall-clock time, as stored by nodes of an earlier release, is replaced by
+/// `accepted_at`.
 pub(super) fn to_message(row: chat_message::Model, wire: WireOffset) -> Result<Message, DbErr> {
     // Imported rows may contain any text. One such row must not make its room unreadable.
     let datetime = match row.datetime.parse::<WallClock>() {

@@ -121,7 +121,7 @@ impl NotificationRepository<'_> {
             .await
     }
 
-    /// Adds the data of the rooms to notification rows.
+    /// Adds the data of the rooms to notification rows. Omits rows without a pending e-mail.
     pub(super) async fn with_rooms(self, rows: Vec<notification::Model>) -> Result<Vec<DueNotification>, DbErr> {
         if rows.is_empty() {
             return Ok(Vec::new());

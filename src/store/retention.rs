@@ -15,7 +15,7 @@ use crate::domain::{ChatroomId, RoomName, Seq};
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{RetentionRepository, StoreError, from_column, mails, millis, parse_column, to_column};
 
-/// Generated column with the value of `last_seq > purged_through`, which the index contains. The entity omits the
+/// Generated column with the value of `last_seq > purged_through`, for the index on due rooms. The entity omits the
 /// column, because it is never written.
 const HAS_MESSAGES: &str = "has_messages";
 

@@ -30,7 +30,7 @@ pub struct NewRoom {
     /// Key of the request. A repeated request with the same key returns the room that the first request created (SPEC
     /// 3).
     pub idempotency_key: Option<String>,
-    /// Current Redis epoch, so that the broker can seed the room without skipping sequence numbers.
+    /// Current Redis epoch. It lets the broker seed the room without skipping sequence numbers.
     pub life: Option<String>,
 }
 
@@ -113,13 +113,13 @@ impl RoomRepository<'_> {
             .await
     }
 
-    /// Returns a room by id.
+    /// Returns a room by id, or `None` if it does not exist.
     pub async fn get(self, id: ChatroomId) -> Result<Option<Room>, StoreError> {
         let row = self.store.run("rooms", || chatroom::Entity::find_by_id(id.0).one(&self.store.reader)).await?;
         Ok(row.map(to_room).transpose()?)
     }
 
-    /// Returns a room by its public name.
+    /// Returns a room by its public name, or `None` if it does not exist.
     pub async fn by_name(self, name: RoomName) -> Result<Option<Room>, StoreError> {
         let is_it = chatroom::Column::Name.eq(name.as_str());
         let row =
@@ -146,7 +146,7 @@ impl RoomRepository<'_> {
         Ok(found.is_some())
     }
 
-    /// Returns the rooms with these names that have a row.
+    /// Returns the existing rooms among those with the given names.
     pub async fn by_names(self, names: &[RoomName]) -> Result<Vec<Room>, StoreError> {
         if names.is_empty() {
             return Ok(Vec::new());

@@ -4,8 +4,8 @@
 //! writes to them in at most one statement. The first message of an absence creates a due notification, and later
 //! messages change nothing.
 //!
-//! **Invariant:** a row is changed under the lock of its room. The only exception is `due_at` of an existing row, which
-//! a grant of consent and the deferral of a digest change without that lock.
+//! **Invariant:** a row is changed under the lock of its room. The only exception is `due_at` of an existing row:
+//! granting consent and deferring a digest change it without that lock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,7 +26,7 @@ const GATHER: TimeDelta = TimeDelta::seconds(60);
 /// [`digests`](crate::store::notifications::digests).
 const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
-/// Columns of a locked room that describe its guest.
+/// Columns with the data of a room's guest, read while the room is locked.
 #[derive(Clone, Debug, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 pub(in crate::store) struct Contact {
@@ -36,7 +36,7 @@ pub(in crate::store) struct Contact {
     host_id: i64,
 }
 
-/// First message of a batch that a recipient missed.
+/// First missed message of one recipient in a batch.
 struct Unattended<'a> {
     to: Side,
     message: &'a Message,
@@ -137,7 +137,7 @@ fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Ut
         return None;
     }
     // `mailed_at` is limited to `now`. If a clock was ahead at the last e-mail, this e-mail is therefore delayed by at
-    // most [`MAIL_INTERVAL`].
+    // most `MAIL_INTERVAL`.
     let mailed_at = row.mailed_at.filter(|_| !row.to_host);
     Some(mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
 }

@@ -58,7 +58,7 @@ pub struct WebhookChange {
 }
 
 impl WebhookRepository<'_> {
-    /// Returns the webhook of a host.
+    /// Returns the webhook of a host, or `None` if the host has none.
     pub async fn get(self, host: HostId) -> Result<Option<HostWebhook>, StoreError> {
         let row = self.store.run("webhooks", || webhook::Entity::find_by_id(host.0).one(&self.store.reader)).await?;
         Ok(row.map(to_webhook).transpose()?)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Removes leases that have expired, and shortens the remaining time of all other leases.
+-- Shortens the remaining time of the given leases to a maximum, and removes those that have expired.
 --
 -- KEYS 1  nodes
 -- ARGV 1  maximum remaining time in ms; 0 removes the leases  2… incarnations

@@ -1,5 +1,4 @@
-//! Implements [`Membership`](crate::backend::membership::Membership) on Redis: renews this node's lease, and lists the
-//! live and dead nodes.
+//! Implements [`Membership`] on Redis: renews this node's lease, and lists the live and dead nodes.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -43,7 +43,8 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between searches for overdue messages.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Maximum bytes of unacknowledged messages per partition. While it is reached, the sockets of its rooms are not read.
+/// Maximum bytes of unacknowledged messages per partition. At the limit, the sockets of the rooms in the partition are
+/// not read.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Delay after a failed call to the broker.
@@ -306,8 +307,8 @@ impl Worker {
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
-    /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. If the sender
-    /// has not received it after [`ANSWER_TIMEOUT`], disconnects the sender, whose client then reconnects and reads the
+    /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. Disconnects the
+    /// sender if it has not received the message after [`ANSWER_TIMEOUT`]. Its client then reconnects and reads the
     /// stored message.
     fn check_echoes(&mut self) {
         let now = Instant::now();

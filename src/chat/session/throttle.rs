@@ -1,5 +1,5 @@
-//! Limits the rate at which a socket is read with a token bucket of messages or bytes. A socket above the rate is read
-//! more slowly. No message is rejected, and the socket is not closed (DESIGN "Limits").
+//! Token bucket that limits how many messages or bytes are read from a socket per second. A socket above the rate is
+//! read more slowly. No message is rejected, and the socket is not closed (DESIGN "Limits").
 
 use std::time::Duration;
 

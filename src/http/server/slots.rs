@@ -236,7 +236,7 @@ impl Drop for Queued {
 /// Value of [`Slot::ticket`] while its connection is not waiting for a request.
 const NO_TICKET: u64 = 0;
 
-/// Slot of a connection, which is released on drop.
+/// Slot of a connection. The slot is released on drop.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     class: SlotClass,

@@ -38,7 +38,7 @@ pub(super) struct Timeouts {
     pub(super) keep_alive: Duration,
 }
 
-/// State of a connection, which its stream, its service and its responses in flight share.
+/// State of a connection, shared by its stream, its service and its responses in flight.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<StreamState>,

@@ -44,9 +44,9 @@ const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL
      SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 10";
 
 /// Limits of each statement. A statement waits at most 3 s for a table lock (`LOCK TABLES`, `ALTER TABLE`). The default
-/// is a year on MySQL and a day on MariaDB. A statement runs at most 8 s, which is below
-/// [`crate::store::OPERATION_TIMEOUT`], so the server ends the statement before the client closes the connection. The
-/// MySQL variable limits only reads and is in milliseconds. The MariaDB variable limits every statement and is in
+/// is a year on MySQL and a day on MariaDB. A statement runs at most 8 s. This is below
+/// [`crate::store::OPERATION_TIMEOUT`], so that the server ends the statement before the client closes the connection.
+/// The MySQL variable limits only reads and is in milliseconds. The MariaDB variable limits every statement and is in
 /// seconds.
 const MYSQL_LIMITS: &str = "SET SESSION lock_wait_timeout = 3 \
      /*!50708 , SESSION max_execution_time = 8000 */ /*M!100108 , SESSION max_statement_time = 8 */";

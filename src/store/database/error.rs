@@ -31,7 +31,7 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// Removes the quoted value from a MySQL error, because it may be user input and errors are logged.
+/// Removes the quoted value from a MySQL error message. The value may be user input, and errors are logged.
 fn without_values(text: &str) -> String {
     for before in ["value: '", "value '", "entry '"] {
         let quoted = text.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once("' for ")?.1)));
@@ -106,9 +106,9 @@ fn class_of_sqlite(error: &dyn DatabaseError) -> ErrorClass {
     // The low byte is the primary result code; the other bits extend it.
     let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff;
     match code {
-        // `SQLITE_BUSY` and `SQLITE_LOCKED`.
+        // These are the codes `SQLITE_BUSY` and `SQLITE_LOCKED`.
         5 | 6 => ErrorClass::Contention,
-        // `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
+        // These are the codes `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
         18..=20 => ErrorClass::Data,
         _ => ErrorClass::Unavailable,
     }

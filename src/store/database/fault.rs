@@ -84,15 +84,15 @@ impl WriteFault {
     fn of_sqlite(error: &dyn DatabaseError) -> Self {
         let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
         match (code, code & 0xff) {
-            // `SQLITE_READONLY_DBMOVED`.
+            // This is the code `SQLITE_READONLY_DBMOVED`.
             (1032, _) => Self::FilesLost,
             (_, 8) => Self::ReadOnly,
             (_, 13) => Self::Full,
-            // `SQLITE_PERM` and `SQLITE_AUTH`.
+            // These are the codes `SQLITE_PERM` and `SQLITE_AUTH`.
             (_, 3 | 23) => Self::Denied,
-            // `SQLITE_BUSY` and `SQLITE_LOCKED`.
+            // These are the codes `SQLITE_BUSY` and `SQLITE_LOCKED`.
             (_, 5 | 6) => Self::Locked,
-            // `SQLITE_CANTOPEN`.
+            // This is the code `SQLITE_CANTOPEN`.
             (_, 14) => Self::Unreachable,
             _ => Self::Failing,
         }

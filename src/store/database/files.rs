@@ -106,7 +106,7 @@ impl Files {
         }
     }
 
-    /// Records the files that a new connection has opened, or returns an error if they are not the expected ones.
+    /// Records the files that a new connection has opened. Returns an error if the database file was replaced.
     pub(in crate::store) fn connected(&self, is_writer: bool) -> Result<(), FileProblem> {
         let found = identity(&self.stat(&self.database)?);
         let mut opened = self.opened.lock();
@@ -169,8 +169,8 @@ impl Files {
         Ok(())
     }
 
-    /// Checks files that are shorter than at the last check. `database` and `log` are the minimum sizes of the database
-    /// and the WAL that SQLite expects, in bytes. A file below its minimum is marked as lost.
+    /// Checks files that are shorter than at the last check. `database` and `log` are the minimum sizes in bytes that
+    /// SQLite expects of the database and the WAL. A file below its minimum is marked as lost.
     pub(in crate::store) fn check_sizes(&self, database: u64, log: u64) -> Result<(), FileProblem> {
         let sizes = [self.stat(&self.database)?.len(), std::fs::metadata(&self.beside[0]).map_or(0, |log| log.len())];
         if sizes[1] < log {
@@ -183,7 +183,8 @@ impl Files {
         Ok(())
     }
 
-    /// Marks the database as lost, because a file is shorter than before and SQLite cannot read the database.
+    /// Marks the database as lost and returns the problem. Called if a file is shorter than before and SQLite cannot
+    /// read the database.
     pub(in crate::store) fn mark_shorter_lost(&self) -> FileProblem {
         self.mark_lost(&self.database, "was truncated")
     }

@@ -1,4 +1,4 @@
-//! Named lock on a MySQL database, which a single-node server holds while it runs.
+//! Named lock on a MySQL database. A single-node server holds it while it runs.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
 
@@ -12,8 +12,8 @@ const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"
 /// Named lock on a MySQL database. MySQL releases it when the connection ends.
 #[derive(Debug)]
 pub struct DatabaseLock {
-    /// Transaction that keeps the connection that holds the lock. Without a transaction, the pool could use another
-    /// connection for each statement.
+    /// Transaction on the connection that holds the lock. Without a transaction, the pool could use another connection
+    /// for each statement.
     held: DatabaseTransaction,
 }
 

@@ -239,7 +239,7 @@ impl Store {
         }
     }
 
-    /// Returns the minimum sizes of the database and its WAL that SQLite expects, in bytes.
+    /// Returns the minimum sizes in bytes that SQLite expects of the database and its WAL.
     async fn expected_sizes(&self) -> Result<(u64, u64), DbErr> {
         let number = async |pragma: &str, column: usize| {
             let statement = Statement::from_string(self.writer.get_database_backend(), format!("PRAGMA {pragma}"));

@@ -1,5 +1,5 @@
-//! Decides which pooled connections are closed instead of reused. These are the connections that were opened before the
-//! last failure, if new connections may not have the same failure.
+//! Decides which pooled connections are closed instead of reused. A connection is closed if it was opened before the
+//! last failure that may affect only existing connections.
 //!
 //! A pool resolves the host name of its server for each new connection. New connections therefore reach the new primary
 //! after a failover.
@@ -80,7 +80,7 @@ impl Recycle {
         RunningOperation { recycle: self, is_done: false }
     }
 
-    /// Returns whether a connection was opened before the last call to [`discard`](Self::discard) that applies to it.
+    /// Returns whether a connection was opened before the connections for the same use were last discarded.
     pub(in crate::store) fn is_discarded(&self, of: Use, age: Duration) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
@@ -153,9 +153,9 @@ impl Recycle {
     }
 }
 
-/// Replaces a connection that does not respond by a new one, which the pool then closes. The old connection is dropped
-/// instead of closed, because closing it could wait without limit. Over TLS, the driver closes a connection only after
-/// it has received data from the peer.
+/// Replaces a connection that does not respond with a new connection. The pool then closes the new connection. The old
+/// connection is dropped instead of closed, because closing it could wait without limit. Over TLS, the driver closes a
+/// connection only after it has received data from the peer.
 async fn abandon<C: sqlx::Connection>(connection: &mut C, options: &C::Options) {
     loop {
         if let Ok(Ok(fresh)) = tokio::time::timeout(ANSWER, C::connect_with(options)).await {

@@ -10,7 +10,7 @@ pub struct Model {
     pub host_id: i64,
     pub chatroom_id: i64,
     pub kind: String,
-    /// `seq` of the message, `state_version` of the change, or 0.
+    /// Number of the cause: the `seq` of a message, the `state_version` of a change, or 0 for a new room.
     pub number: i64,
     /// Body of the request. Empty once the event was delivered or has failed.
     pub body: String,

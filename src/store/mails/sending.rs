@@ -187,7 +187,7 @@ fn is_counted(scope: MailScope, class: MailClass, mailbox: &str, host: Option<Ho
 }
 
 /// Returns the time at which fewer than `quota` of the counted e-mails remain, or `None` if fewer remain already. Rows
-/// that end more than [`SPAN`] from now are ignored, because a clock that was ahead wrote them.
+/// whose `ends_at` is more than [`SPAN`] after `now` are ignored, because a clock that was ahead wrote them.
 async fn reached_until(
     tx: &DatabaseTransaction,
     counted: Condition,

@@ -54,8 +54,8 @@ pub enum Appended {
         /// The original message, as stored.
         message: Message,
     },
-    /// The room is closed. A closed room takes precedence over `Known`, because this result also notifies the sender's
-    /// node that the room is closed.
+    /// The room is closed. `Closed` takes precedence over `Known`, because it also notifies the sender's node that the
+    /// room is closed.
     Closed,
     /// The room does not exist or has been deleted.
     Deleted,
@@ -63,7 +63,7 @@ pub enum Appended {
 
 impl MessageRepository<'_> {
     /// Assigns sequence numbers to a batch (ideally up to 64 messages) and stores it in order, in one transaction.
-    /// Either the whole batch is stored or nothing. Once this method has returned, accepted messages survive a crash.
+    /// Either the whole batch or nothing is stored. Once this method has returned, accepted messages survive a crash.
     /// Retrying after `Unavailable` is safe, because messages that were stored are then `Known`.
     pub async fn append(self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, StoreError> {
         if batch.is_empty() {
@@ -153,8 +153,8 @@ struct AppendRoom {
     subject: Subject,
 }
 
-/// Locks the rooms of the batch and returns them by name. The rooms may be locked out of id order, because an index by
-/// name finds them. This is safe: on an embedded node, every other transaction locks a single room.
+/// Locks the rooms of the batch and returns them by name. The rooms may be locked out of id order, because they are
+/// found through an index by name. This is safe: on an embedded node, every other transaction locks a single room.
 async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMap<String, AppendRoom>, DbErr> {
     let mut names: Vec<&str> = batch.iter().map(|new| new.room.as_str()).collect();
     names.sort_unstable();

@@ -166,8 +166,8 @@ impl MessageRepository<'_> {
     }
 }
 
-/// Groups a batch by room and sequence number. If two different messages have the same number, the first one is kept.
-/// The second result lists the other messages.
+/// Groups a batch by room and sequence number. If two different messages have the same number, the batch contains the
+/// first one, and the second result lists the other one.
 fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
     let (mut batch, mut conflicts) = (Batch::new(), Vec::new());
     for message in messages {
@@ -200,7 +200,7 @@ struct ArchiveRoom {
     subject: Subject,
 }
 
-/// Locks the rooms by ascending id.
+/// Locks the rooms in the order of their ids and returns them.
 async fn lock_rooms(
     tx: &DatabaseTransaction,
     ids: impl IntoIterator<Item = i64>,
@@ -234,7 +234,7 @@ async fn count(
 }
 
 /// Removes from the batch the messages that are already stored in the database. Only messages up to the `last_seq` of
-/// their room can be stored. If the batch contains no such message, no query runs.
+/// their room can already be stored. If the batch contains no such message, no query runs.
 async fn drop_known(
     tx: &DatabaseTransaction,
     rooms: &BTreeMap<i64, ArchiveRoom>,

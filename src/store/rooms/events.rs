@@ -1,4 +1,4 @@
-//! Changes of a room's state, and the events by which the broker applies them.
+//! Changes of a room's state, and the events with which the changes are applied to the broker.
 //!
 //! **Invariant:** a change and its event are written in one transaction. Any node may apply an event, any number of
 //! times: an event with an outdated version has no effect.
@@ -24,7 +24,7 @@ pub struct RoomEvent {
     pub id: i64,
     /// Public name of the room.
     pub room: RoomName,
-    /// Id of the room, whose row no longer exists after a deletion.
+    /// Id of the room. After a deletion, the room no longer has a row.
     pub chatroom: ChatroomId,
     /// Host of the room.
     pub host: HostId,
@@ -41,7 +41,7 @@ pub struct RoomEvent {
 pub struct ChangedRoom {
     /// The room after the change; for a deletion, the room before the change.
     pub room: Room,
-    /// Event of the change; `None` if the room was already in that state.
+    /// Event of the change; `None` if the room was already in the requested state.
     pub event: Option<RoomEvent>,
 }
 
@@ -153,7 +153,7 @@ impl RoomRepository<'_> {
     }
 
     /// Returns events created before `before`, oldest first. Also returns events whose creation time is so far in the
-    /// future that a clock was ahead.
+    /// future that a clock must have been ahead.
     pub async fn pending_events(self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
         let rows = self
             .store

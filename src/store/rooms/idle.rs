@@ -12,8 +12,8 @@ use crate::store::entity::chatroom;
 use crate::store::rooms::row::to_room;
 use crate::store::{RoomRepository, StoreError, millis};
 
-/// Generated column with the value of `last_seq = 0`, which the index contains. The entity omits the column, because it
-/// is never written.
+/// Generated column with the value of `last_seq = 0`, for the index on empty rooms. The entity omits the column,
+/// because it is never written.
 const IS_EMPTY: &str = "is_empty";
 
 impl RoomRepository<'_> {

@@ -145,8 +145,8 @@ impl ListFilter {
     }
 }
 
-/// Builds a pattern that matches strings containing `part`. The escape character is not a backslash, because string
-/// literals of MySQL use the backslash as well.
+/// Builds a pattern that matches strings containing `part`. Its escape character is not a backslash, because a
+/// backslash is already special in MySQL string literals.
 fn containing(part: &str) -> LikeExpr {
     let mut pattern = String::with_capacity(part.len() + 2);
     pattern.push('%');

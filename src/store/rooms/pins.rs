@@ -64,8 +64,8 @@ impl RoomRepository<'_> {
     }
 }
 
-/// Locks the row of the room's host and then the room. The lock on the host serialises pins in different rooms of that
-/// host.
+/// Locks the row of the room's host and then the room. Returns the room, or `None` if it does not exist. The lock on
+/// the host serialises pins in different rooms of that host.
 async fn lock_with_host(tx: &DatabaseTransaction, id: ChatroomId) -> Result<Option<chatroom::Model>, DbErr> {
     // The host of a room never changes, so it may be read without a lock.
     let Some(row) = chatroom::Entity::find_by_id(id.0).one(tx).await? else { return Ok(None) };

@@ -141,8 +141,8 @@ async fn page_is_located_by_number_and_across_gaps_by_skipping(store: Store, _ur
     }
 }
 
-/// Tests that no rows are counted or skipped, because that would take many times as long. Only the
-/// fastest of several runs is compared, so that other load on the machine has no effect.
+/// Tests that no rows are counted or skipped, because that would take many times as long. Only the fastest of several
+/// runs is compared, so that other load on the machine has no effect.
 async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
@@ -156,7 +156,8 @@ async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: Strin
             .await
             .unwrap();
     }
-    // This room has a gap as a failover leaves it: above 60,000, sequence numbers differ from positions.
+    // This room has a gap in its sequence numbers, as after a failover: above 60,000, sequence numbers differ from
+    // positions.
     let skipped = a_room(&store, &host).await;
     for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
         let numbered = |seq: &Seq| message(skipped.id, if *seq > 60_000 { seq + 10_000 } else { *seq }, "hi");

@@ -183,8 +183,8 @@ async fn concurrent_batches_of_the_same_rooms_are_all_stored(store: Store, _url:
     }
 }
 
-/// Tests a rate far below that of an idle machine, so that the test also passes on a busy machine. It would fail with
-/// one statement per row.
+/// The required rate is far below that of an idle machine, so that the test also passes on a busy machine. Inserting
+/// each row with its own statement would be too slow.
 async fn archiver_writes_thousands_of_rows_per_second(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
@@ -256,8 +256,8 @@ async fn closed_or_deleted_room_rejects_messages(store: Store, _url: String) {
 
 async fn concurrent_appends_leave_no_gap(store: Store, url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    // The second store acts as another process, whose writes the single writer connection of the first store does not
-    // serialise.
+    // The second store acts as another process: the single writer connection of the first store does not serialise its
+    // writes.
     let second = Store::connect(&url).await.unwrap();
     let writers: Vec<_> = (0..8)
         .map(|writer| {
@@ -361,7 +361,7 @@ async fn only_a_permanently_rejected_row_is_a_data_error(store: Store, _url: Str
             assert_eq!(all(&store, room.id).await, [], "nothing of the batch was written");
             assert_eq!(store.rooms().get(room.id).await.unwrap(), Some(room));
         }
-        // SQLite has no such limit and accepts the message.
+        // SQLite does not limit the size of the column and accepts the message.
         Dialect::Sqlite => assert_eq!(all(&store, room.id).await, batch),
     }
 }

@@ -191,7 +191,7 @@ async fn returned_recipient_is_emailed_again_and_a_guest_at_most_hourly(store: S
     assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
 }
 
-/// The clock of the database timestamps views, and the clock of Redis timestamps messages.
+/// Uses two clocks: the clock of the database timestamps views, and the clock of Redis timestamps messages.
 async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
     for skew in [-300_000, 300_000] {
         let host = store.hosts().create(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();

@@ -183,7 +183,7 @@ impl WebhookRepository<'_> {
         Ok(())
     }
 
-    /// Marks waiting events whose delivery time has passed as failed, for example because the webhook was disabled.
+    /// Marks waiting events as failed if their delivery time has passed, for example because the webhook was disabled.
     /// Marks at most `limit` events, oldest first. Returns the number of these events.
     pub async fn give_up_events(self, now: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let now = millis(now);

@@ -206,7 +206,7 @@ export class Rooms {
     if (this.api.isLoggedIn && !this.isEnded) this.#tabs?.postMessage(this.api.user.uuid);
   }
 
-  /** Applies a report of the status socket that a guest has sent a message. */
+  /** Applies a report of the status socket. The report states that a guest has sent a message. */
   messageArrived(name: string, preview: string): void {
     const room = this.all.get(name);
     const previousAt = this.#arrivals.get(name)?.previousAt ?? room?.latestMsgAt ?? null;

@@ -46,7 +46,7 @@ function report(text: string): void {
 
 const ms = (span: number): string => `${span.toFixed(1)} ms`;
 
-/** Shows a message in the status line when it is acknowledged. The other side may receive it before or after that. */
+/** Shows a message in the status line when it is acknowledged. The other side may receive it before or after the acknowledgement. */
 function deliver(from: Side, seq: number, change: Delivery): void {
   const delivery = { ...deliveries.get(seq), ...change };
   deliveries.set(seq, delivery);

@@ -169,7 +169,7 @@ export class GuestConversation extends Conversation {
     else void this.#openRoom();
   }
 
-  /** Opens a room, which all tabs use. */
+  /** Opens a room that all tabs share. */
   async #openRoom(): Promise<void> {
     if (this.#isOpening || this.error !== null || this.#isDisposed) return;
     this.#isOpening = true;
@@ -239,7 +239,7 @@ export class GuestConversation extends Conversation {
   /** Drops the room. The next message opens a new one, unless another tab has already opened one. */
   #forget(): void {
     if (this.#hasOtherRoom()) return this.#adoptStored();
-    // The record is removed first, because the mark may not fit into the storage before that.
+    // The record is removed first, because a full storage may otherwise have no space for the mark.
     local.remove(`${this.#prefix}room`);
     local.remove(`${this.#prefix}attempt`);
     if (this.room) local.set(`${this.#prefix}ended`, this.room);

@@ -1,4 +1,4 @@
-// Hides events in the widget from the page, so that its shortcuts, focus traps and "click outside" handlers ignore them.
+// Hides events in the widget from the page, so that shortcuts, focus traps and "click outside" handlers of the page ignore them.
 
 /**
  * Events that are stopped before any listener of the document runs. The handlers of the widget are properties (`onclick`), which are called instead
@@ -10,7 +10,7 @@ const CAPTURED =
   "touchstart touchend touchcancel wheel focus blur focusin focusout selectstart " +
   "copy cut paste beforecopy beforecut beforepaste drag dragstart dragend dragenter dragover dragleave drop";
 
-/** Events that are stopped at the shadow root. `touchmove` is only here, because the panel has a listener for it. */
+/** Events that are stopped at the shadow root. `touchmove` is stopped only here, because the panel has a listener for it. */
 const BUBBLING = `${CAPTURED} touchmove`;
 
 const PASSIVE = /^touch|^wheel/;

@@ -112,7 +112,7 @@ export class Panel {
     this.#viewport.close();
   }
 
-  /** Called after the panel was moved to another element, which has reset the scroll position. */
+  /** Called after the panel was moved to another element. The move has reset the scroll position. */
   moved(): void {
     const root = this.element.getRootNode();
     if (root instanceof ShadowRoot && !styled.has(root)) {

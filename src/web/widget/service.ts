@@ -72,8 +72,8 @@ export class Service {
   }
 
   /**
-   * Resolves to the profile of the host. Retries until the server answers, as long as `isWanted()`. Resolves to `null` if the server rejects this
-   * page.
+   * Resolves to the profile of the host. Retries until the server answers, while `isWanted()` returns `true`. Resolves to `null` if the server
+   * rejects this page.
    */
   async client(isWanted: () => boolean): Promise<Client | null> {
     if (this.#settingsError) this.#logError(this.#settingsError);
@@ -91,7 +91,7 @@ export class Service {
     return null;
   }
 
-  /** Calls `changed` with whether the host is online, whenever this changes. Calls it with `null` if the host has disabled the online status. */
+  /** Calls `changed` whenever the host comes online or goes offline. Passes `null` if the host has disabled the online status. */
   watch(uuid: string, changed: (online: boolean | null) => void, pings: () => boolean): { close(): void } {
     let timer = 0;
     const start = (): ReconnectingSocket =>

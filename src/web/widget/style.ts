@@ -3,8 +3,8 @@ import { h } from "../shared/dom";
 import { loading } from "./loading";
 
 /**
- * Adds a style sheet. Constructed style sheets are used if available (in Safari from 16.4), because the content security policy of the page for
- * inline styles does not apply to them.
+ * Adds a style sheet. Uses a constructed style sheet if available (in Safari from 16.4), because the content security policy of the page does not
+ * restrict such style sheets.
  */
 export function adoptStyle(root: ShadowRoot, text: string): void {
   if ("adoptedStyleSheets" in root && "replaceSync" in CSSStyleSheet.prototype) {
