@@ -309,13 +309,6 @@ mod tests {
     #[test]
     fn an_open_socket_holds_no_memory_of_its_handshake_and_join() {
         let (task, socket) = (size_of_future(Upgrader::connect), size_of::<OpenSocket>());
-        eprintln!(
-            "SIZES task {task} socket {socket} open {} pump {} session {} connection {}",
-            size_of_future(Upgrader::open),
-            size_of::<Pump>(),
-            size_of::<Session>(),
-            size_of::<crate::chat::hub::Connection>()
-        );
         assert!(task <= 512, "{task}");
         assert!(socket <= 1_024, "{socket}");
     }
