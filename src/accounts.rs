@@ -98,7 +98,7 @@ pub enum Fault {
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// An internal error occurred. A retry does not help.
-    #[error("internal: {0}")]
+    #[error("internal error: {0}")]
     Internal(String),
 }
 
@@ -120,7 +120,7 @@ impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(why) => Fault::Unavailable(why),
-            StoreError::Conflict => Fault::Internal("a unique key is taken".to_owned()),
+            StoreError::Conflict => Fault::Internal("the value of a unique key is already in use".to_owned()),
             StoreError::Data(why) => Fault::Internal(why),
         }
     }
@@ -221,7 +221,7 @@ impl Accounts {
         until: DateTime<Utc>,
     ) -> Result<OutgoingMail, Fault> {
         let mail = letter.write(to, language, self.clock.now(), until);
-        mail.ok_or_else(|| Fault::Internal("a mail's template is broken".to_owned()))
+        mail.ok_or_else(|| Fault::Internal("failed to render an e-mail template".to_owned()))
     }
 
     /// Returns a random URL-safe string of 22 characters (128 bits).

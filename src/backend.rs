@@ -161,7 +161,7 @@ impl Backend {
     pub async fn leave(&self, lease: Duration) {
         let Some(cluster) = &self.cluster else { return };
         if let Err(error) = cluster.membership.sign_off(lease).await {
-            tracing::debug!(%error, "failed to release node lease, lease remains until it expires");
+            tracing::debug!(%error, "failed to shorten node lease");
         }
         cluster.redis.quit().await;
     }

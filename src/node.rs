@@ -202,7 +202,7 @@ impl App {
             tracing::warn!(%error, "failed to measure verification time of legacy password hashes, measuring at first login");
         }
         if let Err(fault) = self.store.probe().await {
-            tracing::warn!(%fault, "sql not writable at start");
+            tracing::warn!(error = %fault, "sql not writable at start");
         }
         node.health.set_started();
         ready();

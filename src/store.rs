@@ -260,11 +260,11 @@ impl Store {
         // A failure to close a pool loses no data.
         let closed = pools.into_iter().map(async |pool| {
             if let Err(error) = pool.close().await {
-                tracing::debug!(%error, "failed to close database connections");
+                tracing::debug!(%error, "failed to close sql connections");
             }
         });
         if tokio::time::timeout(CLOSE_TIMEOUT, futures_util::future::join_all(closed)).await.is_err() {
-            tracing::debug!("database connections not closed within time limit");
+            tracing::debug!("timed out closing sql connections");
         }
     }
 }

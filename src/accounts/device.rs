@@ -15,7 +15,7 @@ impl Accounts {
             match self.store.hosts().get(claims.host).await {
                 Ok(Some(host)) if email_key(&host.email) == email_key(email) => return Some(claims.sid),
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "failed to look up the account of a refresh token"),
+                Err(error) => tracing::debug!(%error, "failed to read account of refresh token"),
             }
         }
         None

@@ -59,7 +59,7 @@ impl Accounts {
         // The change may have been committed despite the error, so the host is evicted from the cache.
         let rotated = rotated.inspect_err(|_| self.hosts.evict(host))?;
         if rotated.is_some() {
-            tracing::info!(host = host.0, revoke_old, "service keys of host replaced");
+            tracing::info!(host = host.0, revoke_old, "service keys rotated");
             self.host_changed(host).await;
         }
         Ok(rotated)

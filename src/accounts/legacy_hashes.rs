@@ -32,14 +32,14 @@ impl Accounts {
         }
         match self.try_to_renew(host, password, &checked).await {
             Ok(Some(renewed)) => {
-                tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
+                tracing::info!(host = host.0, "legacy password hash replaced");
                 return renewed;
             }
             // A concurrent login or password change has replaced the hash. `create_login` rejects `checked`, and the
             // login is attempted again.
             Ok(None) => tracing::debug!(host = host.0, "password hash changed during login"),
             Err(why) => {
-                tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, retrying at next login")
+                tracing::warn!(host = host.0, error = %why, "failed to replace legacy password hash, retrying at next login")
             }
         }
         checked

@@ -245,7 +245,7 @@ impl Limits {
         if is_alone {
             self.own.refund(kind, who, quota, self.clock.now());
         } else if let Err(error) = self.shared.refund(kind, who, quota).await {
-            tracing::debug!(%error, kind = kind.name(), "failed to refund rate limit token");
+            tracing::debug!(%error, kind = kind.name(), "failed to refund shared rate limit token");
         }
     }
 
@@ -269,7 +269,7 @@ impl Limits {
             }
             Err(error) => {
                 self.fallback_until.store(self.now() + FALLBACK, Relaxed);
-                tracing::warn!(%error, kind = kind.name(), "shared rate limits unavailable, limiting per node");
+                tracing::warn!(%error, kind = kind.name(), "failed to take shared rate limit token, limiting per node");
                 None
             }
         }

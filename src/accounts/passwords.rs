@@ -53,10 +53,10 @@ pub(super) fn is_readable(stored: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// Too many passwords wait for a core. The caller may retry later.
-    #[error("too many passwords wait to be checked")]
+    #[error("too many passwords are waiting to be verified")]
     Busy,
     /// Argon2 failed, or the blocking task panicked.
-    #[error("the password could not be hashed")]
+    #[error("failed to hash or verify the password")]
     Failed,
 }
 

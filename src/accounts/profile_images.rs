@@ -73,7 +73,7 @@ pub struct UploadPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoUploadPlace {
     /// The host or the address has reached its limit.
-    #[error("too many uploads of this host or address")]
+    #[error("too many uploads by this host or from this address")]
     Own,
     /// All slots of the node are in use.
     #[error("too many uploads")]
@@ -133,7 +133,7 @@ pub enum ProfileImageError {
 
 impl From<MediaError> for Fault {
     fn from(error: MediaError) -> Self {
-        Fault::Unavailable(format!("media: {error}"))
+        Fault::Unavailable(format!("media store: {error}"))
     }
 }
 
@@ -162,7 +162,7 @@ impl ProfileImages {
     /// Returns [`ProfileImageError::Refused`] if the upload is not an acceptable image, and
     /// [`ProfileImageError::Fault`] if too many uploads wait for a decoder.
     pub async fn prepare(&self, upload: Bytes) -> Result<Picture, ProfileImageError> {
-        let busy = || Fault::Unavailable("too many images wait to be decoded".to_owned());
+        let busy = || Fault::Unavailable("too many images are waiting to be decoded".to_owned());
         let waiting = tokio::time::timeout(DECODER_TIMEOUT, self.decoders.clone().acquire_owned()).await;
         let permit = waiting.map_err(|_| busy())?.map_err(|_| busy())?;
         // The permit moves into the task, so that cancelling the caller does not free a decoder that is still in use.
@@ -173,7 +173,7 @@ impl ProfileImages {
         match decoding.await {
             Ok(made) => Ok(made?),
             Err(error) => {
-                tracing::error!(%error, "image decoder failed");
+                tracing::error!(%error, "image decoding task failed");
                 Err(ImageRejection::Damaged.into())
             }
         }

@@ -223,7 +223,7 @@ fn install_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if PROVIDER.install_default().is_err() {
-            tracing::warn!("JWT crypto provider already installed");
+            tracing::warn!("jwt crypto provider already installed");
         }
     });
 }

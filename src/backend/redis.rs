@@ -270,7 +270,7 @@ impl Redis {
         let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
         for result in [client, subscriber] {
             if let Err(error) = result {
-                tracing::debug!(%error, "redis client failed to quit");
+                tracing::debug!(%error, "failed to close redis client");
             }
         }
     }
@@ -390,7 +390,7 @@ where
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),
-        Err(_) => Err(Unavailable("no answer in time".into())),
+        Err(_) => Err(Unavailable("no response in time".into())),
     }
 }
 

@@ -147,9 +147,9 @@ impl Shutdown {
             }
             shutdown.begin();
             tokio::select! {
-                () = any(&mut signals) => tracing::warn!("second shutdown request, not waiting for work in flight"),
+                () = any(&mut signals) => tracing::warn!("second shutdown requested, not waiting for work in flight"),
                 () = tokio::time::sleep(patience) => {
-                    tracing::error!(patience_s = patience.as_secs(), "draining timed out, stopping");
+                    tracing::error!(timeout_s = patience.as_secs(), "draining timed out, stopping");
                 }
             }
             shutdown.forced.cancel();

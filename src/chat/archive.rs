@@ -74,7 +74,7 @@ enum ArchiveError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// This node no longer holds the lease of the partition. Another node may hold it.
-    #[error("the lease of the partition is lost")]
+    #[error("the partition lease was lost")]
     LeaseLost,
 }
 

@@ -23,6 +23,7 @@ use crate::protocol::status::arrival_frame;
 /// Minimum interval between two notices of a room.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Sends inbox notices to the status sockets of hosts.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     hub: Arc<Hub>,

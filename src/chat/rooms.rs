@@ -47,7 +47,7 @@ pub enum RoomError {
     #[error("no such room")]
     NotFound,
     /// The room belongs to another host.
-    #[error("another host's room")]
+    #[error("the room belongs to another host")]
     NotYours,
     /// The host already has five pinned rooms.
     #[error("at most five rooms can be pinned")]
@@ -56,7 +56,7 @@ pub enum RoomError {
     #[error("the room is closed")]
     Closed,
     /// The broker or the database is unavailable. The operation can be retried later.
-    #[error("not available now: {0}")]
+    #[error("unavailable: {0}")]
     Unavailable(String),
 }
 
@@ -319,7 +319,7 @@ impl Rooms {
         match self.store.rooms().by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
             Err(error) => {
-                tracing::debug!(%error, room = %name, "failed to read closing time of room");
+                tracing::debug!(%error, room = %name, "failed to read when room was closed");
                 None
             }
         }

@@ -71,7 +71,13 @@ impl std::fmt::Debug for Statuses {
 }
 
 impl Statuses {
-    pub fn new(hub: Arc<Hub>, presence: Arc<dyn Presence>, watch: Watch, grace: Grace, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        presence: Arc<dyn Presence>,
+        watch: Watch,
+        grace: Grace,
+        shutdown: Shutdown,
+    ) -> Self {
         let (reported, due, locks) = (Arc::default(), Arc::default(), KeyedMutex::default());
         let guests = Coalescer::new(GUEST_INTERVAL, shutdown.clone());
         Self { hub, presence, watch, grace, reported, due, locks, guests, shutdown }

@@ -116,7 +116,7 @@ fn configuration(config: &Config) -> Vec<Finding> {
         findings.push(Finding::risky("--limits: off, so no client is limited"));
     }
     if config.smtp_url.is_none() {
-        findings.push(Finding::good("--smtp-url: not set, mails are logged"));
+        findings.push(Finding::good("--smtp-url: not set, e-mails are logged"));
     }
     if !config.public_url.is_https() && !config.listen.ip().is_loopback() {
         findings

@@ -74,14 +74,6 @@ impl Page {
     pub fn same_origin_only(self) -> Self {
         Self { is_cross_origin: false, ..self }
     }
-
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
 }
 
 /// Returns a digest of `parts`, encoded for use in a path.

@@ -171,11 +171,11 @@ impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unavailable(why) => {
-                tracing::warn!(why, "request failed: store unavailable");
+                tracing::warn!(error = why, "request failed: store unavailable");
                 Self::Unavailable
             }
             Fault::Internal(why) => {
-                tracing::error!(why, "request failed");
+                tracing::error!(error = why, "request failed: internal error");
                 Self::Internal
             }
         }

@@ -142,7 +142,7 @@ async fn run<F>(
             Err(error) => {
                 // Only the first of consecutive failures is logged.
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "failed to accept a connection, retrying");
+                    tracing::warn!(%error, "failed to accept connection, retrying");
                 }
                 serving.slots.shed(SHED_AT_ONCE);
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -16,7 +16,7 @@ pub struct UpgradeRequest {
     pub path: String,
     /// Raw query, without the question mark. It may contain a token and must not be logged.
     pub query: String,
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Address of the client: the peer, or the address that trusted proxies report in `X-Forwarded-For`.
     pub peer: IpAddr,
     /// Pending upgrade of the connection, which completes after the 101 response; `None` if the request is not an

@@ -59,7 +59,7 @@ impl Cleaner {
         Ok(skew.skews().above(JOBS_LIMIT))
     }
 
-    pub fn jobs(&self) -> &Jobs {
+    pub(crate) fn jobs(&self) -> &Jobs {
         &self.jobs
     }
 

@@ -193,7 +193,7 @@ impl Skew {
     fn forbid_jobs(&self, reason: &str) {
         self.agreement.set(false);
         if !std::mem::replace(&mut self.state.lock().is_forbidden, true) {
-            tracing::warn!(reason, "clock skew above limit, leadership and jobs suspended");
+            tracing::warn!(error = reason, "clock skew above limit, leadership and jobs suspended");
         }
     }
 
@@ -210,10 +210,10 @@ impl Skew {
             self.metrics.skew.get(store).set(skew.as_seconds_f64());
             let store = store.value();
             let is_large = |skew: TimeDelta| skew.abs() > REPORTED;
-            let skew_seconds = skew.as_seconds_f64();
+            let skew_s = skew.as_seconds_f64();
             match (before.is_some_and(is_large), is_large(skew)) {
-                (false, true) => tracing::warn!(store, skew_seconds, "clock skew above 1 s"),
-                (true, false) => tracing::info!(store, skew_seconds, "clock skew below 1 s"),
+                (false, true) => tracing::warn!(store, skew_s, "clock skew above 1 s"),
+                (true, false) => tracing::info!(store, skew_s, "clock skew below 1 s"),
                 _ => {}
             }
         }
@@ -224,7 +224,7 @@ impl Skew {
             None => {
                 self.agreement.set(true);
                 if std::mem::take(&mut self.state.lock().is_forbidden) {
-                    tracing::info!("clock skew within limit, resuming leadership and jobs");
+                    tracing::info!("clock skew within limit, leadership and jobs resumed");
                 }
             }
         }
@@ -251,6 +251,6 @@ pub async fn clock_of(store: &Store) -> Result<Arc<dyn Clock>, StoreError> {
 
 fn log_step(store: &str, observed: Observed) {
     if let Observed::Stepped(by) = observed {
-        tracing::warn!(store, step_seconds = by.as_seconds_f64(), "store clock stepped");
+        tracing::warn!(store, step_s = by.as_seconds_f64(), "store clock stepped");
     }
 }

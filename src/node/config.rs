@@ -194,19 +194,17 @@ impl Config {
     pub fn warn(&self) {
         if self.mode.redis().is_some() && self.trusted_proxies.is_none() {
             tracing::warn!(
-                "--trusted-proxies is not set: behind a load balancer, all clients count as one address and share its \
-                 limits; set the addresses of the load balancer, or `none` if clients connect directly"
+                "--trusted-proxies is not set: clients behind a load balancer share one address and its limits"
             );
         }
         if self.may_have_unshared_media() {
             tracing::warn!(
                 folder = %self.media,
-                "--media-url is a local folder, but this node belongs to a cluster: profile images are missing on nodes that do not mount the same \
-                 folder; set s3://bucket/prefix"
+                "--media-url is a local folder of a cluster node: nodes without this folder cannot serve profile images"
             );
         }
         if self.limits == LimitConfig::off(self.limits.frame_bytes, self.limits.joins_waiting) {
-            tracing::warn!("--limits is off: clients are not limited; use this for load tests only");
+            tracing::warn!("--limits is off: clients are not limited");
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
     if known.is_empty() {
         return Ok(());
     }
-    tracing::info!("migrating redis keys of an earlier release");
+    tracing::info!("migrating messages of an earlier release");
     let mut taken = Taken { keys, store, archived: 0, rooms: 0, left: 0, metrics: ArchiveMetrics::default() };
     for partition in known {
         taken.archive_queue(partition).await?;
@@ -67,10 +67,10 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
     } else {
         tracing::error!(
             entries = left,
-            "messages of an earlier release not migrated: rooms missing in this database, their entries remain in the queues of that release"
+            "messages of an earlier release not migrated: rooms missing from sql; entries kept in the old queues"
         );
     }
-    tracing::info!(messages = archived, rooms, complete, "archived queues of an earlier release");
+    tracing::info!(messages = archived, rooms, complete, "migrated messages of an earlier release");
     Ok(())
 }
 
@@ -159,7 +159,7 @@ impl Taken<'_> {
 
     async fn dead_letter(&self, entry: &QueueEntry, why: &str) -> Result<(), Unavailable> {
         self.metrics.dead_letters.increment(1);
-        tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
+        tracing::error!(room = %entry.room, position = entry.position, error = why, "message dead-lettered");
         let fields: Fields = [
             ("n", entry.room.to_string()),
             ("i", entry.chatroom.0.to_string()),

@@ -13,18 +13,16 @@ pub enum AppError {
     #[error("another process uses {0}")]
     InUse(String),
     /// The lock on the data could not be acquired or was lost.
-    #[error("the data cannot be locked: {0}")]
+    #[error("failed to lock the data: {0}")]
     Lock(String),
     /// The schema is older than this program, and automatic migration is off.
     #[error("{0} migrations are pending: run `pintalk migrate up`, or start with --auto-migrate on")]
     PendingMigrations(usize),
     /// The schema could not be read or migrated.
-    #[error("the schema could not be brought up to date: {0}")]
+    #[error("failed to read or migrate the schema: {0}")]
     Migration(String),
     /// The keys in Redis belong to another number of partitions.
-    #[error(
-        "--redis-url: this Redis was set up for {found} partitions, and a Redis of this kind has {own}: give an empty one"
-    )]
+    #[error("--redis-url: this Redis contains {found} partitions, but this node uses {own}: use an empty Redis")]
     Partitions {
         /// Number of partitions stored in Redis.
         found: u16,
@@ -33,8 +31,8 @@ pub enum AppError {
     },
     /// Redis belongs to another installation.
     #[error(
-        "--redis-url: this Redis belongs to another installation ({found}, this database is of {own}): give the Redis of this \
-         installation, or run `pintalk installation adopt` to take this one over"
+        "--redis-url: this Redis belongs to installation {found}, and this database to installation {own}: use the Redis of this \
+         installation, or run `pintalk installation adopt` to make this installation the owner"
     )]
     OtherInstallation {
         /// Installation id stored in Redis.
@@ -49,7 +47,7 @@ pub enum AppError {
     #[error("--redis-url: {0}")]
     Redis(Unavailable),
     /// The installation id could not be read or stored.
-    #[error("the installation cannot be read from SQL: {0}")]
+    #[error("failed to read the installation from the database: {0}")]
     Installation(String),
     /// A driver rejected a URL or a path.
     #[error("--{flag}: {problem}")]
@@ -60,7 +58,7 @@ pub enum AppError {
         problem: String,
     },
     /// The TLS client of the webhook dispatcher could not be created.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("failed to create the TLS client: {0}")]
     Tls(String),
     /// The metrics listener could not be bound.
     #[error("--metrics-listen: {0}")]

@@ -100,16 +100,16 @@ impl Health for NodeHealth {
         let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
         let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
         if self.shutdown.is_draining() {
-            not_ready("This node is going away.")
+            not_ready("This node is draining.")
         } else if !self.facts.started.load(Relaxed) {
-            not_ready("This node is starting: it waits for its stores.")
+            not_ready("This node is starting and waits for its stores.")
         } else if !self.facts.broker.load(Relaxed) {
             match fault.filter(|_| self.sql_is_broker) {
-                Some(fault) => not_ready(&format!("SQL cannot be written: {fault}.")),
-                None => not_ready("The broker does not answer."),
+                Some(fault) => not_ready(&format!("The database is not writable: {fault}.")),
+                None => not_ready("The broker is unavailable."),
             }
         } else if let Some(refusal) = &*self.facts.refusal.lock() {
-            not_ready(&format!("Redis is not usable: {refusal}."))
+            not_ready(&format!("This node cannot use Redis: {refusal}."))
         } else if self.bus.as_ref().is_some_and(|bus| !bus.is_receiving()) {
             not_ready("This node does not receive published messages.")
         } else {

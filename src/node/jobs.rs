@@ -188,8 +188,8 @@ impl Jobs {
     fn log(&self, entry: &JobEntry, outcome: Result<u64, JobError>) {
         match outcome {
             Ok(0) => {}
-            Ok(rows) => tracing::info!(duty = entry.name, rows, "job finished"),
-            Err(error) => tracing::warn!(%error, duty = entry.name, "job failed, retrying"),
+            Ok(rows) => tracing::info!(job = entry.name, rows, "job finished"),
+            Err(error) => tracing::warn!(%error, job = entry.name, "job failed, retrying"),
         }
     }
 

@@ -96,7 +96,7 @@ impl Leader {
             }
             Err(error) => {
                 // This node still leads. No other node can acquire the lease before it expires.
-                tracing::debug!(%error, "failed to renew leader lease");
+                tracing::debug!(%error, "failed to acquire or renew leader lease");
                 false
             }
         }
@@ -106,7 +106,7 @@ impl Leader {
         if self.until.lock().take().is_some()
             && let Err(error) = self.lease.release().await
         {
-            tracing::debug!(%error, "failed to release leader lease, lease remains until it expires");
+            tracing::debug!(%error, "failed to release leader lease");
         }
     }
 

@@ -49,7 +49,7 @@ const AT_ONCE: usize = 32;
 const LOG: usize = 100_000;
 
 /// Reason stored with the dead letters of a room that is missing from the database.
-const LOST: &str = "sql has lost this room";
+const LOST: &str = "room missing from the database";
 
 /// Error: a recovery could not be completed, because a store is unavailable. The next call to [`Recoverer::tick`]
 /// starts the recovery again.
@@ -112,7 +112,7 @@ impl Recoverer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             if let Some(Err(error)) = stop.run_until_cancelled(self.tick(leader.is_leading())).await {
-                tracing::debug!(%error, "failed to compare store generations, retrying");
+                tracing::debug!(%error, "failed to compare store generations or reconcile rooms, retrying");
             }
         }
     }
@@ -172,11 +172,11 @@ impl Recoverer {
             let Recovered { rooms, behind, archived_again, lost_rooms, dead_letters } = compared;
             tracing::error!(
                 rooms,
-                behind,
+                lagging_rooms = behind,
                 archived_again,
                 lost_rooms,
                 dead_letters,
-                "stores inconsistent at start, recovered"
+                "stores inconsistent at start, rooms reconciled"
             );
         }
         Ok(compared)
@@ -184,10 +184,7 @@ impl Recoverer {
 
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
         self.metrics.recoveries.get(store.kind()).increment(1);
-        tracing::error!(
-            store = store.store(),
-            "store was restored to an earlier state, recovering: sequence numbers of all rooms skip ahead"
-        );
+        tracing::error!(store = store.store(), "store restored to an earlier state, reconciling rooms");
         for partition in (0..self.partitions).map(Partition) {
             self.cluster.recovery.begin_epoch(partition).await?;
         }
@@ -196,11 +193,11 @@ impl Recoverer {
         tracing::warn!(
             store = store.store(),
             rooms,
-            behind,
+            lagging_rooms = behind,
             archived_again,
             lost_rooms,
             dead_letters,
-            "store recovered"
+            "rooms reconciled after store restore"
         );
         Ok(all)
     }
@@ -264,7 +261,7 @@ impl Recoverer {
                     self.cluster.archive.remove_lost_room(name, status.chatroom, LOST, row.is_some()).await?
                 {
                     self.archive_metrics.dead_letters.increment(dead);
-                    tracing::error!(room = %name, messages = dead, "room missing in sql, dead-lettered its messages");
+                    tracing::error!(room = %name, messages = dead, "room missing from sql, messages dead-lettered");
                     (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
                 }
             }

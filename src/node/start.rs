@@ -26,7 +26,7 @@ impl App {
         }
         while let Err(error) = self.migrate().await {
             let error = error.temporary()?;
-            tracing::warn!(error, "failed to migrate schema, retrying");
+            tracing::warn!(error, "failed to read or migrate schema, retrying");
             tokio::time::sleep(START_RETRY).await;
         }
         let lock = Lock::on_database(&self.config, &self.store).await?;
@@ -35,7 +35,7 @@ impl App {
             redis.install(installation);
             while let Err(error) = installation::claim(redis, &self.store).await {
                 let error = error.temporary()?;
-                tracing::warn!(error, "failed to connect to redis, retrying");
+                tracing::warn!(error, "failed to claim redis for this installation, retrying");
                 tokio::time::sleep(START_RETRY).await;
             }
         }
@@ -48,7 +48,10 @@ impl App {
         let outcome = match SchemaState::read(connection).await {
             Ok(state) => {
                 if !state.foreign.is_empty() {
-                    tracing::info!(changes = state.foreign.join(", "), "schema changed by another release, continuing");
+                    tracing::info!(
+                        migrations = state.foreign.join(", "),
+                        "schema contains migrations of another release"
+                    );
                 }
                 match state.pending() {
                     0 => Ok(()),
@@ -80,7 +83,7 @@ impl App {
             Ok::<(), RecoveryError>(())
         };
         while let Err(error) = compare().await {
-            tracing::warn!(%error, "failed to compare the stores, retrying");
+            tracing::warn!(%error, "failed to compare stores, retrying");
             tokio::time::sleep(START_RETRY).await;
         }
     }
@@ -90,7 +93,7 @@ impl App {
         while let Some(cluster) = &self.backend.cluster
             && let Err(error) = cluster.membership.renew().await
         {
-            tracing::warn!(%error, "failed to connect to redis, retrying");
+            tracing::warn!(%error, "failed to acquire node lease, retrying");
             tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {

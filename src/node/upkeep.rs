@@ -76,7 +76,7 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
         let presence = presence.clone();
         async move {
             if let Err(error) = presence.keep().await {
-                tracing::debug!(%error, "failed to maintain presence, retrying");
+                tracing::debug!(%error, "failed to renew presence entries or remove entries of dead nodes, retrying");
             }
         }
     });
@@ -153,7 +153,7 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
     };
     health.set_broker(beat.is_ok());
     if let Err(error) = beat {
-        tracing::warn!(%error, "broker did not respond");
+        tracing::warn!(%error, "failed to verify redis or renew node lease, retrying");
     } else {
         // `try_writing` logs when Redis starts and stops rejecting writes.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());

@@ -221,7 +221,7 @@ fn publish(bus: Arc<dyn Bus>) -> PublishControl {
         let bus = bus.clone();
         Box::pin(async move {
             if let Err(error) = bus.publish_control(control).await {
-                tracing::warn!(%error, "failed to publish account change; other nodes pick it up when their cache expires");
+                tracing::warn!(%error, "failed to publish account change");
             }
         })
     })

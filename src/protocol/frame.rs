@@ -51,7 +51,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The message exceeds the size limit. The error is detected from the frame header, before the payload arrives.
-    #[error("a message of {len} bytes, {limit} are allowed")]
+    #[error("a message of {len} bytes exceeds the limit of {limit} bytes")]
     TooLarge {
         /// Total length that the headers of the message's frames have declared so far, in bytes.
         len: u64,

@@ -182,7 +182,7 @@ impl Outbound {
         }
         self.frames.push_back(frame::close(Close::Normal.code(), &Close::Normal.reason()));
         if let Err(error) = self.write() {
-            tracing::trace!(%error, "peer disconnected after its close frame");
+            tracing::trace!(%error, "failed to answer close frame");
         }
     }
 
@@ -208,7 +208,7 @@ impl Outbound {
         };
         match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::trace!(%error, "peer disconnected without a close frame"),
+            Ok(Err(error)) => tracing::trace!(%error, "failed to complete close handshake"),
             Err(_) => self.reset(),
         }
     }
@@ -216,7 +216,7 @@ impl Outbound {
     /// Resets the connection. Otherwise the kernel would keep the unsent output for minutes.
     pub(super) fn reset(&self) {
         if let Err(error) = self.tcp.set_zero_linger() {
-            tracing::trace!(%error, "failed to reset connection");
+            tracing::trace!(%error, "failed to set linger option before reset");
         }
     }
 }

@@ -24,7 +24,7 @@ impl UpgradedStream {
         let upgraded: Upgraded = match on_upgrade.await {
             Ok(upgraded) => upgraded,
             Err(error) => {
-                tracing::debug!(%error, "peer disconnected during handshake");
+                tracing::debug!(%error, "failed to upgrade connection");
                 return None;
             }
         };

@@ -61,7 +61,7 @@ async fn draining_node_is_not_ready_and_stays_live_until_it_ends() {
     let going = &setup.nodes[1];
     setup.open_nodes.lock().retain(|address| *address != going.address);
     going.signal("-TERM");
-    readiness_is(&setup, going, 503, "going away").await;
+    readiness_is(&setup, going, 503, "draining").await;
     assert!(is_live(&setup, going).await, "it still serves connected clients");
     setup.finish(|_, _| {}).await;
 }

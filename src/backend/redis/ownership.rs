@@ -90,12 +90,12 @@ impl Redis {
     pub(crate) fn keys(&self) -> Result<&Keys, Unavailable> {
         match &self.shared.ownership.state.lock().suspended {
             None => self.installed(),
-            Some(Suspended::Unclaimed) => Err(Unavailable("the installation of this redis is not verified yet".into())),
+            Some(Suspended::Unclaimed) => Err(Unavailable("the owner of this redis has not been verified yet".into())),
             Some(Suspended::Other(found)) => {
                 Err(Unavailable(format!("this redis belongs to another installation, {found}")))
             }
             Some(Suspended::OtherDatabase) => {
-                Err(Unavailable("this node's database is not the one that the cluster's leader writes".into()))
+                Err(Unavailable("this node's database differs from the leader's database".into()))
             }
         }
     }
@@ -103,7 +103,7 @@ impl Redis {
     /// Returns the key names of this installation, even while another installation owns this Redis.
     pub(crate) fn installed(&self) -> Result<&Keys, Unavailable> {
         let keys = self.shared.ownership.keys.get();
-        keys.ok_or_else(|| Unavailable("the installation id is not read from SQL yet".into()))
+        keys.ok_or_else(|| Unavailable("the installation id has not been read from the database yet".into()))
     }
 
     /// Returns the reason why this node must not use the connected Redis. Returns `None` if the node may use it.
@@ -180,7 +180,7 @@ impl Redis {
                 Ok(())
             }
             Some(owner) => Err(Unavailable(format!("this redis belongs to another installation, {owner}"))),
-            None => Err(Unavailable("this redis belongs to no installation yet: no node has started on it".into())),
+            None => Err(Unavailable("this redis belongs to no installation: no node has started on it".into())),
         }
     }
 
@@ -240,7 +240,7 @@ impl Redis {
     pub(super) async fn live_leases_in(&self, nodes: &str) -> Result<u64, Unavailable> {
         let script = &self.shared.scripts.live_leases;
         let live = self.eval(script, nodes, vec![super::node_lease::TTL.as_millis() as i64]).await?;
-        live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
+        live.as_u64().ok_or_else(|| Unavailable("redis did not return the number of leases".into()))
     }
 
     /// Suspends or resumes the use of this Redis. `differs` states whether this node and the leader use different
@@ -285,13 +285,12 @@ impl Redis {
         if state.suspended.as_ref() != Some(&why) {
             match &why {
                 Suspended::Other(found) => tracing::error!(
-                    found,
-                    "redis belongs to another installation, node suspended: set --redis-url to the redis of this \
-                     installation, or run `pintalk installation adopt`"
+                    installation = found,
+                    "redis belongs to another installation, node suspended: check --redis-url"
                 ),
-                Suspended::OtherDatabase => tracing::error!(
-                    "database differs from the leader's database, node suspended: compare --database-url on all nodes"
-                ),
+                Suspended::OtherDatabase => {
+                    tracing::error!("database differs from the leader's database, node suspended: check --database-url")
+                }
                 Suspended::Unclaimed => {}
             }
         }
@@ -304,7 +303,9 @@ impl Redis {
         let _set: Option<String> =
             call(|| self.client().set(INSTALLATION, id.as_str(), None, Some(SetOptions::NX), false)).await?;
         // Another installation may have claimed this Redis first, so the owner is read again.
-        self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
+        self.owner()
+            .await?
+            .ok_or_else(|| Unavailable("the installation id was removed from redis during the claim".into()))
     }
 
     /// Returns whether this Redis is empty. Checks only the key that [`open_partitions`](Self::open_partitions) writes

@@ -139,13 +139,17 @@ impl Archiver {
         // node starts. If another node holds the lease, the following call archives nothing.
         match tokio::time::timeout(LAST_ROUND, self.work()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
-            Err(_) => tracing::warn!(partition = self.partition.0, "timed out archiving before shutdown"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, partition = self.partition.0, "failed to archive remaining messages before shutdown")
+            }
+            Err(_) => {
+                tracing::warn!(partition = self.partition.0, "timed out archiving remaining messages before shutdown")
+            }
         }
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
-            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, lease remains until it expires");
+            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease");
         }
     }
 

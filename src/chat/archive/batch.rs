@@ -14,7 +14,7 @@ use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, BatchRoom, StoreError};
 
 /// Reason stored with a dead letter whose sequence number belongs to another message in the database.
-const CONFLICT: &str = "another message has its number";
+const CONFLICT: &str = "another message has the same sequence number";
 
 /// State version reported for a room without a row. It is higher than any version in the database.
 const DELETED_VERSION: u64 = u32::MAX as u64;
@@ -77,7 +77,7 @@ impl Archiver {
         for mut span in spans {
             span.note("pintalk.batch", batch.len() as i64);
             if committed.is_err() {
-                span.fail("SQL did not take the batch");
+                span.fail("failed to insert the batch into the database");
             }
         }
         match committed {
@@ -156,7 +156,7 @@ impl Archiver {
         why: &str,
     ) -> Result<(), ArchiveError> {
         self.metrics.dead_letters.increment(1);
-        tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
+        tracing::error!(room = %entry.room, position = entry.position, error = why, "message dead-lettered");
         match self.queue.dead_letter(self.partition, lease, &entry.position, why, why == CONFLICT).await? {
             true => Ok(()),
             false => Err(ArchiveError::LeaseLost),

@@ -252,7 +252,7 @@ async fn a_message_with_a_used_number_is_dead_lettered(fixture: Fixture) {
     assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(rows[1], stranger);
     let dead = dead_letters(&node, &room).await;
-    assert_eq!((dead.len(), dead[0]["why"].as_str()), (1, "another message has its number"));
+    assert_eq!((dead.len(), dead[0]["why"].as_str()), (1, "another message has the same sequence number"));
     assert!(dead[0]["f"].contains("id-2"), "{dead:?}");
     archivers.end().await;
 }

@@ -11,7 +11,7 @@ use crate::domain::{ChatroomId, RoomKey, RoomName};
 use crate::store::StoreError;
 
 /// Reason stored with a dead letter whose room has no row with its id and name.
-const LOST: &str = "sql has no such room";
+const LOST: &str = "room missing from the database";
 
 impl Archiver {
     /// Handles rooms with the same chatroom id. Removes from the batch the entries of all rooms except the one that
@@ -80,7 +80,7 @@ impl Archiver {
             Lost::Deleted => Ok(true),
             Lost::Now(messages) if messages > 0 => {
                 self.metrics.dead_letters.increment(messages);
-                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "room missing in sql, dead-lettered its messages");
+                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "room missing from sql, messages dead-lettered");
                 Ok(true)
             }
             Lost::Now(_) | Lost::Other => Ok(false),

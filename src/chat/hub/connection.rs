@@ -48,6 +48,7 @@ pub enum Identity {
     },
 }
 
+/// One socket of this node, as the hub and the sessions use it.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
@@ -95,11 +96,11 @@ impl Connection {
         &self.metrics
     }
 
-    pub fn id(&self) -> ConnectionId {
+    pub(crate) fn id(&self) -> ConnectionId {
         self.id
     }
 
-    pub fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 

@@ -203,7 +203,7 @@ impl Worker {
         for mut call in calls {
             call.note("pintalk.batch", len as i64);
             if answer.is_err() {
-                call.fail("the broker did not answer");
+                call.fail("failed to accept the batch");
             }
         }
         self.metrics.accept_duration.record(now - began);

@@ -87,7 +87,7 @@ impl Sweep {
             }
             Ok(_) | Err(RoomError::NotFound) => self.hub.close_room(room, None, Close::NotFound),
             // The next round compares the room again. Readiness reports an unavailable broker.
-            Err(error) => tracing::debug!(%error, %room, "failed to compare room with broker, retrying"),
+            Err(error) => tracing::debug!(%error, %room, "failed to compare room with redis, retrying"),
         }
         None
     }

@@ -67,7 +67,7 @@ impl Rooms {
         let names = match recent.unarchived_rooms(host, MAX_UNARCHIVED).await {
             Ok(names) => names,
             Err(error) => {
-                tracing::debug!(%error, "failed to read unarchived rooms from broker, using sql state for room list");
+                tracing::debug!(%error, "failed to read unarchived rooms from redis, listing rooms from sql only");
                 Vec::new()
             }
         };
@@ -95,7 +95,7 @@ impl Rooms {
             Err(ReadAheadError::Store(error)) => return Err(error.into()),
             // While the broker is unavailable, the list shows the state of the database.
             Err(ReadAheadError::Broker(error)) => {
-                tracing::debug!(%error, "failed to read room states from broker, using sql state for room list");
+                tracing::debug!(%error, "failed to read room states from redis, listing rooms from sql only");
                 vec![(None, None); rooms.len()]
             }
         };

@@ -70,7 +70,7 @@ impl Rooms {
                 None => self.seed(name).await?,
             }
         }
-        Err(RoomError::Unavailable("the room is being brought from SQL".into()))
+        Err(RoomError::Unavailable("the room is still being loaded into the broker".into()))
     }
 }
 

@@ -228,7 +228,7 @@ impl ChatSession {
         let (bus, room, side) = (self.context.bus.clone(), self.guard.key().name, self.connection().side());
         async move {
             if let Err(error) = bus.notify(room, side, notice).await {
-                tracing::debug!(%error, "failed to relay notice");
+                tracing::debug!(%error, "failed to publish notice");
             }
             Ok(())
         }

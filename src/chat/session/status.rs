@@ -38,7 +38,7 @@ impl Sessions {
     pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
         let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
         let found = self.hosts.by_uuid(uuid).await.map_err(|error| {
-            tracing::warn!(%error, "status socket rejected, client retries later");
+            tracing::warn!(%error, "status socket request failed: store unavailable");
             self.try_later()
         })?;
         let host = found.filter(|host| !host.is_deleted).ok_or(Close::NotFound)?;
@@ -106,7 +106,7 @@ impl StatusSession {
                 context.statuses.watch().answer(host, &connection).await
             };
             if let Err(error) = answer.await {
-                tracing::debug!(%error, "failed to read host presence");
+                tracing::debug!(%error, "failed to publish guest presence or read host presence");
             }
             Ok(())
         }

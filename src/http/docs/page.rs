@@ -103,7 +103,7 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
         close_codes => sockets["x-close-codes"],
     };
     let html = templates.render_named_str("docs.html", TEMPLATE, context).unwrap_or_else(|error| {
-        tracing::error!(%error, "failed to render API page");
+        tracing::error!(%error, "failed to render api page");
         String::new()
     });
     // Slashes need no escaping in HTML. They are restored because the page is easier to read with `curl` without

@@ -79,7 +79,7 @@ async fn lookup_within(timeout: Duration, lookup: BoxFuture<'static, io::Result<
     match tokio::time::timeout(timeout, lookup).await {
         Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "failed to resolve name");
+            tracing::debug!(%error, "failed to resolve domain name");
             Vec::new()
         }
         Err(_) => Vec::new(),

@@ -68,7 +68,7 @@ impl MailDispatcher {
             let more = match self.round().await {
                 Ok(sent) => sent == BATCH as usize,
                 Err(error) => {
-                    tracing::debug!(%error, "failed to read e-mail queue, retrying");
+                    tracing::debug!(%error, "failed to process e-mail queue, retrying");
                     false
                 }
             };
@@ -102,7 +102,7 @@ impl MailDispatcher {
             // request for an unknown address takes as long as a request for a known address.
             if !due.mail.recipient.is_empty() {
                 self.count(MailOutcome::Expired);
-                tracing::warn!(mail = due.id, subject = due.mail.subject, "e-mail expired before it could be sent");
+                tracing::warn!(mail = due.id, subject = due.mail.subject, "e-mail expired, not sent");
             }
             return self.store.mails().discard(due).await;
         }
@@ -118,7 +118,7 @@ impl MailDispatcher {
             }
             Err(MailError::Permanent(why)) => {
                 self.count(MailOutcome::Refused);
-                tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail rejected");
+                tracing::warn!(mail = due.id, subject = due.mail.subject, error = why, "e-mail rejected");
                 self.store.mails().remove(due.id).await
             }
             Err(MailError::Unknown(why)) if due.mail.at_most_once => {
@@ -126,7 +126,7 @@ impl MailDispatcher {
                 tracing::warn!(
                     mail = due.id,
                     subject = due.mail.subject,
-                    why,
+                    error = why,
                     "connection lost while sending e-mail, not retrying"
                 );
                 self.store.mails().remove(due.id).await
@@ -137,7 +137,12 @@ impl MailDispatcher {
                 }
                 self.count(MailOutcome::Failed);
                 let why = failure.to_string();
-                tracing::warn!(mail = due.id, attempts = due.attempts + 1, why, "failed to send e-mail, retrying");
+                tracing::warn!(
+                    mail = due.id,
+                    attempts = due.attempts + 1,
+                    error = why,
+                    "failed to send e-mail, retrying"
+                );
                 let wait = FIRST_RETRY * 2_i32.saturating_pow(due.attempts.min(10));
                 self.store.mails().reschedule(due.id, now + wait.min(LAST_RETRY)).await
             }

@@ -136,7 +136,7 @@ pub struct LogSender;
 #[async_trait]
 impl MailSender for LogSender {
     async fn send(&self, mail: &OutgoingMail) -> Result<(), MailError> {
-        tracing::info!(subject = mail.subject, "e-mail not sent: no --smtp-url");
+        tracing::info!(subject = mail.subject, "e-mail not sent: --smtp-url is not set");
         Ok(())
     }
 }

@@ -173,7 +173,7 @@ impl WebhookDispatcher {
         if has_delivered && failed_before >= WARN_AFTER {
             tracing::info!(host, "webhook receiver available");
         } else if !has_delivered && has_failed && should_warn(failed_turns) {
-            tracing::warn!(host, turns = failed_turns, "webhook receiver unavailable");
+            tracing::warn!(host, failed_runs = failed_turns, "webhook receiver unavailable");
         }
         self.store.webhooks().release_lease(&turn, next_turn_at, failed_turns).await.and(sent)
     }

@@ -9,13 +9,13 @@ use sea_orm::{DbErr, RuntimeErr};
 pub enum StoreError {
     /// The database was unreachable, too slow or contended, or in an unusable state (no schema, read-only, disk full).
     /// The caller may retry later. The operation may have taken effect.
-    #[error("the database is not available: {0}")]
+    #[error("the database is unavailable: {0}")]
     Unavailable(String),
     /// The value of a unique key is already in use.
-    #[error("already taken")]
+    #[error("the value of a unique key is already in use")]
     Conflict,
     /// The database rejects the statement or the row permanently.
-    #[error("the database refuses the data: {0}")]
+    #[error("the database rejected the data: {0}")]
     Data(String),
 }
 

@@ -203,10 +203,10 @@ impl Files {
             let reason = format!("{} {what} while it was open", path.display());
             tracing::error!(
                 file = %path.display(),
-                problem = what,
+                error = what,
                 pid = std::process::id(),
-                "sqlite file lost while open, rejecting all operations until restart: recover deleted files from \
-                 /proc/<pid>/fd first"
+                "sqlite file lost while open, rejecting all operations: recover deleted files from /proc/<pid>/fd, \
+                 then restart"
             );
             reason
         });

@@ -97,11 +97,11 @@ impl Monitor {
         match condition {
             Some(fault) => {
                 since.get_or_insert_with(Instant::now);
-                tracing::warn!(%fault, %error, "sql not writable");
+                tracing::warn!(error_kind = %fault, %error, "sql not writable");
             }
             None => {
-                let seconds = since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
-                tracing::info!(seconds, "sql writable");
+                let duration_s = since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
+                tracing::info!(duration_s, "sql writable");
             }
         }
     }
@@ -131,7 +131,7 @@ impl Store {
                 }
                 probed = Some(Instant::now());
             } else if let Err((fault, error)) = self.verify_files().await {
-                tracing::debug!(%fault, error, "sqlite file check failed");
+                tracing::debug!(error_kind = %fault, error, "sqlite file check failed");
             }
         }
     }
@@ -149,7 +149,7 @@ impl Store {
                 return Ok(());
             }
             Ok(Err(failed)) => failed,
-            Err(_) => (WriteFault::Unreachable, format!("no answer within {} s", TIMEOUT.as_secs())),
+            Err(_) => (WriteFault::Unreachable, format!("no response within {} s", TIMEOUT.as_secs())),
         };
         monitor.set(Some(fault), &error);
         Err(fault)

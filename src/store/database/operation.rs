@@ -65,7 +65,7 @@ impl Store {
                 Err(error)
             }
             Err(_) => {
-                let error = StoreError::Unavailable(format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()));
+                let error = StoreError::Unavailable(format!("no response within {} s", OPERATION_TIMEOUT.as_secs()));
                 monitor.operation_failed(WriteFault::Unreachable, &error);
                 Err(error)
             }

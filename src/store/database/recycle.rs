@@ -133,7 +133,7 @@ impl Recycle {
                 false
             }
             Err(_) => {
-                tracing::debug!("sql connection unresponsive");
+                tracing::debug!("sql connection unresponsive, closing connection");
                 self.silent.fetch_max(self.now(), Relaxed);
                 abandon(connection, options).await;
                 false

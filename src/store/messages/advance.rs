@@ -3,19 +3,19 @@
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{CaseStatement, Expr, OnConflict, Value};
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter};
 
 use crate::domain::Message;
 use crate::store::counts::Counts;
 use crate::store::entity::{chat_message, chatroom};
+use crate::store::messages::json_rows;
 use crate::store::{millis, to_column};
 
-/// Maximum number of rooms per UPDATE. Each room adds eight CASE arms, which the server evaluates for each row, so the
-/// cost grows with the square of this number.
+/// Maximum number of rooms per UPDATE of SQLite. Each room adds eight CASE arms, which SQLite evaluates for each row, so
+/// the cost grows with the square of this number.
 const ROOMS_PER_STATEMENT: usize = 50;
 
-/// Maximum number of rows per INSERT. Each row has seven parameters. SQLite accepts 32,766 parameters per statement,
-/// and MySQL accepts 65,535.
+/// Maximum number of rows per INSERT of SQLite. Each row has seven parameters, and SQLite accepts 32,766 per statement.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Values of a room row after its newest message. The caller holds the room's lock and guarantees that no value
@@ -34,6 +34,12 @@ pub(in crate::store) struct Advance<'a> {
 
 /// Updates the rows of `rooms`.
 pub(in crate::store) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[Advance<'_>]) -> Result<(), DbErr> {
+    if rooms.is_empty() {
+        return Ok(());
+    }
+    if tx.get_database_backend() == DbBackend::MySql {
+        return json_rows::update_rooms(tx, rooms).await;
+    }
     for chunk in rooms.chunks(ROOMS_PER_STATEMENT) {
         let each = |value: fn(&Advance<'_>) -> Value| -> Expr {
             let arms = CaseStatement::new();
@@ -61,6 +67,12 @@ pub(in crate::store) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[A
 /// Inserts messages. Existing rows stay unchanged.
 pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Message]) -> Result<(), DbErr> {
     use chat_message::Column::{ChatroomId, Seq};
+    if messages.is_empty() {
+        return Ok(());
+    }
+    if tx.get_database_backend() == DbBackend::MySql {
+        return json_rows::insert_messages(tx, messages).await;
+    }
     for chunk in messages.chunks(ROWS_PER_STATEMENT) {
         let rows = chunk.iter().map(|message| chat_message::ActiveModel {
             chatroom_id: Set(message.chatroom.0),
@@ -71,8 +83,6 @@ pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages
             message_id: Set(message.id.to_string()),
             accepted_at: Set(millis(message.accepted_at)),
         });
-        // On MySQL, this becomes ON DUPLICATE KEY UPDATE seq = VALUES(seq), which changes nothing. INSERT IGNORE must
-        // not be used, because it would also suppress data errors.
         chat_message::Entity::insert_many(rows)
             .on_conflict(OnConflict::columns([ChatroomId, Seq]).update_column(Seq).to_owned())
             .exec_without_returning(tx)

@@ -205,6 +205,11 @@ async fn lock_rooms(
     tx: &DatabaseTransaction,
     ids: impl IntoIterator<Item = i64>,
 ) -> Result<BTreeMap<i64, ArchiveRoom>, DbErr> {
+    let mut ids: Vec<i64> = ids.into_iter().collect();
+    // Repeats the last id up to a power of two, so that the server prepares few different statements.
+    if let Some(last) = ids.last().copied() {
+        ids.resize(ids.len().next_power_of_two(), last);
+    }
     let rows: Vec<ArchiveRoom> = chatroom::Entity::find()
         .filter(chatroom::Column::Id.is_in(ids))
         .order_by_asc(chatroom::Column::Id)

@@ -46,9 +46,11 @@ impl Iterator for Answer {
 }
 
 pub(super) fn outcome(value: Value) -> Result<Outcome, Unavailable> {
+    if let Value::Integer(seq) = value {
+        return Ok(Outcome::Accepted(seq as Seq));
+    }
     let mut answer = Answer::list(value)?;
     match answer.text()?.as_str() {
-        "ok" => Ok(Outcome::Accepted(answer.number()? as Seq)),
         "known" => Ok(Outcome::Known { seq: answer.number()? as Seq, frame: answer.bytes() }),
         "closed" => Ok(Outcome::Closed),
         "deleted" => Ok(Outcome::Deleted),

@@ -219,7 +219,7 @@ impl RedisBroker {
             return Ok(entries);
         }
         if !self.is_replicated(partition).await? {
-            return Err(Unavailable("replicas do not have what was accepted".into()));
+            return Err(Unavailable("accepted messages are not on enough replicas".into()));
         }
         let newest: HashMap<RoomName, Seq> =
             entries.iter().filter_map(|entry| Some((entry.room, seq_of(&entry.frame)?))).collect();

@@ -88,7 +88,7 @@ async fn listen(
                     }
                 }
                 Err(RecvError::Lagged(lost)) => {
-                    tracing::warn!(lost, "bus listener lagged, comparing rooms with broker");
+                    tracing::warn!(lost, "bus subscriber lagged, comparing rooms with redis");
                     metrics.lagged.increment(1);
                     sink.missed();
                 }
@@ -164,7 +164,7 @@ async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metric
                     probes.set_receiving(false);
                     probes.reset();
                     if let Err(error) = redis.subscriber().force_reconnection().await {
-                        tracing::debug!(%error, "subscriber already reconnecting");
+                        tracing::debug!(%error, "failed to reconnect subscriber, retrying");
                     }
                     probe_ticks.reset_after(CHECK_INTERVAL);
                 } else if !probes.is_receiving() && probes.all_received() {

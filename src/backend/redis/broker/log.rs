@@ -19,12 +19,13 @@ impl RedisBroker {
     /// Builds the arguments of `accept.lua`.
     async fn accept_args(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Value>, Unavailable> {
         let not_after = self.clock(partition).await? + ACCEPT_TTL.as_millis() as i64;
-        let mut args: Vec<Value> = Vec::with_capacity(7 + 4 * batch.len());
+        let mut args: Vec<Value> = Vec::with_capacity(8 + 4 * batch.len());
         let bus = self.key(partition, "bus")?;
         let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
         args.extend([not_after.into(), self.capacity.queue_messages.into(), (self.capacity.queue_bytes as i64).into()]);
         args.extend([(self.clocks.tick(partition) as i64).into(), published_by_script.into()]);
-        args.extend([self.redis.node().as_str().into(), traces(batch).into()]);
+        let can_slots_move = i64::from(self.partitions() > 1);
+        args.extend([self.redis.node().as_str().into(), traces(batch).into(), can_slots_move.into()]);
         for submission in batch {
             args.extend([
                 submission.room.as_str().into(),
@@ -46,7 +47,7 @@ impl RedisBroker {
         let Some(tick) = tick.as_u64() else {
             // Redis was emptied or replaced. The node must verify its owner before it accepts messages again.
             self.redis.verify().await?;
-            return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
+            return Err(Unavailable("the partition is missing from redis; the call had no effect".into()));
         };
         self.clocks.saw_tick(partition, tick);
         Ok(())
@@ -150,7 +151,10 @@ impl MessageLog for RedisBroker {
         outcomes.iter_mut().for_each(drop_frame_to_repair);
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
             if replicas < self.wait {
-                return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
+                return Err(Unavailable(format!(
+                    "{replicas} replicas acknowledged the batch, {} are required",
+                    self.wait
+                )));
             }
             let newest = batch.iter().zip(&outcomes).filter_map(|(submission, outcome)| match outcome {
                 Outcome::Accepted(seq) | Outcome::Known { seq, .. } => Some((submission.room, *seq)),

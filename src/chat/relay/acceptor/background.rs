@@ -37,7 +37,7 @@ impl Worker {
                 // Retention purged the original. The client reconnects and retries.
                 Ok(None) => connection.close(connection.try_later()),
                 Err(error) => {
-                    tracing::warn!(%error, %room, "failed to read stored copy of duplicate message, closing socket");
+                    tracing::warn!(%error, %room, "failed to read original of duplicate message, closing socket");
                     connection.close(connection.try_later());
                 }
             }
@@ -51,7 +51,7 @@ impl Worker {
                 Ok(()) => true,
                 Err(RoomError::NotFound) => false,
                 Err(error) => {
-                    tracing::warn!(%error, %room, "failed to load room from sql, retrying");
+                    tracing::warn!(%error, %room, "failed to load room into redis, retrying");
                     tokio::time::sleep(FULL_RETRY).await;
                     true
                 }

@@ -137,7 +137,7 @@ impl Sessions {
             RoomError::NotYours => Close::Forbidden,
             RoomError::TooManyPinned | RoomError::Closed => Close::Unavailable,
             RoomError::Unavailable(why) => {
-                tracing::warn!(why, "socket rejected, client retries later");
+                tracing::warn!(error = why, "chat socket request failed: store unavailable");
                 self.try_later()
             }
         }
