@@ -74,6 +74,16 @@ impl Page {
     pub fn same_origin_only(self) -> Self {
         Self { is_cross_origin: false, ..self }
     }
+
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
 }
 
 /// Returns a digest of `parts`, encoded for use in a path.
