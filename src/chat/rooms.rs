@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use moka::future::Cache;
 
-use crate::backend::broker::{Change, MessageLog, RecentLog, RoomStates, Seeding};
+use crate::backend::broker::{Change, RecentLog, RoomStates, Seeding};
 use crate::backend::{Backend, Unavailable};
 use crate::chat::history::{History, HistoryError, RoomKey};
 use crate::domain::Rng;
@@ -25,6 +25,8 @@ use crate::store::{NewRoom, PinOutcome, RoomEvent, Store, StoreError};
 mod contact;
 mod list;
 mod seeding;
+
+use seeding::NewRoomTicket;
 
 pub use crate::store::RoomFilter;
 
@@ -94,15 +96,15 @@ pub struct RoomOwner {
     pub key: RoomKey,
     /// Host of the room.
     pub host: HostId,
-    /// Whether the guest left an e-mail address. While this value is cached, it may be outdated.
-    pub has_contact: bool,
+    /// Whether the guest left an e-mail address; `None` if the database was not read. While this value is cached, it
+    /// may be outdated.
+    pub has_contact: Option<bool>,
 }
 
 /// Operations on rooms. Clones share their caches and connections.
 #[derive(Clone)]
 pub struct Rooms {
     store: Store,
-    log: Arc<dyn MessageLog>,
     states: Arc<dyn RoomStates>,
     /// Interface for seeding rooms into the broker. `None` on a single-node server, whose rooms are only in the
     /// database.
@@ -133,10 +135,10 @@ impl Rooms {
         wire: WireOffset,
     ) -> Self {
         let owners = Cache::builder().max_capacity(KEYS).time_to_live(KEYS_TTL).build();
-        let (log, states) = (backend.log.clone(), backend.states.clone());
+        let states = backend.states.clone();
         let seeding = backend.cluster.as_ref().map(|cluster| cluster.seeding.clone());
         let recent = backend.cluster.as_ref().map(|cluster| cluster.recent.clone());
-        Self { store, log, states, seeding, recent, history, clock, rng, wire, owners }
+        Self { store, states, seeding, recent, history, clock, rng, wire, owners }
     }
 
     /// Creates a room for a new guest of a host. A repeated call with the same host and idempotency key returns the
@@ -146,14 +148,20 @@ impl Rooms {
     /// Returns [`RoomError::Unavailable`] if the database is unavailable.
     pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
         let name = RoomName::from_random(self.rng.bytes());
-        // Without the epoch, the first sequence number leaves a gap, which is harmless.
-        let life = match &self.seeding {
-            Some(seeding) => seeding.epoch(self.log.partition_of(name)).await.unwrap_or_default(),
-            None => None,
-        };
+        let ticket = self.ticket_of_new(name).await;
         let guest = nickname(self.rng.below(u64::MAX));
+        let life = ticket.as_ref().and_then(NewRoomTicket::epoch);
         let room = NewRoom { host: host.id, guest, name, idempotency_key, life };
-        Ok(self.store.rooms().create(room, self.clock.now()).await?)
+        let room = self.store.rooms().create(room, self.clock.now()).await?;
+        // A repeated call returns an older room.
+        if room.name == name {
+            if let Some(ticket) = ticket {
+                ticket.seed(&room).await;
+            }
+            let key = RoomKey { name, chatroom: room.id };
+            self.owners.insert(name, RoomOwner { key, host: room.host, has_contact: Some(false) }).await;
+        }
+        Ok(room)
     }
 
     /// Returns a room if it belongs to `host`.
@@ -237,10 +245,10 @@ impl Rooms {
             return Ok(Some(owner));
         }
         let owner = match self.store.rooms().by_name(name).await {
-            Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
-            // While the database is unavailable, rooms that are in the broker remain usable.
+            Ok(room) => room.map(|room| (room.id, room.host, Some(room.has_contact))),
+            // While the database is unavailable, rooms that the broker contains continue to work.
             Err(StoreError::Unavailable(why)) => match self.states.status(&[name]).await?.pop().flatten() {
-                Some(status) => Some((status.chatroom, status.host, false)),
+                Some(status) => Some((status.chatroom, status.host, None)),
                 None => return Err(RoomError::Unavailable(why)),
             },
             Err(error) => return Err(error.into()),
@@ -253,6 +261,38 @@ impl Rooms {
             self.owners.insert(name, owner).await;
         }
         Ok(owner)
+    }
+
+    /// Returns the id and host of a room for a client that joins it; `None` if the room does not exist. A room that the
+    /// broker contains is not read from the database.
+    ///
+    /// # Errors
+    /// Returns [`RoomError::Unavailable`] if the broker is unavailable, or if it lacks the room and the database is
+    /// unavailable.
+    pub async fn owner_for_join(&self, name: RoomName) -> Result<Option<RoomOwner>, RoomError> {
+        let Some(seeding) = &self.seeding else { return self.owner(name).await };
+        if let Some(owner) = self.owners.get(&name).await {
+            return Ok(Some(owner));
+        }
+        let Some((chatroom, host)) = seeding.row_ids(name).await? else { return self.owner(name).await };
+        // Not cached: most visitors join a room once, and the query is cheap.
+        Ok(Some(RoomOwner { key: RoomKey { name, chatroom }, host, has_contact: None }))
+    }
+
+    /// Returns whether the guest of a room left an e-mail address.
+    ///
+    /// # Errors
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable.
+    pub async fn has_contact(&self, owner: RoomOwner) -> Result<bool, RoomError> {
+        let name = owner.key.name;
+        let known = owner.has_contact.or(self.owners.get(&name).await.and_then(|owner| owner.has_contact));
+        if let Some(has_contact) = known {
+            return Ok(has_contact);
+        }
+        let room = self.store.rooms().by_name(name).await?;
+        let has_contact = room.is_some_and(|room| room.has_contact);
+        self.owners.insert(name, RoomOwner { has_contact: Some(has_contact), ..owner }).await;
+        Ok(has_contact)
     }
 
     /// Returns the highest sequence number of the room in the database; 0 if the room has no row.
@@ -298,8 +338,11 @@ impl Rooms {
     ///
     /// # Errors
     /// Returns [`RoomError::Unavailable`] if the database is unavailable.
-    pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
-        Ok(self.store.contacts().mark_seen(room, through, self.clock.now()).await?)
+    pub async fn see_guest(&self, owner: RoomOwner, through: Seq) -> Result<(), RoomError> {
+        if self.has_contact(owner).await? {
+            self.store.contacts().mark_seen(owner.key, through, self.clock.now()).await?;
+        }
+        Ok(())
     }
 
     /// Changes the state of a room in the database, then in the broker.

@@ -79,22 +79,29 @@ impl RoomRepository<'_> {
             checked_seq: None,
             guest_seen_seq: None,
         };
-        let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
-        let tx = self.store.begin().await?;
-        match chatroom::Entity::insert(values).exec(&tx).await {
-            Ok(inserted) => {
-                row.id = inserted.last_insert_id;
-                webhook_events::room_created(&tx, &row).await?;
-                tx.commit().await?;
-                Ok(row)
-            }
+        match self.insert(&mut row).await {
+            Ok(()) => Ok(row),
             // A concurrent call with the same key has created the room.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
-                tx.rollback().await?;
                 self.room_by_key(new).await?.ok_or(error)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Inserts a room and sets the id of `row`. Without a webhook that subscribes to the event, one statement is
+    /// committed by itself, which saves two round trips.
+    async fn insert(self, row: &mut chatroom::Model) -> Result<(), DbErr> {
+        let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
+        let insert = chatroom::Entity::insert(values);
+        if !webhook_events::wants_room_created(&self.store.reader, HostId(row.host_id)).await? {
+            row.id = insert.exec(&self.store.writer).await?.last_insert_id;
+            return Ok(());
+        }
+        let tx = self.store.begin().await?;
+        row.id = insert.exec(&tx).await?.last_insert_id;
+        webhook_events::room_created(&tx, row).await?;
+        tx.commit().await
     }
 
     async fn room_by_key(self, new: &NewRoom) -> Result<Option<chatroom::Model>, DbErr> {

@@ -1,9 +1,10 @@
 //! Limits the number of joins on a node that call the stores concurrently, and the number that wait for a permit. A
 //! join admits a new socket to its session.
 //!
-//! Without a limit, thousands of concurrent joins would slow each other down until all of them time out. With the
-//! limit, [`JOINS`] joins run concurrently and a bounded number wait. Further joins are rejected at once with a retry
-//! delay, after which a permit is expected to be available.
+//! Without a limit, thousands of sockets that join at once slow each other down until all of them time out. With this
+//! limit, [`JOINS`] joins run concurrently, and as many wait as are expected to receive a permit within
+//! [`MAX_EXPECTED_WAIT`], up to a configured number. Further joins are rejected at once, with the time after which a
+//! permit is expected to be free.
 //!
 //! Permits are granted alternately to two classes ([`JoinClass`]). Within a class, addresses are served in turn; within
 //! an address, joins are served in order of arrival.
@@ -40,7 +41,12 @@ pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// Maximum number of running joins that have passed on their permit.
 const SLOW_JOINS: usize = JOINS / 4;
 
-/// Maximum time for which a join waits for a permit.
+/// Maximum time that a join is expected to wait for a permit. At the measured rate of joins, a join that would wait
+/// longer is rejected at once.
+const MAX_EXPECTED_WAIT: Duration = Duration::from_secs(3);
+
+/// Maximum time that a join waits for a permit before it is rejected. Reached only if joins become slower while it
+/// waits.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds of the retry delay before randomisation.
@@ -151,8 +157,8 @@ impl Admission {
                 state.running += 1;
                 return Ok(self.place());
             }
-            let displaced =
-                state.make_room(address, class, self.max_waiting).map_err(|Full| self.overloaded(&mut state))?;
+            let max_waiting = state.max_waiting(self.max_waiting);
+            let displaced = state.make_room(address, class, max_waiting).map_err(|Full| self.overloaded(&mut state))?;
             let retry = displaced.as_ref().map(|_| self.overloaded(&mut state));
             let (decision, decided) = oneshot::channel();
             let id = state.push(address, class, decision);
@@ -205,7 +211,15 @@ impl AdmissionState {
         self.queues.iter().map(|queue| queue.len).sum()
     }
 
-    /// Removes and returns the waiter that a new join displaces; `None` if the queue is not full.
+    /// Returns how many joins may wait: at most `most`, and only as many as are expected to receive a permit within
+    /// [`MAX_EXPECTED_WAIT`].
+    fn max_waiting(&self, most: usize) -> usize {
+        let each = (self.duration / JOINS as u32).max(Duration::from_nanos(1));
+        let within = usize::try_from(MAX_EXPECTED_WAIT.as_nanos() / each.as_nanos()).unwrap_or(usize::MAX);
+        most.min(within.max(1))
+    }
+
+    /// Returns the waiter that a new join displaces; `None` if the queue is not full.
     fn make_room(&mut self, address: IpAddr, class: JoinClass, max_waiting: usize) -> Result<Option<Waiter>, Full> {
         if self.waiting() < max_waiting {
             return Ok(None);

@@ -40,8 +40,8 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
 }
 
-/// Reason why a socket ends.
-enum SocketEnd {
+/// Why a socket ends.
+pub(super) enum SocketEnd {
     /// The peer disconnected without a close frame.
     Disconnected,
     /// The peer sent a close frame.
@@ -104,15 +104,18 @@ impl Pump {
         }
     }
 
-    /// Runs until the socket ends. Drops the session, which unregisters the socket from its room, before it waits for
-    /// the answer to a close frame.
-    pub(super) async fn run(mut self) {
-        let end = loop {
-            match self.step().await {
-                Ok(()) => {}
-                Err(end) => break end,
+    /// Runs until the socket ends. Returns the reason, which [`finish`](Self::finish) handles.
+    pub(super) async fn run(&mut self) -> SocketEnd {
+        loop {
+            if let Err(end) = self.step().await {
+                return end;
             }
-        };
+        }
+    }
+
+    /// Closes the socket. The session is dropped, and thereby unregistered from its room, before this method waits for
+    /// the answer to a close frame.
+    pub(super) async fn finish(self, end: SocketEnd) {
         let Self { outbound, session, connection, metrics, .. } = self;
         match end {
             SocketEnd::Disconnected => {

@@ -27,7 +27,7 @@ use super::handshake::{ACCEPT, accept_upgrade, read_handshake};
 use super::metrics::{HandshakeResult, SocketKind, SocketMetrics};
 use super::outbound::refuse;
 use super::pace::{ByteRates, Pace};
-use super::pump::Pump;
+use super::pump::{Pump, SocketEnd};
 use super::stream::UpgradedStream;
 use crate::accounts::limits::Limits;
 use crate::backend::throttle;
@@ -99,31 +99,50 @@ impl Upgrader {
         switching_protocols(accept)
     }
 
-    async fn connect(self, on_upgrade: OnUpgrade, endpoint: Endpoint, handshake: Handshake, address: IpAddr) {
-        let Some(stream) = UpgradedStream::open(on_upgrade).await else { return };
-        // The future of a join needs far more memory than an open socket. It is boxed, so that its memory is freed
-        // before the socket is served.
+    /// Serves a socket until it ends. The future of an open socket contains only what the socket needs: the handshake
+    /// and the join are boxed and freed before the socket is served, and the socket is boxed and therefore not moved
+    /// between futures, each of which would reserve memory for it.
+    fn connect(
+        self,
+        on_upgrade: OnUpgrade,
+        endpoint: Endpoint,
+        handshake: Handshake,
+        address: IpAddr,
+    ) -> impl Future<Output = ()> + Send {
+        let opening = Box::pin(self.open(on_upgrade, endpoint, handshake, address));
+        async move {
+            if let Some(mut socket) = opening.await {
+                let end = socket.pump.run().await;
+                Box::pin(socket.finish(end)).await;
+            }
+        }
+    }
+
+    async fn open(
+        self,
+        on_upgrade: OnUpgrade,
+        endpoint: Endpoint,
+        handshake: Handshake,
+        address: IpAddr,
+    ) -> Option<Box<OpenSocket>> {
+        let stream = UpgradedStream::open(on_upgrade).await?;
         let (slot, admitted) = match self.slot(&stream, address) {
-            Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &endpoint, &handshake, address)).await),
+            Ok(slot) => (Some(slot), self.enter(&stream, &endpoint, &handshake, address).await),
             Err(close) => (None, Err(AdmissionError::Refused(close.into()))),
         };
         self.count(&endpoint, result_of(&admitted));
-        drop((endpoint, handshake));
         match admitted {
             Ok(session) => {
-                let (max_message, pace) = (self.max_message, Pace::new(self.byte_rates, slot.as_ref()));
-                let metrics = self.metrics.clone();
-                drop(self);
-                // This code is not in a separate async function: the future of such a function would hold the socket
-                // twice, which costs 1 KiB per idle socket.
-                let open = metrics.connections.get(kind(&session));
-                open.increment(1.0);
-                Pump::new(stream, session, max_message, pace, metrics.clone()).run().await;
-                open.decrement(1.0);
+                let pace = Pace::new(self.byte_rates, slot.as_ref());
+                let count = OpenCount::new(self.metrics.clone(), kind(&session));
+                let pump = Pump::new(stream, session, self.max_message, pace, self.metrics);
+                Some(Box::new(OpenSocket { pump, count, slot }))
             }
-            Err(error) => refuse_with(stream, error, &self.metrics).await,
+            Err(error) => {
+                Box::pin(refuse_with(stream, error, &self.metrics)).await;
+                None
+            }
         }
-        drop(slot);
     }
 
     fn count(&self, endpoint: &Endpoint, result: HandshakeResult) {
@@ -165,7 +184,8 @@ impl Upgrader {
         if stream.has_ended() {
             return Err(AdmissionError::Disconnected);
         }
-        self.admit(endpoint, handshake, permit).await.map_err(AdmissionError::Refused)
+        // The future of a join is large, so it exists only while the join has a permit.
+        Box::pin(self.admit(endpoint, handshake, permit)).await.map_err(AdmissionError::Refused)
     }
 
     async fn admit(
@@ -193,6 +213,40 @@ impl Upgrader {
             Ok(admitted) => admitted,
             Err(_) => Err(Close::TryLater { retry: Duration::from_secs(2) }.into()),
         }
+    }
+}
+
+/// A socket that has a session.
+struct OpenSocket {
+    pump: Pump,
+    count: OpenCount,
+    slot: Option<AddressSlot>,
+}
+
+impl OpenSocket {
+    async fn finish(self: Box<Self>, end: SocketEnd) {
+        let Self { pump, count, slot } = *self;
+        pump.finish(end).await;
+        drop((count, slot));
+    }
+}
+
+/// Counts an open socket until it is dropped.
+struct OpenCount {
+    metrics: Arc<SocketMetrics>,
+    kind: SocketKind,
+}
+
+impl OpenCount {
+    fn new(metrics: Arc<SocketMetrics>, kind: SocketKind) -> Self {
+        metrics.connections.get(kind).increment(1.0);
+        Self { metrics, kind }
+    }
+}
+
+impl Drop for OpenCount {
+    fn drop(&mut self) {
+        self.metrics.connections.get(self.kind).decrement(1.0);
     }
 }
 
@@ -240,5 +294,22 @@ fn kind(session: &Session) -> SocketKind {
         (Session::Chat(_), true) => SocketKind::ChatHost,
         (Session::Status(_), false) => SocketKind::StatusGuest,
         (Session::Status(_), true) => SocketKind::StatusHost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the size of the future that a function returns.
+    fn size_of_future<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_open_socket_holds_no_memory_of_its_handshake_and_join() {
+        let (task, socket) = (size_of_future(Upgrader::connect), size_of::<OpenSocket>());
+        assert!(task <= 512, "{task}");
+        assert!(socket <= 1_024, "{socket}");
     }
 }

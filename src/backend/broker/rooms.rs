@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::LogEntry;
 use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, HostId, RoomChange, RoomName, RoomState, Seq};
 
@@ -67,18 +66,7 @@ pub trait RoomStates: Send + Sync + 'static {
         self.set_counts(room, MemberCounts { guests, hosts, away: 0 }).await
     }
 
-    /// Calls [`set_counts`](Self::set_counts) and reads at most `newest` of the newest log entries, in descending
-    /// order. Returns `None` if the room must be seeded first. A client that joins needs no other data from the broker,
-    /// so a join takes one round trip. A message that is accepted during the call may be included in the status and
-    /// missing from the log entries.
-    async fn enter(
-        &self,
-        room: RoomName,
-        counts: MemberCounts,
-        newest: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable>;
-
-    /// Returns the status of each room. The status is `None` for a room that the broker does not have.
+    /// Returns the state of each room; `None` for rooms that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
 
     /// Applies and publishes a change that is committed in the database. Has no effect if a newer change has been

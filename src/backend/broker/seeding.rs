@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::Partition;
 use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, HostId, MessageId, RoomName, RoomState, Seq, Side};
 
@@ -32,15 +31,21 @@ pub struct Seed {
 
 /// Permission to seed one room. It expires after a few seconds. A change of the room's state revokes it.
 #[derive(Clone, Debug)]
-pub struct Ticket(pub String);
+pub struct Ticket {
+    /// Random token that identifies the ticket.
+    pub token: String,
+    /// Current epoch of the room's partition; `None` if none has begun. A new epoch begins when Redis may have lost
+    /// writes, for example in a failover, so messages of earlier epochs may be lost.
+    pub epoch: Option<String>,
+}
 
 /// Port for the seeding of rooms. A single-node server does not implement the port, because its broker reads rooms
 /// directly from the database.
 #[async_trait]
 pub trait Seeding: Send + Sync + 'static {
-    /// Returns the current epoch of a partition. Returns `None` if no epoch has begun. A new epoch begins when Redis
-    /// may have lost writes, for example in a failover. Messages of earlier epochs may be lost.
-    async fn epoch(&self, partition: Partition) -> Result<Option<String>, Unavailable>;
+    /// Returns the row ids of a room and of its host. Returns `None` if the broker does not have the room, or only its
+    /// tombstone.
+    async fn row_ids(&self, room: RoomName) -> Result<Option<(ChatroomId, HostId)>, Unavailable>;
 
     /// Requests a ticket to seed a room. Returns `None` if a ticket for the room already exists or the broker has the
     /// room.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::queue::ArchivedMark;
-use super::{Change, LogEntry, MemberCounts, Outcome, Publication, Sink, Submission};
+use super::{Change, LogEntry, MemberCounts, Outcome, Partition, Publication, Sink, Submission};
 use crate::backend::redis::Redis;
 use crate::backend::redis::testing::{Kind, Servers};
 use crate::backend::{Backend, ClusterPorts, RedisOptions};
@@ -232,7 +232,31 @@ impl Node {
 
     /// Creates a room only in the database.
     pub(crate) async fn unseeded_room(&self) -> Room {
+        let room = self.open_room().await;
+        if let Some(redis) = &self.redis {
+            for key in redis.keys_with(&format!(":room:{}", room.name)).await {
+                assert_eq!(redis.raw::<i64>("DEL", &[&key]).await, 1);
+                redis
+                    .raw::<i64>("ZREM", &[&key.replace(&format!("room:{}", room.name), "idle"), room.name.as_str()])
+                    .await;
+            }
+        }
+        room
+    }
+
+    /// Creates a room as `POST /api/chat/` does.
+    pub(crate) async fn open_room(&self) -> Room {
         self.rooms.open(&self.host, None).await.unwrap()
+    }
+
+    /// Returns the current epoch of a partition.
+    pub(crate) async fn epoch(&self, partition: Partition) -> Option<String> {
+        loop {
+            let name = RoomName::from_random(Rng::from_entropy().bytes());
+            if self.backend.log.partition_of(name) == partition {
+                return self.cluster().seeding.begin_seed(name).await.unwrap().unwrap().epoch;
+            }
+        }
     }
 
     /// Creates a room in the database and in the broker.
@@ -262,8 +286,14 @@ impl Node {
 
     /// Returns the messages that a joining client receives.
     pub(crate) async fn newest(&self, room: &Room) -> Vec<LogEntry> {
-        match self.rooms.enter(room.name, MemberCounts::default(), PAGE).await {
-            Ok((status, log)) => self.history.newest(key_of(room), status.seq, log).await.unwrap(),
+        match self.rooms.enter(room.name, MemberCounts::default()).await {
+            Ok(status) => {
+                let log = match &self.backend.cluster {
+                    Some(cluster) => cluster.recent.log_before(room.name, None, PAGE).await.unwrap(),
+                    None => Vec::new(),
+                };
+                self.history.newest(key_of(room), status.seq, log).await.unwrap()
+            }
             Err(RoomError::NotFound) => Vec::new(),
             Err(error) => panic!("{error}"),
         }

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 
 use crate::backend::Unavailable;
 use crate::backend::broker::{
-    Bus, Change, LogEntry, MemberCounts, MessageLog, Outcome, Partition, Provenance, Publication, RoomStates,
-    RoomStatus, Sink, Submission,
+    Bus, Change, MemberCounts, MessageLog, Outcome, Partition, Provenance, Publication, RoomStates, RoomStatus, Sink,
+    Submission,
 };
 use crate::domain::Control;
 use crate::domain::clock::Clock;
@@ -117,15 +117,6 @@ impl RoomStates for EmbeddedBroker {
             }
         }
         Ok(self.status(&[room]).await?.into_iter().next().flatten())
-    }
-
-    async fn enter(
-        &self,
-        room: RoomName,
-        counts: MemberCounts,
-        _: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())))
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {

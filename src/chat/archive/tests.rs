@@ -102,10 +102,7 @@ async fn accepted_messages_are_archived_in_sql(fixture: Fixture) {
         let newest = stored.last().unwrap();
         assert_eq!((row.last_seq, row.latest_msg.as_ref()), (count, Some(&newest.text)));
         assert_eq!((row.latest_msg_at, row.updated_at), (Some(newest.accepted_at), newest.accepted_at));
-        assert_eq!(
-            row.last_epoch,
-            node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap()
-        );
+        assert_eq!(row.last_epoch, node.epoch(node.backend.log.partition_of(room.name)).await);
         assert_eq!(dead_letters(&node, room).await.len(), 0);
     }
     // Several rooms may share the queue of a partition, so the queues are checked after all rooms are archived.

@@ -59,29 +59,20 @@ impl Default for JoinFrames {
 }
 
 impl History {
-    /// Returns the cached join frame of a room. The frame is valid only if its `newest` is still the highest sequence
-    /// number of the room.
-    pub async fn cached_join_frame(&self, room: RoomName) -> Option<Arc<JoinFrame>> {
-        self.join_frames.0.get(&room).await
-    }
-
-    /// Returns the join frame of a room whose highest sequence number is `seq`. `log` contains the newest log entries
-    /// of the room, newest first, at most [`PAGE`](super::PAGE). If `log` is `None`, the entries are read from the
-    /// broker.
+    /// Returns the join frame of a room whose highest sequence number is `seq`. Nothing is read for a room without
+    /// messages.
     ///
     /// # Errors
     /// Returns [`HistoryError`] if the broker could not be read, or if the log is empty and the database could not be
     /// read.
-    pub async fn join_frame(
-        &self,
-        room: RoomKey,
-        seq: Seq,
-        log: Option<Vec<LogEntry>>,
-    ) -> Result<Arc<JoinFrame>, HistoryError> {
-        let log = match log {
-            Some(log) => log,
-            None => self.log_before(room.name, None).await?,
-        };
+    pub async fn join_frame(&self, room: RoomKey, seq: Seq) -> Result<Arc<JoinFrame>, HistoryError> {
+        if seq == 0 {
+            return Ok(Arc::new(JoinFrame { first: 0, newest: 0, framed: None }));
+        }
+        if let Some(cached) = self.join_frames.0.get(&room.name).await.filter(|cached| cached.newest == seq) {
+            return Ok(cached);
+        }
+        let log = self.log_before(room.name, None).await?;
         let newest = Arc::new(JoinFrame::new(&self.newest(room, seq, log).await?));
         if newest.newest == seq && newest.framed.is_some() {
             self.join_frames.0.insert(room.name, newest.clone()).await;

@@ -61,17 +61,16 @@ async fn a_join_frame_is_built_once_until_a_newer_message(fixture: Fixture, arch
     let node = fixture.node().await;
     let room = node.room().await;
     let key = key_of(&room);
-    let none = node.history.join_frame(key, 0, None).await.unwrap();
-    assert!(none.framed.is_none() && node.history.cached_join_frame(room.name).await.is_none(), "nothing is not kept");
+    assert!(node.history.join_frame(key, 0).await.unwrap().framed.is_none());
     node.submit_ids(&room, 1..=60).await;
     archive(&fixture, &node, &room, 60, archived).await;
-    let first = node.history.join_frame(key, 60, None).await.unwrap();
+    let first = node.history.join_frame(key, 60).await.unwrap();
     assert_eq!((first.first, first.newest), (11, 60));
-    assert!(Arc::ptr_eq(&first, &node.history.cached_join_frame(room.name).await.unwrap()));
+    assert!(Arc::ptr_eq(&first, &node.history.join_frame(key, 60).await.unwrap()));
     node.submit_ids(&room, [61]).await;
-    let second = node.history.join_frame(key, 61, None).await.unwrap();
+    let second = node.history.join_frame(key, 61).await.unwrap();
     assert_eq!((second.first, second.newest), (12, 61));
-    assert!(Arc::ptr_eq(&second, &node.history.cached_join_frame(room.name).await.unwrap()));
+    assert!(Arc::ptr_eq(&second, &node.history.join_frame(key, 61).await.unwrap()));
 }
 
 /// Reads all messages after a sequence number step by step.

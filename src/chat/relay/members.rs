@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dashmap::{DashMap, Entry};
 
-use crate::backend::broker::{LogEntry, RoomStatus};
+use crate::backend::broker::RoomStatus;
 use crate::backend::keyed_mutex::KeyedMutex;
 use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
@@ -42,7 +42,12 @@ impl Members {
     /// # Errors
     /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].
     pub async fn report(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
-        Ok(self.report_and_read(room, 0).await?.0)
+        // Connections are counted under the lock, so that reports are sent in the order of the counts.
+        let _lock = self.locks.lock(room.as_bytes()).await;
+        if let Some(mut is_unreported) = self.left.get_mut(&room) {
+            *is_unreported = false;
+        }
+        self.rooms.enter(room, self.hub.members(room)).await
     }
 
     /// Schedules a report after a short delay and repeats it until it succeeds. The report is omitted if another report
@@ -81,24 +86,6 @@ impl Members {
                 return;
             }
         }
-    }
-
-    /// Reports the current counts of a room. Returns the state of the room and its newest log entries, at most
-    /// `newest`, newest first.
-    ///
-    /// # Errors
-    /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].
-    pub async fn report_and_read(
-        &self,
-        room: RoomName,
-        newest: usize,
-    ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
-        // Connections are counted under the lock, so that reports are sent in the order of the counts.
-        let _lock = self.locks.lock(room.as_bytes()).await;
-        if let Some(mut is_unreported) = self.left.get_mut(&room) {
-            *is_unreported = false;
-        }
-        self.rooms.enter(room, self.hub.members(room), newest).await
     }
 }
 

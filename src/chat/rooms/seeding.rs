@@ -1,10 +1,11 @@
 //! Seeds the broker on demand with rooms from the database.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{RoomError, Rooms};
-use crate::backend::broker::{LogEntry, MemberCounts, RoomStatus, Seed};
-use crate::domain::RoomName;
+use crate::backend::broker::{MemberCounts, RoomStatus, Seed, Seeding, Ticket};
+use crate::domain::{MessageId, Room, RoomName, Seq, Side};
 
 /// Number of newest message ids that the broker keeps per room.
 const IDS: u64 = 2_000;
@@ -35,39 +36,74 @@ impl Rooms {
             seeding.mark_deleted(name).await?;
             return Err(RoomError::NotFound);
         };
-        let seed = Seed {
-            chatroom: room.id,
-            host: room.host,
-            state: room.state(),
-            version: room.state_version,
-            seq: room.last_seq,
-            ids: self.store.messages().newest_ids(room.id, IDS).await?,
-            epoch: room.last_epoch,
-            last_at: room.latest_msg_at.unwrap_or(room.created_at),
+        let ids = match room.last_seq {
+            0 => Vec::new(),
+            _ => self.store.messages().newest_ids(room.id, IDS).await?,
         };
-        // If the ticket is no longer valid, the room has changed since, and the caller checks the room again.
-        seeding.finish_seed(name, ticket, seed).await?;
+        // If the ticket is no longer valid, the room has changed since, and the caller checks it again.
+        seeding.finish_seed(name, ticket, seed_of(&room, ids)).await?;
         Ok(())
     }
 
-    /// Sets the number of connections of this node in a room, and seeds the room if necessary. Returns the status of
-    /// the room and its newest log entries, at most `newest`, newest first.
+    /// Requests the ticket to seed a room that does not exist yet. Without a ticket, the room is seeded on demand, and
+    /// its first sequence number leaves a gap, which is harmless.
+    pub(super) async fn ticket_of_new(&self, name: RoomName) -> Option<NewRoomTicket> {
+        let seeding = self.seeding.clone()?;
+        match seeding.begin_seed(name).await {
+            Ok(ticket) => ticket.map(|ticket| NewRoomTicket { seeding, ticket }),
+            Err(error) => {
+                tracing::debug!(%error, room = %name, "failed to request ticket for new room");
+                None
+            }
+        }
+    }
+
+    /// Sets the number of connections of this node in a room, and seeds the room if necessary. Returns its status.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].
-    pub async fn enter(
-        &self,
-        name: RoomName,
-        counts: MemberCounts,
-        newest: usize,
-    ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
+    pub async fn enter(&self, name: RoomName, counts: MemberCounts) -> Result<RoomStatus, RoomError> {
         for _ in 0..ATTEMPTS {
-            match self.states.enter(name, counts, newest).await? {
-                Some(entered) => return Ok(entered),
+            match self.states.set_counts(name, counts).await? {
+                Some(status) => return Ok(status),
                 None if self.seeding.is_none() => return Err(RoomError::NotFound),
                 None => self.seed(name).await?,
             }
         }
         Err(RoomError::Unavailable("the room is still being loaded into the broker".into()))
+    }
+}
+
+/// Ticket to seed a new room. It is requested before the room is committed to the database. A change of the room that
+/// another node applies in the meantime revokes the ticket.
+pub(super) struct NewRoomTicket {
+    seeding: Arc<dyn Seeding>,
+    ticket: Ticket,
+}
+
+impl NewRoomTicket {
+    /// Returns the epoch in which the room is created.
+    pub(super) fn epoch(&self) -> Option<String> {
+        self.ticket.epoch.clone()
+    }
+
+    /// Seeds the room, which has no message. If the call fails, the room is seeded on demand.
+    pub(super) async fn seed(self, room: &Room) {
+        if let Err(error) = self.seeding.finish_seed(room.name, self.ticket, seed_of(room, Vec::new())).await {
+            tracing::debug!(%error, room = %room.name, "failed to seed new room");
+        }
+    }
+}
+
+fn seed_of(room: &Room, ids: Vec<(Side, MessageId, Seq)>) -> Seed {
+    Seed {
+        chatroom: room.id,
+        host: room.host,
+        state: room.state(),
+        version: room.state_version,
+        seq: room.last_seq,
+        ids,
+        epoch: room.last_epoch.clone(),
+        last_at: room.latest_msg_at.unwrap_or(room.created_at),
     }
 }

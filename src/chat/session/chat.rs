@@ -52,7 +52,7 @@ pub struct ChatSession {
 
 impl std::fmt::Debug for ChatSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChatSession").field("room", &self.guard.key.name).finish_non_exhaustive()
+        f.debug_struct("ChatSession").field("room", &self.guard.key().name).finish_non_exhaustive()
     }
 }
 
@@ -85,7 +85,7 @@ impl ChatSession {
             return ReadReadiness::Busy;
         }
         let now = Instant::now();
-        if self.context.relay.is_full(self.guard.key.name) {
+        if self.context.relay.is_full(self.guard.key().name) {
             return ReadReadiness::Until(now + FULL_PAUSE);
         }
         match self.throttle.next(now) {
@@ -116,7 +116,7 @@ impl ChatSession {
             self.context.hub.relay_metrics().messages.get(MessageResult::OverBudget).increment(1);
             return Err(Close::TryLater { retry });
         }
-        let submission = Submission { room: self.guard.key.name, side, id, text, datetime, head, trace: None };
+        let submission = Submission { room: self.guard.key().name, side, id, text, datetime, head, trace: None };
         self.context.relay.submit(self.connection(), submission);
         Ok(())
     }
@@ -171,7 +171,7 @@ impl ChatSession {
         if !away {
             self.guard.note_visit();
         }
-        let (context, room) = (self.context.clone(), self.guard.key.name);
+        let (context, room) = (self.context.clone(), self.guard.key().name);
         self.work = Some(
             async move {
                 if let Err(error) = context.members.report(room).await {
@@ -205,7 +205,7 @@ impl ChatSession {
                     Ok(())
                 }
                 Err(error) => {
-                    tracing::warn!(%error, room = %self.guard.key.name, "failed to read missed messages for socket, closing socket");
+                    tracing::warn!(%error, room = %self.guard.key().name, "failed to read missed messages for socket, closing socket");
                     Err(self.connection().try_later())
                 }
             },
@@ -213,7 +213,7 @@ impl ChatSession {
     }
 
     fn close(&self) -> Work {
-        let (context, room) = (self.context.clone(), self.guard.key);
+        let (context, room) = (self.context.clone(), self.guard.key());
         async move {
             match context.rooms.change(room.name, RoomChange::Close).await {
                 Ok(_) => Ok(()),
@@ -225,7 +225,7 @@ impl ChatSession {
 
     /// Relays a notice. Failures are only logged, because no client depends on a single notice.
     fn relay(&self, notice: Bytes) -> Work {
-        let (bus, room, side) = (self.context.bus.clone(), self.guard.key.name, self.connection().side());
+        let (bus, room, side) = (self.context.bus.clone(), self.guard.key().name, self.connection().side());
         async move {
             if let Err(error) = bus.notify(room, side, notice).await {
                 tracing::debug!(%error, "failed to publish notice");

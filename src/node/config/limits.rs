@@ -85,8 +85,9 @@ pub struct LimitArgs {
     /// WebSocket handshakes per minute from an address, per node; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_HANDSHAKES_PER_MINUTE", value_name = "N", default_value = "600")]
     pub limit_handshakes_per_minute: Cap,
-    /// Joins that wait on a node while 256 others run; above, 1013. Not affected by --limits off.
-    #[arg(long, env = "PINTALK_LIMIT_JOINS_WAITING", value_name = "N", default_value_t = 1024,
+    /// Joins that wait on a node while 256 others run; above, or if a join would wait for 3 s, 1013. Not affected by
+    /// --limits off.
+    #[arg(long, env = "PINTALK_LIMIT_JOINS_WAITING", value_name = "N", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit_joins_waiting: u32,
     /// Rooms per minute from an address, and ten times as many per host for calls without Origin; above, 429.

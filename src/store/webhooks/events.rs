@@ -7,7 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict, Query, SubQueryStatement};
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, ExprTrait as _, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, ExprTrait as _,
+    QueryFilter, QuerySelect,
 };
 
 use crate::domain::{ChatroomId, CloseCause, EventKind, EventKinds, HostId, Message, Room};
@@ -91,6 +92,11 @@ async fn insert(tx: &DatabaseTransaction, rows: &[webhook_event::ActiveModel]) -
     Ok(())
 }
 
+/// Returns whether the webhook of a host subscribes to created rooms.
+pub(in crate::store) async fn wants_room_created(db: &impl ConnectionTrait, host: HostId) -> Result<bool, DbErr> {
+    wants(db, host, EventKind::RoomCreated).await
+}
+
 /// Records that a guest created a room, if the host's webhook subscribes to the event.
 pub(in crate::store) async fn room_created(tx: &DatabaseTransaction, room: &chatroom::Model) -> Result<(), DbErr> {
     let (id, host) = (ChatroomId(room.id), HostId(room.host_id));
@@ -117,13 +123,13 @@ pub(in crate::store) async fn room_closed(
     insert(tx, &[row(room.host, room.id, EventKind::RoomClosed, version, text, at)]).await
 }
 
-async fn wants(tx: &DatabaseTransaction, host: HostId, kind: EventKind) -> Result<bool, DbErr> {
+async fn wants(db: &impl ConnectionTrait, host: HostId, kind: EventKind) -> Result<bool, DbErr> {
     let events: Option<String> = webhook::Entity::find_by_id(host.0)
         .select_only()
         .column(webhook::Column::Events)
         .filter(webhook::Column::IsEnabled.eq(true))
         .into_tuple()
-        .one(tx)
+        .one(db)
         .await?;
     Ok(events.and_then(|kinds| kinds.parse::<EventKinds>().ok()).is_some_and(|kinds| kinds.contains(kind)))
 }

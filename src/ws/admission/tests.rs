@@ -174,3 +174,16 @@ async fn a_join_delayed_by_a_store_yields_to_the_next_within_a_bound() {
     let state = admission.state.lock();
     assert_eq!((state.running, state.slow), (0, 0));
 }
+
+#[tokio::test]
+async fn a_join_that_would_wait_too_long_is_refused_at_once() {
+    let (admission, _places) = full(100_000);
+    // At this duration, 64 joins complete per second.
+    admission.state.lock().duration = Duration::from_secs(4);
+    let mut queue: Vec<_> = (0..192).map(|_| wait(&admission, 1, JoinClass::Fresh)).collect();
+    assert!(is_refused(&mut enter(&admission, 1, JoinClass::Fresh)));
+    // Joins that arrived earlier keep their places.
+    assert!(!queue.iter_mut().any(is_refused));
+    admission.state.lock().duration = Duration::from_millis(400);
+    queue.push(wait(&admission, 1, JoinClass::Fresh));
+}

@@ -37,7 +37,7 @@ async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut fix
     let [one, other] = &nodes;
     let room = one.room().await;
     assert_eq!(one.submit_ids(&room, 1..=2).await, [1, 2]);
-    let epoch = one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap();
+    let epoch = one.epoch(one.backend.log.partition_of(room.name)).await;
     one.redis().wait_for_replicas(fixture.servers.as_ref().unwrap(), slot_of(one, &room)).await;
     for node in &nodes {
         node.sink.publications(room.name, 2).await;
@@ -46,8 +46,8 @@ async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut fix
     fixture.servers.as_mut().unwrap().fail_over(slot_of(one, &room));
     let next = insist(one, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
-    assert_ne!(one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap(), epoch);
-    // The new master has the messages that the replica had. It has no scripts yet, but every script call still works.
+    assert_ne!(one.epoch(one.backend.log.partition_of(room.name)).await, epoch);
+    // The new master has the messages that the replica had. It has no script loaded yet, and every script still works.
     assert_eq!(insist(other, &room, "id-1").await, 1);
     assert_eq!(numbers(&other.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {

@@ -66,7 +66,7 @@ async fn accepted_messages_are_queued_in_order_with_their_epoch(fixture: Fixture
     let batch = [guest(&one, "a"), guest(&other, "a"), guest(&one, "b"), guest(&one, "a")];
     node.accept(&batch).await;
     let partition = node.backend.log.partition_of(one.name);
-    let epoch = node.cluster().seeding.epoch(partition).await.unwrap().unwrap();
+    let epoch = node.epoch(partition).await.unwrap();
     let entries = queue(&node).read(partition, 100).await.unwrap();
     let queued: Vec<_> = entries.iter().map(|entry| (entry.room, entry.chatroom, entry.frame.clone())).collect();
     let frame = |at: usize, seq| frame_of(&batch[at], seq);

@@ -1,7 +1,7 @@
 //! Tests of seeding: the loading of a room from the database, and the sequence number with which the room continues.
 
 use super::*;
-use crate::backend::broker::testing::{Node, until};
+use crate::backend::broker::testing::{Node, key_of, until};
 use crate::backend::broker::{MemberCounts, Seed};
 use crate::backend::redis::testing::PT;
 use crate::chat::rooms::RoomError;
@@ -21,11 +21,13 @@ on_a_cluster!(
     a_seeded_room_deduplicates_its_old_ids,
     a_closed_room_is_seeded_closed,
     concurrent_joins_seed_a_room_once,
+    the_first_visit_of_a_new_room_does_not_query_the_database,
+    a_room_is_created_while_redis_is_unavailable,
 );
 
 /// Builds a seed with this sequence number. Uses the current epoch if `epoch` is `None`.
 async fn seed_of(node: &Node, room: &Room, seq: Seq, epoch: Option<&str>) -> Seed {
-    let present = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
+    let present = node.epoch(node.backend.log.partition_of(room.name)).await;
     Seed {
         chatroom: room.id,
         host: room.host,
@@ -170,9 +172,9 @@ async fn another_epoch_of_the_server_makes_a_room_skip_ahead_once(fixture: Fixtu
     let room = node.room().await;
     assert_eq!(node.submit_ids(&room, 1..=2).await, [1, 2]);
     let partition = node.backend.log.partition_of(room.name);
-    let before = node.cluster().seeding.epoch(partition).await.unwrap();
+    let before = node.epoch(partition).await;
     let _: Vec<String> = node.redis().everywhere("DEBUG", &["CHANGE-REPL-ID"]).await;
-    assert_ne!(node.cluster().seeding.epoch(partition).await.unwrap(), before);
+    assert_ne!(node.epoch(partition).await, before);
     let numbers = node.submit_ids(&room, 3..=5).await;
     assert!(numbers[0] >= 10_002 && numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2], "{numbers:?}");
     assert_eq!(node.sink.publications(room.name, numbers[0]).await[2].0, 2);
@@ -182,7 +184,7 @@ async fn an_emptied_server_assigns_no_number_again(fixture: Fixture) {
     let node = fixture.node().await;
     let room = node.room().await;
     assert_eq!(node.submit_ids(&room, 1..=3).await, [1, 2, 3]);
-    let epoch = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
+    let epoch = node.epoch(node.backend.log.partition_of(room.name)).await;
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
     node.redis().verify().await.unwrap();
     // None of the three messages is in the database.
@@ -218,7 +220,7 @@ async fn concurrent_joins_seed_a_room_once(fixture: Fixture) {
     let all = (0..10).map(|at| {
         let (node, name) = (nodes[at % 2].clone(), room.name);
         tokio::spawn(async move {
-            node.rooms.enter(name, MemberCounts { guests: 1, ..MemberCounts::default() }, 0).await.unwrap().0
+            node.rooms.enter(name, MemberCounts { guests: 1, ..MemberCounts::default() }).await.unwrap()
         })
     });
     for status in all.collect::<Vec<_>>() {
@@ -228,4 +230,41 @@ async fn concurrent_joins_seed_a_room_once(fixture: Fixture) {
         nodes[0].backend.states.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests == 2
     })
     .await;
+}
+
+async fn the_first_visit_of_a_new_room_does_not_query_the_database(fixture: Fixture) {
+    let (creator, other) = (fixture.node().await, fixture.node().await);
+    for joined in [&creator, &other] {
+        let room = creator.open_room().await;
+        assert_eq!(joined.redis().keys_with(room.name.as_str()).await.len(), 1, "no ticket is left");
+        // The row is deleted from the database only, so a query for it would find nothing.
+        fixture.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
+        let _: Vec<String> = joined.redis().everywhere("CONFIG", &["RESETSTAT"]).await;
+        let owner = joined.rooms.owner_for_join(room.name).await.unwrap().unwrap();
+        assert_eq!((owner.key, owner.host), (key_of(&room), room.host));
+        let guest = MemberCounts { guests: 1, ..MemberCounts::default() };
+        let status = joined.rooms.enter(room.name, guest).await.unwrap();
+        assert_eq!((status.state, status.seq, status.guests), (RoomState::Open, 0, 1));
+        assert!(joined.history.join_frame(owner.key, status.seq).await.unwrap().framed.is_none());
+        let stats = joined.redis().everywhere::<String>("INFO", &["commandstats"]).await.concat();
+        let calls = |command: &str| -> u32 {
+            let counts = stats.lines().filter_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+            counts.map(|counts| counts.split(',').next().unwrap().parse::<u32>().unwrap()).sum()
+        };
+        let of_room = ["hmget", "hgetall", "hset", "hdel", "xrevrange", "xrange", "set"].map(calls);
+        // The node that created the room has its owner in memory.
+        let owner_query = u32::from(!std::ptr::eq(joined, &creator));
+        assert_eq!(of_room, [owner_query, 1, 1, 0, 0, 0, 0]);
+    }
+}
+
+async fn a_room_is_created_while_redis_is_unavailable(fixture: Fixture) {
+    let node = fixture.node().await;
+    fixture.servers.as_ref().unwrap().freeze();
+    let room = node.open_room().await;
+    fixture.servers.as_ref().unwrap().thaw();
+    let status = node.rooms.enter(room.name, MemberCounts::default()).await.unwrap();
+    assert_eq!((status.chatroom, status.seq), (room.id, 0));
+    // The epoch of the room is unknown, so its numbers skip ahead.
+    assert!(node.submit_ids(&room, [1]).await[0] > 10_000);
 }

@@ -5,7 +5,7 @@ use fred::prelude::*;
 
 use super::{RedisBroker, TOMBSTONE_TTL, answer, publication, state_word};
 use crate::backend::Unavailable;
-use crate::backend::broker::{Change, LogEntry, MemberCounts, RecentLog as _, RoomStates, RoomStatus};
+use crate::backend::broker::{Change, MemberCounts, RoomStates, RoomStatus};
 use crate::domain::{RoomChange, RoomName};
 
 impl RedisBroker {
@@ -22,6 +22,9 @@ impl RedisBroker {
         let args: Vec<Value> = vec![node.into(), guests.into(), hosts.into(), away.into(), room.as_str().into()];
         let answer = self.redis.eval(&self.scripts.members, keys.clone(), args.clone()).await?;
         let Some(found) = answer::room(answer)? else { return Ok(None) };
+        if found.unknown(&[], self.redis.node()).next().is_none() {
+            return Ok(Some(found.status(&[], self.redis.node())));
+        }
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
             // The cached list is up to two seconds old, so a node that has just started may be missing from it.
@@ -40,22 +43,6 @@ impl RedisBroker {
 impl RoomStates for RedisBroker {
     async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
         self.room(room, Some(counts)).await
-    }
-
-    async fn enter(
-        &self,
-        room: RoomName,
-        counts: MemberCounts,
-        newest: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        if newest == 0 {
-            return Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())));
-        }
-        // Both calls run concurrently. A single script for both would take three times as long, because Lua unpacks
-        // every log entry.
-        let counted = self.set_counts(room, counts);
-        let (status, log) = tokio::try_join!(counted, self.log_before(room, None, newest))?;
-        Ok(status.map(|status| (status, log)))
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {

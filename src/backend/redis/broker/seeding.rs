@@ -8,25 +8,31 @@ use fred::prelude::*;
 
 use super::{RedisBroker, state_word};
 use crate::backend::Unavailable;
-use crate::backend::broker::{Change, Partition, RoomStates as _, Seed, Seeding, Ticket};
-use crate::domain::{RoomChange, RoomName};
+use crate::backend::broker::{Change, RoomStates as _, Seed, Seeding, Ticket};
+use crate::backend::redis::call;
+use crate::domain::{ChatroomId, HostId, RoomChange, RoomName};
 
 /// Lifetime of a ticket to seed a room.
 const TICKET_TTL: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Seeding for RedisBroker {
-    async fn epoch(&self, partition: Partition) -> Result<Option<String>, Unavailable> {
-        let answer = self.redis.eval(&self.scripts.epoch, self.key(partition, "life")?, Vec::<Value>::new()).await?;
-        Ok(answer.as_string())
+    async fn row_ids(&self, room: RoomName) -> Result<Option<(ChatroomId, HostId)>, Unavailable> {
+        let (client, key) = (self.redis.client(), self.room_key("room", room)?);
+        // A tombstone has neither field.
+        let ids: Vec<Option<i64>> = call(|| client.hmget(&*key, vec!["id", "host"])).await?;
+        match ids[..] {
+            [Some(chatroom), Some(host)] => Ok(Some((ChatroomId(chatroom), HostId(host)))),
+            _ => Ok(None),
+        }
     }
 
     async fn begin_seed(&self, room: RoomName) -> Result<Option<Ticket>, Unavailable> {
-        let ticket = format!("{:032x}", u128::from_ne_bytes(self.rng.bytes::<16>()));
-        let keys = vec![self.room_key("room", room)?, self.room_key("seed", room)?];
-        let args: Vec<Value> = vec![ticket.as_str().into(), (TICKET_TTL.as_millis() as i64).into()];
-        let given = self.redis.eval(&self.scripts.begin_seed, keys, args).await?;
-        Ok((given.as_i64() == Some(1)).then_some(Ticket(ticket)))
+        let token = format!("{:032x}", u128::from_ne_bytes(self.rng.bytes::<16>()));
+        let keys = vec![self.room_key("room", room)?, self.room_key("seed", room)?, self.key_of(room, "life")?];
+        let args: Vec<Value> = vec![token.as_str().into(), (TICKET_TTL.as_millis() as i64).into()];
+        let epoch = self.redis.eval(&self.scripts.begin_seed, keys, args).await?.into_string();
+        Ok(epoch.map(|epoch| Ticket { token, epoch: Some(epoch).filter(|epoch| !epoch.is_empty()) }))
     }
 
     async fn finish_seed(&self, room: RoomName, ticket: Ticket, seed: Seed) -> Result<bool, Unavailable> {
@@ -37,7 +43,7 @@ impl Seeding for RedisBroker {
             self.key_of(room, "idle")?,
         ];
         let mut args: Vec<Value> = vec![
-            ticket.0.into(),
+            ticket.token.into(),
             seed.chatroom.0.into(),
             seed.host.0.into(),
             state_word(seed.state).into(),

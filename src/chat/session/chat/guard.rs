@@ -11,18 +11,28 @@ use crate::domain::{Seq, Side};
 /// Keeps a connection registered in a room until it is dropped.
 pub(super) struct RoomGuard {
     context: Arc<Sessions>,
-    pub(super) key: RoomKey,
-    /// Whether the guest's visits must be stored, because the guest left an e-mail address.
-    has_contact: bool,
+    owner: RoomOwner,
     pub(super) connection: Arc<Connection>,
     registration: Option<Registration>,
 }
 
 impl RoomGuard {
     pub(super) fn enter(context: Arc<Sessions>, owner: RoomOwner, connection: Arc<Connection>) -> Self {
-        let RoomOwner { key, has_contact, .. } = owner;
-        let registration = Some(context.hub.register(Place::Room(key.name), connection.clone()));
-        Self { context, key, has_contact, connection, registration }
+        let registration = Some(context.hub.register(Place::Room(owner.key.name), connection.clone()));
+        Self { context, owner, connection, registration }
+    }
+
+    /// Returns the key of the room.
+    pub(super) fn key(&self) -> RoomKey {
+        self.owner.key
+    }
+
+    /// Reads whether the visits of a guest must be stored, unless that is known or the room has no messages. While the
+    /// database is unavailable, the guest joins nevertheless.
+    pub(super) async fn read_contact(&mut self) {
+        if self.connection.side() == Side::Guest && self.owner.has_contact.is_none() && self.connection.sent() > 0 {
+            self.owner.has_contact = self.context.rooms.has_contact(self.owner).await.ok();
+        }
     }
 
     /// Records in the background that the peer has read all messages sent to it. Has no effect for a host who is away.
@@ -40,17 +50,18 @@ impl RoomGuard {
     }
 
     fn note_seen(&self, through: Seq) {
-        let (context, key, side) = (self.context.clone(), self.key, self.connection.side());
-        if side == Side::Guest && !self.has_contact {
+        let (context, owner, side) = (self.context.clone(), self.owner, self.connection.side());
+        // The visit of a guest is stored for the e-mails about missed messages, so only if messages were received.
+        if side == Side::Guest && (through == 0 || owner.has_contact == Some(false)) {
             return;
         }
         self.context.tracker.spawn(async move {
             let noted = match side {
-                Side::Host => context.rooms.check(key, through).await,
-                Side::Guest => context.rooms.see_guest(key, through).await,
+                Side::Host => context.rooms.check(owner.key, through).await,
+                Side::Guest => context.rooms.see_guest(owner, through).await,
             };
             if let Err(error) = noted {
-                tracing::debug!(%error, room = %key.name, "failed to store read position");
+                tracing::debug!(%error, room = %owner.key.name, "failed to store read position");
             }
         });
     }
@@ -60,6 +71,6 @@ impl Drop for RoomGuard {
     fn drop(&mut self) {
         drop(self.registration.take());
         self.note_visit();
-        self.context.members.report_soon(self.key.name);
+        self.context.members.report_soon(self.owner.key.name);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::guard::RoomGuard;
 use super::{ChatSession, Sessions};
-use crate::backend::broker::{LogEntry, RoomStatus};
-use crate::chat::history::{JoinFrame, PAGE, RoomKey};
+use crate::backend::broker::RoomStatus;
+use crate::chat::history::{JoinFrame, RoomKey};
 use crate::chat::hub::{Connection, Identity};
 use crate::chat::rooms::{RoomError, RoomOwner};
 use crate::chat::session::{Handshake, Refusal};
@@ -26,11 +26,12 @@ impl Sessions {
         // The connection is registered before the history is read, so that it receives messages that are published
         // during the read.
         connection.start_after(0);
-        let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
+        let mut guard = RoomGuard::enter(self.clone(), owner, connection.clone());
         match after {
             Some(after) => self.rejoin(owner.key, &connection, after).await?,
             None => self.join(owner.key, &connection).await?,
         }
+        guard.read_contact().await;
         Ok(ChatSession::new(self.clone(), guard, &host, after.is_some()))
     }
 
@@ -40,7 +41,8 @@ impl Sessions {
         name: RoomName,
         handshake: &Handshake,
     ) -> Result<(RoomOwner, Arc<Host>, Identity), Refusal> {
-        let owner = self.rooms.owner(name).await.map_err(|error| self.refusal_of(&error))?.ok_or(Close::NotFound)?;
+        let owner = self.rooms.owner_for_join(name).await.map_err(|error| self.refusal_of(&error))?;
+        let owner = owner.ok_or(Close::NotFound)?;
         let host = self.active_host(owner.host).await?;
         let identity = self.identify(handshake, &host).await?;
         if matches!(&identity, Identity::Host { host, .. } if *host != owner.host) {
@@ -52,13 +54,8 @@ impl Sessions {
     /// Admits a connection without `after`: queues the join frame with the newest messages, which may come from the
     /// cache.
     async fn join(&self, room: RoomKey, connection: &Connection) -> Result<(), Refusal> {
-        let cached = self.history.cached_join_frame(room.name).await;
-        let reads = cached.is_none();
-        let (status, log) = self.enter(room, connection, if reads { PAGE } else { 0 }, false).await?;
-        let newest = match cached.filter(|cached| cached.newest == status.seq) {
-            Some(cached) => Ok(cached),
-            None => self.history.join_frame(room, status.seq, reads.then_some(log)).await,
-        };
+        let status = self.enter(room, connection, false).await?;
+        let newest = self.history.join_frame(room, status.seq).await;
         send_join_frame(connection, &*newest.map_err(|error| self.refusal_of(&error.into()))?, status.seq);
         Ok(())
     }
@@ -66,22 +63,19 @@ impl Sessions {
     /// Admits a connection with `after`, the last sequence number that the client received. The connection catches up
     /// from that number.
     async fn rejoin(&self, room: RoomKey, connection: &Connection, after: Seq) -> Result<(), Refusal> {
-        let (status, _) = self.enter(room, connection, 0, true).await?;
+        let status = self.enter(room, connection, true).await?;
         self.replay(room, &status, connection, after).await
     }
 
-    /// Reports the connection, and checks the limits and the state of the room. Returns the status of the room and its
-    /// newest log entries, at most `newest`.
+    /// Reports the connection and checks the limits and the state of the room. Returns the status of the room.
     async fn enter(
         &self,
         room: RoomKey,
         connection: &Connection,
-        newest: usize,
         is_reconnecting: bool,
-    ) -> Result<(RoomStatus, Vec<LogEntry>), Refusal> {
-        let entered = self.members.report_and_read(room.name, newest).await;
-        let (status, log) = entered.map_err(|error| self.refusal_of(&error))?;
-        // The limit applies per side, so that guests cannot prevent the host from joining.
+    ) -> Result<RoomStatus, Refusal> {
+        let status = self.members.report(room.name).await.map_err(|error| self.refusal_of(&error))?;
+        // Sockets are limited per side, so that guests cannot prevent the host from joining.
         let sockets = match connection.side() {
             Side::Guest => status.guests,
             Side::Host => status.hosts + status.away,
@@ -90,7 +84,7 @@ impl Sessions {
             return Err(Close::TooMany.into());
         }
         self.admit_to_state(room, &status, connection.side(), is_reconnecting).await?;
-        Ok((status, log))
+        Ok(status)
     }
 
     /// Checks the state of the room. A closed room rejects hosts and guests who reconnect. A guest who joins without a

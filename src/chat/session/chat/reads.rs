@@ -20,7 +20,7 @@ pub(super) type LogRead = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Se
 
 impl ChatSession {
     pub(super) fn read_after(&self, sent: Seq, target: Seq) -> LogRead {
-        let (history, room) = (self.context.history.clone(), self.guard.key);
+        let (history, room) = (self.context.history.clone(), self.guard.key());
         Box::pin(async move {
             loop {
                 match history.after(room, sent).await {
@@ -56,7 +56,7 @@ impl ChatSession {
 
     /// Reads a page of older messages and queues it for this socket only.
     pub(super) fn older(&self, before: Before) -> Work {
-        let (context, room, connection) = (self.context.clone(), self.guard.key, self.connection().clone());
+        let (context, room, connection) = (self.context.clone(), self.guard.key(), self.connection().clone());
         async move {
             let page = async {
                 let before = match before {
