@@ -6,7 +6,6 @@
 mod advance;
 pub(super) mod append;
 pub(super) mod archive;
-mod json_rows;
 mod page;
 
 use chrono::{DateTime, Utc};
