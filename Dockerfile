@@ -1,21 +1,25 @@
 # docker build -t pintalk .
-# docker build -t pintalk --build-arg SOURCE=prebuilt .      uses target/release/pintalk, built on a system like the builder
+# docker build -t pintalk --build-arg SOURCE=prebuilt .
 #
-# The image contains the program, the libraries that it is linked to, and the public certificate authorities: no shell and no
-# packages. It has no HEALTHCHECK, which would need an HTTP client in the image: probe /health/ready from outside.
+# With SOURCE=prebuilt, the image contains target/release/pintalk. This program must have been built on a system like the
+# builder.
+#
+# The image contains the program, the libraries that it is linked to, and the certificates of public authorities. It has no
+# shell and no packages. It has no HEALTHCHECK either, because this would need an HTTP client: probe /health/ready from outside.
 
-# Image of the build: Rust, a C compiler and make, on Debian or another system with ldd.
+# Image in which the program is built. It needs Rust, a C compiler and make, on Debian or another system that has ldd.
 ARG BUILDER=rust:1.95-bookworm
-# Base image: empty, or the builder's distribution (debian:bookworm-slim). The latter contains the libraries: set LIBRARIES=none.
+# Base image, which is empty by default. With the builder's distribution as base (debian:bookworm-slim), set LIBRARIES=none,
+# because that image contains the libraries.
 ARG RUNTIME=scratch
 ARG LIBRARIES=copied
-# Source of the program: `compiled` in this build, or `prebuilt`.
+# Origin of the program: `compiled` during this build, or `prebuilt`.
 ARG SOURCE=compiled
 
 FROM ${BUILDER} AS compiled
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /source
-# Builds the dependencies with empty crates in a separate layer, because they take minutes and change rarely.
+# The dependencies are built with empty crates in a separate layer, because they take minutes and rarely change.
 COPY Cargo.toml Cargo.lock ./
 COPY migration/Cargo.toml migration/Cargo.toml
 COPY tests/kit/Cargo.toml tests/kit/Cargo.toml
@@ -28,9 +32,9 @@ RUN mkdir -p migration/src tests/kit/src tests/load/src \
     && rm -r src migration/src
 COPY migration migration
 COPY src src
-# Revision that `pintalk_build_info` reports.
+# Revision that the metric `pintalk_build_info` reports.
 ARG REVISION=unknown
-# Cargo compares times: the copied files must be newer than the build of the empty crates.
+# Cargo compares modification times, so the sources must be newer than the build of the empty crates.
 RUN find src migration -name '*.rs' -exec touch {} + \
     && PINTALK_REVISION=$REVISION cargo build --release --locked --bin pintalk \
     && cp target/release/pintalk /pintalk
@@ -64,7 +68,7 @@ COPY --from=root --chown=10001:10001 --chmod=700 /data /var/lib/pintalk
 ENV PATH=/usr/local/bin:/usr/bin:/bin \
     PINTALK_LISTEN=0.0.0.0:8080 \
     PINTALK_DATA_DIR=/var/lib/pintalk
-# A numeric id, so that Kubernetes can verify that the user is not root.
+# The id is numeric, so that Kubernetes can verify that the user is not root.
 USER 10001:10001
 WORKDIR /var/lib/pintalk
 EXPOSE 8080

@@ -1,4 +1,5 @@
-//! Conversations: sessions of guests and hosts, the connections of this node, and the relay of messages between them.
+//! Conversations: sessions of guests and hosts, the connections of this node, and the relay that carries messages
+//! between them.
 
 pub mod archive;
 mod coalesce;

@@ -64,7 +64,7 @@ enum CliCommand {
     Check(Box<crate::node::config::ServeArgs>),
 }
 
-/// Error of a failed command: exit code and message.
+/// Error of a command: exit code and message.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -96,13 +96,13 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Runs the program with the arguments `args`, of which the first is the program name. Returns the exit code.
+/// Runs the program with the arguments `args`, which start with the program name. Returns the exit code.
 pub fn run<I, T>(args: I) -> ExitCode
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    // Only the user who runs the program can access the files that it creates.
+    // Files that the program creates are accessible only to the user who runs it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let command = without_empty_variables(Cli::command());
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -146,7 +146,7 @@ impl CliCommand {
     }
 }
 
-/// Makes clap ignore environment variables with an empty value, because compose files and Helm charts set empty values.
+/// Makes clap ignore environment variables with an empty value. Compose files and Helm charts set such variables.
 fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -166,8 +166,8 @@ fn first_paragraph(error: &clap::Error) -> String {
     paragraph.strip_prefix("error: ").map_or(paragraph.clone(), str::to_owned)
 }
 
-/// Runs the async part of a command on a new runtime. Tasks that are still running when `work` completes do not delay
-/// the exit.
+/// Runs the async part of a command on a new runtime. Does not wait for tasks that are still running when `work`
+/// completes.
 fn block_on<F>(work: F) -> Result<u8, Failure>
 where
     F: Future<Output = Result<u8, Failure>>,
@@ -189,12 +189,12 @@ fn print_line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Sets up logging for a command that prints its result to standard output.
+/// Starts logging for a command that prints its result to standard output.
 fn init_command_logging() {
     telemetry::log(LogFormat::Text, "warn");
 }
 
-/// Opens an existing database without changing its schema.
+/// Opens an existing database. Does not change its schema.
 async fn open_existing_store(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
     if !is_made(database.expose()).map_err(Failure::new)? {
         return Err(Failure::new(format!("there is no database at {database}")));
@@ -206,7 +206,7 @@ async fn open_existing_store(database: &crate::node::config::DatabaseUrl) -> Res
     }
 }
 
-/// Opens the database for a command. Migrates the schema of a SQLite database. Returns an error if the schema of a
+/// Opens the database for a command. Migrates the schema if the database is SQLite. Returns an error if the schema of a
 /// MySQL database is not current.
 async fn open_store(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
     let store = Store::connect(database.expose()).await?;

@@ -1,10 +1,10 @@
-//! HTTP layer: entry point of every API call, page and socket.
+//! HTTP layer, through which all API calls, pages and sockets enter the server.
 //!
 //! One warp filter extracts the parts of a request. [`routes`] maps the path to an API call, a page or a socket.
-//! [`answer`] runs the handler and completes the response. The filter never rejects a request: unknown paths also
-//! receive a response from [`answer`].
+//! [`answer`] runs the handler and completes the response. The filter never rejects a request: [`answer`] also handles
+//! unknown paths.
 //!
-//! **Invariant:** every API response, including errors, is JSON and has CORS headers. No metric label, log line or
+//! **Invariant:** every API response, including errors, is JSON and has CORS headers. No metric label, log event or
 //! error contains a raw path, a query or a token.
 
 mod auth;
@@ -72,13 +72,12 @@ pub use server::{ListenerSettings, Slots, raise_descriptor_limit, serve, serve_m
 pub(crate) use server::{PeerStream, Slot, SlotClass};
 pub use sockets::{UpgradeRequest, Upgrades};
 
-/// Maximum duration of a call. The timeouts of store calls are much shorter, so this limit applies only to other
-/// delays.
+/// Maximum duration of a call. Store calls have much shorter timeouts, so only other delays reach this limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Dependencies of the handlers.
+/// Services and settings that the handlers use.
 pub struct HttpContext {
-    /// Logins and tokens.
+    /// Logins and access tokens.
     pub accounts: Accounts,
     /// Profiles and profile images of hosts.
     pub profiles: Profiles,
@@ -94,7 +93,7 @@ pub struct HttpContext {
     pub health: Arc<dyn Health>,
     /// Renders the metrics in Prometheus text format.
     pub metrics: RenderMetrics,
-    /// Metrics of requests.
+    /// Metrics of HTTP requests.
     pub(crate) http_metrics: HttpMetrics,
     /// Metrics of logins.
     pub(crate) login_metrics: LoginMetrics,
@@ -113,18 +112,18 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 #[derive(Clone)]
 pub struct HttpSettings {
     /// Public URL of the API, without a trailing slash. Links in responses start with it. Requests are accepted with
-    /// and without its path.
+    /// and without the path of this URL.
     pub public_url: String,
-    /// Origins of admin pages, which may read host-side responses with credentials.
+    /// Origins of admin pages. These pages may read host-side responses with credentials.
     pub admin_origins: Vec<String>,
     /// `Domain` attribute of the refresh cookie.
     pub cookie_domain: Option<String>,
-    /// Decides from which peers the header `X-Forwarded-For` is trusted.
+    /// Decides for which peers `X-Forwarded-For` is trusted.
     pub is_trusted_proxy: IsTrustedProxy,
-    /// Whether visitors may create accounts.
+    /// Whether visitors may create host accounts.
     pub is_sign_up_open: bool,
-    /// Whether `/metrics` is served on the main port, and then only to direct clients on the loopback interface. Set if
-    /// the metrics have no separate port.
+    /// Whether the main port serves `/metrics` to direct clients on the loopback interface. Set if the metrics have no
+    /// separate port.
     pub metrics_here: bool,
 }
 
@@ -168,7 +167,7 @@ pub(crate) fn filter(app: Arc<HttpContext>) -> impl Filter<Extract = (Response,)
         })
 }
 
-/// Handles one request. Errors, panics and timeouts become responses.
+/// Handles one request. Converts errors, panics and timeouts to responses.
 async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     let started = Instant::now();
     let path = std::mem::take(&mut request.path);
@@ -176,7 +175,7 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     let (route, audience) = (target.label(), target.audience());
     let is_socket = matches!(target, Target::Socket(_));
 
-    // Log events of the handler belong to a span with the route and the method.
+    // The log events of the handler belong to a span with the route and the method.
     let call = tracing::error_span!("call", route, method = routes::method_label(&request.method));
     let work = AssertUnwindSafe(perform(&app, target, &mut request)).catch_unwind().instrument(call);
     let mut response = match tokio::time::timeout(CALL_TIMEOUT, work).await {
@@ -199,7 +198,7 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     response
 }
 
-/// Records metrics and logs a response.
+/// Records the metrics of a response and logs it.
 fn record(metrics: &HttpMetrics, route: &'static str, method: &Method, response: &Response, started: Instant) {
     let method = routes::method_label(method);
     let labels = CallLabels { route, method, status: response.status() };
@@ -214,7 +213,7 @@ fn record(metrics: &HttpMetrics, route: &'static str, method: &Method, response:
     );
 }
 
-/// Checks that the path exists, the method is allowed and JSON is acceptable, then runs the handler.
+/// Checks that the path exists, that the method is allowed and that the caller accepts JSON. Then runs the handler.
 async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -> Result<Response, ApiError> {
     if matches!(target, Target::Nothing(_)) {
         return Err(ApiError::NotFound);
@@ -228,7 +227,7 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     match target {
         Target::Nothing(_) => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => {
-            // A page that contains keys is served only under the names of this server.
+            // A page that contains keys is served only if `Host` is a name of this server.
             if !page.is_cross_origin() && !authority::is_own_name(&request.headers, &app.settings.public_url) {
                 return Err(ApiError::NotFound);
             }

@@ -1,4 +1,4 @@
-//! The `pintalk` binary; see `pintalk::cli`.
+//! The `pintalk` binary. It runs the command-line interface of the `pintalk` library.
 
 use std::process::ExitCode;
 

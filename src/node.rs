@@ -1,4 +1,4 @@
-//! Builds and runs a node: creates the backend and the services, starts their tasks, and stops them.
+//! A node: creates its backend and services, starts their tasks, and stops them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,13 +52,13 @@ use lock::Lock;
 pub use lock::SoleNode;
 use wiring::{DRAINED_GRACE, Node};
 
-/// Delay between attempts to reach an unavailable store at start.
+/// Delay between attempts to connect to an unavailable store at start.
 const START_RETRY: Duration = Duration::from_secs(1);
 
-/// Interval at which a draining node closes the next batch of sockets.
+/// Interval at which a draining node closes a batch of sockets.
 const DRAIN_TICK: Duration = Duration::from_millis(100);
 
-/// Configured node, ready to run.
+/// Configured node that is ready to run.
 pub struct App {
     config: Config,
     store: Store,
@@ -78,12 +78,12 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Builds a node from its configuration. The stores need not be reachable when this function is called.
+/// Builds a node from its configuration. The stores need not be reachable.
 ///
 /// # Errors
 /// Returns [`AppError`] for errors that a retry cannot resolve.
 pub async fn build(config: Config) -> Result<App, AppError> {
-    // The recorder must be installed first, because metric handles that are created before it record nothing.
+    // The recorder is installed first, because metric handles that were created before it record nothing.
     telemetry::metrics(&SystemClock);
     let rng = Rng::from_entropy();
     let lock = Lock::on_files(&config)?;
@@ -112,14 +112,14 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     Ok(App { config, store, backend, mail, media, webhook_sender, lock, clock, skew, rng })
 }
 
-/// Returns the function that checks whether webhooks may call an address in a private network; `None` if no private
-/// networks are configured.
+/// Returns the function that checks whether webhooks may call an address in a private network. Returns `None` if no
+/// private networks are configured.
 fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
     let networks = networks.clone();
     if networks.is_empty() { None } else { Some(Arc::new(move |address| networks.contain(address))) }
 }
 
-/// Creates the Redis clients of a node or a command. Redis need not be reachable when this function is called.
+/// Creates the Redis client of a node or a command. Redis need not be reachable.
 fn connect(url: &RedisUrl, rng: &Rng) -> Result<Redis, AppError> {
     Redis::new(url.expose(), NodeId::from_random(rng.bytes()))
         .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })
@@ -130,14 +130,15 @@ fn redis_options(config: &Config) -> RedisOptions {
 }
 
 impl App {
-    /// Serves until `shutdown` begins, then drains. Calls `ready` once all requests can be served. When this method
-    /// returns, all tasks of the node have ended.
+    /// Serves until `shutdown` begins, then drains. Calls `ready` when all requests can be served. All tasks of the
+    /// node have ended when this method returns.
     ///
     /// # Errors
     /// Returns [`AppError`] for errors that a retry cannot resolve.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown, ready: impl FnOnce()) -> Result<(), AppError> {
         let ended = self.serve(listener, &shutdown, ready).await;
-        // Background tasks end before the connections to the stores are closed.
+        // Background tasks end before the connections to the stores are closed, because the tasks use these
+        // connections.
         shutdown.finish().await;
         self.backend.leave(DRAINED_GRACE).await;
         drop(self.lock);
@@ -224,7 +225,7 @@ impl App {
         Ok(lock)
     }
 
-    /// Starts the task that tries to acquire the leader lease, and the jobs that run while this node holds the lease.
+    /// Starts the task that campaigns for the leader lease, and the jobs that run while this node holds the lease.
     fn start_jobs(&self, node: &Node, shutdown: &Shutdown) -> Leader {
         let leader = Leader::new(self.backend.lease.clone()).while_clocks_agree(self.agreement());
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
@@ -237,8 +238,8 @@ impl App {
         self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
     }
 
-    /// Drains the node (DESIGN, "Sockets"): waits for `drain_delay`, then refuses new sockets and closes the open
-    /// sockets over the `drain` window.
+    /// Drains the node (DESIGN, "Sockets"). Waits for `drain_delay`, then rejects new sockets and closes the open
+    /// sockets within the time `drain`.
     async fn drain(&self, hub: &Arc<Hub>, connections: &TaskTracker, refuse: &CancellationToken, in_order: bool) {
         if in_order && self.backend.is_cluster() {
             // The delay gives load balancers time to detect that this node is not ready. A single-node server has no
@@ -249,8 +250,8 @@ impl App {
         let window = if in_order { self.config.drain } else { Duration::ZERO };
         let (began, total, mut ended) = (Instant::now(), hub.len(), 0);
         while !hub.is_empty() && began.elapsed() < window {
-            // `due` is the number of sockets to close by now. It rises linearly over the window, so that at least one
-            // socket is closed per tick.
+            // `due` is the number of sockets to close by now. It increases linearly with time, so that the sockets are
+            // closed evenly over the whole period.
             let due = (total as f64 * began.elapsed().div_duration_f64(window)) as usize + 1;
             ended += hub.close_some(due.saturating_sub(ended));
             tokio::time::sleep(DRAIN_TICK).await;

@@ -1,4 +1,4 @@
-//! Outgoing connections: e-mail, webhooks, object storage.
+//! Outgoing connections: e-mail, webhooks and object storage.
 
 pub mod contacts;
 pub(crate) mod http_client;

@@ -1,6 +1,6 @@
-//! Sockets: the upgrade, and the task that owns a socket and connects it to its session.
+//! WebSockets: the upgrade of a request, and the task that owns a socket and connects it to its session.
 //!
-//! [`Upgrader`] answers the handshake; [`pump`] reads and writes the socket. No other module of the server uses
+//! [`Upgrader`] answers the handshake. [`pump`] reads and writes the socket. No other module of the server accesses
 //! sockets.
 
 mod admission;

@@ -26,7 +26,7 @@ mod state;
 pub use mailbox::{MAILBOX_DIGEST, canonical_mailbox, mailbox_digest, mailbox_key};
 pub use state::SchemaState;
 
-/// List of all changes, oldest first.
+/// Migrations of PinTalk, oldest first.
 #[derive(Clone, Copy, Debug)]
 pub struct Migrator;
 

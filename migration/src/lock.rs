@@ -1,27 +1,28 @@
-//! Lock under which the schema is changed. One process holds it; others wait.
+//! Lock that serialises schema changes: one process holds it, and the others wait.
 //!
 //! The lock and the changes use one connection. If that connection is lost, the server releases the lock and the next
-//! change fails, so no process continues without the lock.
+//! change fails. Therefore no process changes the schema without the lock.
 
 use sea_orm_migration::sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
     Statement, TransactionOptions, TransactionTrait as _, sqlx,
 };
 
-/// Duration of one attempt in seconds. SQLite waits for the busy timeout of its connection instead.
+/// Maximum wait of one attempt on MySQL, in seconds. On SQLite, an attempt waits for the busy timeout of the
+/// connection.
 const ATTEMPT: u8 = 5;
 
-/// Attempts per log line: one line per minute while another process holds the lock.
+/// Number of attempts per log message: one message per minute while another process holds the lock.
 const ATTEMPTS_PER_LINE: u32 = 12;
 
-/// Lock on one schema. On MySQL it is a named lock of the session, because each DDL statement commits. On SQLite it is
-/// the write lock of a transaction that contains all changes.
+/// Lock on one schema. On MySQL, it is a named lock of the session, because each DDL statement commits the transaction.
+/// On SQLite, it is the write lock of a transaction that contains all changes.
 pub(crate) struct SchemaLock {
     connection: DatabaseTransaction,
 }
 
 impl SchemaLock {
-    /// Waits until no other process holds the lock, and acquires it.
+    /// Acquires the lock. Waits while another process holds it.
     ///
     /// # Errors
     /// Returns an error if the database fails or cannot be reached. A lock held by another process is not an error.
@@ -38,17 +39,18 @@ impl SchemaLock {
         }
     }
 
-    /// Returns the connection that holds the lock, for the changes.
+    /// Returns the connection that holds the lock. All changes must use it.
     pub(crate) fn connection(&self) -> &DatabaseTransaction {
         &self.connection
     }
 
-    /// Commits or rolls back, depending on `outcome`, and releases the lock. DDL on MySQL cannot be rolled back.
+    /// Commits if `outcome` is `Ok` and rolls back otherwise, and releases the lock. MySQL cannot roll back DDL.
+    /// Returns the error of `outcome` or of the commit.
     pub(crate) async fn release(self, outcome: Result<(), DbErr>) -> Result<(), DbErr> {
         let Self { connection } = self;
         let is_mysql = connection.get_database_backend() == DbBackend::MySql;
         if is_mysql && let Err(error) = connection.execute_unprepared(&format!("DO RELEASE_LOCK({NAME})")).await {
-            // The connection was lost, so the server has released the lock.
+            // The connection was lost, so the server has already released the lock.
             tracing::debug!(%error, "failed to release schema lock");
         }
         match outcome {
@@ -63,8 +65,8 @@ impl SchemaLock {
     }
 }
 
-/// SQL expression for the name of the lock: at most 64 characters, and unique per database of a server. Uses SHA2,
-/// because MySQL 9.7 has no `MD5()`.
+/// SQL expression for the name of the lock, which has at most 64 characters and is unique per database of a server. The
+/// expression uses SHA2, because MySQL 9.7 has no `MD5()`.
 const NAME: &str = "CONCAT('pintalk.schema.', LEFT(SHA2(DATABASE(), 256), 32))";
 
 /// Tries to acquire the lock. Returns `None` if another process holds it.
@@ -73,8 +75,8 @@ async fn attempt(connection: &DatabaseConnection) -> Result<Option<DatabaseTrans
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    // The lock belongs to a connection. A transaction keeps one connection, while a pool may use another one for each
-    // statement.
+    // The lock belongs to one connection, so every statement must use that connection. A transaction guarantees this. A
+    // pool may use a different connection for each statement.
     let held = match connection.begin_with_options(immediate).await {
         Err(error) if is_busy(&error) => return Ok(None),
         held => held?,
@@ -100,7 +102,8 @@ fn is_busy(error: &DbErr) -> bool {
         return false;
     };
     let sqlx::Error::Database(error) = &**error else { return false };
-    // The low byte is the primary result code. Codes of MySQL are SQLSTATEs of five characters.
+    // The low byte of an SQLite code is the primary result code. MySQL codes are SQLSTATEs of five characters and are
+    // skipped.
     error
         .code()
         .filter(|code| code.len() < 5)

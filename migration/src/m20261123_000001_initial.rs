@@ -1,6 +1,7 @@
 //! First schema: hosts with settings and logins, rooms with their events, and messages.
 //!
-//! DDL on MySQL cannot be rolled back, so every step is idempotent: parts created by an interrupted run are skipped.
+//! DDL on MySQL cannot be rolled back, so every step is idempotent: it skips tables and indexes that an interrupted run
+//! created.
 
 use sea_orm_migration::prelude::*;
 
@@ -45,8 +46,9 @@ fn user(build: ColumnBuilder) -> TableCreateStatement {
         .table("user")
         .col(row_id())
         .col(build.prose("email", Some(320)).not_null())
-        // Lower case, so that addresses that differ only in case are one account on every dialect. A case-insensitive
-        // collation would also treat accented letters as plain ones, and so confuse accounts.
+        // The key is the address in lower case, so that addresses that differ only in case belong to one account on
+        // every dialect. A case-insensitive collation would also ignore accents, so different addresses would share an
+        // account.
         .col(ColumnDef::new("email_key").string_len(320).not_null())
         .col(ColumnDef::new("password_hash").string_len(255).not_null())
         .col(token22("uuid"))
@@ -129,7 +131,7 @@ fn chat_message(build: ColumnBuilder) -> TableCreateStatement {
         .col(ColumnDef::new("datetime").string_len(26).not_null())
         .col(ColumnDef::new("message_id").string_len(64).not_null())
         .col(build.instant("accepted_at").not_null())
-        // The messages of a room are adjacent.
+        // This key stores the messages of a room next to each other.
         .primary_key(Index::create().col("chatroom_id").col("seq"))
         .take()
 }
@@ -170,12 +172,13 @@ const INDEXES: [IndexOf; 10] = [
     index("login", "login_user", &["user_id"]),
     unique("chatroom", "chatroom_name", &["name"]),
     unique("chatroom", "chatroom_idempotency", &["host_id", "idempotency_key"]),
-    // Order of the host's list, read backwards: pinned rooms first, latest pin on top, then by last update.
+    // This index contains the order of a host's room list. Read backwards, it returns pinned rooms first, the latest
+    // pin on top, and then the other rooms by last update.
     index("chatroom", "chatroom_list", &["host_id", "is_fixed", "fixed_at", "updated_at"]),
-    // Index that retention uses.
+    // Retention uses this index.
     index("chatroom", "chatroom_closed", &["is_closed", "closed_at"]),
     index("room_event", "room_event_created", &["created_at"]),
-    // This index is not unique: both sides may use the same id, and a cluster detects repeated ids only for a limited
-    // time.
+    // This index is not unique: the host and the guest may use the same id, and a cluster detects repeated ids only for
+    // a limited time.
     index("chat_message", "chat_message_id", &["chatroom_id", "message_id"]),
 ];

@@ -1,7 +1,7 @@
 //! Adds message and unread counts to the room row, so that lists do not count messages.
 //!
-//! A node of the previous release does not update the counts: `counted_through` records the last counted message, and
-//! the next reader or writer counts the messages above it.
+//! A node of the previous release does not update the counts. `counted_through` is the sequence number of the last
+//! counted message. The next reader or writer counts the messages above it.
 
 use sea_orm_migration::prelude::*;
 

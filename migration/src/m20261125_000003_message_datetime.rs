@@ -1,5 +1,5 @@
-//! Adds an index that finds a message by its wall-clock time without reading the whole room. The legacy widget requests
-//! messages by this time.
+//! Adds an index that finds a message by its wall-clock time without reading the whole room. The legacy widget
+//! identifies messages by wall-clock time.
 
 use sea_orm_migration::prelude::*;
 

@@ -44,7 +44,7 @@ impl MigrationTrait for Migration {
 
 const INDEXES: [(&str, &str, &str); 2] = [
     ("email_verification", "email_verification_expires", "expires_at"),
-    // Index that the mail dispatcher uses.
+    // The mail dispatcher uses this index.
     ("mail_outbox", "mail_outbox_due", "due_at"),
 ];
 

@@ -1,6 +1,6 @@
-//! Adds replaced pairs of keys, which stay valid for a while.
+//! Adds a table of replaced key pairs, which stay valid for a grace period.
 //!
-//! A node of the previous release reads only the current pair and rejects replaced ones.
+//! A node of the previous release reads only the current pair of a host and rejects replaced pairs.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -10,7 +10,7 @@ pub(crate) struct Migration;
 
 const TABLE: &str = "old_key";
 
-/// Indexes for the pairs of a host and for expired pairs.
+/// Indexes that find the pairs of a host and the expired pairs.
 const INDEXES: [(&str, &str); 2] = [("old_key_user", "user_id"), ("old_key_ends", "ends_at")];
 
 #[async_trait::async_trait]

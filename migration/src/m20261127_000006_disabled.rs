@@ -1,7 +1,7 @@
-//! Distinguishes accounts that an operator has disabled from those that their owners deactivated. Only the latter can
-//! be reactivated by e-mail.
+//! Distinguishes accounts that an operator has disabled from accounts that their owners deactivated. Only an account
+//! that its owner deactivated can be reactivated by e-mail.
 //!
-//! A node of the previous release ignores the column: while one runs, owners can reactivate disabled accounts.
+//! A node of the previous release ignores the column. While such a node runs, owners can reactivate disabled accounts.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,7 +1,8 @@
-//! Adds columns and indexes for the leader's jobs, so that they find due rows without a scan: rooms due for retention
-//! or for closing when idle, purged rooms with rows left, and expired rows.
+//! Adds columns and indexes for the leader's jobs, so that they find due rows without a scan. The jobs look for rooms
+//! due for retention or for closing when idle, purged rooms with rows left, and expired rows.
 //!
-//! A node of the previous release neither reads nor writes the columns: one has a default, and the other is generated.
+//! A node of the previous release neither reads nor writes the columns: one has a default value and the other is
+//! generated.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,8 +14,8 @@ const ROOM: &str = "chatroom";
 /// Whether the room is purged and may still have rows to delete.
 const IS_PURGING: &str = "is_purging";
 
-/// Whether the room has messages that are not purged. Without it, every search for due rooms would scan all empty rooms
-/// of the past.
+/// Whether the room has messages that are not purged. The column keeps a search for due rooms from scanning all closed
+/// rooms without messages.
 const HAS_MESSAGES: &str = "has_messages";
 
 const INDEXES: [(&str, &str, &[&str]); 5] = [
@@ -69,7 +70,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Returns whether the room table has a column. Runs a query, because SQLite's list of columns omits generated ones.
+/// Returns whether the room table has the column `name`. The function runs a query, because SQLite's list of columns
+/// omits generated columns.
 async fn has_room_column(manager: &SchemaManager<'_>, name: &str) -> bool {
     let asked = format!("SELECT {name} FROM {ROOM} WHERE 1 = 0");
     manager.get_connection().execute_unprepared(&asked).await.is_ok()

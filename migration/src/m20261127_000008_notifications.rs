@@ -1,8 +1,8 @@
 //! Adds e-mail notifications about missed messages (SPEC 8): guests' addresses, the hosts' setting, due notifications,
 //! and e-mails that are sent at most once.
 //!
-//! While a node of the previous release runs, it records no notifications. It sends e-mails of the outbox without
-//! `List-Unsubscribe`, and if it crashes, another node may send them again.
+//! A node of the previous release records no notifications and sends e-mails from the outbox without
+//! `List-Unsubscribe`. If it crashes, another node may send its e-mails again.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,7 +13,7 @@ pub(crate) struct Migration;
 
 const TABLE: &str = "notification";
 
-/// Index used by the notifier.
+/// Index that the notifier uses.
 const DUE: &str = "notification_due";
 
 fn columns(build: ColumnBuilder) -> [(&'static str, ColumnDef); 6] {
@@ -56,7 +56,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// One row per room and recipient's side, so that two nodes cannot both create a notification.
+/// Returns the table of notifications: one row per room and side of the recipient, so that two nodes cannot both create
+/// a notification.
 fn notification(build: ColumnBuilder) -> TableCreateStatement {
     build
         .table(TABLE)

@@ -1,6 +1,6 @@
 //! Adds webhooks and their events.
 //!
-//! While a node of the previous release runs, it records no events for the changes that it makes.
+//! A node of the previous release records no events for its changes.
 
 use sea_orm_migration::prelude::*;
 
@@ -12,11 +12,11 @@ pub(crate) struct Migration;
 const EVENT: &str = "webhook_event";
 
 const INDEXES: [(&str, &[&str]); 3] = [
-    // Due events of a host, longest due first.
+    // This index finds the due events of a host, ordered by due time.
     ("webhook_event_due", &["host_id", "due_at"]),
-    // Newest events of a host.
+    // This index finds the newest events of a host.
     ("webhook_event_host", &["host_id", "id"]),
-    // Events whose delivery time has passed, and records to delete.
+    // This index finds events whose delivery time has passed, and records to delete.
     ("webhook_event_end", &["ends_at"]),
 ];
 
@@ -50,7 +50,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// One row per host.
+/// Returns the table of webhooks: one row per host.
 fn webhook(build: ColumnBuilder) -> TableCreateStatement {
     build
         .table("webhook")
@@ -69,7 +69,8 @@ fn webhook(build: ColumnBuilder) -> TableCreateStatement {
         .take()
 }
 
-/// One row per event. The cause is unique, so that an event that is written twice is sent once.
+/// Returns the table of events: one row per event. The cause is unique, so that an event that is recorded twice is sent
+/// once.
 fn event(build: ColumnBuilder) -> TableCreateStatement {
     build
         .table(EVENT)

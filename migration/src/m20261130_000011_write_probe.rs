@@ -1,6 +1,6 @@
-//! Adds the table that nodes write to in order to check whether the database can be written.
+//! Adds the table of the write probe. Nodes write to it to check that the database accepts writes.
 //!
-//! A node of the previous release does not use it.
+//! A node of the previous release does not use the table.
 
 use sea_orm_migration::prelude::*;
 

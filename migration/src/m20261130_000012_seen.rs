@@ -1,9 +1,9 @@
 //! Adds the sequence numbers up to which the host and the guest have seen a room. Unread counts and e-mails then no
 //! longer depend on clocks.
 //!
-//! Both are null for rooms that were not viewed since this change; for these rooms the time of the last view is used.
-//! While a node of the previous release runs, it updates only the times, so a message that was seen there may be
-//! e-mailed once more.
+//! Both are null for rooms that have not been viewed since this change. For these rooms, the time of the last view is
+//! used. A node of the previous release updates only the times, so a message that was seen through such a node may be
+//! e-mailed again.
 
 use sea_orm_migration::prelude::*;
 

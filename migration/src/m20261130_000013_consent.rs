@@ -1,12 +1,12 @@
 //! Adds consent, digests and limits of e-mail (SPEC 8): consent per host and mailbox, time of the last digest per host,
 //! text per room in waiting e-mails, and e-mails sent in the last hour.
 //!
-//! Pairs of a host and a mailbox that were e-mailed before this change are marked as consenting. They are read from
-//! `notification`, which records when the guest of a room was e-mailed, and from the current address of the room.
-//! Deleted rooms, and guests who unsubscribed, have no address and are not marked.
+//! Pairs of a host and a mailbox that were e-mailed before this change are marked as consenting. `notification`
+//! contains the rooms whose guest was e-mailed, and the row of a room contains the current address of its guest.
+//! Deleted rooms and rooms whose guest unsubscribed have no address, so their pairs are not marked.
 //!
-//! While a node of the previous release runs, it e-mails guests without consent, e-mails hosts once per room, and
-//! counts no e-mail. It sends e-mails of this release from the outbox unchanged.
+//! A node of the previous release e-mails guests without consent, e-mails hosts once per room, and does not count
+//! e-mails. It also sends the e-mails that nodes of this release write to the outbox.
 
 use sea_orm_migration::prelude::*;
 
@@ -24,11 +24,11 @@ const DIGEST: &str = "host_digest";
 const OUTBOX: &str = "mail_outbox";
 const NOTIFICATION: &str = "notification";
 
-/// Classes of e-mail, which limits count separately.
+/// Classes of e-mail. Each class has its own limit.
 const CLASSES: [&str; 3] = ["account", "host", "guest"];
 
 const INDEXES: [(&str, &str, &[&str]); 9] = [
-    // Requests to one mailbox in the last month.
+    // This index finds the consent requests to a mailbox in the last month.
     (CONSENT, "mail_consent_asked", &["mailbox", "asked_at"]),
     (PART, "mail_part_room", &["chatroom_id"]),
     (DEPARTURE, "mail_departure_class", &["class", "ends_at"]),
@@ -40,7 +40,7 @@ const INDEXES: [(&str, &str, &[&str]); 9] = [
     (NOTIFICATION, "notification_consent", &["awaits_consent"]),
 ];
 
-/// Rows per INSERT.
+/// Maximum number of rows per `INSERT`.
 const BATCH: u64 = 500;
 
 fn columns() -> [(&'static str, ColumnDef); 5] {
@@ -134,7 +134,7 @@ fn tables(build: ColumnBuilder) -> [TableCreateStatement; 5] {
     [consent, part, departure, classes, digest]
 }
 
-/// Marks the pairs that were e-mailed before this change as consenting.
+/// Marks the pairs of a host and a mailbox that were e-mailed before this change as consenting.
 async fn mark_mailed(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     let mut after = 0_i64;

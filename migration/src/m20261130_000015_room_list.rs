@@ -1,5 +1,5 @@
-//! Adds an index from which a host's list of rooms is read: its pages, filtered by state or nickname, and its length.
-//! Also adds an index that finds rooms without messages by their creation time.
+//! Adds an index for a host's list of rooms. It contains all columns that are needed to filter, sort and count the
+//! list. Also adds an index that finds rooms without messages by their creation time.
 //!
 //! Nodes of the previous release use the new index as well, because its first columns are those of the replaced index.
 
@@ -10,7 +10,7 @@ pub(crate) struct Migration;
 
 const ROOM: &str = "chatroom";
 
-/// Whether the room never had a message; generated from its highest sequence number.
+/// Whether the room has never had a message. The column is generated from the highest sequence number of the room.
 const IS_EMPTY: &str = "is_empty";
 
 const INDEXES: [(&str, &[&str]); 2] = [
@@ -66,7 +66,8 @@ async fn drop(manager: &SchemaManager<'_>, name: &'static str) -> Result<(), DbE
     Ok(())
 }
 
-/// Returns whether the room table has a column. Runs a query, because SQLite's list of columns omits generated ones.
+/// Returns whether the room table has the column `name`. The function runs a query, because SQLite's list of columns
+/// omits generated columns.
 async fn has_room_column(manager: &SchemaManager<'_>, name: &str) -> bool {
     let query = format!("SELECT {name} FROM {ROOM} WHERE 1 = 0");
     manager.get_connection().execute_unprepared(&query).await.is_ok()

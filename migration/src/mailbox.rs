@@ -1,11 +1,11 @@
-//! Canonical form of a mailbox: addresses with the same form count as one for consent and limits (SPEC 8).
+//! Canonical form of a mailbox. Addresses with the same form count as one mailbox for consent and limits (SPEC 8).
 //!
 //! - The domain is lower case and in its ASCII form (IDN), without a final dot; `googlemail.com` is `gmail.com`.
-//! - The local part is lower case, without its sub-address (the part from the first `+`).
+//! - The local part is lower case, without the sub-address that starts at the first `+`.
 //! - For Gmail, the dots of the local part are removed.
 //!
-//! E-mail is sent to the original address; only comparisons use this form. Defined in this crate because the migration
-//! that introduces consent also needs it.
+//! E-mail is sent to the original address; only comparisons use this form. The code is in this crate because the
+//! migration that introduces consent also needs it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -37,8 +37,8 @@ pub fn mailbox_digest(address: &str) -> [u8; MAILBOX_DIGEST] {
     std::array::from_fn(|at| digest[at])
 }
 
-/// Returns the [`mailbox_digest`] as stored in columns: 22 characters. Tables whose rows are kept longer than the
-/// e-mail store this key instead of the address.
+/// Returns the [`mailbox_digest`] as base64url, the form stored in columns: 22 characters. Tables that keep a row
+/// longer than the e-mail store this key instead of the address.
 pub fn mailbox_key(address: &str) -> String {
     URL_SAFE_NO_PAD.encode(mailbox_digest(address))
 }

@@ -10,13 +10,13 @@ pub(crate) struct ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// Returns the builder for the database that is migrated.
+    /// Creates a builder for the database that is migrated.
     pub(crate) fn of(manager: &SchemaManager<'_>) -> Self {
         Self { mysql: manager.get_database_backend() == DbBackend::MySql }
     }
 
-    /// Starts a table whose text columns are compared byte by byte by default. The collation is named because the
-    /// defaults of servers differ.
+    /// Starts the definition of a table whose text columns are compared byte by byte by default. The collation is
+    /// explicit because the defaults of servers differ.
     pub(crate) fn table(self, name: &'static str) -> TableCreateStatement {
         let mut table = Table::create();
         table.table(name).if_not_exists();
@@ -26,7 +26,8 @@ impl ColumnBuilder {
         table
     }
 
-    /// Column for a time: UTC, whole milliseconds. On SQLite, it is text that sorts chronologically.
+    /// Returns a column for a time in UTC, in whole milliseconds. On SQLite, it contains text that sorts
+    /// chronologically.
     pub(crate) fn instant(self, name: &'static str) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         if self.mysql {
@@ -37,7 +38,7 @@ impl ColumnBuilder {
         column
     }
 
-    /// Column for human-readable text of at most `len` characters; unlimited with `None`.
+    /// Returns a column for human-readable text of at most `len` characters. `None` means unlimited.
     pub(crate) fn prose(self, name: &'static str, len: Option<u32>) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         match len {
@@ -59,12 +60,13 @@ pub(crate) fn number(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).big_integer().not_null().default(0).take()
 }
 
-/// Primary key whose values are never reused: late messages of a deleted room must not appear in another room.
+/// Returns a primary key column whose values are never reused. Late messages of a deleted room therefore cannot appear
+/// in another room.
 pub(crate) fn row_id() -> ColumnDef {
     ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key().take()
 }
 
-/// Column for an identifier of 22 characters.
+/// Returns a column for an identifier of 22 characters.
 pub(crate) fn token22(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).char_len(22).not_null().take()
 }

@@ -11,8 +11,8 @@ use crate::lock::SchemaLock;
 
 /// Changes of this release, and changes applied by another release.
 ///
-/// A release works with the schema of the next one. During a rolling update, or after a rollback to this release, its
-/// nodes start and run although changes are applied that they do not contain.
+/// A release also works with the schema of the next one. A node of this release therefore runs on a schema with changes
+/// that this release does not contain, during a rolling update or after a rollback.
 #[derive(Clone, Debug)]
 pub struct SchemaState {
     /// Name of each change of this release, oldest first, and whether it is applied.
@@ -22,7 +22,7 @@ pub struct SchemaState {
 }
 
 impl SchemaState {
-    /// Reads the state of a database, which may be empty. Changes nothing.
+    /// Reads the state of a database without changing it. The database may be empty.
     ///
     /// # Errors
     /// Returns an error if the database cannot be read.
@@ -51,13 +51,13 @@ impl SchemaState {
         self.changes.iter().filter(|(_, is_applied)| !is_applied).count()
     }
 
-    /// Applies the pending changes, at most `steps` of them. Concurrent processes are serialised: the first one applies
-    /// the changes, and no changes are pending for the others. If nothing is pending, no lock is taken and nothing is
-    /// written.
+    /// Applies the pending changes, at most `steps` of them. Concurrent processes are serialised: one process applies
+    /// the changes, and the others then find none pending. If nothing is pending, this function takes no lock and
+    /// writes nothing.
     ///
     /// # Errors
-    /// Returns an error if the database rejects a change, or if changes are pending although another release has
-    /// applied its own changes. In the latter case, the operator must install the release that matches the schema.
+    /// Returns an error if the database rejects a change. Also returns an error if changes are pending and another
+    /// release has applied its own changes: the operator must then install the release that matches the schema.
     pub async fn up(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(), DbErr> {
         if !Self::read(connection).await?.has_work()? {
             return Ok(());
@@ -67,7 +67,8 @@ impl SchemaState {
         lock.release(outcome).await
     }
 
-    /// Reads the state again under the lock, because it may have changed.
+    /// Applies pending changes while holding the lock. Reads the state again first, because another process may have
+    /// changed it.
     async fn up_on(lock: &SchemaLock, steps: Option<u32>) -> Result<(), DbErr> {
         if Self::read_on(lock.connection()).await?.has_work()? {
             Migrator::up(lock.connection(), steps).await?;
@@ -87,11 +88,11 @@ impl SchemaState {
         }
     }
 
-    /// Reverts the newest changes, under the same lock as [`up`](Self::up).
+    /// Reverts the newest `steps` changes while holding the lock that [`up`](Self::up) takes.
     ///
     /// # Errors
-    /// Returns an error if the database rejects a change, or if changes of another release are applied, which only that
-    /// release can revert.
+    /// Returns an error if the database rejects a change, or if changes of another release are applied. Only that
+    /// release can revert them.
     pub async fn down(connection: &DatabaseConnection, steps: u32) -> Result<(), DbErr> {
         let lock = SchemaLock::acquire(connection).await?;
         let outcome = Self::down_on(&lock, steps).await;

@@ -1,4 +1,4 @@
-//! Known devices: clients that hold a signed refresh token of an account, even an expired one.
+//! Known devices: clients that hold a signed refresh token of an account. The token may have expired.
 
 use super::{Accounts, AuthError, Fault, Tokens};
 use crate::store::email_key;
@@ -7,8 +7,8 @@ use crate::store::email_key;
 const MAX_REFRESH_TOKENS: usize = 16;
 
 impl Accounts {
-    /// Returns the `sid` of the first refresh token that belongs to the account of `email`. The token may be expired,
-    /// spent or revoked: its signature proves that the device was logged in once.
+    /// Returns the `sid` of the first refresh token that belongs to the account of `email`, or `None` if no token does.
+    /// The token may be expired, spent or revoked: its signature proves that the device was logged in once.
     pub async fn device_of(&self, email: &str, refresh_tokens: &[&str]) -> Option<String> {
         for token in refresh_tokens.iter().take(MAX_REFRESH_TOKENS) {
             let Ok(claims) = self.keys.read_any_refresh(token) else { continue };
@@ -21,12 +21,13 @@ impl Accounts {
         None
     }
 
-    /// Refreshes a login with one of several tokens, like [`refresh`](Self::refresh): a browser may send refresh
-    /// cookies of several domains. Tokens of ended logins are skipped. If the remaining tokens belong to different
-    /// accounts, another site of the domain may have set one of the cookies, so all are rejected.
+    /// Refreshes a login like [`refresh`](Self::refresh), but accepts several tokens, because a browser may send
+    /// refresh cookies of several domains. Tokens of revoked logins are skipped. If the remaining tokens belong to
+    /// different accounts, all of them are rejected, because another site of the domain may have set one of the
+    /// cookies.
     ///
     /// # Errors
-    /// Returns an [`AuthError`] if the token is invalid or expired, its login has ended or a dependency fails.
+    /// Returns an [`AuthError`] if the token is invalid or expired, its login was revoked, or a dependency fails.
     pub async fn refresh_one_of(&self, refresh_tokens: &[&str]) -> Result<Tokens, AuthError> {
         if let [token] = refresh_tokens {
             return self.refresh(token).await;

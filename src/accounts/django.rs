@@ -10,14 +10,14 @@ use pbkdf2::pbkdf2_hmac_array;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-/// Prefix of every hash.
+/// First field of every Django hash.
 pub(super) const SCHEME: &str = "pbkdf2_sha256";
 
-/// Maximum number of iterations that are computed: five times the default of the newest Django release, about 2 s of
-/// CPU time.
+/// Maximum iteration count of a hash that is verified: five times the default of the newest Django release, about 2 s
+/// of CPU time.
 const MAX_ITERATIONS: u32 = 5_000_000;
 
-/// Maximum salt length in bytes. Django's salts have 12 or 22.
+/// Maximum salt length in bytes. Django creates salts of 12 or 22 bytes.
 const MAX_SALT_LEN: usize = 128;
 
 /// Length of a hash in bytes.
@@ -59,13 +59,13 @@ impl<'a> DjangoHash<'a> {
     }
 }
 
-/// Measures how long the verification of Django hashes takes on this machine. It takes longer than verifying
-/// Argon2id hashes, in proportion to the iterations.
+/// Measured duration of Django hash verification on this machine. Verifying a Django hash takes longer than verifying
+/// an Argon2id hash. The duration is proportional to the iteration count.
 #[derive(Debug, Default)]
 pub(super) struct OldHashes {
-    /// Highest iteration count seen.
+    /// Highest iteration count of the hashes verified so far.
     iterations: AtomicU32,
-    /// Time per iteration in the last verification.
+    /// Time per iteration in the last verification, in picoseconds.
     picoseconds: AtomicU64,
 }
 
@@ -77,7 +77,7 @@ impl OldHashes {
         self.iterations.fetch_max(hash.iterations, Ordering::Relaxed);
     }
 
-    /// Duration of the slowest known hash; zero if there is none.
+    /// Returns the time to verify the slowest Django hash seen so far. Zero if there was none.
     pub(super) fn slowest(&self) -> Duration {
         let (count, each) = (self.iterations.load(Ordering::Relaxed), self.picoseconds.load(Ordering::Relaxed));
         Duration::from_nanos(each.saturating_mul(count.into()) / 1_000)
@@ -88,7 +88,7 @@ impl OldHashes {
 mod tests {
     use super::*;
 
-    // Generated with Python's hashlib.pbkdf2_hmac, which Django uses.
+    // These hashes were generated with Python's `hashlib.pbkdf2_hmac`, the function that Django uses.
     const PASS_WORD: &str = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
     const KOREAN: &str = "pbkdf2_sha256$1$s$FCmzlDarkY6UFrnZQ1YzPpcNn8hRzjYxLvNXwTlR3b4=";
 

@@ -1,9 +1,9 @@
 //! Queue for password hashing.
 //!
-//! Hashing occupies a core for tens of milliseconds, so at most one password per core is hashed at a time and the
-//! others wait. Calls of the server itself have the highest priority, followed by known devices, and then by addresses
-//! with the fewest recent attempts. An address with continuous attempts therefore delays only itself. The queue is
-//! bounded; when it is full, the entry with the lowest priority is rejected.
+//! Hashing occupies a core for tens of milliseconds. At most one password per core is hashed at a time, and the others
+//! wait. Calls by the server itself have the highest priority. Known devices are next, followed by the addresses with
+//! the fewest recent attempts. An address with continuous attempts therefore delays only itself. The queue is bounded:
+//! when it is full, the entry with the lowest priority is rejected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -22,17 +22,17 @@ const MAX_WAITING: usize = 32;
 /// Maximum waiting time of a password.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Interval at which the recent attempts of all addresses are halved.
+/// Interval at which the attempt counts of all addresses are halved.
 const HALVING: Duration = Duration::from_secs(15);
 
-/// Maximum number of addresses with remembered attempts. When it is reached, all counts are halved.
+/// Maximum number of addresses with an attempt count. When it is reached, all counts are halved.
 const MAX_REMEMBERED: usize = 50_000;
 
-/// Too many passwords wait for a core: retry later.
+/// Error of a call that was rejected because too many passwords wait for a core. The caller may retry later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
-/// Origin of a password to be hashed.
+/// Origin of a call that hashes a password. Determines the priority of the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// Network of the caller; `None` for the server itself.
@@ -41,16 +41,17 @@ pub struct Source {
 }
 
 impl Source {
-    /// Creates the origin from the caller's address and whether its device was logged in to the account before.
+    /// Creates the origin of a call from a client at `address`. `is_known_device` states whether the device has been
+    /// logged in to the account before.
     pub fn new(address: IpAddr, is_known_device: bool) -> Self {
         Self { network: Some(network(address)), is_known_device }
     }
 }
 
-/// Position in the queue: priority class of the caller, recent attempts of its network, order of arrival.
+/// Position in the queue, lowest first: priority class of the caller, recent attempts of its network, order of arrival.
 type QueuePosition = (u8, u32, u64);
 
-/// Fixed number of hashing slots. Clones share them.
+/// Fixed number of hashing slots. Clones share the slots.
 #[derive(Clone)]
 pub(super) struct HashingSlots(Arc<Mutex<QueueState>>);
 
@@ -62,7 +63,7 @@ struct QueueState {
     halved_at: Instant,
 }
 
-/// Hashing slot. Dropping the value passes the slot to the next waiter.
+/// Permission to hash one password. Dropping it passes the slot to the next waiter.
 pub(super) struct HashingSlot(Option<HashingSlots>);
 
 impl HashingSlots {
@@ -71,10 +72,10 @@ impl HashingSlots {
         Self(Arc::new(Mutex::new(QueueState { free: count, waiting, arrivals: 0, tries, halved_at: Instant::now() })))
     }
 
-    /// Waits for a slot.
+    /// Waits up to `QUEUE_TIMEOUT` for a slot.
     ///
     /// # Errors
-    /// Returns [`Busy`] if the queue is full of entries with a higher priority, or no slot became free in time.
+    /// Returns [`Busy`] if the queue is full of entries with a higher priority, or if no slot becomes free in time.
     pub(super) async fn acquire(&self, source: Source) -> Result<HashingSlot, Busy> {
         let (position, slot) = {
             let mut state = self.0.lock();
@@ -119,7 +120,7 @@ impl QueueState {
     }
 }
 
-/// Entry in the queue, removed when the caller stops waiting.
+/// Queue entry of a waiting caller. Dropping it removes the entry.
 struct QueuePlace<'a> {
     slots: &'a HashingSlots,
     position: QueuePosition,
@@ -127,7 +128,7 @@ struct QueuePlace<'a> {
 
 impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
-        // The sender is dropped after the lock is released.
+        // The variable delays the drop of the sender until the lock is released.
         let _sender = self.slots.0.lock().waiting.remove(&self.position);
     }
 }
@@ -147,7 +148,8 @@ impl Drop for HashingSlot {
             let Some((_, sender)) = next else { return };
             match sender.send(HashingSlot(Some(slots.clone()))) {
                 Ok(()) => return,
-                // The receiver was dropped: the slot is passed to the next waiter.
+                // The waiter has stopped waiting. Taking the slot out of `unused` keeps its drop from passing on the
+                // slot, because the loop does so.
                 Err(mut unused) => unused.0 = None,
             }
         }
@@ -164,7 +166,7 @@ mod tests {
         Source::new(IpAddr::from([192, 0, 2, last]), false)
     }
 
-    /// Polls once and returns whether the future is pending.
+    /// Polls the future once and returns whether it is pending.
     fn waits<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> bool {
         future.as_mut().now_or_never().is_none()
     }
@@ -212,7 +214,7 @@ mod tests {
         assert!(slots.0.lock().waiting.is_empty());
         assert!(matches!(slots.acquire(from(2)).await, Err(Busy)), "after the queue timeout");
         drop(busy);
-        // A slot that was sent but never received is not lost.
+        // A slot that was sent but not received is passed on.
         let held = slots.acquire(from(1)).await;
         let mut waiting = Box::pin(slots.acquire(from(1)));
         assert!(waits(&mut waiting));

@@ -1,8 +1,8 @@
-//! Cache of hosts over SQL, so that no query runs when a guest joins.
+//! Cache of hosts in front of the database, so that no query runs when a guest joins.
 //!
-//! **Invariant:** while SQL is available, no entry is older than [`TTL`], and a changed host is removed at once
-//! ([`Hosts::evict`], called on every node). While SQL is unavailable, known hosts remain valid, so that their rooms
-//! stay open.
+//! **Invariant:** while the database is available, no entry is older than [`TTL`], and a changed host is removed at
+//! once ([`Hosts::evict`], called on every node). While the database is unavailable, known hosts remain valid, so that
+//! their rooms stay open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,30 +15,31 @@ use crate::store::{KeyHolder, Store, StoreError};
 /// Maximum age of a cached host.
 pub const TTL: Duration = Duration::from_secs(5);
 
-/// Time for which a host remains known while SQL is unavailable.
+/// Maximum age of a host that is used while the database is unavailable.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 
-/// Time limit of a query for a host that the cache can still return.
+/// Timeout of a query for a host that is remembered.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum number of cached hosts per key: about 10 MB.
+/// Maximum number of entries per cache of hosts: about 10 MB.
 const CAPACITY: u64 = 10_000;
 
-/// Maximum number of cached names without a host: about 100 KB.
+/// Maximum number of entries per cache of unknown keys or ids: about 100 KB.
 const UNKNOWN_CAPACITY: u64 = 1_000;
 
 type CachedHost = Option<Arc<Host>>;
 
-/// The cache. Concurrent lookups of a key share one query.
+/// Cache of hosts by row id, public id and access key. Concurrent lookups of a key share one query.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     store: Store,
     by_id: Cache<HostId, CachedHost>,
     by_uuid: Cache<HostUuid, Arc<Host>>,
     by_access_key: Cache<String, Arc<KeyHolder>>,
-    /// Access keys without a host. They are in a separate small cache, so that invented keys do not evict known ones.
+    /// Access keys that belong to no host. They have a small cache of their own, so that invented keys do not evict
+    /// valid keys.
     unknown_keys: Cache<String, ()>,
-    /// Public ids without a host, in a small cache for the same reason.
+    /// Public ids that belong to no host. They have a small cache of their own for the same reason.
     unknown_uuids: Cache<HostUuid, ()>,
     remembered: Cache<HostId, Arc<Host>>,
 }
@@ -51,20 +52,21 @@ where
     Cache::builder().max_capacity(CAPACITY).time_to_live(ttl).support_invalidation_closures().build()
 }
 
-/// Builds a cache of names without a host.
+/// Creates a cache of keys or ids that belong to no host.
 fn unknown<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Cache<K, ()> {
     Cache::builder().max_capacity(UNKNOWN_CAPACITY).time_to_live(TTL).build()
 }
 
 impl Hosts {
-    /// Creates an empty cache over a store.
+    /// Creates an empty cache in front of a store.
     pub fn new(store: Store) -> Self {
         let (by_id, by_uuid, by_access_key) = (cache(TTL), cache(TTL), cache(TTL));
         let (unknown_keys, unknown_uuids) = (unknown(), unknown());
         Self { store, by_id, by_uuid, by_access_key, unknown_keys, unknown_uuids, remembered: cache(REMEMBERED) }
     }
 
-    /// Returns a host by row id. While SQL is unavailable, returns the host as last known.
+    /// Returns a host by row id, or `None` if it does not exist. While the database is unavailable, returns the last
+    /// known state of the host.
     ///
     /// # Errors
     /// Returns the error of the store. Nothing is cached in that case.
@@ -92,7 +94,7 @@ impl Hosts {
         }
     }
 
-    /// Returns a host by public id.
+    /// Returns a host by public id, or `None` if it does not exist.
     ///
     /// # Errors
     /// Returns the error of the store. Nothing is cached in that case.
@@ -108,8 +110,8 @@ impl Hosts {
         Ok(found)
     }
 
-    /// Returns a host by access key, including a replaced key. The key may have expired:
-    /// [`Accounts::key_holder`](crate::accounts::Accounts::key_holder) checks its validity.
+    /// Returns the holder of an access key, current or replaced, or `None` if the key belongs to no host. The key may
+    /// have expired: [`Accounts::key_holder`](crate::accounts::Accounts::key_holder) checks its validity.
     ///
     /// # Errors
     /// Returns the error of the store. Nothing is cached in that case.
@@ -125,12 +127,13 @@ impl Hosts {
         Ok(found)
     }
 
-    /// Returns a host by access key, if it is cached on this node.
+    /// Returns the holder of an access key if it is cached on this node.
     pub async fn cached_by_access_key(&self, key: &str) -> Option<Arc<KeyHolder>> {
         self.by_access_key.get(key).await
     }
 
-    /// Clears the cache, because any host may have changed. Hosts remain known for use while SQL is unavailable.
+    /// Removes all hosts from the cache, because any host may have changed. The hosts can still be used while the
+    /// database is unavailable.
     pub fn evict_all(&self) {
         self.by_id.invalidate_all();
         self.by_uuid.invalidate_all();
@@ -155,12 +158,12 @@ impl Hosts {
         evict(&self.by_uuid, move |_, host| host.id == id);
         evict(&self.by_access_key, move |_, holder| holder.host.id == id);
         evict(&self.remembered, move |known, _| *known == id);
-        // Some of these keys may belong to the host after the change.
+        // After the change, one of these keys may belong to the host.
         self.unknown_keys.invalidate_all();
     }
 }
 
-/// Why a lookup returned no host. Neither case is cached as a host.
+/// Reason why a lookup returned no host. Neither case is cached as a host.
 #[derive(Debug)]
 enum Miss {
     Unknown,
@@ -183,7 +186,6 @@ fn known<T>(found: Result<T, Arc<Miss>>) -> Result<Option<T>, StoreError> {
     }
 }
 
-/// Unwraps the error of a query that several lookups shared.
 fn unshare(error: Arc<StoreError>) -> StoreError {
     Arc::unwrap_or_clone(error)
 }

@@ -4,13 +4,13 @@ use super::django::{DjangoHash, SCHEME};
 use super::{Accounts, Fault, passwords};
 use crate::domain::HostId;
 
-/// Number of stored hashes that are examined to find the slowest one. They come from a few Django releases, each with
-/// its own iteration count.
+/// Maximum number of stored hashes that are examined to find the slowest one. A sample suffices: the hashes come from a
+/// few Django releases, and each release uses one iteration count.
 const SAMPLE: u64 = 1_000;
 
 impl Accounts {
-    /// Measures how long a Django hash takes to verify, if one is stored. Until this is known, the response time of a
-    /// wrong password reveals which accounts have a Django hash.
+    /// Measures how long the slowest stored Django hash takes to verify. Has no effect if none is stored. Until the
+    /// measurement is complete, the response time for a wrong password reveals which accounts have a Django hash.
     ///
     /// # Errors
     /// Returns a [`Fault`] if a dependency fails.
@@ -23,8 +23,9 @@ impl Accounts {
         Ok(())
     }
 
-    /// Replaces a Django hash by an Argon2id hash after a login, unless the password was changed meanwhile. A failed
-    /// replacement does not fail the login and is retried at the next login. Returns the hash that is stored now.
+    /// Replaces a Django hash by an Argon2id hash after a login, unless the stored hash is no longer `checked`. A
+    /// failed replacement does not fail the login and is retried at the next login. Returns the new hash if `checked`
+    /// was replaced, and `checked` otherwise.
     pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: String) -> String {
         if passwords::is_current(&checked) {
             return checked;
@@ -34,8 +35,8 @@ impl Accounts {
                 tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
                 return renewed;
             }
-            // Concurrent login or password change: `create_login` then rejects the old hash, and the login is tried
-            // again.
+            // A concurrent login or password change has replaced the hash. `create_login` rejects `checked`, and the
+            // login is attempted again.
             Ok(None) => tracing::debug!(host = host.0, "password hash changed during login"),
             Err(why) => {
                 tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, retrying at next login")

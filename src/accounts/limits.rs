@@ -1,8 +1,8 @@
 //! Rate limits per client, host and account (DESIGN "Limits").
 //!
-//! Handlers check a limit before they do any work. Attempts are counted, successful or not; login failures are counted
-//! separately ([`LoginAttempt`]). Handshakes, unknown keys and images are counted per node, everything else across
-//! nodes. While the shared throttle is unavailable, each node counts locally.
+//! Handlers check a limit before they do any work. Every attempt is counted, whether it succeeds or not. Login failures
+//! are counted separately ([`LoginAttempt`]). Handshakes, unknown keys and images are counted per node, and everything
+//! else across nodes. While the shared throttle is unavailable, each node counts locally.
 //!
 //! **Invariant:** every configured limit is always applied, and no check waits longer than the timeout of a call to
 //! Redis.
@@ -26,45 +26,45 @@ mod tests;
 pub use budget::{Budgets, ByteQuota, HostBudget};
 pub use logins::{LoginAttempt, Trial};
 
-/// How long a node counts locally before it retries the shared throttle, in µs. Each retry may delay one caller by the
-/// timeout of a call.
+/// Time for which a node counts locally before it retries the shared throttle, in µs. Each retry may delay one caller
+/// by the timeout of a call to Redis.
 const FALLBACK: i64 = 2_000_000;
 
 /// Rates of all limits; `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {
-    /// WebSocket handshakes per address, on each node.
+    /// WebSocket handshakes per address and node.
     pub handshakes: Option<Quota>,
     /// Rooms created per address.
     pub rooms: Option<Quota>,
     /// Rooms created per host by calls without `Origin`, from all addresses.
     pub rooms_per_host: Option<Quota>,
-    /// Logins per address.
+    /// Rooms that calls without `Origin` create per host, over all addresses.
     pub logins_per_address: Option<Quota>,
     /// Failed logins per account and address, per minute.
     pub login_failures_per_pair: Option<Quota>,
     /// Failed logins per account and address, per hour. It is lower than the limit per account, so that one address
     /// cannot use up the limit of the account.
     pub login_failures_per_pair_hour: Option<Quota>,
-    /// Failed logins per account from all addresses, per hour.
+    /// Failed logins per account over all addresses, per hour.
     pub login_failures_per_account: Option<Quota>,
     /// E-mails requested per address.
     pub mails: Option<Quota>,
-    /// E-mails per mailbox, from all addresses.
+    /// E-mails per mailbox, requested from all addresses together.
     pub mails_per_mailbox: Option<Quota>,
     /// Webhook tests per host.
     pub webhook_tests: Option<Quota>,
-    /// Calls with unknown keys per address, on each node.
+    /// Calls with unknown keys per address and node.
     pub unknown_keys: Option<Quota>,
     /// Sign-up steps that send no e-mail, per address.
     pub sign_ups: Option<Quota>,
-    /// Profile images read per address, on each node.
+    /// Profile images read per address and node.
     pub images: Option<Quota>,
     /// Bytes of messages in the rooms of a host.
     pub host_bytes: Option<ByteQuota>,
 }
 
-/// A limit was exceeded. After `retry_after` the same call passes, unless other calls use up the limit first.
+/// Error of a call above a limit. After `retry_after`, the same call passes unless other calls have used up the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("rate limited: retry after {retry_after:?}")]
 pub struct TooMany {
@@ -79,13 +79,13 @@ impl TooMany {
         (self.retry_after.as_secs() + started).max(1)
     }
 
-    /// Returns the longer of this time and `other`.
+    /// Returns this error with a `retry_after` of at least `other`.
     fn or_later(self, other: Duration) -> Self {
         Self { retry_after: self.retry_after.max(other) }
     }
 }
 
-/// Limits of a node.
+/// Rate limits of one node.
 pub struct Limits {
     quotas: Quotas,
     shared: Arc<dyn Throttle>,
@@ -123,7 +123,7 @@ impl Limits {
         self.count_here(Kind::Handshake, address, self.quotas.handshakes)
     }
 
-    /// Counts a room to be created from an address.
+    /// Counts the creation of a room from an address.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit.
@@ -131,8 +131,8 @@ impl Limits {
         self.count(Kind::Room, Who::address(address), self.quotas.rooms).await.map(|_| ())
     }
 
-    /// Counts a room to be created for a host by a call without `Origin`. The address is counted first, so that one
-    /// address never uses up the host's limit.
+    /// Counts the creation of a room for a host by a call without `Origin`. The limit of the address is checked first,
+    /// so that one address never uses up the host's limit.
     ///
     /// # Errors
     /// Returns [`TooMany`] above either limit, with the time after which both limits permit the call.
@@ -142,7 +142,7 @@ impl Limits {
         counted.map(|_| ()).map_err(|above| above.or_later(next_in))
     }
 
-    /// Counts a call whose keys have not been checked, on this node only. [`Limits::known_keys`] undoes it.
+    /// Counts, on this node only, a call whose keys have not been checked yet. [`Limits::known_keys`] refunds the call.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit.
@@ -150,7 +150,7 @@ impl Limits {
         self.count_here(Kind::UnknownKeys, address, self.quotas.unknown_keys)
     }
 
-    /// Refunds a call counted by [`Limits::unknown_keys`] whose keys turned out to be valid.
+    /// Refunds a call that [`Limits::unknown_keys`] counted, because its keys are valid.
     pub fn known_keys(&self, address: IpAddr) {
         if let Some(quota) = self.quotas.unknown_keys {
             self.own.refund(Kind::UnknownKeys, &Who::address(address), quota, self.clock.now());
@@ -165,7 +165,7 @@ impl Limits {
         self.count(Kind::SignUp, Who::address(address), self.quotas.sign_ups).await.map(|_| ())
     }
 
-    /// Counts a read of a profile image, on this node only.
+    /// Counts, on this node only, a read of a profile image.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit.
@@ -173,7 +173,7 @@ impl Limits {
         self.count_here(Kind::Image, address, self.quotas.images)
     }
 
-    /// Counts an e-mail requested from an address, to any recipient. Called before any lookup.
+    /// Counts an e-mail to any recipient that a client at `address` requests. Callers must call this before any lookup.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit.
@@ -181,8 +181,8 @@ impl Limits {
         self.count(Kind::Mail, Who::address(address), self.quotas.mails).await.map(|_| ())
     }
 
-    /// Counts an e-mail to `email` requested from an address. Called before any lookup, so that a rejection reveals
-    /// nothing about the account. Counts whether or not an e-mail is sent.
+    /// Counts an e-mail to `email` that a client at `address` requests, whether or not the e-mail is then sent. Callers
+    /// must call this before any lookup, so that a rejection reveals nothing about the account.
     ///
     /// # Errors
     /// Returns [`TooMany`] above either limit, with the time after which both limits permit the call.
@@ -191,7 +191,7 @@ impl Limits {
         self.mailbox(email).await.map_err(|TooMany { retry_after }| TooMany { retry_after: retry_after.max(next_in) })
     }
 
-    /// Counts an e-mail to `email`. The caller limits the sender of the e-mail in another way.
+    /// Counts an e-mail to `email`. The caller must limit the requests of one sender by other means.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit.
@@ -212,7 +212,7 @@ impl Limits {
         self.judge(kind, self.own.take(kind, &Who::address(address), quota, self.clock.now())).map(|_| ())
     }
 
-    /// Takes one chunk of a host's daily bytes.
+    /// Takes one chunk of a host's daily bytes from the shared budget.
     ///
     /// # Errors
     /// Returns the time until a chunk is available.
@@ -227,7 +227,7 @@ impl Limits {
         if verdict.passes { Ok(()) } else { Err(verdict.next_in) }
     }
 
-    /// Counts one attempt. Returns the time until the next one passes.
+    /// Counts one attempt. Returns the time until the next attempt passes.
     async fn count(&self, kind: Kind, who: Who, quota: Option<Quota>) -> Result<Duration, TooMany> {
         let Some(quota) = quota else { return Ok(Duration::ZERO) };
         let verdict = match self.ask(kind, &who, quota).await {
@@ -237,8 +237,8 @@ impl Limits {
         self.judge(kind, verdict)
     }
 
-    /// Refunds one attempt counted by [`count`](Self::count). If this fails, the attempt stays counted until the bucket
-    /// refills.
+    /// Refunds one attempt that [`count`](Self::count) counted. If the refund fails, the attempt stays counted until
+    /// the bucket refills.
     async fn refund(&self, kind: Kind, who: &Who, quota: Quota) {
         let is_alone = self.fallback_until.load(Relaxed) != 0;
         if is_alone {
@@ -248,13 +248,13 @@ impl Limits {
         }
     }
 
-    /// Counts one attempt across nodes; `None` while the shared throttle is unavailable.
+    /// Counts one attempt across nodes. Returns `None` while the shared throttle is unavailable.
     async fn ask(&self, kind: Kind, who: &Who, quota: Quota) -> Option<Verdict> {
         let (now, until) = (self.now(), self.fallback_until.load(Relaxed));
         if until != 0 {
-            // This is also true after the clock has been set back.
+            // `is_over` is also true after the clock has been set back.
             let is_over = !(now..=now + FALLBACK).contains(&until);
-            // One caller retries the shared throttle; meanwhile the others count on this node.
+            // One caller retries the shared throttle. Until the retry succeeds, the other callers count on this node.
             let is_retrying =
                 is_over && self.fallback_until.compare_exchange(until, now + FALLBACK, Relaxed, Relaxed).is_ok();
             if !is_retrying {
@@ -278,7 +278,8 @@ impl Limits {
         self.clock.now().timestamp_micros()
     }
 
-    /// Returns the time until the next attempt passes. Counts a rejection.
+    /// Returns the time until the next attempt passes, or [`TooMany`] for a rejection, which is also counted in the
+    /// metrics.
     fn judge(&self, kind: Kind, verdict: Verdict) -> Result<Duration, TooMany> {
         if verdict.passes {
             return Ok(verdict.next_in);

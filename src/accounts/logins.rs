@@ -1,4 +1,4 @@
-//! Logins and their tokens: login, refresh, logout, and whether a login is active (SPEC 2).
+//! Logins and their tokens: login, refresh, logout, and the check that a login is active (SPEC 2).
 
 use std::time::Duration;
 
@@ -11,24 +11,25 @@ use super::{Accounts, Fault, Source, passwords};
 use crate::domain::{Control, Host};
 use crate::store::{LoginCreation, Rotation, StoreError};
 
-/// Period after the use of a refresh token in which its reuse is accepted, for example by a second tab (SPEC 2). Later
+/// Grace period of a used refresh token. Within it, reuse is accepted, for example by a second tab (SPEC 2). Later
 /// reuse is treated as theft.
 const REFRESH_GRACE: Duration = Duration::from_secs(10);
 
-/// How long a login is cached as active. The end of a login takes effect within this time, even if its announcement
-/// does not reach this node.
+/// Maximum time for which a login is cached as active. A revocation takes effect within this time even if its
+/// publication does not reach this node.
 const ALIVE_TTL: TimeDelta = TimeDelta::seconds(5);
 
-/// How long an ended login is remembered: no access token of the login is valid for longer.
+/// Time for which a revoked login is remembered. All access tokens of the login expire within this time.
 const ENDED_TTL: TimeDelta = ACCESS_TTL;
 
-/// Time limit of the SQL query that checks a login.
+/// Timeout of the query that checks a login.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of cached logins, about 10 MB. Once it is reached, entries older than [`ENDED_TTL`] are removed.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// Number of attempts at a login whose password or stored hash is changed by another call during the check.
+/// Maximum number of attempts at one login. An attempt is repeated if another call changes the password or its hash
+/// during the check.
 const LOGIN_TRIES: usize = 3;
 
 /// Cached state of a login and the time of the lookup.
@@ -55,7 +56,7 @@ pub struct Login {
     pub tokens: Tokens,
 }
 
-/// Why a login was rejected.
+/// Reason why a login was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// Unknown address or wrong password. Responses must not reveal which.
@@ -69,7 +70,7 @@ pub enum LoginError {
     Fault(#[from] Fault),
 }
 
-/// Why a token was rejected.
+/// Reason why a token was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// Malformed, not signed by this server, or of another token type.
@@ -78,7 +79,7 @@ pub enum AuthError {
     /// The token was valid, but has expired.
     #[error("the token has expired")]
     Expired,
-    /// The login of the token has ended.
+    /// The login of the token was revoked or has expired.
     #[error("the login has ended")]
     Ended,
     /// A dependency failed; see [`Fault`].
@@ -96,7 +97,8 @@ impl From<TokenError> for AuthError {
 }
 
 impl Accounts {
-    /// Checks a password and starts a login. An unknown address takes as long as a wrong password.
+    /// Checks a password and starts a login. The check takes the same time for an unknown address as for a wrong
+    /// password.
     ///
     /// # Errors
     /// Returns a [`LoginError`] if the credentials are wrong, the account is deactivated or a dependency fails.
@@ -104,7 +106,8 @@ impl Accounts {
         self.login_from(Source::default(), email, password).await
     }
 
-    /// [`login`](Self::login) with the origin of the call, which sets its place in the queue for password hashing.
+    /// Logs in like [`login`](Self::login). `source` determines the priority of the call in the queue for password
+    /// hashing.
     ///
     /// # Errors
     /// Returns a [`LoginError`] if the credentials are wrong, the account is deactivated or a dependency fails.
@@ -117,7 +120,7 @@ impl Accounts {
         Err(LoginError::WrongCredentials)
     }
 
-    /// Makes one attempt. Returns `None` if another call changed the password or its hash during the check.
+    /// Makes one login attempt. Returns `None` if another call changed the password or its hash during the check.
     async fn try_login(&self, source: Source, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.hosts().credentials(email).await.map_err(Fault::from)? };
@@ -149,12 +152,12 @@ impl Accounts {
         Ok(Some(Login { host, tokens }))
     }
 
-    /// Uses a refresh token and returns the next pair of tokens. For a token used within the last 10 s, returns the
-    /// current pair again. Reuse of an older token is treated as theft: the login is revoked for all its clients (SPEC
-    /// 2).
+    /// Uses a refresh token and returns the next pair of tokens. For a token that was used within the last 10 s,
+    /// returns the current pair again. Reuse of an older token is treated as theft: the login is revoked for all its
+    /// clients (SPEC 2).
     ///
     /// # Errors
-    /// Returns an [`AuthError`] if the token is invalid or expired, its login has ended or a dependency fails.
+    /// Returns an [`AuthError`] if the token is invalid or expired, its login was revoked, or a dependency fails.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, AuthError> {
         let now = self.clock.now();
         let claims = self.keys.read_refresh(refresh_token, now)?;
@@ -179,10 +182,10 @@ impl Accounts {
         Ok(self.tokens(&host, &claims.sid, generation, made_at)?)
     }
 
-    /// Ends a login on this node and announces it to the others. Idempotent.
+    /// Revokes a login and publishes the revocation to all nodes. Idempotent.
     ///
     /// # Errors
-    /// Returns a [`Fault`] if SQL fails. The login may still be active.
+    /// Returns a [`Fault`] if the database fails. The login may still be active.
     pub async fn logout(&self, sid: &str) -> Result<(), Fault> {
         self.store.logins().end(sid, self.clock.now()).await?;
         self.ended(sid.to_owned()).await;
@@ -193,22 +196,22 @@ impl Accounts {
     /// and its login must be active.
     ///
     /// # Errors
-    /// Returns an [`AuthError`] if the token is invalid or expired, its login has ended or a dependency fails.
+    /// Returns an [`AuthError`] if the token is invalid or expired, its login was revoked, or a dependency fails.
     pub async fn authenticate(&self, access_token: &str) -> Result<AccessClaims, AuthError> {
         let claims = self.keys.read_access(access_token, self.clock.now())?;
         if self.is_alive(&claims.sid).await? { Ok(claims) } else { Err(AuthError::Ended) }
     }
 
-    /// Returns whether a login is active. SQL is queried at most every 5 s per login. While SQL is unavailable a login
-    /// counts as active unless its end was published: callers hold a valid access token, and hosts that reconnect
-    /// should not depend on SQL.
+    /// Returns whether a login is active. The database is queried at most once every 5 s per login. While the database
+    /// is unavailable, a login counts as active unless its revocation was published. This is acceptable because callers
+    /// hold a valid access token, and it lets hosts reconnect.
     ///
     /// # Errors
-    /// Returns a [`Fault`] if the query failed although SQL is available.
+    /// Returns a [`Fault`] if the query failed although the database is available.
     pub async fn is_alive(&self, sid: &str) -> Result<bool, Fault> {
         let now = self.clock.now();
         let seen = self.logins.get(sid).map(|seen| *seen);
-        // An ended login never becomes active again.
+        // A revoked login never becomes active again, so its cached state is used regardless of age.
         if let Some(seen) = seen.filter(|seen| !seen.alive || (now - seen.at).abs() < ALIVE_TTL) {
             return Ok(seen.alive);
         }
@@ -218,7 +221,7 @@ impl Accounts {
                 Ok(alive)
             }
             Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
-                // The result is cached, so that the other sockets of this login do not query SQL again.
+                // The result is cached, so that the other sockets of this login do not query the database again.
                 self.remember(sid.to_owned(), SeenLogin { at: now, alive: true });
                 Ok(true)
             }
@@ -226,7 +229,7 @@ impl Accounts {
         }
     }
 
-    /// Records that a login ended, as published by another node.
+    /// Records that another node revoked a login.
     pub fn login_ended(&self, sid: &str) {
         self.remember(sid.to_owned(), SeenLogin { at: self.clock.now(), alive: false });
     }
@@ -247,7 +250,7 @@ impl Accounts {
         if self.logins.len() >= MAX_REMEMBERED {
             self.logins.retain(|_, old| seen.at - old.at < ENDED_TTL);
         }
-        // An ended login never becomes active again.
+        // A revoked login never becomes active again, so its entry is not replaced.
         self.logins.entry(sid).and_modify(|old| *old = if old.alive { seen } else { *old }).or_insert(seen);
     }
 }

@@ -60,7 +60,8 @@ label! {
 }
 
 impl LimitedCall {
-    /// Returns the label of a limit, or `None` for the bytes of messages, which are counted with the messages.
+    /// Returns the label of a limit. Returns `None` for byte limits, because the metrics of messages count their
+    /// rejections.
     pub(crate) fn of(kind: Kind) -> Option<Self> {
         Some(match kind {
             Kind::Handshake => Self::Handshake,

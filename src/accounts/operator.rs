@@ -1,7 +1,7 @@
 //! Operator actions on an account: disable, enable, set the password.
 //!
-//! Each action has several steps, of which the first commits the change. All steps are idempotent: after a [`Fault`]
-//! the action must be repeated.
+//! The first step of each action commits the change, and the later steps publish it. All steps are idempotent: the
+//! caller must repeat an action that returned a [`Fault`].
 
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
 use super::{Accounts, Fault};
@@ -9,7 +9,7 @@ use crate::domain::Control;
 use crate::domain::{Host, HostId};
 use crate::store::DeactivatedBy;
 
-/// Why a password could not be set.
+/// Reason why a password could not be set.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetPasswordError {
     /// The password is too short or too long.
@@ -21,8 +21,8 @@ pub enum SetPasswordError {
 }
 
 impl Accounts {
-    /// Deactivates an account until an operator enables it: the host cannot restore it. Returns `None` if there is no
-    /// such host.
+    /// Deactivates an account until an operator enables it. The host cannot restore the account. Returns the host, or
+    /// `None` if there is no such host.
     ///
     /// # Errors
     /// Returns a [`Fault`] if a dependency fails.
@@ -30,23 +30,24 @@ impl Accounts {
         self.deactivate(id, DeactivatedBy::Operator).await
     }
 
-    /// Deactivates an account: its keys and tokens become invalid, its logins end, its sockets close. Returns `None` if
-    /// there is no such host.
+    /// Deactivates an account: its keys and tokens become invalid, its logins are revoked, and its sockets are closed.
+    /// Returns the host, or `None` if there is no such host.
     pub(super) async fn deactivate(&self, id: HostId, by: DeactivatedBy) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
         self.store.hosts().deactivate(id, by, now).await?;
         let ended = self.store.logins().end_others(id, None, now).await?;
         self.hosts.evict(id);
         (self.publish)(Control::HostDisabled { host: id }).await;
-        // Otherwise, a node with a cached login would accept the login again if the account is enabled within seconds.
+        // The revocations are published, because a node may have cached one of these logins as active. If the account
+        // is enabled again within seconds, that node would otherwise accept the login.
         for sid in ended {
             self.ended(sid).await;
         }
         Ok(self.store.hosts().get(id).await?)
     }
 
-    /// Reactivates an account, whether the host or an operator deactivated it. The host has to log in again. Returns
-    /// `None` if there is no such host.
+    /// Reactivates an account, whether the host or an operator deactivated it. The host must log in again. Returns the
+    /// host, or `None` if there is no such host.
     ///
     /// # Errors
     /// Returns a [`Fault`] if a dependency fails.
@@ -56,10 +57,10 @@ impl Accounts {
         Ok(self.store.hosts().get(id).await?)
     }
 
-    /// Sets a password and ends all logins of the account. Returns `None` if there is no such host.
+    /// Sets a password and revokes all logins of the account. Returns the host, or `None` if there is no such host.
     ///
     /// # Errors
-    /// Returns a [`SetPasswordError`] if the password is too short or too long, or a dependency fails.
+    /// Returns a [`SetPasswordError`] if the password is too short or too long, or if a dependency fails.
     pub async fn set_password(&self, id: HostId, password: &str) -> Result<Option<Host>, SetPasswordError> {
         if password.chars().count() < MIN_PASSWORD_CHARS {
             return Err(SetPasswordError::Invalid("needs at least 8 characters"));

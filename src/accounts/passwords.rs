@@ -1,5 +1,5 @@
-//! Password hashing with Argon2id, off the async threads and with bounded concurrency. Django hashes are verified, but
-//! never created.
+//! Password hashing with Argon2id on blocking threads, with bounded concurrency. Django hashes are verified but never
+//! created.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::domain::Rng;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 
-/// Hash that no password matches. It is verified when the address is unknown, so that the response time does not reveal
+/// Hash that no password matches. It is verified if the address is unknown, so that the response time does not reveal
 /// whether an account exists.
 const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -49,10 +49,10 @@ pub(super) fn is_readable(stored: &str) -> bool {
     !matches!(Stored::read(stored), Stored::Unreadable)
 }
 
-/// Why a password could not be hashed or verified.
+/// Reason why a password could not be hashed or verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// Too many passwords wait for a core: retry later.
+    /// Too many passwords wait for a core. The caller may retry later.
     #[error("too many passwords wait to be checked")]
     Busy,
     /// Argon2 failed, or the blocking task panicked.
@@ -100,8 +100,8 @@ impl Passwords {
         .await
     }
 
-    /// Returns whether `password` matches `hash`. `None` and an unreadable hash match no password. A mismatch takes the
-    /// same time for every kind of hash: the time of the slowest kind that is stored.
+    /// Returns whether `password` matches `hash`. No password matches `None` or an unreadable hash. A mismatch takes as
+    /// long for every hash as for the slowest stored kind of hash.
     ///
     /// # Errors
     /// Returns a [`PasswordError`] if the queue is full or hashing fails.
@@ -132,7 +132,7 @@ impl Passwords {
         Ok(right)
     }
 
-    /// Returns the delay that extends a mismatch to the duration of the slowest hash. A match is not delayed.
+    /// Returns the delay that extends the duration of a mismatch to that of the slowest hash. A match is not delayed.
     fn wait_after(&self, right: bool, took: Duration) -> Duration {
         if right { Duration::ZERO } else { self.old_hashes.slowest().saturating_sub(took) }
     }
@@ -142,7 +142,7 @@ impl Passwords {
         work: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Result<T, PasswordError> {
         let slot = self.slots.acquire(self.source).await?;
-        // The task owns the slot, so that a cancelled caller does not release the slot before the task ends.
+        // The task owns the slot, so that cancelling the caller does not release the slot before the task ends.
         tokio::task::spawn_blocking(move || {
             let _slot = slot;
             work()

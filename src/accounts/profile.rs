@@ -11,7 +11,7 @@ use crate::store::ProfileChange;
 /// Maximum length of the description in characters.
 const MAX_DESCRIPTION: usize = 1_000;
 
-/// Why a profile was not changed.
+/// Reason why a profile was not changed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileChangeError {
     /// One or more fields are invalid.
@@ -22,7 +22,7 @@ pub enum ProfileChangeError {
     Fault(#[from] Fault),
 }
 
-/// Changes profiles: text fields and image. Clones share the caches.
+/// Service that changes the text fields and images of profiles. Clones share the caches.
 #[derive(Clone)]
 pub struct Profiles {
     accounts: Accounts,
@@ -30,18 +30,18 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    /// Creates the service.
+    /// Creates the service for the profiles of `accounts`, with images in `images`.
     pub fn new(accounts: Accounts, images: ProfileImages) -> Self {
         Self { accounts, images }
     }
 
-    /// Returns the service for the images of profiles.
+    /// Returns the service for profile images.
     pub fn images(&self) -> &ProfileImages {
         &self.images
     }
 
-    /// Changes the given fields of a host, and the image: `Some(None)` removes the image. Announces the change and
-    /// returns the host; `None` if there is no such host.
+    /// Changes the given fields and the image of a host, and publishes the change. `Some(None)` removes the image.
+    /// Returns the changed host, or `None` if there is no such host.
     ///
     /// # Errors
     /// Returns a [`ProfileChangeError`] if a field is invalid or a dependency fails.
@@ -70,8 +70,8 @@ impl Profiles {
 }
 
 impl Accounts {
-    /// Changes the given settings of a host, and publishes the change if there is one. Returns the settings; `None` if
-    /// there is no such host.
+    /// Changes the given settings of a host. If a value differs from the current one, publishes the change. Returns the
+    /// settings, or `None` if there is no such host.
     ///
     /// # Errors
     /// Returns a [`Fault`] if a dependency fails.
@@ -93,7 +93,7 @@ fn check(patch: ProfilePatch) -> Result<ProfileChange, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut within = |field: &'static str, text: Option<String>, least: usize, most: usize| {
         let text = text?.trim().to_owned();
-        // A required field is a single-line name; an optional one may have several lines.
+        // A required field is a single-line name. An optional field may have several lines.
         let (is_fine, why) = if least > 0 { (is_a_line(&text), NO_LINE) } else { (is_prose(&text), NO_PROSE) };
         if !is_fine {
             errors.insert(field, why.to_owned());

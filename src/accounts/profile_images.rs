@@ -1,7 +1,8 @@
 //! Profile images of hosts: upload, processing, storage and delivery (SPEC 2).
 //!
-//! **Invariant:** SQL never refers to a missing image. An image is stored before SQL refers to it, and deleted after
-//! the reference was removed. A crash or an unknown result in between leaves an image without a reference.
+//! **Invariant:** the database never refers to a missing image. An image is stored before the database refers to it,
+//! and deleted after the reference is removed. A crash or an unknown result between these steps leaves an image without
+//! a reference.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,21 +23,21 @@ use crate::domain::clock::Clock;
 use crate::outbound::media::{ImageKey, ImageRejection, ImageType, Media, MediaError, Picture};
 use crate::store::{ImageSwap, Store};
 
-/// Maximum number of concurrent uploads, which are held in memory with up to 5 MiB each: in total, per host and per
-/// address.
+/// Maximum numbers of concurrent uploads in total, per host and per address. Each upload occupies up to 5 MiB of
+/// memory.
 const UPLOADS: usize = 16;
 const UPLOADS_OF_HOST: usize = 2;
 const UPLOADS_FROM_ADDRESS: usize = 4;
 
-/// Maximum number of concurrent decodings, of up to 200 MB each. The limit leaves memory and CPU time for the rest of
-/// the node.
+/// Maximum number of images that are decoded concurrently. Each decoding uses up to 200 MB. The limit leaves memory and
+/// CPU time for the rest of the node.
 const DECODERS: usize = 2;
 
-/// Size in bytes and time to live of the image cache. Responses to many slow clients share one copy.
+/// Size in bytes and time to live of the image cache. All responses with an image share one copy of it.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 const CACHE_TTL: Duration = Duration::from_secs(60);
 
-/// How long an upload may wait for a decoder.
+/// Maximum time for which an upload waits for a decoder.
 const DECODER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Service for profile images.
@@ -51,7 +52,7 @@ pub struct ProfileImages {
     cache: Cache<ImageKey, Bytes>,
 }
 
-/// Counts of concurrent uploads. Clones share them.
+/// Numbers of concurrent uploads. Clones share them.
 #[derive(Clone, Default)]
 struct Uploads(Arc<Mutex<HashMap<Counted, usize>>>);
 
@@ -62,7 +63,7 @@ enum Counted {
     Address(IpAddr),
 }
 
-/// Slot of one upload, which is released on drop.
+/// Slot of one upload. Dropping it releases the slot.
 pub struct UploadPlace {
     uploads: Uploads,
     counted: [Counted; 3],
@@ -125,7 +126,7 @@ pub enum ProfileImageError {
     /// The upload is not an acceptable image.
     #[error("the image {0}")]
     Refused(#[from] ImageRejection),
-    /// Too many uploads wait for a decoder: see [`Fault`].
+    /// Too many uploads wait for a decoder. See [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -137,7 +138,8 @@ impl From<MediaError> for Fault {
 }
 
 impl ProfileImages {
-    /// Creates the service. Images are stored in `media`, referenced by `store`, and named by `rng`.
+    /// Creates the service. `media` stores the images, `store` stores the references to them, and `rng` generates their
+    /// names.
     pub fn new(media: Media, store: Store, clock: Arc<dyn Clock>, rng: Rng) -> Self {
         let decoders = Arc::new(Semaphore::new(DECODERS));
         let weight = |_: &ImageKey, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -163,7 +165,7 @@ impl ProfileImages {
         let busy = || Fault::Unavailable("too many images wait to be decoded".to_owned());
         let waiting = tokio::time::timeout(DECODER_TIMEOUT, self.decoders.clone().acquire_owned()).await;
         let permit = waiting.map_err(|_| busy())?.map_err(|_| busy())?;
-        // The permit moves into the task, so that a cancelled caller does not free a decoder that is still in use.
+        // The permit moves into the task, so that cancelling the caller does not free a decoder that is still in use.
         let decoding = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             Picture::of(&upload)
@@ -180,7 +182,7 @@ impl ProfileImages {
     /// Sets or removes the image of a host, and deletes the previous one. Returns `false` if there is no such host.
     ///
     /// # Errors
-    /// Returns a [`Fault`] if a store fails. The new image may or may not be set.
+    /// Returns a [`Fault`] if a store fails. It is then unknown whether the new image is set.
     pub(super) async fn replace(&self, host: HostId, picture: Option<Picture>) -> Result<bool, Fault> {
         let key = match picture {
             Some(picture) => {
@@ -204,7 +206,7 @@ impl ProfileImages {
         }
     }
 
-    /// Returns an image by key; `None` if it does not exist.
+    /// Returns an image by key, or `None` if it does not exist.
     ///
     /// # Errors
     /// Returns a [`Fault`] if the image could not be read.
@@ -224,12 +226,12 @@ impl ProfileImages {
     /// Returns whether an image with this key exists.
     ///
     /// # Errors
-    /// Returns a [`Fault`] if the media storage could not be queried.
+    /// Returns a [`Fault`] if the media storage cannot be queried.
     pub async fn has(&self, key: &ImageKey) -> Result<bool, Fault> {
         Ok(self.media.has(key).await?)
     }
 
-    /// Deletes an image without references. A failure is only logged: the image then occupies storage.
+    /// Deletes an image without references. A failure is only logged, and the image then stays in the storage.
     async fn delete_unused(&self, key: Option<ImageKey>) {
         let Some(key) = key else { return };
         self.cache.invalidate(&key).await;

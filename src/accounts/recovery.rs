@@ -1,7 +1,7 @@
 //! Password change, forgotten passwords, leaving and restoring an account (SPEC 2).
 //!
-//! A reset request does not replace the password. It e-mails a temporary password ([`temporary`](super::temporary)),
-//! which replaces the permanent one when it is used.
+//! A reset request does not replace the password. It e-mails a temporary password ([`temporary`](super::temporary)).
+//! Logging in with the temporary password replaces the permanent one.
 
 use chrono::TimeDelta;
 use subtle::ConstantTimeEq as _;
@@ -14,10 +14,10 @@ use crate::outbound::mail::{EmailContent, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Credentials, DeactivatedBy, PasswordReplacement, StoreError, TemporaryPassword};
 
-/// Validity of an e-mailed password.
+/// Validity of an e-mailed temporary password.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
 
-/// What an e-mailed temporary password is for.
+/// Purpose of an e-mailed temporary password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryKind {
     /// Access to an active account.
@@ -26,10 +26,10 @@ pub enum RecoveryKind {
     Account,
 }
 
-/// Why a password change or a deactivation was rejected.
+/// Reason why a password change or a deactivation was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordChangeError {
-    /// The current password is wrong, or was changed meanwhile.
+    /// The current password is wrong, or another call changed it during the check.
     #[error("wrong password")]
     WrongPassword,
     /// The new password is invalid.
@@ -48,17 +48,17 @@ impl From<StoreError> for PasswordChangeError {
 
 /// Result of trying a password as the temporary one.
 pub(super) enum TemporaryLogin {
-    /// It matched and is now the host's password. Contains the host and the new hash.
+    /// The password matched and is now the host's password. Contains the host and the new hash.
     Accepted(Box<Host>, String),
-    /// It matched, but another call used or replaced it meanwhile.
+    /// The password matched, but another call used or replaced the temporary password first.
     Superseded,
-    /// It did not match, or the account has no temporary password.
+    /// The password did not match, or the account has no temporary password.
     Rejected,
 }
 
 impl Accounts {
-    /// E-mails a temporary password, valid for an hour, if a matching account exists. The result does not reveal
-    /// whether it exists.
+    /// E-mails a temporary password that is valid for an hour, if a matching account exists. The result does not reveal
+    /// whether the account exists.
     ///
     /// # Errors
     /// Returns a [`Fault`] if a dependency fails.
@@ -81,8 +81,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Logs in with an e-mailed password. The password replaces the old password, reactivates a deactivated account and
-    /// ends all logins.
+    /// Attempts a login with a temporary password. A matching password becomes the permanent one, reactivates a
+    /// deactivated account and revokes all logins.
     pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<TemporaryLogin, Fault> {
         let now = self.clock.now();
         let Some(temporary) = known.temporary.as_ref().filter(|temporary| now < temporary.until) else {
@@ -104,10 +104,11 @@ impl Accounts {
         Ok(host.map_or(TemporaryLogin::Rejected, |host| TemporaryLogin::Accepted(Box::new(host), password_hash)))
     }
 
-    /// Changes a password and ends all logins except `sid`.
+    /// Changes a password and revokes all logins except `sid`.
     ///
     /// # Errors
-    /// Returns a [`PasswordChangeError`] if a password is wrong or invalid, or a dependency fails.
+    /// Returns a [`PasswordChangeError`] if the current password is wrong, the new one is invalid, or a dependency
+    /// fails.
     pub async fn change_password(
         &self,
         id: HostId,
@@ -135,10 +136,10 @@ impl Accounts {
         self.store.hosts().get(id).await?.ok_or(PasswordChangeError::WrongPassword)
     }
 
-    /// Deactivates an account at the request of its host and ends all its logins.
+    /// Deactivates an account at the request of its host and revokes all its logins.
     ///
     /// # Errors
-    /// Returns a [`PasswordChangeError`] if a password is wrong or invalid, or a dependency fails.
+    /// Returns a [`PasswordChangeError`] if the password is wrong or a dependency fails.
     pub async fn leave(&self, id: HostId, password: &str) -> Result<Host, PasswordChangeError> {
         self.check_password(id, password).await?;
         self.deactivate(id, DeactivatedBy::Host).await?.ok_or(PasswordChangeError::WrongPassword)

@@ -12,15 +12,15 @@ pub(super) const MAX_EMAIL_LEN: usize = 254;
 /// Minimum length of a password in characters (SPEC 2).
 pub(super) const MIN_PASSWORD_CHARS: usize = 8;
 
-/// Maximum length of a password in bytes: far above practical lengths, and low enough for Argon2, which processes the
-/// whole password.
+/// Maximum length of a password in bytes. The limit is far above practical lengths and bounds the time of Argon2, which
+/// processes the whole password.
 pub(super) const MAX_PASSWORD_LEN: usize = 1024;
 
-/// Reasons given for an invalid single-line text and an invalid multi-line text.
+/// Error messages for an invalid single-line string and an invalid multi-line string.
 pub(super) const NO_LINE: &str = "must not contain line breaks or control characters";
 pub(super) const NO_PROSE: &str = "must not contain control characters";
 
-/// Validates a new account and returns its domains in stored form.
+/// Validates a new account. Returns its domains in stored form.
 pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut rule = |holds: bool, field: &'static str, why: &str| {
@@ -46,22 +46,23 @@ pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors>
     }
 }
 
-/// Returns whether a text is a single line without control characters. Names appear in e-mails, file names and lists.
+/// Returns whether a string is a single line without control characters. Names appear in e-mails, file names and lists.
 pub(super) fn is_a_line(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || is_override(c) || crate::domain::text::is_line_break(c))
 }
 
-/// Returns whether a text consists of visible characters, tabs and line breaks.
+/// Returns whether a string consists of visible characters, tabs and line breaks.
 pub(super) fn is_prose(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() && !"\n\r\t".contains(c) || is_override(c))
 }
 
-/// Bidirectional control characters, which can make text look different from what it contains.
+/// Returns whether a character is a bidirectional control character. Such a character can make a string look different
+/// from its content.
 fn is_override(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns whether a text has the form of an e-mail address. Only a delivered e-mail proves that it exists.
+/// Returns whether a string has the form of an e-mail address. Only a delivered e-mail proves that the address exists.
 pub(crate) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let plain =
@@ -71,6 +72,6 @@ pub(crate) fn is_email(text: &str) -> bool {
         && plain(local)
         && plain(domain)
         && domain.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
-        // Rejects addresses that cannot be used as a recipient.
+        // This check rejects addresses that cannot be used as a recipient.
         && idna::domain_to_ascii(domain).is_ok_and(|domain| Address::new(local, &domain).is_ok())
 }

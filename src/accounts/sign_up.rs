@@ -1,6 +1,6 @@
 //! Sign-up (SPEC 2): check an address, e-mail a code to it, confirm the code, create the host.
 //!
-//! The progress is stored in a signed token that the client sends, and counters are stored in SQL, so that any node can
+//! The client sends its progress in a signed token, and the counters are stored in the database. Any node can therefore
 //! handle the next step. **Invariant:** a host is created only for an address whose code was confirmed within
 //! [`CONFIRMATION_TTL`], and only once per confirmation.
 
@@ -15,7 +15,7 @@ use crate::outbound::mail::{EmailContent, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{CodeOutcome, PendingVerification, StoreError};
 
-/// Whether visitors may create accounts.
+/// Policy for the creation of accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SignUp {
     /// Visitors may create accounts.
@@ -26,19 +26,19 @@ pub enum SignUp {
 }
 
 impl SignUp {
-    /// Whether visitors may create accounts.
+    /// Returns whether visitors may create accounts.
     pub fn is_open(self) -> bool {
         self == Self::Open
     }
 }
 
-/// Validity of an address check.
+/// Time for which an address check is valid.
 pub const CHECK_TTL: TimeDelta = TimeDelta::hours(1);
 
-/// Validity of a code.
+/// Time for which a code is valid.
 const CODE_TTL: TimeDelta = TimeDelta::minutes(5);
 
-/// Validity of a confirmation.
+/// Time for which a confirmation is valid.
 const CONFIRMATION_TTL: TimeDelta = TimeDelta::minutes(10);
 
 /// Number of possible codes: six digits.
@@ -53,13 +53,13 @@ struct Progress {
     token_type: String,
     /// Address that had no account when it was checked.
     email: String,
-    /// Ticket of the verification, once a code was e-mailed.
+    /// Ticket of the verification. `None` until a code has been e-mailed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ticket: Option<String>,
     exp: i64,
 }
 
-/// Why a step of the sign-up was rejected.
+/// Reason why a step of the sign-up was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignUpError {
     /// The preceding step is missing or has expired.
@@ -86,7 +86,7 @@ impl From<StoreError> for SignUpError {
 }
 
 impl Accounts {
-    /// Checks that an address has no account yet. Returns the progress token.
+    /// Checks that an address has no account yet. Returns the token for the next step.
     ///
     /// # Errors
     /// Returns a [`CreateHostError`] if a field is invalid, the address is taken or a dependency fails.
@@ -102,11 +102,10 @@ impl Accounts {
         Ok(self.progress_token(email, None, exp)?)
     }
 
-    /// E-mails a code to an address that was checked. Returns the progress token.
+    /// E-mails a code to an address that was checked. Returns the token for the next step.
     ///
     /// # Errors
-    /// Returns a [`SignUpError`] if the preceding step is missing, the code or a field is invalid, or a dependency
-    /// fails.
+    /// Returns a [`SignUpError`] if the preceding step is missing, a field is invalid, or a dependency fails.
     pub async fn mail_code(
         &self,
         email: &str,
@@ -136,8 +135,7 @@ impl Accounts {
     /// Checks the code that the client received by e-mail.
     ///
     /// # Errors
-    /// Returns a [`SignUpError`] if the preceding step is missing, the code or a field is invalid, or a dependency
-    /// fails.
+    /// Returns a [`SignUpError`] if the preceding step is missing, the code is wrong, or a dependency fails.
     pub async fn confirm_email(&self, code: &str, progress: Option<&str>) -> Result<(), SignUpError> {
         let now = self.clock.now();
         let ticket = self.progress(progress, now).and_then(|progress| progress.ticket);
@@ -152,8 +150,7 @@ impl Accounts {
     /// Creates a host for a confirmed address.
     ///
     /// # Errors
-    /// Returns a [`SignUpError`] if the preceding step is missing, the code or a field is invalid, or a dependency
-    /// fails.
+    /// Returns a [`SignUpError`] if the preceding step is missing, a field is invalid, or a dependency fails.
     pub async fn sign_up(&self, account: NewAccount, progress: Option<&str>) -> Result<Host, SignUpError> {
         let service_domain = rules::check(&account).map_err(CreateHostError::Invalid)?;
         let now = self.clock.now();
@@ -188,7 +185,7 @@ fn is_same(email: &str, other: &str) -> bool {
     email.to_lowercase() == other.trim().to_lowercase()
 }
 
-/// Returns the hash of a code with its ticket as salt, so that one precomputed table does not cover all tickets.
+/// Returns the hash of a code. The ticket is the salt, so that one precomputed table does not cover all tickets.
 fn code_hash(ticket: &str, code: &str) -> String {
     hex(Sha256::new().chain_update(ticket).chain_update(code).finalize())
 }

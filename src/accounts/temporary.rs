@@ -1,8 +1,7 @@
 //! Temporary passwords, which are e-mailed and valid for an hour.
 //!
-//! Repeated requests do not replace a valid temporary password. It is derived from the account, the hash of its
-//! permanent password, the day and the server's secret. Even if it is requested many times, every e-mail contains a
-//! valid password.
+//! Repeated requests do not replace a valid temporary password, so every e-mail contains a valid one. A temporary
+//! password is derived from the account, the hash of its permanent password, the day and the server's secret.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
@@ -14,20 +13,20 @@ use crate::store::Credentials;
 /// Letters and digits that are not easily confused; 5 bits each.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// Symbols between the groups, 2 bits each: those accepted by the legacy admin page that mail programs do not treat as
-/// markup or as part of an address.
+/// Symbols between the groups, 2 bits each. The legacy admin page accepts these symbols. Mail programs treat none of
+/// them as markup or as part of an address.
 const SYMBOLS: &[u8; 4] = b"!#$%";
 
 /// Length of a password: four groups of four letters, joined by three symbols. One random byte is drawn per character.
 const LEN: usize = 19;
 
-/// Length of a group with the symbol after it.
+/// Length of a group including the symbol after it.
 const GROUP: usize = 5;
 
 const PURPOSE: &str = "temporary password";
 
-/// Generates a password of 19 characters with a letter, a digit and a symbol (SPEC 2): 86 random bits. The rare draws
-/// without a digit or a letter are discarded. `draw` must return new random bytes at each call.
+/// Generates a password of 19 characters with a letter, a digit and a symbol (SPEC 2). The password has 86 random bits.
+/// A draw without a digit or without a letter is discarded. `draw` must return new random bytes at each call.
 pub fn readable_password(mut draw: impl FnMut() -> [u8; LEN]) -> String {
     loop {
         let characters = draw().into_iter().enumerate().map(|(at, byte)| {
@@ -42,15 +41,15 @@ pub fn readable_password(mut draw: impl FnMut() -> [u8; LEN]) -> String {
     }
 }
 
-/// Returns the hash of a temporary password. A plain digest is sufficient for its entropy, and its computation time
-/// does not reveal whether the account exists.
+/// Returns the hash of a temporary password. A plain digest suffices, because the password has 86 random bits. Its
+/// computation is fast, so the response time does not reveal whether the account exists.
 pub(super) fn temporary_hash(password: &str) -> String {
     hex(Sha256::digest(password.trim()))
 }
 
 impl Accounts {
-    /// Returns the temporary password of an account: the one e-mailed before while it is valid, else that of the
-    /// current day. The computation takes the same time for an unknown account.
+    /// Returns the temporary password of an account. While an e-mailed password is valid, returns that password.
+    /// Otherwise, returns the password of the current day. The computation takes the same time for an unknown account.
     pub(super) fn temporary_password(&self, known: Option<&Credentials>, now: DateTime<Utc>) -> String {
         let (id, beside) = known.map_or((0, ""), |known| (known.host.id.0, known.password_hash.as_str()));
         let today = now.timestamp().div_euclid(86_400);

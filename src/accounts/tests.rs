@@ -19,7 +19,8 @@ struct TestAccounts {
     host: Host,
 }
 
-/// Runs a test with accounts over a separate database with one host: dev@shop.example, "pass word".
+/// Runs a test with accounts in a separate database. The database has one host: dev@shop.example with the password
+/// "pass word".
 async fn with_a_host<F>(test: impl FnOnce(TestAccounts) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -51,7 +52,7 @@ fn account() -> NewAccount {
 }
 
 impl TestAccounts {
-    /// Claims all due e-mails and returns the code or password of the newest e-mail, and its recipient.
+    /// Claims all due e-mails. Returns the code or password in the newest e-mail, and its recipient.
     async fn mailed(&self) -> Option<(String, String)> {
         let now = self.clock.now();
         let mut mails = self.accounts.store.mails().claim_due(10, now, now).await.unwrap();

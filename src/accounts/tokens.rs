@@ -20,7 +20,7 @@ use crate::domain::HostId;
 /// Validity of an access token.
 pub const ACCESS_TTL: TimeDelta = TimeDelta::minutes(60);
 
-/// Validity of a login after its last refresh.
+/// Validity of a login, counted from its last refresh.
 pub const REFRESH_TTL: TimeDelta = TimeDelta::days(7);
 
 /// Maximum length of a token that is parsed. Tokens of this server have about 300 bytes.
@@ -48,7 +48,7 @@ pub struct RefreshClaims {
     pub generation: u64,
 }
 
-/// Why a token was rejected.
+/// Reason why a token was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Malformed, not signed by this server, or of another type.
@@ -69,8 +69,8 @@ struct Claims {
     exp: i64,
 }
 
-/// Signing secrets. Tokens are signed with the first secret and verified with all secrets, so that rotating a secret
-/// ends no login.
+/// Signing secrets. The first secret signs tokens, and all secrets verify them, so that rotating a secret revokes no
+/// login.
 #[derive(Clone)]
 pub struct TokenKeys {
     sign: EncodingKey,
@@ -78,14 +78,14 @@ pub struct TokenKeys {
 }
 
 impl TokenKeys {
-    /// Creates the keys from a list of secrets; `None` if the list is empty.
+    /// Creates the keys from a list of secrets. Returns `None` if the list is empty.
     pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Option<Self> {
         install_provider();
         let sign = EncodingKey::from_secret(secrets.first()?.as_ref());
         Some(Self { sign, verify: secrets.iter().map(|secret| DecodingKey::from_secret(secret.as_ref())).collect() })
     }
 
-    /// Signs a new access token. `jti` is random.
+    /// Signs a new access token. `jti` must be random.
     ///
     /// # Errors
     /// Returns [`TokenError::Invalid`] if signing fails.
@@ -126,7 +126,7 @@ impl TokenKeys {
         Self::refresh_claims(self.read(token, "refresh", now)?)
     }
 
-    /// Verifies the signature and type of a refresh token, and ignores its expiry.
+    /// Verifies the signature and type of a refresh token and returns its claims. The token may have expired.
     ///
     /// # Errors
     /// Returns [`TokenError::Invalid`] if the token is invalid.
@@ -137,8 +137,8 @@ impl TokenKeys {
         }
     }
 
-    /// Derives 32 bytes from `purpose`, `text` and the first secret. The input cannot equal that of a token signature:
-    /// it contains a NUL after `purpose`.
+    /// Derives 32 bytes from `purpose`, `text` and the first secret. The NUL after `purpose` keeps the input different
+    /// from that of a token signature.
     pub(super) fn derive(&self, purpose: &str, text: &str) -> [u8; 32] {
         let mac = Hmac::<Sha256>::new_from_slice(self.sign.as_bytes());
         let mac = mac.unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
@@ -247,7 +247,7 @@ impl Signer<Vec<u8>> for Hs256 {
 
 impl Verifier<Vec<u8>> for Hs256 {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        // The comparison takes constant time.
+        // `verify_slice` compares in constant time.
         self.0.clone().chain_update(message).verify_slice(signature).map_err(|_| signature::Error::new())
     }
 }

@@ -1,12 +1,13 @@
-//! Archiver: writes accepted messages from the broker's queue to SQL in batches, one archiver per partition.
+//! Archiver: writes accepted messages from the broker's queue to the database in batches, one archiver per partition.
 //!
-//! Every node competes for the lease of every partition. The lease holder reads the queue from its head, commits to
-//! SQL, and only then removes the entries. If an archiver crashes after the commit, the next archiver writes the same
-//! entries again. This changes nothing, because the sequence number is part of the primary key.
+//! Every node competes for the lease of every partition. The lease holder reads the queue from its head, commits the
+//! entries to the database, and only then removes them from the queue. If an archiver crashes after the commit, the
+//! next archiver writes the same entries again. The second write changes nothing, because the sequence number is part
+//! of the primary key.
 //!
-//! **Invariant:** an entry is removed from the queue only after it was committed to SQL, its room was deleted, or it
-//! was dead-lettered. A row is matched by id **and** name, because an id may belong to another room after SQL was
-//! restored from a backup.
+//! **Invariant:** an entry is removed from the queue only after it was committed to the database, its room was deleted,
+//! or it was dead-lettered. A room is looked up by id **and** name: after the database was restored from a backup, its
+//! id may belong to another room.
 
 use std::sync::Arc;
 
@@ -65,14 +66,14 @@ impl Archive {
     }
 }
 
-/// Error that prevented a batch from being written.
+/// Reason why a batch was not written.
 #[derive(Debug, thiserror::Error)]
 enum ArchiveError {
     #[error(transparent)]
     Queue(#[from] Unavailable),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// This node no longer holds the lease of the partition, and another node may hold it.
+    /// This node no longer holds the lease of the partition. Another node may hold it.
     #[error("the lease of the partition is lost")]
     LeaseLost,
 }

@@ -1,5 +1,5 @@
-//! Coalesces values per key: the first value is sent at once, later values at most once per interval. Only the newest
-//! waiting value is sent.
+//! Coalesces values per key. The first value is sent at once, later values at most once per interval. If several values
+//! wait, only the newest is sent.
 //!
 //! **Invariant:** a waiting value is replaced only by a newer value of the same key. A key without recent values
 //! occupies no memory.
@@ -13,11 +13,11 @@ use dashmap::{DashMap, Entry};
 
 use crate::backend::shutdown::Shutdown;
 
-/// Coalesces values per key; see the module documentation.
+/// Limits values to one per key and interval; see the module documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct Coalescer<K: Eq + Hash> {
     interval: Duration,
-    /// Keys for which a value was sent within the last interval, each with the newest waiting value.
+    /// Keys whose last value was sent less than one interval ago, each with the newest waiting value.
     recent: Arc<DashMap<K, Option<Bytes>>>,
     shutdown: Shutdown,
 }
@@ -27,8 +27,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
         Self { interval, recent: Arc::default(), shutdown }
     }
 
-    /// Returns whether the caller must send the value now. If `false`, the value waits, and the task started by
-    /// [`follow`](Self::follow) sends the newest waiting value. `value` is called only in this case.
+    /// Returns `true` if the caller must send the value now. Otherwise stores the result of `value`, replacing an older
+    /// waiting value; the task that [`follow`](Self::follow) started sends it.
     pub(crate) fn is_first(&self, key: K, value: impl FnOnce() -> Bytes) -> bool {
         match self.recent.entry(key) {
             Entry::Occupied(mut waiting) => {
@@ -42,8 +42,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
         }
     }
 
-    /// Spawns the task that sends later values of a key, one per interval. The task ends after an interval without a
-    /// value.
+    /// Spawns the task that sends later values of a key, at most one per interval. The task ends after an interval
+    /// without a new value.
     pub(crate) fn follow<F>(&self, key: K, send: impl Fn(Bytes) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send,
@@ -55,8 +55,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
                 let newest = this.recent.get_mut(&key).and_then(|mut waiting| waiting.take());
                 match newest {
                     Some(value) if on => send(value).await,
-                    // Removes the key only if no value arrived in the meantime. A value that did arrive is sent in the
-                    // next interval.
+                    // The entry is removed only if no value arrived since the last check. Otherwise the next iteration
+                    // sends the value.
                     _ if this.recent.remove_if(&key, |_, waiting| !on || waiting.is_none()).is_some() => return,
                     _ => {}
                 }

@@ -1,7 +1,7 @@
-//! Reads the messages of a room: from the broker's log first, then from SQL if the log no longer contains them.
+//! Reads the messages of a room: from the broker's log, and from the database those that are missing from the log.
 //!
-//! **Invariant:** every acknowledged message is found. The log is read before SQL, and a message is removed from the
-//! log only after it was committed to SQL.
+//! **Invariant:** every acknowledged message is found. The log is read before the database, and a message is removed
+//! from the log only after it was committed to the database.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,53 +23,53 @@ use join_frame::JoinFrames;
 /// Maximum number of messages in a page.
 pub const PAGE: usize = 50;
 
-/// Maximum number of messages in one frame while a socket catches up.
+/// Maximum number of messages per frame while a socket catches up.
 const STEP: usize = 128;
 
-/// Maximum size of the messages in one history frame, in bytes: 128 KiB (SPEC 4) minus the enclosing JSON.
+/// Maximum size of the messages in one history frame, in bytes: 128 KiB (SPEC 4) minus 64 bytes for the enclosing JSON.
 const FRAME_BYTES: usize = 128 * 1024 - 64;
 
-/// Maximum size of a page on a socket, in bytes. It is below the capacity of an outbox (256 KiB).
+/// Maximum size of a page on a socket, in bytes. The value is below the capacity of an outbox (256 KiB).
 const SOCKET_PAGE_BYTES: usize = 240 * 1024;
 
 /// Maximum size of a page that HTTP clients request by offset, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Number of messages requested by the first read of a log. Later reads adapt the number to the size of the messages
-/// already read.
+/// Number of messages that the first read of a log requests. Later reads adapt the number to the size of the messages
+/// read so far.
 const FIRST_READ: usize = 16;
 
-/// Maximum number of messages per read while the log is searched. The search keeps none of the messages in memory.
+/// Maximum number of messages per read while the log is searched. The messages are not kept in memory.
 const SCAN: usize = 256;
 
-/// Maximum number of messages per room that [`History::by_offset`] reads from the log because SQL does not contain them
-/// yet.
+/// Maximum number of messages per room that [`History::by_offset`] reads from the log because they are not in the
+/// database yet.
 const TAIL: usize = 100_000;
 
-/// Error: the broker or SQL could not be read. No partial result is returned, because the caller could not detect
-/// missing messages.
+/// Failure to read the broker or the database. A partial result is never returned, because the caller could not detect
+/// that messages are missing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The broker could not be read.
     #[error(transparent)]
     Broker(#[from] Unavailable),
-    /// SQL could not be read.
+    /// The database could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Messages after a sequence number, ascending: as many as fit into one frame.
+/// Messages after a sequence number, in ascending order, limited to one frame.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// Log entries of the messages, ascending.
+    /// Log entries of the messages, in ascending order.
     pub entries: Vec<LogEntry>,
-    /// Whether further messages exist now.
+    /// Whether more messages existed after these when the step was read.
     pub more: bool,
     bytes: usize,
 }
 
 impl Step {
-    /// Adds an entry if it fits. The first entry always fits.
+    /// Adds an entry if it fits, and returns whether it was added. The first entry always fits.
     fn push(&mut self, entry: LogEntry) -> bool {
         let size = entry.frame.len() + 1;
         let fits = self.entries.is_empty() || (self.bytes + size <= FRAME_BYTES && self.entries.len() < STEP);
@@ -83,11 +83,12 @@ impl Step {
     }
 }
 
-/// Reads the messages of rooms from the broker and SQL.
+/// Reads the messages of rooms from the broker and the database.
 #[derive(Clone)]
 pub struct History {
     states: Arc<dyn RoomStates>,
-    /// Log of the messages that SQL might not contain yet. `None` on a single-node server, where SQL is the log.
+    /// Log of the messages that may not be in the database yet. `None` on a single-node server, where the database is
+    /// the log.
     recent: Option<Arc<dyn RecentLog>>,
     store: Store,
     join_frames: JoinFrames,
@@ -106,14 +107,14 @@ impl From<Message> for LogEntry {
 }
 
 impl History {
-    /// Creates a reader over a broker and SQL.
+    /// Creates a reader of a broker and a database.
     pub fn new(backend: &Backend, store: Store) -> Self {
         let recent = backend.cluster.as_ref().map(|cluster| cluster.recent.clone());
         Self { states: backend.states.clone(), recent, store, join_frames: JoinFrames::default() }
     }
 
-    /// Returns the newest log entries with a sequence number below `before`. Returns none on a single-node server,
-    /// where SQL is the log.
+    /// Returns the newest log entries with a sequence number below `before`. Returns an empty list on a single-node
+    /// server, where the database is the log.
     async fn log_before(&self, room: RoomName, before: Option<Seq>) -> Result<Vec<LogEntry>, Unavailable> {
         match &self.recent {
             Some(recent) => recent.log_before(room, before, PAGE).await,
@@ -124,7 +125,7 @@ impl History {
     /// Returns the messages after a sequence number, in ascending order, as many as fit into one frame.
     ///
     /// # Errors
-    /// Returns [`HistoryError`] if the broker could not be read, or if SQL was needed and could not be read.
+    /// Returns [`HistoryError`] if the broker could not be read, or if the database was needed and could not be read.
     pub async fn after(&self, room: RoomKey, after: Seq) -> Result<Step, HistoryError> {
         let mut step = Step::default();
         let Some(recent) = &self.recent else {
@@ -142,8 +143,8 @@ impl History {
             }
             mean = mean_size(&log);
             for entry in log {
-                // SQL may contain messages that the log lacks. These precede the first log entry or a change of the
-                // Redis epoch.
+                // The messages between the previous entry and this one may be in the database. They were trimmed from
+                // the log, or they precede a change of the Redis epoch.
                 if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
                     return Ok(step);
                 }
@@ -158,11 +159,12 @@ impl History {
         }
     }
 
-    /// Returns the newest messages of a room, ascending, at most [`PAGE`]. `seq` is the highest sequence number of the
-    /// room. `log` contains the newest log entries, newest first. While SQL is unavailable, only `log` is returned.
+    /// Returns the newest messages of a room, at most [`PAGE`], in ascending order. `seq` is the highest sequence
+    /// number of the room. `log` contains the newest log entries, newest first. While the database is unavailable,
+    /// returns only the messages of `log`.
     ///
     /// # Errors
-    /// Returns an error if SQL could not be read and `log` is empty.
+    /// Returns an error if `log` is empty and the database could not be read.
     pub(crate) async fn newest(
         &self,
         room: RoomKey,
@@ -184,19 +186,20 @@ impl History {
         Ok(entries)
     }
 
-    /// Returns the messages before a sequence number, newest first, at most [`PAGE`] and 240 KiB. While SQL is
-    /// unavailable, the page ends at the first message that the log lacks.
+    /// Returns the messages before a sequence number, newest first, at most [`PAGE`] messages and 240 KiB. While the
+    /// database is unavailable, the page ends at the first message that is missing from the log.
     ///
     /// # Errors
-    /// Returns [`HistoryError`] if the broker could not be read, or if SQL could not be read and the log lacks the
-    /// message directly before `before`.
+    /// Returns [`HistoryError`] if the broker could not be read. Also returns it if the database could not be read and
+    /// the message directly before `before` is missing from the log.
     pub async fn before(&self, room: RoomKey, before: Seq) -> Result<Vec<LogEntry>, HistoryError> {
         let log = self.log_before(room.name, Some(before)).await?;
         let mut known = log.clone();
         match self.page(room, Some(before), log).await {
             Ok(page) => Ok(page),
             Err(error) => {
-                // Contiguous log entries directly below `before` form a page without SQL.
+                // While the database is unavailable, the page consists of the contiguous log entries directly below
+                // `before`.
                 let mut next = before;
                 let follows = |entry: &&LogEntry| {
                     let follows = entry.seq + 1 == next;
@@ -214,8 +217,8 @@ impl History {
         }
     }
 
-    /// Returns a page below `before`, newest first, at most [`PAGE`] messages and 240 KiB. Messages that the log lacks
-    /// are read from SQL.
+    /// Returns a page below `before`, newest first, at most [`PAGE`] messages and 240 KiB. Reads messages that are
+    /// missing from the log from the database.
     async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
         let mut above = before;
@@ -233,7 +236,7 @@ impl History {
         Ok(entries)
     }
 
-    /// Adds messages from SQL whose sequence numbers are below `above` and above `floor`, newest first.
+    /// Adds messages from the database with sequence numbers between `floor` and `above`, both exclusive, newest first.
     async fn fill(
         &self,
         room: RoomKey,
@@ -247,7 +250,8 @@ impl History {
         Ok(())
     }
 
-    /// Adds messages from SQL after `after`, up to and including `through`. Returns `false` if the step is full.
+    /// Adds messages from the database after `after`, up to and including `through`. Returns `false` if the step is
+    /// full.
     async fn between(
         &self,
         room: RoomKey,
@@ -276,14 +280,14 @@ impl History {
     /// page ends before it would exceed 1 MiB.
     ///
     /// # Errors
-    /// Returns [`HistoryError`] if the broker or SQL could not be read.
+    /// Returns [`HistoryError`] if the broker or the database could not be read.
     pub async fn by_offset(&self, room: RoomKey, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), HistoryError> {
         let Some(archived) = self.archived(room).await? else {
             let count = self.store.rooms().count_messages(room, None).await?;
             return Ok((count, self.store.messages().page(room, None, offset, limit, PAGE_BYTES).await?));
         };
-        // Sequence numbers above the archived range, from the log and from SQL. After a failover, SQL may contain
-        // messages that the log lacks.
+        // Collects the sequence numbers above the archived range from both stores: after a failover, messages that are
+        // missing from the log may be in the database.
         let mut fresh: BTreeSet<Seq> =
             self.store.messages().seqs_between(room, archived, TAIL as u64).await?.into_iter().collect();
         if let Some(recent) = &self.recent {
@@ -293,7 +297,6 @@ impl History {
         let mut page: Vec<Message> = Vec::new();
         let mut bytes = 0;
         let mut of_page = fresh.iter().rev().skip(offset as usize).take(limit as usize).copied().peekable();
-        // Reads pages from the highest sequence number downwards.
         while let Some(highest) = of_page.peek().copied() {
             let read = self.before(room, highest.saturating_add(1)).await?;
             let lowest = read.last().map_or(highest, |entry| entry.seq);
@@ -323,8 +326,8 @@ impl History {
     }
 }
 
-/// Returns the sequence numbers in the log of a room after `after`, ascending. Stops once at least `most` numbers are
-/// found. Memory use is limited to one read of the log.
+/// Returns the sequence numbers after `after` in the log of a room, in ascending order. Stops reading when at least
+/// `most` numbers are found. Holds the messages of only one read in memory.
 ///
 /// # Errors
 /// Returns [`Unavailable`] if the broker could not be read.
@@ -346,8 +349,8 @@ pub(crate) async fn log_numbers(
     }
 }
 
-/// Returns the number of messages to read to receive about `bytes` bytes, based on the mean message size in the last
-/// read. Redis limits a read by count only.
+/// Returns the number of messages that a read requests to receive about `bytes` bytes, because Redis limits a read only
+/// by count. `mean` is the mean message size of the previous read.
 fn count_within(bytes: usize, mean: Option<usize>, most: usize) -> usize {
     mean.map_or(FIRST_READ, |mean| (bytes / mean.max(1)).max(FIRST_READ)).min(most)
 }

@@ -1,9 +1,9 @@
-//! The connections of this node, by room and by host.
+//! Registry of the connections of this node, by room and by host.
 //!
-//! Sessions register connections, the relay delivers messages to them, and the end of a login closes them. The maps
-//! contain handles; each socket is owned by its own task.
+//! Sessions register connections, and the relay delivers messages to them. If a login ends, its connections are closed.
+//! The maps contain handles; each socket is owned by its own task.
 //!
-//! **Invariant:** no method blocks, and no method holds a lock of a map after it returns.
+//! **Invariant:** no method waits, and no method holds a lock of a map after it returns.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ pub use connection::{
 };
 pub use registration::Registration;
 
-/// Group in which a connection is registered.
+/// Where a connection is registered: in a room or among the status sockets of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A chatroom.
@@ -44,7 +44,7 @@ pub enum Place {
 pub struct Hub {
     rooms: DashMap<RoomName, Vec<Arc<Connection>>>,
     statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
-    /// The hosts' own status sockets, by row id of the host. `statuses` contains the same sockets.
+    /// The hosts' own status sockets, by row id of the host. `statuses` also contains them.
     host_statuses: DashMap<HostId, Vec<Arc<Connection>>>,
     addresses: Arc<Addresses>,
     next_id: AtomicU64,
@@ -68,7 +68,8 @@ impl Hub {
         })
     }
 
-    /// Creates a handle for a new socket. The socket receives nothing before [`register`](Self::register).
+    /// Creates a handle for a new socket. Nothing is delivered to the socket before [`register`](Self::register) is
+    /// called.
     pub fn connection(&self, identity: Identity) -> Arc<Connection> {
         self.connection_with(identity, false)
     }
@@ -77,12 +78,12 @@ impl Hub {
     /// first protocol version (`?v=2`).
     pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        // The delay is spread over four seconds, so that clients disconnected together do not reconnect together.
+        // The delay varies by four seconds, so that clients that are disconnected together do not reconnect together.
         let retry_ms = 1_000 + self.rng.below(4_000) as u16;
         Arc::new(Connection::new(id, identity, extras, retry_ms, self.outbox_metrics.clone()))
     }
 
-    /// Registers a connection at its place for the lifetime of the guard.
+    /// Registers a connection at a place until the returned guard is dropped.
     pub fn register(self: &Arc<Self>, place: Place, connection: Arc<Connection>) -> Registration {
         match place {
             Place::Room(room) => self.rooms.entry(room).or_default().push(connection.clone()),
@@ -96,13 +97,13 @@ impl Hub {
         Registration::new(self.clone(), place, connection)
     }
 
-    /// Counts a socket towards the limit of its client address. Returns `None` if the address already has `limit`
-    /// sockets.
+    /// Counts a socket towards the limit of its client address until the returned guard is dropped. Returns `None` if
+    /// the address already has `limit` sockets.
     pub fn admit_address(&self, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
         self.addresses.admit(address, limit)
     }
 
-    /// Returns the number of this node's connections in a room.
+    /// Returns the number of connections of each side in a room on this node.
     pub fn members(&self, room: RoomName) -> MemberCounts {
         let mut counts = MemberCounts::default();
         for member in self.rooms.get(&room).iter().flat_map(|members| members.iter()) {
@@ -122,8 +123,8 @@ impl Hub {
             .map_or(0, |members| members.iter().filter(|member| member.side() == Side::Host).count() as u32)
     }
 
-    /// Queues a message for every connection in its room. The message is encoded once, and all outboxes share the
-    /// bytes. Returns the number of outboxes that received the message.
+    /// Queues a message for every connection in its room. The message is encoded once, and the outboxes share the
+    /// bytes. Returns the number of outboxes to which the message was added.
     pub fn deliver(&self, publication: &Publication<'_>) -> u64 {
         let Some(members) = self.rooms.get(&publication.room) else { return 0 };
         let framed = frame::text(publication.frame);
@@ -147,24 +148,22 @@ impl Hub {
         queued
     }
 
-    /// Returns the metrics of the messages that this node relays.
     pub(crate) fn relay_metrics(&self) -> &Arc<RelayMetrics> {
         &self.relay_metrics
     }
 
-    /// Returns the metrics of the outboxes.
     pub(crate) fn outbox_metrics(&self) -> &OutboxMetrics {
         &self.outbox_metrics
     }
 
-    /// Returns the bytes waiting in all outboxes.
+    /// Returns the total number of bytes that wait in the outboxes of this node.
     pub fn outbox_bytes(&self) -> u64 {
         let of = |members: &[Arc<Connection>]| members.iter().map(|member| member.waiting_bytes() as u64).sum::<u64>();
         let rooms: u64 = self.rooms.iter().map(|entry| of(entry.value())).sum();
         rooms + self.statuses.iter().map(|entry| of(entry.value())).sum::<u64>()
     }
 
-    /// Queues a relayed notice for the connections of a room that requested such frames and are up to date.
+    /// Queues a relayed notice for each connection of a room that requested such frames and is up to date.
     pub fn notify(&self, room: RoomName, json: &[u8]) {
         let Some(members) = self.rooms.get(&room) else { return };
         let mut notice: Option<(Topic, Bytes)> = None;
@@ -174,7 +173,7 @@ impl Hub {
         }
     }
 
-    /// Closes all sockets in a room, after their pending messages and an optional last frame are sent.
+    /// Closes all sockets in a room after their pending messages and the frame `last`, if any, are sent.
     pub fn close_room(&self, room: RoomName, last: Option<&Bytes>, close: Close) {
         if let Some(members) = self.rooms.get(&room) {
             let framed = last.map(|json| frame::text(json));
@@ -184,7 +183,8 @@ impl Hub {
         }
     }
 
-    /// Sends a notice to a host's status sockets, either to the host's own sockets or to the sockets of guests.
+    /// Queues a notice for the status sockets of one side: the host's own sockets, or the sockets of the guests who
+    /// watch the host.
     pub fn status(&self, host: HostUuid, side: Side, topic: Topic, json: &[u8]) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(json);
@@ -194,12 +194,12 @@ impl Hub {
         }
     }
 
-    /// Whether a host has a status socket on this node.
+    /// Returns whether a host has a status socket of their own on this node.
     pub fn has_status_socket(&self, host: HostId) -> bool {
         self.host_statuses.contains_key(&host)
     }
 
-    /// Sends a notice to a host's own status sockets.
+    /// Queues a notice for a host's own status sockets.
     pub fn notify_host(&self, host: HostId, topic: Topic, json: &[u8]) {
         if let Some(sockets) = self.host_statuses.get(&host) {
             let framed = frame::text(json);
@@ -207,7 +207,7 @@ impl Hub {
         }
     }
 
-    /// Closes all status sockets of a host. Guests receive a last frame before the close.
+    /// Closes all status sockets of a host. Guests receive the frame `last` before the close.
     pub fn close_status(&self, host: HostUuid, last: &[u8], close: Close) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(last);
@@ -233,8 +233,8 @@ impl Hub {
         );
     }
 
-    /// Closes at most `most` sockets of this node for its shutdown. The close of each socket contains its own retry
-    /// delay. Returns the number of sockets closed.
+    /// Closes at most `most` sockets because this node shuts down. Each close frame contains the retry delay of its
+    /// socket. Returns the number of closed sockets.
     pub fn close_some(&self, most: usize) -> usize {
         let mut closed = 0;
         for connection in self.all() {
@@ -250,33 +250,33 @@ impl Hub {
         closed
     }
 
-    /// Closes all sockets of this node with 1013. The close of each socket contains its own retry delay.
+    /// Closes all sockets of this node with code 1013. Each close frame contains the retry delay of its socket.
     pub fn close_all_for_retry(&self) {
         for connection in self.all().into_iter().filter(|connection| !connection.is_closing()) {
             connection.close(connection.try_later());
         }
     }
 
-    /// Returns the number of connections.
+    /// Returns the number of connections of this node.
     pub fn len(&self) -> usize {
         let rooms: usize = self.rooms.iter().map(|entry| entry.value().len()).sum();
         rooms + self.statuses.iter().map(|entry| entry.value().len()).sum::<usize>()
     }
 
-    /// Whether there are no connections.
+    /// Returns whether this node has no connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Makes every connection of every room compare its position with the broker.
+    /// Makes every connection in a room compare its position with the broker.
     pub fn catch_up_all(&self) {
         for members in &self.rooms {
             members.iter().for_each(|member| member.catch_up(0));
         }
     }
 
-    /// Makes the connections of a room that have not received everything up to `target` read the log. Returns whether
-    /// there are such connections.
+    /// Makes the connections of a room that have not received all messages up to `target` read the log. Returns whether
+    /// there were such connections.
     pub fn catch_up(&self, room: RoomName, target: Seq) -> bool {
         let mut any = false;
         if let Some(members) = self.rooms.get(&room) {
@@ -288,7 +288,7 @@ impl Hub {
         any
     }
 
-    /// Whether any connection in a room has not received everything up to `target`.
+    /// Returns whether a connection in a room has not received all messages up to `target`.
     pub fn lags(&self, room: RoomName, target: Seq) -> bool {
         self.rooms.get(&room).is_some_and(|members| members.iter().any(|member| member.sent() < target))
     }
@@ -311,12 +311,13 @@ impl Hub {
         self.all().iter().filter_map(host).collect()
     }
 
-    /// Returns the hosts with a status socket on this node, either their own or that of a guest.
+    /// Returns the hosts with a status socket on this node, whether it belongs to the host or to a guest who watches
+    /// them.
     pub fn statuses(&self) -> Vec<HostUuid> {
         self.statuses.iter().map(|entry| *entry.key()).collect()
     }
 
-    /// Whether a guest watches a host's status on this node.
+    /// Returns whether a guest on this node watches the status of a host.
     pub fn is_watched(&self, host: HostUuid) -> bool {
         self.statuses.get(&host).is_some_and(|members| members.iter().any(|member| member.side() == Side::Guest))
     }

@@ -1,11 +1,11 @@
-//! Notifies the status sockets of a host on this node when a guest's message arrives in any room of the host (SPEC 5),
-//! so that the room list updates without polling.
+//! Notifies the status sockets of a host on this node when a message of a guest arrives in a room of the host (SPEC 5).
+//! The room list of the host then updates without polling.
 //!
-//! Every node receives every publication, so a notice is not sent over the bus. Per room, the first notice is sent at
-//! once, later ones at most once per second, for the newest message. Notices are not stored: a skipped notice was
-//! replaced by a newer one.
+//! Every node receives every publication, so a notice is not sent over the bus. The first notice of a room is sent at
+//! once. Later notices are sent at most once per second, each for the newest message. Notices are not stored, because a
+//! newer notice replaces each one that was skipped.
 //!
-//! **Invariant:** the JSON of a publication is parsed only when its notice is sent.
+//! **Invariant:** the JSON of a publication is parsed only if its notice is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,6 @@ use crate::protocol::status::arrival_frame;
 /// Minimum interval between two notices of a room.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Notifies hosts when messages of guests arrive; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     hub: Arc<Hub>,
@@ -36,7 +35,7 @@ impl Inbox {
         Self { hub, rooms: Coalescer::new(INTERVAL, shutdown) }
     }
 
-    /// Handles a publication. Must be called for every accepted message.
+    /// Notifies the host of a publication if it is a guest's message. Must be called for every accepted message.
     pub fn arrived(&self, publication: &Publication<'_>) {
         let Publication { room, host, frame, .. } = *publication;
         if !self.hub.has_status_socket(host) || !is_from_guest(frame) {

@@ -3,7 +3,7 @@
 use crate::domain::metric::{Counter, Family, Gauge, Histogram, OnFirstUse, label, metric_set};
 
 metric_set! {
-    /// Metrics of a socket's outbox. All connections of a node share them.
+    /// Metrics of socket outboxes, aggregated over all sockets of the node.
     pub(crate) struct OutboxMetrics {
         /// Sockets closed because their outbox was full, or because the peer accepted no byte for 10 s or less than 4
         /// KiB in 30 s.
@@ -16,7 +16,7 @@ metric_set! {
 }
 
 metric_set! {
-    /// Metrics of messages between their senders and the sockets of a node.
+    /// Metrics of the path of messages from their senders to the sockets of a node.
     pub(crate) struct RelayMetrics {
         /// Messages from clients; `over_budget`: rejected because the daily byte limit of their host was reached.
         messages: Family<Counter, MessageResult> = "pintalk_messages_total", Count;

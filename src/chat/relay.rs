@@ -1,9 +1,9 @@
 //! Relays messages between this node's connections and the broker.
 //!
 //! [`Relay::submit`] queues a message for the acceptor of its partition, which has at most one call to the broker in
-//! flight. An accepted message is published over the bus to every node, including that of the sender. The copy that the
-//! sender receives is the acknowledgement. The relay implements the bus's [`Sink`]: it encodes a publication as a frame
-//! once and queues the frame for the room's connections, without parsing JSON.
+//! flight. The bus publishes an accepted message to every node, including the sender's. The copy that the sender
+//! receives is the acknowledgement. The relay implements the bus's [`Sink`]: it encodes a publication once as a frame
+//! and queues the frame for the connections in the room, without parsing JSON.
 
 use std::sync::Arc;
 
@@ -32,15 +32,15 @@ use acceptor::Acceptor;
 pub use members::Members;
 pub use sweep::{INTERVAL as SWEEP_INTERVAL, Sweep};
 
-/// Submits messages to the broker. Has one acceptor per partition.
+/// Submits messages to the broker, through one acceptor per partition.
 #[derive(Clone, Debug)]
 pub struct Relay {
     acceptors: Arc<[Acceptor]>,
 }
 
 impl Relay {
-    /// Starts an acceptor for each partition. When background work is shut down, an acceptor stops once it has no
-    /// messages left.
+    /// Starts an acceptor for each partition. When background work is shut down, each acceptor stops after it has
+    /// processed its remaining messages.
     pub fn start(broker: &Arc<dyn MessageLog>, rooms: &Rooms, hub: &Arc<Hub>, shutdown: &Shutdown) -> Self {
         let acceptors = (0..broker.partitions())
             .map(|partition| {
@@ -50,7 +50,7 @@ impl Relay {
         Self { acceptors }
     }
 
-    /// Submits a message. The sender receives the message over the bus, or the sender's socket is closed.
+    /// Submits a message. Either the sender receives the message over the bus, or the sender's socket is closed.
     pub fn submit(&self, connection: &Arc<Connection>, submission: Submission) {
         let partition = Partition::of(submission.room, self.acceptors.len() as u16);
         if let Some(acceptor) = self.acceptors.get(usize::from(partition.0)) {
@@ -58,31 +58,31 @@ impl Relay {
         }
     }
 
-    /// Returns whether the partition of this room has reached its limit of unanswered messages, so that the sockets of
-    /// the room must not be read.
+    /// Returns whether the partition of a room has reached its limit of unacknowledged bytes. While it has, the sockets
+    /// of the room must not be read.
     pub fn is_full(&self, room: RoomName) -> bool {
         let partition = Partition::of(room, self.acceptors.len() as u16);
         self.acceptors.get(usize::from(partition.0)).is_some_and(Acceptor::is_full)
     }
 }
 
-/// Receives the events of the bus and passes each to the components that need it.
+/// Receives the events of the bus and passes each to the components that use it.
 pub struct Deliveries {
     /// This node's connections.
     pub hub: Arc<Hub>,
     /// Cache from which changed hosts are removed.
     pub hosts: Hosts,
-    /// Rejects the tokens of an ended login immediately.
+    /// Rejects the tokens of a revoked login at once.
     pub accounts: Accounts,
-    /// Notifies hosts of arriving messages.
+    /// Notifies hosts of new messages.
     pub inbox: Inbox,
-    /// Revalidates the accounts of open host sockets when account changes may have been missed.
+    /// Revalidates the accounts of open host sockets after account changes may have been missed.
     pub revalidator: SessionRevalidator,
-    /// Sends `offline` to guests when a host hides the online status.
+    /// Sends `offline` to guests after a host has disabled the online status.
     pub watch: Watch,
-    /// Archiver, woken by every message.
+    /// Archiver, which every message wakes. `None` on a single-node server.
     pub archive: Option<Archive>,
-    /// Runs the asynchronous work that an event causes, because handling an event must not block.
+    /// Runs asynchronous work for events, because the handling of an event must not wait.
     pub tracker: TaskTracker,
 }
 
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Deliveries {
 }
 
 impl Deliveries {
-    /// Closes the status sockets of a host whose account has changed, if the online status is switched off.
+    /// Closes the status sockets of a host whose account has changed, if the online status is disabled.
     fn end_hidden_status(&self, id: HostId) {
         let (hosts, watch) = (self.hosts.clone(), self.watch.clone());
         self.tracker.spawn(async move {

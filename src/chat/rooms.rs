@@ -1,8 +1,8 @@
-//! Rooms: created by guests; listed, pinned, closed, restored and deleted by their hosts.
+//! Rooms: guests create them; hosts list, pin, close, restore and delete them.
 //!
-//! SQL is the source of truth for a room's state. A change and its event are written in one transaction. The broker
-//! then applies the event and publishes it, and the event is deleted. If a node crashes in between, any node applies
-//! events older than a few seconds again ([`Rooms::redo_events`]).
+//! The database is the source of truth for the state of a room. A change and its event are written in one transaction.
+//! The broker then applies and publishes the event, and the event is deleted. If a node crashes before the deletion,
+//! any node applies the event again after a few seconds ([`Rooms::redo_events`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,13 @@ mod seeding;
 
 pub use crate::store::RoomFilter;
 
-/// Age from which an event is applied again by any node, because the node that wrote it may have crashed.
+/// Age from which any node applies an event again, because the node that wrote it may have crashed.
 const EVENT_GRACE: Duration = Duration::from_secs(5);
 
-/// Number of rows per statement when the messages of a deleted room are deleted.
+/// Number of rows per statement while the messages of a deleted room are deleted.
 const DELETE_BATCH: u64 = 1_000;
 
-/// Capacity and time to live of the room-owner cache. The cached values rarely change.
+/// Capacity and time to live of the room-owner cache, whose values rarely change.
 const KEYS: u64 = 50_000;
 const KEYS_TTL: Duration = Duration::from_secs(60);
 
@@ -47,13 +47,13 @@ pub enum RoomError {
     /// The room belongs to another host.
     #[error("another host's room")]
     NotYours,
-    /// The host has five pinned rooms already.
+    /// The host already has five pinned rooms.
     #[error("at most five rooms can be pinned")]
     TooManyPinned,
     /// The room is closed and cannot be pinned.
     #[error("the room is closed")]
     Closed,
-    /// The broker or SQL is unavailable. The operation can be retried later.
+    /// The broker or the database is unavailable. The operation can be retried later.
     #[error("not available now: {0}")]
     Unavailable(String),
 }
@@ -76,10 +76,10 @@ impl From<HistoryError> for RoomError {
     }
 }
 
-/// A room as shown in the host's room list.
+/// Room as shown in the host's room list.
 #[derive(Clone, Debug)]
 pub struct RoomView {
-    /// Row of the room, updated with messages that only the broker contains.
+    /// Row of the room, updated with messages that are not in the database yet.
     pub room: Room,
     /// Number of guest messages that the host has not seen.
     pub unread: u64,
@@ -87,14 +87,14 @@ pub struct RoomView {
     pub guest_online: bool,
 }
 
-/// Properties of a room that never or rarely change.
+/// Properties of a room that rarely change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomOwner {
     /// Name and id of the room.
     pub key: RoomKey,
     /// Host of the room.
     pub host: HostId,
-    /// Whether the guest left an e-mail address. May be outdated for as long as the cache keeps this value.
+    /// Whether the guest left an e-mail address. While this value is cached, it may be outdated.
     pub has_contact: bool,
 }
 
@@ -104,9 +104,10 @@ pub struct Rooms {
     store: Store,
     log: Arc<dyn MessageLog>,
     states: Arc<dyn RoomStates>,
-    /// Interface for seeding rooms into the broker. `None` on a single-node server, which keeps rooms in SQL only.
+    /// Interface for seeding rooms into the broker. `None` on a single-node server, whose rooms are only in the
+    /// database.
     seeding: Option<Arc<dyn Seeding>>,
-    /// Log of the messages that SQL might not contain yet. `None` on a single-node server.
+    /// Log of the messages that may not be in the database yet. `None` on a single-node server.
     recent: Option<Arc<dyn RecentLog>>,
     history: History,
     clock: Arc<dyn Clock>,
@@ -122,7 +123,7 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// Creates the service from a store and a backend. `wire` is the offset of the clients' wall-clock times from UTC.
+    /// Creates the service. `wire` is the offset of the clients' wall-clock times from UTC.
     pub fn new(
         store: Store,
         backend: &Backend,
@@ -138,14 +139,14 @@ impl Rooms {
         Self { store, log, states, seeding, recent, history, clock, rng, wire, owners }
     }
 
-    /// Creates a room for a new guest of a host. A repeated call with the same idempotency key and host returns the
+    /// Creates a room for a new guest of a host. A repeated call with the same host and idempotency key returns the
     /// same room.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable.
     pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
         let name = RoomName::from_random(self.rng.bytes());
-        // If the epoch cannot be read, the first sequence number leaves a gap, which is harmless.
+        // Without the epoch, the first sequence number leaves a gap, which is harmless.
         let life = match &self.seeding {
             Some(seeding) => seeding.epoch(self.log.partition_of(name)).await.unwrap_or_default(),
             None => None,
@@ -167,7 +168,7 @@ impl Rooms {
     /// Pins or unpins a room.
     ///
     /// # Errors
-    /// Can return any variant of [`RoomError`].
+    /// Returns a [`RoomError`] of any variant.
     pub async fn pin(&self, host: HostId, id: ChatroomId, pinned: bool) -> Result<RoomView, RoomError> {
         self.owned(host, id).await?;
         match self.store.rooms().pin(id, pinned, self.clock.now()).await? {
@@ -178,7 +179,7 @@ impl Rooms {
         }
     }
 
-    /// Closes a room. If the room is closed already, nothing changes.
+    /// Closes a room. Has no effect if the room is already closed.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].
@@ -188,7 +189,7 @@ impl Rooms {
         self.view(room).await
     }
 
-    /// Reopens a closed room. If the room is open already, nothing changes.
+    /// Reopens a closed room. Has no effect if the room is already open.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].
@@ -208,36 +209,36 @@ impl Rooms {
         Ok(())
     }
 
-    /// Returns the number of messages in a room and one page by offset from the newest, newest first.
+    /// Returns the number of messages in a room, and one page by offset from the newest message, newest first.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if the broker or SQL could not be read.
+    /// Returns [`RoomError::Unavailable`] if the broker or the database could not be read.
     pub async fn messages(&self, room: &Room, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), RoomError> {
         let key = RoomKey { name: room.name, chatroom: room.id };
         Ok(self.history.by_offset(key, offset, limit).await?)
     }
 
-    /// Streams all messages of a room, ascending, in parts.
+    /// Streams all messages of a room in ascending order, in parts.
     pub fn conversation(&self, room: &Room) -> impl Stream<Item = Result<Vec<Message>, RoomError>> + Send + use<> {
         self.history.whole(RoomKey { name: room.name, chatroom: room.id }).map_err(RoomError::from)
     }
 
-    /// Returns the current time as a wall-clock time of the clients.
+    /// Returns the current time as the wall-clock time of the clients.
     pub fn wall_clock(&self) -> WallClock {
         self.wire.wall_clock(self.clock.now())
     }
 
-    /// Returns the id and host of the room with this name; `None` if it does not exist.
+    /// Returns the key, the host and the contact flag of the room with this name; `None` if it does not exist.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL is unavailable and the broker does not contain the room.
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable and the room is missing from the broker.
     pub async fn owner(&self, name: RoomName) -> Result<Option<RoomOwner>, RoomError> {
         if let Some(owner) = self.owners.get(&name).await {
             return Ok(Some(owner));
         }
         let owner = match self.store.rooms().by_name(name).await {
             Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
-            // While SQL is unavailable, rooms that the broker contains continue to work.
+            // While the database is unavailable, rooms that are in the broker remain usable.
             Err(StoreError::Unavailable(why)) => match self.states.status(&[name]).await?.pop().flatten() {
                 Some(status) => Some((status.chatroom, status.host, false)),
                 None => return Err(RoomError::Unavailable(why)),
@@ -254,16 +255,16 @@ impl Rooms {
         Ok(owner)
     }
 
-    /// Returns the highest sequence number of the room in SQL. Returns 0 if SQL has no row of the room.
+    /// Returns the highest sequence number of the room in the database; 0 if the room has no row.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable.
     pub async fn stored_seq(&self, room: RoomKey) -> Result<Seq, RoomError> {
         let row = self.store.rooms().get(room.chatroom).await?.filter(|row| row.name == room.name);
         Ok(row.map_or(0, |row| row.last_seq))
     }
 
-    /// Returns the frame of a message that was accepted earlier. Returns `None` if retention has purged the message.
+    /// Returns the frame of an accepted message; `None` if retention has purged the message.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].
@@ -273,7 +274,7 @@ impl Rooms {
         Ok(step.entries.into_iter().find(|entry| entry.seq == seq).map(|entry| entry.frame))
     }
 
-    /// Returns the notice of a closed room; `None` if the room is open or SQL could not be read.
+    /// Returns the notice of a closed room; `None` if the room is open or the database could not be read.
     pub async fn closed_notice(&self, name: RoomName) -> Option<Bytes> {
         match self.store.rooms().by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
@@ -284,29 +285,29 @@ impl Rooms {
         }
     }
 
-    /// Records that the host viewed the room and has read the messages up to `through`.
+    /// Records that the host has viewed the room and read the messages up to `through`.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable.
     pub async fn check(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
         Ok(self.store.rooms().mark_checked(room, through, self.clock.now()).await?)
     }
 
-    /// Records that the guest was in the room and has read the messages up to `through`. Has no effect if the guest
+    /// Records that the guest has visited the room and read the messages up to `through`. Has no effect if the guest
     /// left no e-mail address.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL is unavailable.
+    /// Returns [`RoomError::Unavailable`] if the database is unavailable.
     pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
         Ok(self.store.contacts().mark_seen(room, through, self.clock.now()).await?)
     }
 
-    /// Changes the state of a room in SQL and applies the change to the broker.
+    /// Changes the state of a room in the database, then in the broker.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] if the room does not exist, and [`RoomError::Unavailable`] if the change could
-    /// not be written to SQL. If only the broker is unavailable, the result is `Ok`, and the change is applied to the
-    /// broker later.
+    /// not be written to the database. If only the broker is unavailable, the result is `Ok`, and a node applies the
+    /// change to the broker later.
     pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
         let changed = self.store.rooms().change(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
         if let Some(event) = changed.event {
@@ -315,7 +316,7 @@ impl Rooms {
         Ok(changed.room)
     }
 
-    /// Applies a committed change to the broker. If the call fails, a node retries it later.
+    /// Applies a committed change to the broker. If this fails, a node retries it later.
     pub async fn publish(&self, event: &RoomEvent) {
         if let Err(error) = self.apply_event(event).await {
             let (room, change) = (event.room, event.change.as_str());
@@ -323,11 +324,10 @@ impl Rooms {
         }
     }
 
-    /// Applies committed changes that the node that wrote them has not applied yet.
+    /// Applies to the broker the committed changes that are older than a few seconds and have not been applied yet.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if not all changes could be applied. The next call applies the remaining
-    /// ones.
+    /// Returns [`RoomError::Unavailable`] if a change could not be applied. The next call continues with that change.
     pub async fn redo_events(&self) -> Result<(), RoomError> {
         for event in self.store.rooms().pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
             self.apply_event(&event).await?;

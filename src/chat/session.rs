@@ -1,9 +1,9 @@
-//! Sessions: the state of a connection after its admission. A session handles received frames and queues frames to
-//! send.
+//! Sessions: the state of admitted connections. A session handles the frames that its socket receives and queues the
+//! frames that it sends.
 //!
-//! [`Sessions`] creates a [`ChatSession`] or [`StatusSession`] from a [`Handshake`], or returns a [`Refusal`]. The task
-//! that owns the socket passes text frames to `receive`, polls `drive`, and writes the frames of the connection's
-//! outbox.
+//! [`Sessions`] creates a [`ChatSession`] or a [`StatusSession`] from a [`Handshake`], or returns a [`Refusal`]. The
+//! task that owns the socket passes text frames to `receive`, polls `drive`, and writes the frames in the outbox of the
+//! connection.
 //!
 //! **Invariant:** this module does not depend on a socket type.
 
@@ -36,28 +36,28 @@ pub use status::StatusSession;
 pub use throttle::Rate;
 pub(crate) use throttle::TokenBucket;
 
-/// Parameters that a client sends when it connects.
+/// Parameters with which a client connects.
 #[derive(Clone, Debug, Default)]
 pub struct Handshake {
     /// The `Origin` header.
     pub origin: Option<String>,
-    /// Decoded query parameter `token`. The original admin page writes slashes instead of its dots (SPEC 4).
+    /// Query parameter `token`, decoded. The original admin page replaces the dots of the token with slashes (SPEC 4).
     pub token: Option<String>,
     /// Query parameter `after`.
     pub after: Option<String>,
-    /// Whether the query parameter `v` requests the frames of later protocol versions ([`wants_extras`]). Applies to
+    /// Whether the query parameter `v` requests the frames of later protocol versions ([`wants_extras`]). It applies to
     /// chat and status sockets.
     pub extras: bool,
 }
 
-/// Returns whether a query parameter `v` requests the frames that were added since the first protocol version (SPEC 4):
-/// 2 or any later version. A value that is not a number means the first version.
+/// Returns whether a query parameter `v` requests the frames that were added after the first protocol version (SPEC 4):
+/// its value must be 2 or higher. A value that is not a number stands for the first version.
 pub fn wants_extras(version: &str) -> bool {
     let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
     is_number && version.parse::<u64>().unwrap_or(u64::MAX) >= 2
 }
 
-/// Response to a connection that is not admitted: an optional last frame and a close code.
+/// Response to a connection that is not admitted: a close code and an optional last frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Frame that is sent before the close.
@@ -75,31 +75,31 @@ impl From<Close> for Refusal {
 /// Limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// Maximum number of sockets of one side in a room, on all nodes together; `None` if unlimited.
+    /// Maximum number of sockets per side in a room, counted over all nodes; `None` if unlimited.
     pub room_sockets: Option<u32>,
     /// Maximum rate of messages per socket; `None` if unlimited.
     pub rate: Option<Rate>,
 }
 
-/// Creates sessions and holds the services that they use.
+/// Creates sessions and provides the services that they use.
 pub struct Sessions {
-    /// Authenticates hosts.
+    /// Authenticates hosts by token.
     pub accounts: Accounts,
     /// Cache of hosts.
     pub hosts: Hosts,
     /// Rooms and their states.
     pub rooms: Rooms,
-    /// Reads messages of rooms.
+    /// Reads the messages of rooms.
     pub history: History,
-    /// Submits messages.
+    /// Submits messages to the broker.
     pub relay: Relay,
     /// Relays notices to the other nodes.
     pub bus: Arc<dyn Bus>,
-    /// Reports connection counts of rooms.
+    /// Reports the connection counts of rooms.
     pub members: Members,
     /// This node's connections.
     pub hub: Arc<Hub>,
-    /// Host presence and the status sockets of this node.
+    /// Status sockets of this node and the presence of their hosts.
     pub statuses: Statuses,
     /// Source of the current time.
     pub clock: Arc<dyn Clock>,
@@ -111,7 +111,7 @@ pub struct Sessions {
     pub limits: SessionLimits,
     /// Daily byte limits of hosts.
     pub budgets: Budgets,
-    /// Runs tasks that may outlive their session.
+    /// Runs tasks that may continue after their session has ended.
     pub tracker: tokio_util::task::TaskTracker,
 }
 
@@ -122,8 +122,8 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// Identifies the peer. A host is identified by token, a guest by the `Origin` header, which must match one of the
-    /// host's sites.
+    /// Identifies the peer. A host presents a token. A guest presents none and is admitted if the `Origin` header
+    /// matches a site of the host.
     async fn identify(&self, handshake: &Handshake, host: &Host) -> Result<Identity, Close> {
         match &handshake.token {
             Some(token) => {
@@ -142,7 +142,7 @@ impl Sessions {
         }
     }
 
-    /// Returns the host. Fails if the account is deleted.
+    /// Returns the host. Returns an error if the account is deleted or could not be read.
     async fn active_host(&self, id: HostId) -> Result<Arc<Host>, Close> {
         match self.hosts.by_id(id).await {
             Ok(Some(host)) if !host.is_deleted => Ok(host),
@@ -154,7 +154,7 @@ impl Sessions {
         }
     }
 
-    /// Returns the framed response to a `ping`. The response is sent to one socket only and needs no store.
+    /// Returns the encoded response to a `ping`. The response is sent only to the socket that sent the `ping`.
     fn pong(&self) -> Bytes {
         frame::text(&pong_frame(&self.wire.wall_clock(self.clock.now())))
     }
@@ -164,7 +164,7 @@ impl Sessions {
     }
 }
 
-/// A session of a chat socket or of a status socket.
+/// Session of a chat socket or a status socket.
 #[derive(Debug)]
 pub enum Session {
     /// Session of a chat socket.
@@ -184,7 +184,7 @@ impl Session {
 
     /// Handles a text frame.
     ///
-    /// # Errors
+    /// Returns the close to send to the client.
     /// Returns the close code with which the socket must be closed.
     pub fn receive(&mut self, text: &str) -> Result<(), Close> {
         match self {
@@ -201,10 +201,10 @@ impl Session {
         }
     }
 
-    /// Runs pending work and returns after one step. Cancel safe: the future may be dropped, and the method called
+    /// Executes one step of the pending work. Cancel safe: after the future was dropped, the method can be called
     /// again.
     ///
-    /// # Errors
+    /// Returns the close to send to the client.
     /// Returns the close code with which the socket must be closed.
     pub async fn drive(&mut self) -> Result<(), Close> {
         match self {
@@ -216,40 +216,41 @@ impl Session {
     /// Returns the ping interval and the idle timeout of the socket.
     pub fn heartbeat(&self) -> Heartbeat {
         match self {
-            // SPEC 5: a host whose network connection was cut is offline within 20 s.
+            // SPEC 5: a host whose network connection fails is offline within 20 s.
             Session::Status(session) if session.connection().side().is_host() => {
                 Heartbeat { ping: Duration::from_secs(10), idle_timeout: Duration::from_secs(15) }
             }
-            // The ping interval is below half of the usual proxy timeout of 60 s.
+            // The ping interval is below half of 60 s, the usual idle timeout of proxies.
             _ => Heartbeat { ping: Duration::from_secs(25), idle_timeout: Duration::from_secs(60) },
         }
     }
 }
 
-/// Read readiness of a session.
+/// State that determines whether the next frame of a socket may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadReadiness {
     /// The next frame may be read.
     Ready,
-    /// No frame may be read until pending work completes or the in-flight window has capacity.
+    /// No frame may be read until the pending work completes or the window of unacknowledged messages is no longer
+    /// full.
     Busy,
     /// No frame may be read before this instant.
     Until(tokio::time::Instant),
 }
 
-/// Intervals that detect an unresponsive peer.
+/// Intervals with which an unresponsive peer is detected.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
     /// Interval between pings.
     pub ping: Duration,
-    /// Idle timeout: the socket is closed if nothing was received for this duration.
+    /// Idle timeout: the socket is closed after this duration without received data.
     pub idle_timeout: Duration,
 }
 
-/// Work that must complete before the session accepts the next frame.
+/// Work that must complete before the session accepts another frame.
 type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), Close>> + Send>>;
 
-/// Polls the future in the slot, and empties the slot when the future completes. Never completes if the slot is empty.
+/// Polls the future in the slot and empties the slot when the future completes. Waits forever if the slot is empty.
 async fn run<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match slot {
         Some(work) => {

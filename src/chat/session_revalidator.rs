@@ -1,8 +1,8 @@
-//! Re-checks the accounts of this node's open host sockets. Closes a socket if its login ended, the account was
-//! deactivated, or the online status was switched off (SPEC 4, 5).
+//! Revalidates the accounts of this node's open host sockets. A socket is closed if its login was revoked or has
+//! expired, the account was deactivated, or the online status was disabled (SPEC 4, 5).
 //!
-//! Such changes are usually published ([`Control`](crate::domain::Control)). This module queries SQL instead. It runs
-//! periodically, because the expiry of a login is not published, and whenever a publication may have been missed.
+//! Except for the expiry of a login, these changes are published as [`Control`](crate::domain::Control) events. This
+//! module reads the database instead. It runs periodically, and also whenever an event may have been missed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ const QUERY_HOSTS: usize = 500;
 /// Delay before a failed check is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Revalidates the sessions of hosts on this node. Clones share the state.
+/// Revalidates the host sessions of this node. Clones share their state.
 #[derive(Clone)]
 pub struct SessionRevalidator {
     hub: Arc<Hub>,
@@ -36,7 +36,7 @@ pub struct SessionRevalidator {
     hosts: Hosts,
     clock: Arc<dyn Clock>,
     clocks: Agreement,
-    /// Whether a check was requested but has not started yet.
+    /// Whether a check has been requested and has not started yet.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
     shutdown: Shutdown,
@@ -63,14 +63,14 @@ impl SessionRevalidator {
         Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, shutdown }
     }
 
-    /// Disables the expiry of logins while the clock skew of the cluster is above its limit.
+    /// Suspends the expiry of logins while the clock skew of the cluster is above its limit.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Requests a check because publications may have been missed. The check is retried until SQL responds.
+    /// Requests a check because events may have been missed. The check is retried until it succeeds.
     pub fn request_check(&self) {
         self.hosts.evict_all();
         if !self.is_due.swap(true, Ordering::Relaxed) {
@@ -80,8 +80,8 @@ impl SessionRevalidator {
 
     async fn check_until_success(self) {
         let _one = self.one_at_a_time.lock().await;
-        // The flag is cleared before SQL is read, because a change that is missed from now on may be too recent for
-        // this check.
+        // The flag is cleared before the database is read. A change that is missed after this point may not be visible
+        // to the read and must schedule another check.
         self.is_due.store(false, Ordering::Relaxed);
         while let Err(error) = self.check().await {
             tracing::debug!(%error, "host session check failed, retrying");
@@ -94,10 +94,10 @@ impl SessionRevalidator {
     /// Closes the sockets whose login, account or status is no longer valid.
     ///
     /// # Errors
-    /// Returns [`StoreError`] if SQL could not be read. In that case, some sockets were not checked.
+    /// Returns [`StoreError`] if the database could not be read. In that case, some sockets were not checked.
     pub async fn check(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        // While the clock may be wrong, no login expires. Logins that were ended explicitly are still closed.
+        // While the clock may be wrong, no login expires, but sockets of revoked logins are still closed.
         let now = if self.clocks.holds() { now } else { DateTime::UNIX_EPOCH };
         let logins: Vec<Box<str>> = self.hub.logins().into_iter().collect();
         for part in logins.chunks(QUERY_HOSTS) {
@@ -156,8 +156,8 @@ mod tests {
             Self { clock, accounts, hub, revalidator, store }
         }
 
-        /// Creates a host with three sockets: a chat socket and a status socket of the host, and a guest's status
-        /// socket that watches the host.
+        /// Creates a host with three sockets: a chat socket and a status socket of the host, and the status socket of a
+        /// guest who watches the host.
         async fn host(&self, name: &str) -> (Host, [(Arc<Connection>, Registration); 3]) {
             let new = NewAccount {
                 email: format!("{name}@shop.example"),
@@ -207,7 +207,7 @@ mod tests {
             clocks.set(false);
             test.clock.advance(Duration::from_secs(8 * 24 * 3_600));
             assert_eq!(test.closes(&sockets).await, [None, None, None]);
-            // The clock is corrected. No socket was closed.
+            // The clock is corrected, and no socket was closed before the correction.
             test.clock.set(SystemClock.now());
             clocks.set(true);
             assert_eq!(test.closes(&sockets).await, [None, None, None]);

@@ -1,13 +1,12 @@
 //! Reports to [`Presence`] which hosts have status sockets on this node. [`Watch`] notifies guests of the status of
 //! hosts.
 //!
-//! Presence receives only the changes between no socket and at least one socket. The first socket of a host is reported
-//! at once. The end of the last one is reported after a grace period, because a host who reloads a page is not offline
-//! (SPEC 5). A node that shuts down might not report its hosts as offline. Their presence entries expire with the lease
-//! of the node.
+//! Only the first and the last socket of a host cause a report. The first socket is reported at once. The absence of
+//! sockets is reported after a grace period, because a host who reloads a page is not offline (SPEC 5). If a node shuts
+//! down before such a report, the presence entries of its hosts expire with the lease of the node.
 //!
-//! **Invariant:** a host is reported as offline only after an uninterrupted absence. The close code of the last socket
-//! determines how long the absence must be.
+//! **Invariant:** a host is reported as offline only after a continuous absence. The close code of the last socket
+//! determines the required duration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,18 +28,19 @@ mod watch;
 
 pub use watch::Watch;
 
-/// Delay before a failed report is retried.
+/// Delay before a failed report is repeated.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Minimum interval between two `online` notices of guests that this node sends to a host, for any number of guests.
+/// Minimum interval between two `online` notices that this node sends to a host about guests. It does not depend on the
+/// number of guests.
 const GUEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Grace periods: how long a host without sockets remains online.
+/// Grace periods: the time for which a host without sockets remains online.
 #[derive(Clone, Copy, Debug)]
 pub struct Grace {
-    /// Applies after the client closed the last socket or its network connection failed.
+    /// Applies if the client closed the last socket or its network connection failed.
     pub usual: Duration,
-    /// Applies after this node closed the last socket to shut down. The client reconnects to another node after the
+    /// Applies if this node closed the last socket to shut down. The client reconnects to another node after the retry
     /// delay in the close frame.
     pub drained: Duration,
 }
@@ -53,10 +53,10 @@ pub struct Statuses {
     watch: Watch,
     grace: Grace,
     reported: Arc<DashSet<HostUuid>>,
-    /// For each host without sockets on this node, the instant from which it may be reported as offline.
+    /// For each host without sockets on this node, the instant from which the host may be reported as offline.
     due: Arc<DashMap<HostUuid, Instant>>,
     locks: KeyedMutex,
-    /// Coalesces the notices of guests per host.
+    /// Coalesces the notices about guests per host.
     guests: Coalescer<HostUuid>,
     shutdown: Shutdown,
 }
@@ -71,7 +71,6 @@ impl std::fmt::Debug for Statuses {
 }
 
 impl Statuses {
-    /// Creates the tracker for the connections of a node.
     pub fn new(hub: Arc<Hub>, presence: Arc<dyn Presence>, watch: Watch, grace: Grace, shutdown: Shutdown) -> Self {
         let (reported, due, locks) = (Arc::default(), Arc::default(), KeyedMutex::default());
         let guests = Coalescer::new(GUEST_INTERVAL, shutdown.clone());
@@ -79,10 +78,10 @@ impl Statuses {
     }
 
     /// Notifies the status sockets of a host that a guest is present. The first notice is sent at once, later ones at
-    /// most once per second. A notice does not name the guest, so the newest notice replaces all waiting ones.
+    /// most once per second. A notice does not identify the guest, so only the newest waiting notice is sent.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if the notice had to be sent now and the broker could not be reached.
+    /// Returns [`Unavailable`] if the notice had to be sent at once and the broker could not be reached.
     pub async fn publish_guest(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
         if !self.guests.is_first(host, || notice.clone()) {
             return Ok(());
@@ -104,12 +103,13 @@ impl Statuses {
         &self.presence
     }
 
-    /// Returns the [`Watch`] of this node, which notifies guests of the status of hosts.
+    /// Returns the [`Watch`], which notifies the guests of this node of the status of hosts.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
 
-    /// Registers a status socket of a host. If the socket is the host's own, the host is reported as online.
+    /// Registers a status socket of a host until the returned guard is dropped. If the socket is the host's own,
+    /// reports the host as online.
     pub fn register(&self, host: HostUuid, connection: Arc<Connection>) -> StatusGuard {
         let registration = self.hub.register(Place::Status(host), connection.clone());
         if connection.side() == Side::Host {
@@ -118,7 +118,7 @@ impl Statuses {
         StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
     }
 
-    /// Reports the current presence of a host, and retries until the report succeeds.
+    /// Reports the current presence of a host and repeats the report until it succeeds.
     async fn report(self, host: HostUuid) {
         let _lock = self.locks.lock(host.as_bytes()).await;
         loop {
@@ -127,7 +127,7 @@ impl Statuses {
                 return;
             }
             if !here && self.due.get(&host).is_some_and(|due| *due > Instant::now()) {
-                // The task that set the due time reports the host at that time.
+                // The task that set the due time will report the host.
                 return;
             }
             let reported = if here { self.presence.enter(host).await } else { self.presence.leave(host).await };
@@ -144,7 +144,7 @@ impl Statuses {
                     return;
                 }
                 Err(error) => {
-                    // Logged per host and therefore at debug level. An unavailable broker is reported elsewhere.
+                    // This event occurs per host, so its level is debug. An unavailable broker is reported elsewhere.
                     tracing::debug!(%error, %host, "failed to report host presence, retrying");
                     tokio::time::sleep(RETRY).await;
                 }
@@ -153,7 +153,7 @@ impl Statuses {
     }
 }
 
-/// Keeps a socket registered at a host's status until it is dropped.
+/// Keeps a status socket registered until it is dropped.
 #[derive(Debug)]
 pub struct StatusGuard {
     statuses: Statuses,
@@ -170,13 +170,13 @@ impl Drop for StatusGuard {
             return;
         }
         let (grace, outlives_us) = match self.connection.pending_close() {
-            // A logout takes effect at once. After a page was closed, the host may open the next page.
+            // A logout takes effect at once. After a host closed a page, they may open another one.
             Some(Close::Unauthenticated) => (Duration::ZERO, false),
             Some(Close::Restarting { .. }) => (self.statuses.grace.drained, true),
             _ => (self.statuses.grace.usual, false),
         };
         let (statuses, host, due) = (self.statuses.clone(), self.host, Instant::now() + grace);
-        // The due time is set before the socket is unregistered, so that a host without sockets always has one.
+        // The due time is set before the socket is unregistered, so that every host without sockets has a due time.
         statuses.due.insert(host, due);
         drop(self.registration.take());
         self.statuses.shutdown.spawn(async move {

@@ -1,5 +1,5 @@
-//! Build script: sets the environment variables from which the program takes its source revision (`PINTALK_REVISION`,
-//! if set) and compiler version.
+//! Build script that sets the environment variables for the version output: the source revision (`PINTALK_REVISION`, if
+//! set) and the compiler version.
 
 use std::process::Command;
 

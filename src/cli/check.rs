@@ -1,7 +1,7 @@
 //! `pintalk check`: connects to all stores and servers that the configuration names, and reports errors and risks.
 //!
 //! The command creates only what `serve` would create at start: the data directory, the token secret in it, and the
-//! media folder. The command removes its probe files.
+//! media folder. Other files, which it writes as a test, are removed.
 
 mod clocks;
 mod ownership;
@@ -31,7 +31,7 @@ enum Severity {
     Wrong,
 }
 
-/// One line of the report: result of a check.
+/// Line of the report: the result of one check.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     severity: Severity,
@@ -87,13 +87,13 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Runs a check for at most [`CHECK_TIMEOUT`]. A timeout is reported as an error.
+/// Runs a check for at most [`CHECK_TIMEOUT`]. Reports a timeout as an error.
 async fn with_timeout(name: &str, check: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     let timed_out = |_| vec![Finding::wrong(format!("{name}: no response within {} s", CHECK_TIMEOUT.as_secs()))];
     tokio::time::timeout(CHECK_TIMEOUT, check).await.unwrap_or_else(timed_out)
 }
 
-/// Checks the configuration without connecting to any server.
+/// Checks the configuration. Connects to no server.
 fn configuration(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::good(match &config.mode {
         Mode::Embedded { database } => format!("a single node, embedded, on {database}"),
@@ -182,7 +182,7 @@ async fn media(location: &MediaLocation) -> Vec<Finding> {
     }]
 }
 
-/// Checks that a file can be written in a directory. Creates the directory in the same way as `serve`.
+/// Checks that a file can be written in a directory. Creates the directory like `serve`.
 fn writable(name: &str, dir: &Path) -> Finding {
     let probe = dir.join(".pintalk-check");
     let written = std::fs::create_dir_all(dir)

@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";
-/// Log filter that suppresses messages about migrations, so that the first line of output is the address of the demo
+/// Log filter that suppresses events about migrations, so that the first line of output is the address of the demo
 /// page.
 const FILTER: &str = "info,sqlx=warn,sqlx_core=warn,sea_orm_migration=warn";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -52,7 +52,7 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         serve.log = args.log;
         let mut config = Config::from_args(serve, &rng)?;
         config.bound_to(address)?;
-        // The demo has no load balancer that needs time to detect the shutdown, and the demo should stop quickly.
+        // The demo has no load balancer that must detect the shutdown, so it stops quickly.
         (config.drain_delay, config.drain) = (Duration::ZERO, Duration::from_secs(1));
         let demo = demo_host(&config, address, &rng).await?;
         let banner = banner(address, &demo);
@@ -64,14 +64,14 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
 async fn listen(requested: Option<SocketAddr>) -> Result<TcpListener, Failure> {
     let address = requested.unwrap_or(DEFAULT_LISTEN);
     let bound = match TcpListener::bind(address).await {
-        // The default port is already in use, so the operating system chooses a free port.
+        // The default port is in use, so the operating system selects a free port.
         Err(_) if requested.is_none() => TcpListener::bind(SocketAddr::new(address.ip(), 0)).await,
         bound => bound,
     };
     bound.map_err(|error| Failure::new(format!("--listen: cannot listen on {address}: {error}")))
 }
 
-/// Finds or creates the demo host, and permits the widget on the local domains with this port.
+/// Finds or creates the demo host. Permits the widget on the local domains with the port of `address`.
 async fn demo_host(config: &Config, address: SocketAddr, rng: &Rng) -> Result<DemoHost, Failure> {
     let path = config.data_dir.join("demo-password");
     let password = config::read_or_create(&path, rng, || hex::encode(rng.bytes::<8>()))
@@ -104,7 +104,7 @@ async fn demo_host(config: &Config, address: SocketAddr, rng: &Rng) -> Result<De
     })
 }
 
-/// Returns the domains under which a browser on this machine can open the page.
+/// Returns the domains at which a browser on this machine can open the page.
 fn domains(address: SocketAddr) -> String {
     let port = address.port();
     let mut domains = format!("localhost:{port},127.0.0.1:{port}");
@@ -114,7 +114,7 @@ fn domains(address: SocketAddr) -> String {
     domains
 }
 
-/// Updates the domains of an existing demo host, because the port may have changed. The database is always SQLite.
+/// Updates the domains of an existing demo host after its port has changed. The database of the demo is always SQLite.
 async fn update_domains(store: &Store, host: &Host, domains: &str) -> Result<(), Failure> {
     if host.service_domain.as_deref() == Some(domains) {
         return Ok(());
@@ -133,7 +133,7 @@ fn banner(address: SocketAddr, demo: &DemoHost) -> String {
     )
 }
 
-/// Maximum time that the demo spends at exit on deleting its directory.
+/// Maximum time for the deletion of the directory at exit.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Temporary directory that is deleted on drop.
@@ -154,7 +154,7 @@ impl Drop for TemporaryDir {
     }
 }
 
-/// Deletes the directory. Retries, because SQLite's threads may still write to the directory after a forced shutdown.
+/// Deletes the directory. Retries, because threads of SQLite may still write to the directory after a forced shutdown.
 fn remove(path: &Path) {
     let began = Instant::now();
     while let Err(error) = std::fs::remove_dir_all(path) {

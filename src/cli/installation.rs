@@ -1,5 +1,5 @@
-//! `pintalk installation`: shows the installation to which a database and a Redis belong, or makes the installation the
-//! owner of a Redis. This module also implements `pintalk migrate mode`.
+//! `pintalk installation`: shows which installation owns a database and a Redis, or makes the installation of the
+//! database the owner of the Redis. This module also implements `pintalk migrate mode`.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -90,7 +90,7 @@ async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), 
     let redis = redis.ok_or_else(|| Failure::new("--redis-url is required: URL of the Redis to adopt"))?;
     let owner = redis.owner().await.map_err(unreachable)?;
     if let Some(owner) = owner.as_deref().filter(|owner| *owner != installation.id.as_str()) {
-        // No node writes an owner that is not an installation id, so no node can hold a lease for such an owner.
+        // Nodes use only installation ids as owners. If the owner is not one, no node can hold a lease for it.
         if let Ok(owner) = owner.parse::<InstallationId>() {
             reject_live_leases(redis, owner).await?;
         }
@@ -103,7 +103,7 @@ async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), 
     Ok(())
 }
 
-/// Implements `pintalk migrate mode`: records the mode in which the database is used from now on.
+/// Implements `pintalk migrate mode`: stores the mode in which the database will be used.
 pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_is_lost: bool) -> Result<(), Failure> {
     let to = match to {
         ServedBy::Cluster => InstallationMode::Cluster,
@@ -118,8 +118,8 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
         match (installation.mode, stores.redis()) {
             (InstallationMode::Single, _) => drop(SoleNode::acquire(store).await?),
             (InstallationMode::Cluster, Some(url)) => retire(url, installation.id).await?,
-            // Without Redis, the leases of running nodes cannot be read. The leader of running nodes is detected
-            // through its writes to SQL.
+            // Without Redis, the leases of running nodes cannot be read. A running cluster is detected by the writes of
+            // its leader to the database.
             (InstallationMode::Cluster, None) if redis_is_lost => {
                 let running = |_| Failure::new("nodes of this cluster are running: stop them first");
                 no_other_redis(store).await.map_err(running)?;
@@ -137,8 +137,8 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
     Ok(())
 }
 
-/// Retires the Redis of a cluster, so that no node uses it any longer. Returns an error while nodes of the cluster are
-/// running, or while Redis stores messages that are not in SQL.
+/// Retires the Redis of a cluster, so that nodes no longer use it. Returns an error if nodes of the cluster are
+/// running, or if Redis contains messages that are not in the database.
 async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     let redis = connect(url)?;
     redis.install(id);
@@ -158,7 +158,7 @@ async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     retired
 }
 
-/// Returns the number of messages in Redis that are not in SQL yet.
+/// Returns the number of messages in Redis that are not in the database yet.
 async fn unarchived(redis: &Redis) -> Result<u64, Unavailable> {
     let backend = Backend::redis(redis.clone(), Rng::from_entropy(), RedisOptions::default());
     let Some(cluster) = &backend.cluster else { return Ok(0) };
@@ -184,7 +184,8 @@ async fn recorded_installation(store: &Store) -> Result<Installation, Failure> {
     installation.ok_or_else(|| Failure::new("this database has no installation yet: no node has started on it"))
 }
 
-/// Reads the installation record from SQL. Creates one with cluster mode if no node has started on the database yet.
+/// Reads the installation record from the database. If no node has been started on the database yet, creates a record
+/// with cluster mode.
 async fn ensured_installation(store: &Store) -> Result<Installation, Failure> {
     let candidate = InstallationId::from_random(Rng::from_entropy().bytes());
     Ok(store.installation().ensure(candidate, InstallationMode::Cluster, SystemClock.now()).await?)

@@ -70,12 +70,12 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Applies the next `steps` migrations, or all pending ones.
+/// Applies the next `steps` migrations, or all pending migrations if `steps` is `None`.
 pub(super) async fn apply(store: &Store, steps: Option<u32>) -> Result<(), Failure> {
     SchemaState::up(store.connection(), steps).await.map_err(schema_error)
 }
 
-/// Returns which migrations are applied and which are pending. Does not change the database.
+/// Returns the applied and the pending migrations. Does not change the database.
 pub(super) async fn state(store: &Store) -> Result<SchemaState, Failure> {
     SchemaState::read(store.connection()).await.map_err(schema_error)
 }

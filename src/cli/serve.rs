@@ -25,17 +25,17 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Runs a node on a listener until it is shut down. Calls `on_ready` once the node serves requests.
+/// Runs a node on a listener until the node is shut down. Calls `on_ready` when the node serves requests.
 pub(super) async fn node(config: Config, listener: TcpListener, on_ready: impl FnOnce()) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
-    // Draining should end within the drain time. The shutdown is forced if it takes twice as long.
+    // Draining takes about the drain time. If the shutdown takes twice as long, it is forced.
     shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
     telemetry::metrics(&SystemClock).keep_up(&shutdown);
     let traces = telemetry::traces(&config).map_err(Failure::new)?;
     let run = async {
         let app = tokio::select! {
             app = node::build(config) => app?,
-            // The shutdown began before the node was built, so there is nothing to drain.
+            // The shutdown began before the node was built, so no connections have to be drained.
             () = shutdown.draining() => return Ok(()),
         };
         let result = app.run(listener, shutdown.clone(), on_ready).await;

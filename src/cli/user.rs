@@ -1,4 +1,4 @@
-//! `pintalk user`: creates, lists and changes host accounts. Operators can use it on a server without e-mail.
+//! `pintalk user`: creates, lists and changes host accounts. The command also works if the server cannot send e-mail.
 
 mod change;
 mod create;
@@ -54,7 +54,7 @@ pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
     }
 }
 
-/// Reference to an existing host by e-mail address or id.
+/// Reference to an existing host, by e-mail address or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostRef {
     Email(String),
@@ -87,16 +87,16 @@ impl HostRef {
     }
 }
 
-/// Builds the [`Accounts`] service for an open store. The service uses the store's clock and passes account changes to
-/// `publish`.
+/// Creates the [`Accounts`] service for an open store. The service uses the clock of the store and passes account
+/// changes to `publish`.
 async fn accounts(store: &Store, publish: PublishControl) -> Result<Accounts, Failure> {
     let rng = Rng::from_entropy();
-    // The command signs no tokens, so any random key is sufficient.
+    // The command signs no tokens, so a random key is sufficient.
     let keys = TokenKeys::new(&[rng.bytes::<32>()]).ok_or_else(|| Failure::new("failed to create a token key"))?;
     Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, rng, keys, publish))
 }
 
-/// Returns a function that ignores account changes, because no node has to be notified.
+/// Returns a function that discards account changes. It is used if no node has to be notified.
 fn publish_nothing() -> PublishControl {
     Arc::new(|_| Box::pin(std::future::ready(())))
 }
@@ -117,7 +117,7 @@ fn password(value: Option<&Hidden>) -> Result<String, ConfigError> {
     }
 }
 
-/// Prints a host including its keys, either as text or in the JSON format of the API.
+/// Prints a host with its keys, as text or in the JSON format of the API.
 fn print(host: &Host, json: bool) -> Result<(), Failure> {
     if json {
         return print_line(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);
@@ -135,7 +135,7 @@ fn print(host: &Host, json: bool) -> Result<(), Failure> {
     print_line(&lines.join("\n"))
 }
 
-/// Replaces control characters, so that user input cannot send escape sequences to the terminal.
+/// Replaces control characters, because stored strings could otherwise send escape sequences to the terminal.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! Time as a parameter, which tests can control. The only module that reads the machine's clock.
+//! Sources of the current time that tests can replace. Only this module reads the machine's clock.
 
 mod agreement;
 mod store;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 pub use agreement::Agreement;
 pub use store::{Observed, Reading, StoreClock};
 
-/// Source of the current time, in whole milliseconds, the resolution of all stored times.
+/// Source of the current time. It returns whole milliseconds, because all stored times have this resolution.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> DateTime<Utc>;
@@ -28,12 +28,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that advances only when a test advances it.
+/// Clock that advances only when a test advances it.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<DateTime<Utc>>);
 
 impl ManualClock {
-    /// Creates a clock that shows `start`.
+    /// Creates a clock whose current time is `start`.
     pub fn new(start: DateTime<Utc>) -> Self {
         Self(Mutex::new(start.trunc_subsecs(3)))
     }
@@ -43,7 +43,7 @@ impl ManualClock {
         *self.0.lock() += by;
     }
 
-    /// Sets the clock to `now`, forward or back.
+    /// Sets the clock to `now`, which may be earlier or later than the current time.
     pub fn set(&self, now: DateTime<Utc>) {
         *self.0.lock() = now.trunc_subsecs(3);
     }

@@ -1,4 +1,4 @@
-//! Control events: changes of accounts that all nodes apply to open sockets and caches at once.
+//! Control events, which report account changes to all nodes. The nodes apply them to open sockets and caches at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,18 +8,19 @@ use crate::domain::HostId;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Control {
-    /// A login ended (logout, password change, theft): its sockets close with 4001.
+    /// A login session was revoked by a logout, a password change or a detected theft. Its sockets are closed with
+    /// 4001.
     LoginEnded {
-        /// Id of the login.
+        /// Id of the login session.
         sid: String,
     },
-    /// A host or an operator deactivated the account: all sockets of the host close with 4001.
+    /// A host or an operator deactivated an account. All sockets of the host are closed with 4001.
     HostDisabled {
         /// The deactivated host.
         host: HostId,
     },
-    /// A host's profile, domains, keys or settings changed: cached copies are dropped. The host's status sockets close
-    /// with 4009 if the online status was switched off.
+    /// A host's profile, domains, keys or settings changed. Nodes drop their cached copies. If the online status was
+    /// switched off, the host's status sockets are closed with 4009.
     ConfigChanged {
         /// The changed host.
         host: HostId,

@@ -4,22 +4,22 @@ use chrono::{DateTime, Utc};
 
 use super::{HostId, HostUuid};
 
-/// Registered user as stored in SQL, without the password hash, which only the store reads.
+/// Registered user as stored in the database. The password hash is not included, because only the store reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Row id.
     pub id: HostId,
-    /// Login address, spelled as at sign-up.
+    /// Login address, as entered at sign-up.
     pub email: String,
     /// Public identifier.
     pub uuid: HostUuid,
-    /// Display name shown to guests; starts as `service_name`.
+    /// Display name shown to guests. Initially equal to `service_name`.
     pub profile_name: String,
-    /// Free text shown to guests.
+    /// Free-form description shown to guests.
     pub description: String,
-    /// Identifies the host's service in guest-side calls: 22 characters.
+    /// First half of the key pair that identifies the service in requests from guests: 22 characters.
     pub access_key: String,
-    /// Second half of the key pair: 64 hex characters.
+    /// Second half of the key pair: 64 hexadecimal characters.
     pub secret_key: String,
     /// Name of the service, at most 50 characters.
     pub service_name: String,
@@ -44,8 +44,8 @@ pub struct Host {
 /// Settings of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Whether guests are shown the host's online status. Turning it off closes status sockets with 4009 (SPEC 2).
+    /// Whether guests can see the host's online status. Switching it off closes status sockets with 4009 (SPEC 2).
     pub use_online_status: bool,
-    /// Whether the host receives e-mail about messages that arrive while they are not in the room (SPEC 8).
+    /// Whether the host receives e-mails about messages that arrive while the host is not in the room (SPEC 8).
     pub email_notifications: bool,
 }

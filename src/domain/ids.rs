@@ -1,4 +1,4 @@
-//! Identifiers. Each kind is a separate type, so that one cannot be passed where another is expected.
+//! Identifiers. Each kind has a separate type, so the compiler rejects an identifier of the wrong kind.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,15 +15,15 @@ pub struct HostId(pub i64);
 #[serde(transparent)]
 pub struct ChatroomId(pub i64);
 
-/// Sequence number of a message in its room: 1, 2, 3 …, always rising, never reused (SPEC 4).
+/// Sequence number of a message in its room. Numbers start at 1, increase, and are never reused (SPEC 4).
 pub type Seq = u64;
 
-/// Identifies a connection of this process. Ids are never reused, so that a delayed disconnect cannot evict another
+/// Identifies a connection within this process. Ids are never reused, so a delayed disconnect cannot evict a different
 /// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// Error for text that is not an identifier of the requested kind.
+/// Error for a string that is not an identifier of the requested kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid identifier")]
 pub struct ParseIdError;
@@ -32,7 +32,8 @@ fn is_url_safe(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// Defines an identifier of 22 characters `[A-Za-z0-9_-]`, which encode 128 random bits, stored inline.
+/// Defines a type for identifiers of 22 characters from `[A-Za-z0-9_-]`. The characters encode 128 random bits and are
+/// stored inline.
 macro_rules! token22 {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -47,15 +48,15 @@ macro_rules! token22 {
             pub fn from_random(bytes: [u8; 16]) -> Self {
                 use base64::Engine as _;
                 let mut text = [0; 22];
-                // 16 bytes are exactly 22 characters, so this writes all of `text`.
+                // The encoding of 16 bytes is exactly 22 characters long, so all of `text` is overwritten.
                 let written = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
                 debug_assert_eq!(written, Ok(Self::LEN));
                 Self(text)
             }
 
-            /// Returns the identifier as text.
+            /// Returns the identifier as a string.
             pub fn as_str(&self) -> &str {
-                // The constructors accept only ASCII, so the fallback is never used.
+                // The constructors accept only ASCII, so the conversion never fails.
                 std::str::from_utf8(&self.0).unwrap_or_default()
             }
 
@@ -64,7 +65,7 @@ macro_rules! token22 {
                 &self.0
             }
 
-            /// Parses exactly 22 bytes of `[A-Za-z0-9_-]`.
+            /// Parses exactly 22 characters from `[A-Za-z0-9_-]`.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseIdError> {
                 let text: [u8; 22] = bytes.try_into().map_err(|_| ParseIdError)?;
                 if text.iter().copied().all(is_url_safe) { Ok(Self(text)) } else { Err(ParseIdError) }
@@ -106,22 +107,23 @@ macro_rules! token22 {
 }
 
 token22! {
-    /// Unguessable public name of a chatroom (SPEC 3).
+    /// Public name of a chatroom, which cannot be guessed (SPEC 3).
     RoomName
 }
 
 token22! {
-    /// Identifies an installation: one SQL database and, in a cluster, the Redis that belongs to it. Created once, in
-    /// SQL.
+    /// Identifies an installation: one database and, in a cluster, its Redis. The id is created once and stored in the
+    /// database.
     InstallationId
 }
 
 token22! {
-    /// Public identifier of a host; guests use it in the path of the status socket (SPEC 5).
+    /// Public identifier of a host. Guests use it in the path of the status socket (SPEC 5).
     HostUuid
 }
 
-/// Id of a message, chosen by the client or assigned by the server: 1 to 64 of `[A-Za-z0-9_-]` (SPEC 4).
+/// Id of a message, chosen by the client or assigned by the server. It has 1 to 64 characters from `[A-Za-z0-9_-]`
+/// (SPEC 4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct MessageId(Box<str>);
@@ -130,7 +132,7 @@ impl MessageId {
     /// Maximum length of an id, in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Returns the id as text.
+    /// Returns the id as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -165,7 +167,7 @@ impl NodeId {
         Self(HostUuid::from_random(bytes))
     }
 
-    /// Returns the id as text.
+    /// Returns the id as a string.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

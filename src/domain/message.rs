@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{ChatroomId, MessageId, Seq, WallClock};
 
-/// Author of a message. Derived from the identity of the connection, never from the frame (SPEC 4).
+/// Author of a message. It is determined by the identity of the connection, never by the content of a frame (SPEC 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Anonymous visitor.
@@ -33,21 +33,21 @@ impl Side {
     }
 }
 
-/// Accepted message, with its sequence number.
+/// An accepted message with its sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Room of the message.
+    /// Row id of the room.
     pub chatroom: ChatroomId,
     /// Sequence number in the room.
     pub seq: Seq,
     /// Side that wrote the message.
     pub side: Side,
-    /// Text, never empty; the frame has at most 32 KiB (SPEC 4).
+    /// Text of the message, never empty. By default, SPEC 4 limits a message frame to 32 KiB.
     pub text: String,
-    /// Wall-clock time written by the sender.
+    /// Wall-clock time that the sender wrote into the message.
     pub datetime: WallClock,
     /// Id chosen by the client or assigned by the server.
     pub id: MessageId,
-    /// When the broker accepted the message, by the broker's clock, in whole milliseconds.
+    /// Time at which the broker accepted the message, by the broker's clock, in whole milliseconds.
     pub accepted_at: DateTime<Utc>,
 }

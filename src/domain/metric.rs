@@ -1,10 +1,11 @@
-//! Typed metrics. A component declares its metrics with `metric_set!`, beside its code, and holds their handles.
-//! `node::telemetry` collects the declarations into the table that `grafana/README.md` contains.
+//! Typed metrics. A component declares its metrics with `metric_set!` next to its code and stores their handles.
+//! `node::telemetry` collects all declarations. A test compares them with the table in `grafana/README.md`.
 //!
-//! Handles are created once per component, after the recorder is installed. Recording through a handle takes a tenth of
-//! the time of a lookup by name.
+//! A component creates its handles once, after the metrics recorder is installed. Recording through a handle takes a
+//! tenth of the time of a lookup by name.
 //!
-//! **Invariant:** the values of a label do not grow with rooms, users or paths, because a series is never removed.
+//! **Invariant:** the number of values of a label does not depend on the number of rooms, users or paths, because a
+//! series is never removed.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,18 +23,18 @@ pub(crate) use labels::{ClosedLabels, LabelValue, OpenLabels, StoreKind, combina
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Rises until the process ends.
+    /// Total that only increases while the process runs.
     Counter,
     /// Current value.
     Gauge,
-    /// Number of recorded values per bucket.
+    /// Number of recorded values in each bucket.
     Histogram,
 }
 
 /// Description of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Name in the conventions of Prometheus.
+    /// Name that follows the conventions of Prometheus.
     pub name: &'static str,
     /// Whether the metric is a counter, a gauge or a histogram.
     pub kind: MetricKind,
@@ -41,17 +42,17 @@ pub struct Metric {
     pub unit: Unit,
     /// Labels that distinguish the series of the metric.
     pub labels: &'static [LabelDescription],
-    /// Documentation comment of the field, with a leading space.
+    /// Doc comment of the field that declares the metric, with a leading space.
     doc: &'static str,
 }
 
 impl Metric {
-    /// Describes the handle `H`. `doc` is the documentation comment of its field.
+    /// Creates the description of a metric whose handle has the type `H`. `doc` is the doc comment of its field.
     pub(crate) const fn new<H: Handle>(name: &'static str, unit: Unit, doc: &'static str) -> Self {
         Self { name, kind: H::KIND, unit, labels: H::LABELS, doc }
     }
 
-    /// Help text.
+    /// Returns the help text.
     pub const fn help(&self) -> &'static str {
         self.doc.trim_ascii()
     }
@@ -66,7 +67,7 @@ impl Metric {
     }
 }
 
-/// Handle of a metric, or of one series for each combination of label values.
+/// Handle of one metric. The metric has one series, or one series per combination of label values.
 pub(crate) trait Handle: fmt::Debug {
     /// Type of the metric.
     const KIND: MetricKind;
@@ -104,10 +105,10 @@ impl Handle for Histogram {
     }
 }
 
-/// Gauge. It is exported from its first value on.
+/// Gauge that is exported only after it is first set.
 pub(crate) type Gauge = OnFirstUse<metrics::Gauge>;
 
-/// Handle that is registered when it is first used. Until then its series is not exported.
+/// Handle that is registered on first use. Its series is not exported before.
 pub(crate) struct OnFirstUse<H> {
     name: &'static str,
     labels: Vec<Label>,
@@ -115,7 +116,7 @@ pub(crate) struct OnFirstUse<H> {
 }
 
 impl<H> OnFirstUse<H> {
-    /// Name of the metric.
+    /// Returns the name of the metric.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -144,7 +145,7 @@ impl<H> fmt::Debug for OnFirstUse<H> {
     }
 }
 
-/// A handle for each combination of closed label values.
+/// Handles of a metric's series, one per combination of label values. The values of each label form a closed set.
 pub(crate) struct Family<H, L> {
     handles: Box<[H]>,
     labels: PhantomData<fn(L)>,
@@ -153,7 +154,7 @@ pub(crate) struct Family<H, L> {
 impl<H: Handle, L: ClosedLabels> Family<H, L> {
     /// Returns the handle of a series.
     pub(crate) fn get(&self, labels: L) -> &H {
-        // `register` created a handle for every position.
+        // `register` created a handle for each position, so the index is in range.
         &self.handles[labels.position()]
     }
 }
@@ -174,14 +175,14 @@ impl<H: fmt::Debug, L> fmt::Debug for Family<H, L> {
     }
 }
 
-/// Handles that are looked up at each use, because the values of their labels are not known in advance.
+/// Metric whose label values are not known in advance. A handle is looked up at each use.
 pub(crate) struct OpenFamily<H, L> {
     name: &'static str,
     types: PhantomData<fn(L) -> H>,
 }
 
 impl<H: Handle, L: OpenLabels> OpenFamily<H, L> {
-    /// Looks up the handle of a series.
+    /// Returns the handle of a series, found by its name and labels.
     pub(crate) fn find(&self, labels: L) -> H {
         H::register(self.name, labels.labels())
     }
@@ -202,7 +203,8 @@ impl<H, L> fmt::Debug for OpenFamily<H, L> {
     }
 }
 
-/// Declares a struct of metrics. Each field has its handle, name and unit; its documentation comment is the help text.
+/// Declares a struct of metrics. Each field declares a handle, a name and a unit. The doc comment of the field is the
+/// help text.
 macro_rules! metric_set {
     (
         $(#[doc = $about:literal])*
@@ -223,7 +225,7 @@ macro_rules! metric_set {
             ),*];
         }
 
-        /// Registers the metrics with the installed recorder.
+        /// Registers all metrics of the set with the installed recorder.
         impl Default for $set {
             fn default() -> Self {
                 use $crate::domain::metric::Handle as _;

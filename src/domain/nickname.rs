@@ -1,4 +1,4 @@
-//! Guest nicknames: "adjective animal", in Korean (SPEC 3).
+//! Nicknames of guests. A nickname is a Korean adjective and the name of an animal (SPEC 3).
 
 const ADJECTIVES: [&str; 40] = [
     "용감한",
@@ -86,7 +86,7 @@ const ANIMALS: [&str; 40] = [
     "해달",
 ];
 
-/// Maps a random number to one of 1,600 nicknames. Nicknames are display names and need not be unique.
+/// Returns one of 1,600 nicknames for a random number. Nicknames are only displayed, so they need not be unique.
 pub fn nickname(random: u64) -> String {
     let pick = |words: &[&'static str; 40], at: u64| words[(at % 40) as usize];
     format!("{} {}", pick(&ADJECTIVES, random), pick(&ANIMALS, random / 40))

@@ -1,14 +1,14 @@
-//! Checks the `Origin` header of a browser against the service domains that a host registered (SPEC 2).
+//! Checks of the `Origin` header of a browser against the service domains that a host registered (SPEC 2).
 
 use url::Url;
 
-/// Error for text that is not a service domain. Each variant holds the entry as it was written.
+/// Error for a string that is not a valid service domain. Each variant contains the entry as the host entered it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDomain {
-    /// Not a host name with an optional port.
+    /// The entry is not a host name with an optional port.
     #[error("`{0}` is not a host name with an optional port")]
     Malformed(String),
-    /// A public suffix, below which anyone can register a site.
+    /// The entry is a public suffix, with or without `*.`. Anyone can register a site below a public suffix.
     #[error("`{0}` is a public suffix: its subdomains belong to others")]
     PublicSuffix(String),
 }
@@ -16,12 +16,13 @@ pub enum InvalidDomain {
 /// Maximum length of the stored list of domains, in characters.
 const MAX_DOMAINS_LEN: usize = 200;
 
-/// Normalises a list of domains for storage: comma-separated `host[:port]` entries in lower-case ASCII, each with an
-/// optional leading `*.`. The scheme and path of a pasted URL are removed. Returns `None` for a list without entries.
+/// Normalises a list of domains for storage. The result is a comma-separated list of `host[:port]` entries in
+/// lower-case ASCII. An entry may begin with `*.`. The scheme and path of a pasted URL are removed. Returns `None` for
+/// a list without entries.
 ///
 /// # Errors
-/// Returns the first entry that is malformed or a public suffix. If the normalised list is too long, returns the first
-/// 40 characters of the text.
+/// Returns the first entry that is malformed or is a public suffix. If the normalised list is too long, returns the
+/// first 40 characters of `text`.
 pub fn normalize_domains(text: &str) -> Result<Option<String>, InvalidDomain> {
     let entries = text
         .split(',')
@@ -42,7 +43,7 @@ pub fn normalize_domains(text: &str) -> Result<Option<String>, InvalidDomain> {
     Ok(if list.is_empty() { None } else { Some(list) })
 }
 
-/// Entry of a host's list of domains.
+/// One entry of a host's list of domains.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     wildcard: bool,
@@ -52,7 +53,7 @@ struct Entry {
 
 impl Entry {
     fn parse(text: &str) -> Option<Self> {
-        // Prevents `shop.example:3000` from being parsed as a URL with the scheme `shop.example`.
+        // The default scheme prevents `shop.example:3000` from being parsed as a URL with the scheme `shop.example`.
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let (wildcard, rest) = match rest.strip_prefix("*.") {
             Some(rest) => (true, rest),
@@ -65,7 +66,7 @@ impl Entry {
         if authority.is_empty() || authority.contains('@') {
             return None;
         }
-        // A port that is the default of the pasted scheme is dropped.
+        // `Url` removes a port that is the default port of its scheme.
         let url = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
         let explicit = authority
             .rsplit_once(':')
@@ -79,18 +80,20 @@ impl Entry {
         Some(Self { wildcard, host, port })
     }
 
-    /// Whether subdomains of this name belong to unrelated parties (`*.co.kr`, `github.io`), according to the public
-    /// suffix list. Names under suffixes that are not on the list, such as those of private networks, are not public
-    /// suffixes.
+    /// Returns whether subdomains of this name belong to unrelated parties, as those of `co.kr` and `github.io` do.
+    /// The public suffix list decides. A name that no rule of the list covers, for example in a private network, is not
+    /// a public suffix.
     fn is_public_suffix(&self) -> bool {
         let is_suffix = |name: &str| {
             let suffix = psl::suffix(name.as_bytes());
             suffix.is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == name.as_bytes())
         };
-        // The list contains Unicode and ASCII names. Both forms are tested, because `psl` may compare either.
+        // The list contains Unicode and ASCII names, and `psl` may compare either form. Both forms are therefore
+        // checked.
         let (unicode, _) = idna::domain_to_unicode(&self.host);
         [self.host.as_str(), unicode.as_str()].into_iter().any(|name| {
-            // A rule such as `*.ck` makes every name that the wildcard covers a public suffix.
+            // A rule such as `*.ck` makes every direct subdomain a public suffix. A wildcard over `ck` therefore covers
+            // only public suffixes.
             is_suffix(name) || self.wildcard && is_suffix(&format!("a.{name}"))
         })
     }
@@ -119,14 +122,14 @@ impl std::fmt::Display for Entry {
 }
 
 /// Returns the host of a URL without the trailing dot of a fully qualified name. Returns `None` for a name with an
-/// empty label: without its dots it could be parsed as an IP address.
+/// empty label, because such a name could be parsed as an IP address after its dots are removed.
 fn host_of(url: &Url) -> Option<String> {
     let host = url.host_str()?;
     let host = host.strip_suffix('.').unwrap_or(host);
     (!host.split('.').any(str::is_empty)).then(|| host.to_owned())
 }
 
-/// Parsed `Origin` header of a web page served over HTTP or HTTPS.
+/// Parsed `Origin` header of a web page that was served over HTTP or HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     host: String,
@@ -135,8 +138,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Parses an `Origin` header. Returns `None` for `null`, `file://` and anything else that is not
-    /// `http(s)://host[:port]`; such origins never match.
+    /// Parses an `Origin` header. Returns `None` for `null`, `file://` and every other value that is not of the form
+    /// `http(s)://host[:port]`. Such an origin matches no domain.
     pub fn parse(header: &str) -> Option<Self> {
         let url = Url::parse(header).ok()?;
         let default_port = match url.scheme() {
@@ -154,13 +157,13 @@ impl Origin {
         Some(Self { host: host_of(&url)?, port: url.port().unwrap_or(default_port), default_port })
     }
 
-    /// Whether this origin matches one of a host's registered domains.
+    /// Returns whether this origin matches one of a host's registered domains.
     pub fn is_allowed(&self, service_domain: Option<&str>) -> bool {
         service_domain
             .unwrap_or_default()
             .split(',')
             .filter_map(|entry| Entry::parse(entry.trim()))
-            // Earlier releases stored wildcards over public suffixes.
+            // Earlier releases stored wildcards over public suffixes, so they are checked again here.
             .any(|entry| entry.matches(self) && !(entry.wildcard && entry.is_public_suffix()))
     }
 }
@@ -204,11 +207,12 @@ mod tests {
             "*.github.io",
             "github.io",
             "*.vercel.app",
-            // A rule of the public suffix list that contains a wildcard.
+            // A wildcard rule of the public suffix list applies to each of the following names.
             "*.ck",
             "*.kawasaki.jp",
             "*.city-of-ten.kawasaki.jp",
-            // IDN, in both spellings, and full-width letters.
+            // The following entries are internationalised names in Unicode and in ASCII, and a name in full-width
+            // letters.
             "*.한국",
             "*.xn--3e0b707e",
             "*.公司.cn",
@@ -286,7 +290,7 @@ mod tests {
         assert!(!Origin::parse("https://shop.example").unwrap().is_allowed(None));
     }
 
-    /// Inputs that earlier releases handled incorrectly, and similar ones.
+    /// Inputs that earlier releases handled incorrectly, and similar inputs.
     const CORPUS: &[&str] = &[
         "",
         ",",
@@ -302,7 +306,7 @@ mod tests {
         "xn--",
         "xn--a",
         "a..b",
-        // Earlier releases stored this as `0`, which was then read as 0.0.0.0.
+        // Earlier releases stored this entry as `0`, and parsed `0` as the address 0.0.0.0 afterwards.
         "0..",
         "a..",
         ".a",
@@ -324,8 +328,8 @@ mod tests {
         "*.한국",
     ];
 
-    /// Checks that a normalised list is unchanged by a second normalisation, allows its own sites, and has no wildcard
-    /// over a public suffix.
+    /// Checks three properties of a normalised list: a second normalisation does not change it, it allows the sites
+    /// that it names, and it contains no wildcard over a public suffix.
     fn check(text: &str) {
         let Ok(Some(stored)) = normalize_domains(text) else { return };
         assert_eq!(normalize_domains(&stored), Ok(Some(stored.clone())), "{text:?}");

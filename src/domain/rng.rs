@@ -1,4 +1,4 @@
-//! Randomness as a parameter, which tests can seed. The only module that reads the real source.
+//! Random number generator that tests can seed. Only this module reads the random source of the operating system.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
-/// A cryptographic random number generator that tests can seed. Clones share the state.
+/// Cryptographic random number generator that tests can seed. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Rng(Arc<Mutex<StdRng>>);
 
@@ -17,7 +17,7 @@ impl Rng {
         Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
     }
 
-    /// Creates a generator that returns the same numbers in every run.
+    /// Creates a generator that returns the same numbers in every run of a test.
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
@@ -29,7 +29,7 @@ impl Rng {
         bytes
     }
 
-    /// Returns a number in `0..below`; 0 when `below` is 0.
+    /// Returns a random number in `0..below`. Returns 0 if `below` is 0.
     pub fn below(&self, below: u64) -> u64 {
         if below == 0 { 0 } else { self.0.lock().random_range(0..below) }
     }

@@ -1,25 +1,26 @@
-//! Chatrooms, their states and the changes between them.
+//! Chatrooms, their states and their changes of state.
 
 use chrono::{DateTime, Utc};
 
 use super::{ChatroomId, HostId, RoomName, Seq};
 
-/// State of a room, which decides whether it accepts messages.
+/// State of a room. It determines whether the room accepts messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomState {
-    /// Accepts messages.
+    /// The room accepts messages.
     Open,
-    /// Closed by the host or after a period without messages. The host's `restore/`, or a guest's connection without
-    /// `after`, reopens it.
+    /// The room was closed by the host or after a period without messages. It is reopened by the host's `restore/`
+    /// request, or by a guest who connects without `after`.
     Closed,
-    /// Deleted with its messages, because the host left it (SPEC 6.3) or because it never had a message (SPEC 6.6).
+    /// The room and its messages were deleted, because the host left the room (SPEC 6.3) or the room never had a
+    /// message (SPEC 6.6).
     Deleted,
 }
 
-/// Change of a room's state. It is committed in SQL with a higher version and then applied to the broker.
+/// Change of a room's state. It is committed in the database with a higher version and then applied to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomChange {
-    /// Closes the room, at the host's request or because it is idle.
+    /// Closes the room, because the host requested it or the room is idle.
     Close,
     /// Reopens the room.
     Resume,
@@ -28,7 +29,7 @@ pub enum RoomChange {
 }
 
 impl RoomChange {
-    /// Returns the state after the change.
+    /// Returns the state of a room after the change.
     pub fn state(self) -> RoomState {
         match self {
             RoomChange::Close => RoomState::Closed,
@@ -37,7 +38,7 @@ impl RoomChange {
         }
     }
 
-    /// Returns the name used in rows, keys and logs.
+    /// Returns the name used in database rows, Redis keys and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             RoomChange::Close => "close",
@@ -52,8 +53,8 @@ impl RoomChange {
     }
 }
 
-/// Identifies a room by row id and name. A row id may be reused after SQL is restored from a backup; a name is never
-/// used twice.
+/// Identifies a room by row id and name. After the database is restored from a backup, a row id may be reused. A name
+/// is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomKey {
     /// Public name.
@@ -62,64 +63,64 @@ pub struct RoomKey {
     pub chatroom: ChatroomId,
 }
 
-/// Chatroom as stored in SQL. A deleted room has no row.
+/// Chatroom as stored in the database. A deleted room has no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Row id.
     pub id: ChatroomId,
-    /// Host of the room.
+    /// Row id of the host.
     pub host: HostId,
-    /// The guest's nickname.
+    /// Nickname of the guest.
     pub guest: String,
-    /// Public name; guests identify the room by it.
+    /// Public name by which guests identify the room.
     pub name: RoomName,
     /// Text of the newest message.
     pub latest_msg: Option<String>,
-    /// When the newest message was accepted.
+    /// Time at which the newest message was accepted.
     pub latest_msg_at: Option<DateTime<Utc>>,
-    /// When the host last had the room open.
+    /// Time at which the host last had the room open.
     pub last_checked_at: Option<DateTime<Utc>>,
     /// Highest `seq` that the host has read; `None` if only `last_checked_at` is known.
     pub checked_seq: Option<Seq>,
     /// Whether the room is closed.
     pub is_closed: bool,
-    /// When the room was closed.
+    /// Time at which the room was closed.
     pub closed_at: Option<DateTime<Utc>>,
     /// Whether the room is pinned.
     pub is_fixed: bool,
-    /// When the room was pinned.
+    /// Time at which the room was pinned.
     pub fixed_at: Option<DateTime<Utc>>,
-    /// When the guest created the room.
+    /// Time at which the guest created the room.
     pub created_at: DateTime<Utc>,
-    /// Time of the newest message or change of state; viewing and pinning do not change it (SPEC 3).
+    /// Time of the newest message or change of state. Viewing and pinning the room do not change this time (SPEC 3).
     pub updated_at: DateTime<Utc>,
-    /// Highest `seq` stored in SQL.
+    /// Highest `seq` stored in the database.
     pub last_seq: Seq,
-    /// Broker epoch in which `last_seq` was assigned; `None` if unknown.
+    /// Broker epoch in which `last_seq` was assigned. `None` if unknown.
     pub last_epoch: Option<String>,
-    /// Version of the state; rises with every change of state.
+    /// Version of the state. It increases with every change of state.
     pub state_version: u64,
-    /// Messages up to this `seq` were deleted by retention (SPEC 6.4).
+    /// Highest `seq` that the retention job has deleted (SPEC 6.4).
     pub purged_through: Seq,
-    /// Message counts maintained on the row.
+    /// Message counts from the row.
     pub counts: RoomCounts,
     /// Whether the guest left an e-mail address.
     pub has_contact: bool,
 }
 
-/// Counts of the messages that SQL serves, maintained on the room's row.
+/// Counts of a room's messages in the database. The database maintains them in the room's row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoomCounts {
     /// Number of messages.
     pub messages: u64,
     /// Number of guest messages that the host has not read.
     pub unread: u64,
-    /// Both counts include the messages up to this `seq`.
+    /// Highest `seq` that the counts include.
     pub through: Seq,
 }
 
 impl Room {
-    /// Returns `Open` or `Closed`; a deleted room has no row.
+    /// Returns `Open` or `Closed`. A deleted room has no row, so the state is never `Deleted`.
     pub fn state(&self) -> RoomState {
         if self.is_closed { RoomState::Closed } else { RoomState::Open }
     }

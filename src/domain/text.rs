@@ -1,30 +1,31 @@
-//! Formats user text for e-mails and transcripts, so that no user can imitate another.
+//! Formats text from users for e-mails and transcripts, so that no user can imitate another user.
 //!
-//! **Invariant:** the output of [`quote`] and [`name`] has no hidden characters, and no line breaks except those that
-//! [`quote`] inserts.
+//! **Invariant:** the output of [`quote`] and [`name`] contains no hidden characters. Its only line breaks are those
+//! that [`quote`] inserts.
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// Maximum width of a quoted line in columns, including its mark. Mail clients fold longer lines, and the folded part
-/// has no mark.
+/// Maximum width of a quoted line in columns, including its mark. Mail clients fold longer lines, and the second part
+/// of a folded line has no mark.
 const QUOTE_WIDTH: usize = 72;
 
 /// Mark at the beginning of each quoted line.
 const MARK: &str = "> ";
 
-/// Maximum number of consecutive zero-width characters; scripts need only a few.
+/// Maximum number of consecutive zero-width characters. Correctly written words need only a few.
 const MAX_MARKS: usize = 8;
 
 /// Maximum length of a name, in characters.
 const NAME_CHARS: usize = 50;
 
-/// Whether some programs display this character as a line break.
+/// Returns whether some programs display this character as a line break.
 pub fn is_line_break(letter: char) -> bool {
     matches!(letter, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a character is invisible or changes how others are displayed: control characters, bidirectional controls,
-/// tags and similar. Joiners and variation selectors are excluded, because scripts and emoji need them.
+/// Returns whether a character is invisible or changes the display of other characters. Control characters,
+/// bidirectional controls and tags are examples. Joiners and variation selectors do not count as hidden, because some
+/// scripts and emoji need them.
 pub fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
@@ -33,12 +34,12 @@ pub fn is_hidden(letter: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
 }
 
-/// Whether a character is displayed as a space.
+/// Returns whether a character is displayed as a space.
 fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
 }
 
-/// Splits a text at every line break. CR LF counts as one.
+/// Splits text at every line break. CR LF counts as one line break.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -53,7 +54,8 @@ pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Quotes a text: each line begins with `> ` and is at most 72 columns wide. The text is truncated after `max_chars`.
+/// Quotes text: each line begins with `> ` and is at most 72 columns wide. Text with more than `max_chars` characters
+/// is truncated.
 pub fn quote(text: &str, max_chars: usize) -> String {
     let mut shown: String = text.chars().take(max_chars).collect();
     if shown.len() < text.len() {
@@ -63,7 +65,7 @@ pub fn quote(text: &str, max_chars: usize) -> String {
     for line in lines(shown.trim_matches(|letter| is_blank(letter) || is_hidden(letter))) {
         let before = quoted.len();
         fold(line, &mut quoted);
-        // Consecutive empty lines become one.
+        // Several consecutive empty lines become one.
         if quoted.len() == before && quoted.last().is_some_and(|last| last != MARK) {
             quoted.push(MARK.to_owned());
         }
@@ -74,7 +76,7 @@ pub fn quote(text: &str, max_chars: usize) -> String {
     quoted.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
 
-/// Folds a line into quoted lines.
+/// Splits a line into quoted lines and appends them to `into`.
 fn fold(line: &str, into: &mut Vec<String>) {
     let (mut current, mut width) = (String::from(MARK), MARK.len());
     let mut flush = |current: &mut String, width: &mut usize| {
@@ -103,8 +105,8 @@ fn fold(line: &str, into: &mut Vec<String>) {
     }
 }
 
-/// Formats the first 50 characters of a name as one line. Inserts spaces where mail clients would recognise a link, and
-/// replaces quotation marks, so that the name can be placed between two.
+/// Formats a name as one line of at most 50 characters. Inserts spaces where mail clients would recognise a link.
+/// Replaces quotation marks, so that the caller can put the name in quotation marks.
 pub fn name(text: &str) -> String {
     let line = visible(text);
     let mut letters = line.trim().chars().peekable();
@@ -127,12 +129,13 @@ pub fn name(text: &str) -> String {
     shown
 }
 
-/// Whether a character joins the parts of a host name, a URL or an e-mail address.
+/// Returns whether a character joins the parts of a host name, a URL or an e-mail address.
 fn is_link_part(letter: char) -> bool {
     matches!(letter, '.' | ':' | '/' | '\\' | '@' | '。' | '．' | '｡' | '：' | '／' | '＠' | '․' | '⁄' | '∕')
 }
 
-/// Removes hidden characters and excess zero-width ones, and replaces each run of line breaks and blanks by one space.
+/// Removes hidden characters and superfluous zero-width characters. Replaces each run of line breaks and blanks with
+/// one space.
 fn visible(text: &str) -> String {
     let (mut shown, mut marks) = (String::with_capacity(text.len()), 0);
     for letter in text.chars() {
@@ -170,7 +173,7 @@ mod tests {
             let quoted = quote(&format!("hi{end}{end}PinTalk security notice{end}"), 300);
             assert_eq!(quoted, "> hi\n>\n> PinTalk security notice", "{end:?}");
         }
-        // A line that a mail client folds loses its mark.
+        // A line that a mail client folds loses its mark, so runs of blanks must be shortened.
         for blank in [" ", "\t", "\u{a0}", "\u{2003}", "\u{3000}", "\u{3164}", "\u{2800}", "\u{200b} ", "\u{1160}"] {
             let quoted = quote(&format!("hi{}PinTalk security notice", blank.repeat(80)), 300);
             assert_eq!(quoted, "> hi PinTalk security notice", "{blank:?}");

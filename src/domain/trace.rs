@@ -1,7 +1,8 @@
-//! Traces of messages across all nodes. Disabled unless traces are exported ([`telemetry`](crate::node::telemetry)).
+//! Traces of messages across all nodes. No span is created unless traces are exported
+//! ([`telemetry`](crate::node::telemetry)).
 //!
-//! Several tasks and nodes process a message. Therefore its spans are created explicitly, and their context ([`Trace`])
-//! is sent with the message over the bus and into the archive queue.
+//! Several tasks and nodes process a message. Therefore its spans are created explicitly. The context of a span
+//! ([`Trace`]) is sent with the message over the bus and into the archive queue.
 //!
 //! **Invariant:** attributes contain only numbers, room names and constants, never text written by a client. While
 //! traces are disabled, the overhead per message is one atomic load.
@@ -19,13 +20,14 @@ use opentelemetry::{Context, KeyValue, Value};
 
 static TRACER: OnceLock<BoxedTracer> = OnceLock::new();
 
-/// Sets the tracer for all spans. Later calls have no effect.
+/// Sets the tracer for all spans of this process. Later calls have no effect.
 pub(crate) fn start(tracer: BoxedTracer) {
-    // A second node in the same process uses the tracer of the first.
+    // If a process runs two nodes, the second node uses the tracer of the first node.
     let _ = TRACER.set(tracer);
 }
 
-/// Context of a recorded span, possibly of another node: the `traceparent` of W3C Trace Context.
+/// Context of a sampled span, which may belong to another node. Its string form is the `traceparent` of W3C Trace
+/// Context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     trace: TraceId,
@@ -33,7 +35,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Starts a child span. Returns `None` if this process exports no traces.
+    /// Starts a child span. Returns `None` if this process does not export traces.
     pub fn child(self, name: &'static str) -> Option<TraceSpan> {
         let tracer = TRACER.get()?;
         let parent = SpanContext::new(self.trace, self.span, TraceFlags::SAMPLED, true, TraceState::NONE);
@@ -48,7 +50,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// Error for text that is not the `traceparent` of a recorded span.
+/// Error for a string that is not the `traceparent` of a sampled span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent of a recorded span")]
 pub struct NoTrace;
@@ -73,12 +75,12 @@ impl FromStr for Trace {
     }
 }
 
-/// Span in progress; ends when dropped.
+/// Span in progress. It ends when it is dropped.
 #[derive(Debug)]
 pub struct TraceSpan(Box<opentelemetry::global::BoxedSpan>);
 
 impl TraceSpan {
-    /// Starts a trace. Returns `None` if traces are disabled or this one is not sampled.
+    /// Starts a new trace. Returns `None` if traces are disabled or the new trace is not sampled.
     pub fn root(name: &'static str) -> Option<Self> {
         let tracer = TRACER.get()?;
         let builder = tracer.span_builder(name).with_kind(SpanKind::Server);
@@ -100,7 +102,7 @@ impl TraceSpan {
         self.0.set_attribute(KeyValue::new(name, value.into()));
     }
 
-    /// Sets the status to an error.
+    /// Sets the status of the span to an error.
     pub fn fail(&mut self, why: &'static str) {
         self.0.set_status(Status::error(why));
     }

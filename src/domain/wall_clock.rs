@@ -1,32 +1,32 @@
-//! Wall-clock times written by senders: strings whose shape is checked. Valid calendar times are kept unchanged; all
-//! others are replaced by the server's time ([`WireOffset::repaired`]).
+//! Wall-clock times written by senders. Parsing checks only the format. Valid calendar times are kept unchanged, and
+//! invalid times are replaced with the server's time ([`WireOffset::repaired`]).
 
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 
-/// Local time written by a client: `YYYY-MM-DDTHH:MM:SS` with 0 to 6 fractional digits and no zone (SPEC 4). Only the
-/// shape is guaranteed; see [`is_valid`](Self::is_valid).
+/// Local time written by a client: `YYYY-MM-DDTHH:MM:SS` with 0 to 6 fractional digits and no time zone (SPEC 4). Only
+/// the format is guaranteed. The day or time may not exist ([`is_valid`](Self::is_valid)).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WallClock(Box<str>);
 
-/// Error for text that does not have the shape of a [`WallClock`].
+/// Error for a string that does not have the format of a [`WallClock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected YYYY-MM-DDTHH:MM:SS with up to 6 decimals and no zone")]
 pub struct InvalidWallClock;
 
 impl WallClock {
-    /// Maximum length in characters, with six fractional digits.
+    /// Maximum length, in characters: the length with six fractional digits.
     pub const MAX_LEN: usize = 26;
 
-    /// Returns the text as it was received.
+    /// Returns the string as it was received.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns whether the value is a valid calendar time: an existing day in year 1 or later, and a time from
-    /// 00:00:00 to 23:59:59.
+    /// Returns whether the value is a valid calendar time. The day must exist and be in year 1 or later, and the time
+    /// must be between 00:00:00 and 23:59:59.
     pub fn is_valid(&self) -> bool {
         let number = |at: std::ops::Range<usize>| {
             self.0.as_bytes()[at].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
@@ -36,7 +36,7 @@ impl WallClock {
         year > 0 && is_day && number(11..13) < 24 && number(14..16) < 60 && number(17..19) < 60
     }
 
-    /// Returns the value without fractional seconds. The widget requests older messages with this form.
+    /// Returns the value without fractional seconds. The widget uses this form to request older messages.
     pub fn whole_seconds(&self) -> &str {
         &self.0[..19]
     }
@@ -57,7 +57,7 @@ impl FromStr for WallClock {
             Some([b'.', decimals @ ..]) => decimals.len() <= 6 && decimals.iter().all(u8::is_ascii_digit),
             _ => false,
         };
-        // A final dot without fractional digits is rejected.
+        // A trailing dot without fractional digits is rejected.
         if head && decimals && !text.ends_with('.') { Ok(Self(text.into())) } else { Err(InvalidWallClock) }
     }
 }
@@ -74,7 +74,7 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// Offset of the clients' wall clocks from UTC (`wire-offset`). The default is that of Korea.
+/// Offset of clients' wall-clock times from UTC (`wire-offset`). The default is the offset of Korea.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireOffset(FixedOffset);
 
@@ -94,18 +94,18 @@ impl WireOffset {
     /// Offset of Korea, UTC+9.
     pub const KOREA: Self = Self(KOREA_OFFSET);
 
-    /// Returns the offset in minutes, positive to the east.
+    /// Returns the offset in minutes. Offsets east of UTC are positive.
     pub fn minutes(self) -> i32 {
         self.0.local_minus_utc() / 60
     }
 
-    /// Converts an instant to a client's wall-clock time, in whole seconds.
+    /// Converts an instant to a wall-clock time in whole seconds.
     pub fn wall_clock(self, at: DateTime<Utc>) -> WallClock {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
     }
 
-    /// Returns `written` if it is a valid calendar time, else the time of acceptance. Clients of the first releases
-    /// fail on invalid times (SPEC 4).
+    /// Returns `written` if it is a valid calendar time, and the time of acceptance otherwise. Clients of the first
+    /// releases fail on invalid times (SPEC 4).
     pub fn repaired(self, written: WallClock, accepted_at: DateTime<Utc>) -> WallClock {
         if written.is_valid() {
             return written;
@@ -113,13 +113,14 @@ impl WireOffset {
         self.of_acceptance(accepted_at)
     }
 
-    /// Formats the time of acceptance as a wall-clock time with milliseconds. Used for messages without a valid time.
+    /// Formats the time of acceptance as a wall-clock time with milliseconds.
     pub fn of_acceptance(self, accepted_at: DateTime<Utc>) -> WallClock {
         WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
 
-    /// Converts a client's wall-clock time to an instant, ignoring fractional seconds. Returns `None` if the day does
-    /// not exist. Seconds over 59, as in the specification's own example, carry over into the next minute.
+    /// Converts a client's wall-clock time to an instant. Fractional seconds are ignored. Returns `None` if the day
+    /// does not exist. Seconds above 59 carry over into the next minute, because an example in the specification
+    /// contains such a time.
     pub fn instant(self, shown: &WallClock) -> Option<DateTime<Utc>> {
         let (day, time) = shown.whole_seconds().split_once('T')?;
         let mut parts = time.split(':').map(str::parse::<i64>);
@@ -131,7 +132,7 @@ impl WireOffset {
     }
 }
 
-/// Error for text that is not an offset such as `+09:00`.
+/// Error for a string that is not an offset such as `+09:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an offset from UTC such as +09:00")]
 pub struct InvalidWireOffset;

@@ -1,4 +1,4 @@
-//! Webhook event kinds, and the reasons that `RoomClosed` events give for closing a room.
+//! Kinds of webhook events, and the reasons for closing a room that `RoomClosed` events contain.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ pub enum EventKind {
     RoomCreated,
     /// A guest or a host wrote a message.
     MessageCreated,
-    /// A room was closed or deleted and accepts no messages.
+    /// A room was closed or deleted. It no longer accepts messages.
     RoomClosed,
 }
 
@@ -20,7 +20,7 @@ impl EventKind {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::RoomCreated, Self::MessageCreated, Self::RoomClosed];
 
-    /// Returns the name used on the wire and in rows.
+    /// Returns the name used in event bodies and database rows.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RoomCreated => "room.created",
@@ -29,8 +29,9 @@ impl EventKind {
         }
     }
 
-    /// Returns the id of an event of this kind. It is deterministic, so an event recorded twice has the same id.
-    /// `number` distinguishes the events of a room: the `seq` of a message, or the version of a state change.
+    /// Returns the id of an event of this kind. The id is deterministic, so an event that is recorded twice has the
+    /// same id. `number` distinguishes the events of a room. It is the `seq` of a message or the version of a state
+    /// change.
     pub fn id(self, room: ChatroomId, number: u64) -> String {
         let room = room.0;
         match self {
@@ -41,7 +42,7 @@ impl EventKind {
     }
 }
 
-/// Error for text that is not the name of an event kind.
+/// Error for a string that is not the name of an event kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of an event")]
 pub struct UnknownEvent;
@@ -53,7 +54,7 @@ impl FromStr for EventKind {
     }
 }
 
-/// Set of event kinds, written as their names separated by commas.
+/// Set of event kinds. Its string form is a comma-separated list of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventKinds([bool; 3]);
 
@@ -61,12 +62,12 @@ impl EventKinds {
     /// All kinds.
     pub const ALL: Self = Self([true; 3]);
 
-    /// Whether the set contains a kind.
+    /// Returns whether the set contains a kind.
     pub fn contains(self, kind: EventKind) -> bool {
         self.iter().any(|known| known == kind)
     }
 
-    /// Iterates over the kinds in the set, in the order of [`EventKind::ALL`].
+    /// Returns an iterator over the kinds in the set, in the order of [`EventKind::ALL`].
     pub fn iter(self) -> impl Iterator<Item = EventKind> {
         EventKind::ALL.into_iter().zip(self.0).filter_map(|(kind, is_in)| is_in.then_some(kind))
     }
@@ -97,19 +98,19 @@ impl FromStr for EventKinds {
     }
 }
 
-/// Why a room was closed.
+/// Reason for closing a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCause {
-    /// Closed by the host.
+    /// The host closed the room.
     Host,
-    /// Closed after a period without messages.
+    /// The room was closed after a period without messages.
     Idle,
-    /// Deleted while open: the host left it, or it never had a message.
+    /// The open room was deleted, because the host left it or it never had a message.
     Deleted,
 }
 
 impl CloseCause {
-    /// Returns the name used on the wire.
+    /// Returns the name used in event bodies.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",

@@ -1,5 +1,5 @@
-//! Endpoints for login, token refresh and logout, for password changes and resets, and for the deactivation and
-//! restoration of accounts (SPEC 2).
+//! Endpoints for logins, passwords and account states (SPEC 2): login, token refresh, logout, password change and
+//! reset, deactivation and restoration.
 
 use http::StatusCode;
 use warp::reply::Response;
@@ -34,8 +34,8 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
     Ok(response)
 }
 
-/// Exchanges a refresh token. Without a valid cookie, returns 401 and clears the cookie. If the request contains
-/// several refresh cookies, none is cleared, because another site of the domain may have set one of them.
+/// Exchanges a refresh token for new tokens. Without a valid cookie, returns 401 and clears the cookie. If the request
+/// contains several refresh cookies, clears none, because another site of the domain may have set one of them.
 pub(super) async fn refresh_token(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let tokens = cookie::refresh_tokens(&request.headers, &app.settings);
     let mut response = match app.accounts.refresh_one_of(&tokens).await {
@@ -65,8 +65,8 @@ pub(super) async fn change_password(app: &HttpContext, request: &mut Request) ->
     let caller = callers::host(app, request).await?;
     let attempt = app.limits.login(request.client).await?;
     let asked = PasswordChangeRequest::read(&request.json().await?)?;
-    // A stolen access token permits no more password attempts than a login does. Failed attempts from other devices are
-    // not counted here, because this device is logged in to the account.
+    // Password attempts with an access token are limited like logins, because the token may be stolen. Failed attempts
+    // from other devices are not counted here, because this device is logged in to the account.
     let trial = attempt.at(&caller.host.email, Some(&caller.sid)).await?;
     let changed = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await;
     let host = unless_wrong(trial, changed).await?;
@@ -84,7 +84,7 @@ pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Re
     Ok(response)
 }
 
-/// Refunds the counted failure unless the password was wrong.
+/// Refunds the counted attempt unless the password was wrong.
 async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeError>) -> Result<T, PasswordChangeError> {
     if !matches!(outcome, Err(PasswordChangeError::WrongPassword)) {
         trial.passed().await;
@@ -92,8 +92,8 @@ async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeErro
     outcome
 }
 
-/// Requests a temporary password. The response is the same for every e-mail address (SPEC 2). Requests are counted by
-/// client address only, so that requests from other clients do not block the owner of the mailbox.
+/// Requests a temporary password. The response is the same for every e-mail address (SPEC 2). Requests are counted per
+/// client address, not per e-mail address, so that other clients cannot block the owner of the mailbox.
 pub(super) async fn mail_password(
     app: &HttpContext,
     request: &mut Request,

@@ -1,7 +1,7 @@
-//! Checks that the server which a request addresses (`Host`) and the length of the request are unambiguous (RFC 9112).
+//! Checks that the target server (`Host`) and the length of a request are unambiguous (RFC 9112).
 //!
-//! A request that two parsers could interpret differently is rejected, and its connection is closed. Otherwise a proxy
-//! in front of this server could have checked a different request than the one that this server handles.
+//! If two parsers could interpret a request differently, it is rejected and its connection is closed. Otherwise a proxy
+//! could check a different request than the one that this server handles.
 
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING};
 use http::uri::Authority;
@@ -11,8 +11,8 @@ use warp::reply::Response;
 
 use super::reply::ApiError;
 
-/// Headers that identify the caller. Requests with duplicates are rejected, because a proxy may have checked the other
-/// value.
+/// Headers that identify the caller. A request that contains one of them twice is rejected, because a proxy may have
+/// checked the value that this server does not use.
 const ONCE: [HeaderName; 4] = [
     ORIGIN,
     AUTHORIZATION,
@@ -20,7 +20,7 @@ const ONCE: [HeaderName; 4] = [
     HeaderName::from_static("x-pintalk-secret-key"),
 ];
 
-/// Returns the error response to an ambiguous request; `None` if the request is unambiguous.
+/// Returns the error response to an ambiguous request, or `None` if the request is unambiguous.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
     let why = problem(request.version(), request.uri(), request.headers())?;
     let mut response = ApiError::Malformed(why).into_response();
@@ -28,20 +28,20 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
     Some(response)
 }
 
-/// Whether a request must be the last on its connection. hyper removes a `Content-Length` next to a
-/// `Transfer-Encoding`, so such a request cannot be detected and rejected here. Instead, nothing is read from the
-/// connection after it (RFC 9112, 6.1).
+/// Returns whether a request must be the last on its connection (RFC 9112, 6.1). If a request has both `Content-Length`
+/// and `Transfer-Encoding`, hyper removes the former, so such a request cannot be detected here. Therefore nothing is
+/// read after any request with `Transfer-Encoding`.
 pub(super) fn is_last<B>(request: &Request<B>) -> bool {
     request.headers().contains_key(TRANSFER_ENCODING)
 }
 
-/// Marks a response as the last on its connection.
+/// Adds `Connection: close` to a response.
 pub(super) fn close(response: &mut Response) {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
-    // The target of `CONNECT` and similar requests has no path, but the handlers expect one.
+    // The target of a request such as `CONNECT` has no path, but the handlers require one.
     if uri.path_and_query().is_none() {
         return Some("The target has no path.");
     }
@@ -60,7 +60,8 @@ fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static 
     {
         return Some("The Host header names another server than the target.");
     }
-    // Sockets with duplicate headers are rejected by a close code instead, which browsers can read.
+    // A socket request with duplicate headers is instead rejected with a close code, because browsers can read close
+    // codes.
     if !uri.path().starts_with("/ws/") && ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
         return Some("The headers that identify the caller must be there once.");
     }
@@ -76,7 +77,7 @@ fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static 
     None
 }
 
-/// Parses a `Host` header: a name or an address with an optional port, and nothing else.
+/// Parses a `Host` header. The value must be a name or an address, with an optional port.
 fn authority(host: &[u8]) -> Option<Authority> {
     let is_plain = !host.iter().any(|byte| b"@/?#, \\".contains(byte));
     let is_valid = |authority: &Authority| {
@@ -92,9 +93,9 @@ fn is_same(target: &Authority, host: &Authority, scheme: Option<&str>) -> bool {
     target.host().eq_ignore_ascii_case(host.host()) && port(target) == port(host) && !target.as_str().contains('@')
 }
 
-/// Whether a request addresses this server by an IP address, as `localhost`, or by the host name of `public-url`. This
-/// check rejects pages of other sites whose names resolve to this server (DNS rebinding). A request without `Host` was
-/// not sent by a browser and is accepted.
+/// Returns whether a request addresses this server by an IP address, as `localhost`, or by the host name of
+/// `public-url`. The check rejects requests of other sites whose names resolve to this server (DNS rebinding). A
+/// request without `Host` does not come from a browser and is accepted.
 pub(super) fn is_own_name(headers: &HeaderMap, public_url: &str) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Some(authority) = authority(host.as_bytes()) else { return false };

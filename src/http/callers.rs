@@ -21,8 +21,8 @@ pub(super) struct AuthenticatedHost {
     pub sid: String,
 }
 
-/// Returns the host whose keys a guest-side call contains. The `Origin` of a browser must match the domains of the host
-/// (SPEC 1).
+/// Returns the host whose keys a guest-side call contains. If the call has an `Origin`, it must match the domains of
+/// the host (SPEC 1).
 pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<Arc<Host>, ApiError> {
     let headers = &request.headers;
     let missing: FieldErrors = [ACCESS_KEY, SECRET_KEY]
@@ -36,15 +36,15 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     let key = |name: &str| headers.get(name).and_then(|key| key.to_str().ok());
     let unknown = || ApiError::Unauthorized { scheme: "PinTalkKeys", detail: "These keys are unknown." };
     let (access, secret) = key(ACCESS_KEY).zip(key(SECRET_KEY)).ok_or_else(unknown)?;
-    // Malformed keys are rejected without a query to SQL.
+    // Malformed keys are rejected without a database query.
     if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(unknown());
     }
     let host = match app.accounts.cached_key_holder(access, secret).await {
         Some(host) => host,
         None => {
-            // The attempt is counted before the query to SQL. Keys that this node has cached remain valid even if other
-            // clients of the same address send wrong keys.
+            // The attempt is counted before the database query. Keys in the cache of this node remain valid even if
+            // other clients of the same address send wrong keys.
             app.limits.unknown_keys(request.client)?;
             let host = app.accounts.key_holder(access, secret).await?.ok_or_else(unknown)?;
             app.limits.known_keys(request.client);
@@ -64,9 +64,9 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     }
 }
 
-/// Counts a guest-side call that creates or changes something. A call from a browser is counted by client address. A
-/// call without `Origin` is counted by client address and by host, because a server calls for many guests and any
-/// client can omit `Origin`.
+/// Counts a guest-side call that creates or changes something. A call with `Origin` is counted per client address. A
+/// call without `Origin` is counted per client address and per host: the host's server may send it for many guests, but
+/// any client can omit `Origin`.
 pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> Result<(), ApiError> {
     if request.headers.contains_key(ORIGIN) {
         app.limits.room(request.client).await?;
@@ -76,7 +76,7 @@ pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> 
     Ok(())
 }
 
-/// Returns the host whose access token a call contains.
+/// Returns the host whose access token a call contains, and the id of the login.
 pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<AuthenticatedHost, ApiError> {
     let token = request
         .header(AUTHORIZATION)
@@ -90,7 +90,7 @@ pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Authent
     Ok(AuthenticatedHost { host, sid: claims.sid })
 }
 
-/// Like [`host`], but rejects hosts other than the one with the id `id` from the path.
+/// Returns the caller like [`host`]. Returns an error if the caller is not the host with the id `id` from the path.
 pub(super) async fn account_owner(
     app: &HttpContext,
     request: &Request,

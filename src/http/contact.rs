@@ -1,5 +1,5 @@
-//! Endpoints for the e-mail addresses of guests (SPEC 8). The widget sets an address. Guests consent and unsubscribe on
-//! pages that the e-mails link to.
+//! Endpoints for the e-mail addresses of guests (SPEC 8). The widget sets an address. E-mails link to the pages on
+//! which guests consent and unsubscribe.
 
 use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY};
@@ -29,8 +29,8 @@ pub(super) async fn set_contact(
     if !is_email(&asked.email) {
         return Err(ApiError::field("email", "is not an e-mail address"));
     }
-    // A visitor can cause e-mails to arbitrary addresses, so browsers are limited like other requests that send e-mail.
-    // A server calls for many guests and is limited like other guest-side calls.
+    // A visitor can cause e-mails to any address, so calls from browsers have the same limits as other calls that send
+    // e-mail. A server sends calls for many guests and has the limits of guest-side calls.
     if request.headers.contains_key(ORIGIN) {
         app.limits.mail(request.client, &asked.email).await?;
     } else {
@@ -42,7 +42,7 @@ pub(super) async fn set_contact(
     Ok(reply::json(StatusCode::OK, &Email { email: &asked.email }))
 }
 
-/// Shows the page that asks for consent. GET changes nothing, because link scanners request every link of an e-mail.
+/// Returns the page that asks for consent. GET changes nothing, because link scanners open the links in e-mails.
 pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
@@ -66,7 +66,7 @@ pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// Records consent. Called when the guest presses the button on the consent page.
+/// Records consent. The button on the consent page sends this call.
 pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
@@ -85,14 +85,14 @@ pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -
     })
 }
 
-/// Returns the domain of the host's service, or `public-url` if the host has none.
+/// Returns the domain of the host's service. If the service has no domain, returns `public-url`.
 async fn domain_of(app: &HttpContext, pair: &ConsentPair) -> Result<String, ApiError> {
     let host = app.accounts.read_host(pair.host).await?.filter(|host| !host.is_deleted).ok_or(ApiError::NotFound)?;
     Ok(service_domain(host.service_domain.as_deref()).unwrap_or_else(|| app.settings.public_url.clone()))
 }
 
-/// Shows the page that asks for confirmation. GET changes nothing, because link scanners request every link of an
-/// e-mail.
+/// Returns the page that asks to confirm unsubscribing. GET changes nothing, because link scanners open the links in
+/// e-mails.
 pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
     page(&match sign_up::language(request) {
@@ -111,8 +111,8 @@ pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request)
     })
 }
 
-/// Unsubscribes a guest. Called when the guest presses the button on the page, or by a mail client (RFC 8058). A mail
-/// client sends no cookie and follows no redirect.
+/// Unsubscribes a guest. The button on the page sends this call, and so do mail clients (RFC 8058), which send no
+/// cookies and follow no redirects.
 pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let asked = app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
     let pair = app.contacts.unsubscribe(&asked).await.map_err(Fault::from)?;
@@ -135,11 +135,11 @@ pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// `Content-Security-Policy` of the page: it loads nothing and runs no script, and its form can be sent only to this
-/// server. The URL of the page is a secret, so a `Referrer-Policy` excludes it from `Referer`.
+/// `Content-Security-Policy` of the pages: a page loads nothing, runs no script and can send its form only to this
+/// server. The `Referrer-Policy` of the page keeps its URL, which is secret, out of `Referer`.
 const POLICY: &str = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Texts of a consent or unsubscribe page. Empty texts are omitted.
+/// Texts of a consent or unsubscribe page. An empty string omits the element.
 #[derive(Serialize)]
 struct Texts {
     language: &'static str,
@@ -164,7 +164,7 @@ impl Texts {
 }
 
 fn page(texts: &Texts) -> Result<Response, ApiError> {
-    // The name ends in `.html`, which enables HTML escaping.
+    // minijinja escapes HTML if the template name ends in `.html`.
     let html = Environment::new().render_named_str("contact.html", include_str!("contact.html"), texts);
     let html = html.map_err(|error| {
         tracing::error!(%error, "failed to render contact page");

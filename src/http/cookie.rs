@@ -10,27 +10,28 @@ use crate::domain::url_path;
 
 use super::HttpSettings;
 
-/// Name of the refresh cookie if the configuration does not permit a `__Host-` or `__Secure-` prefix. Earlier releases
-/// always use this name.
+/// Name of the refresh cookie if the configuration permits no prefix (`__Host-` or `__Secure-`). Earlier releases use
+/// only this name.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
 
-/// Name of a refresh cookie that other hosts of the domain cannot set (RFC 6265bis, `__Host-`).
+/// Name of the refresh cookie with the `__Host-` prefix (RFC 6265bis). Other hosts of the domain cannot set this
+/// cookie.
 pub(super) const HOST_REFRESH_COOKIE: &str = "__Host-pintalk_refresh_token";
 
-/// Name of the refresh cookie if `public-url` has a path, which `__Host-` does not allow.
+/// Name of the refresh cookie if `public-url` has a path, because `__Host-` requires the path `/`.
 const SECURE_REFRESH_COOKIE: &str = "__Secure-pintalk_refresh_token";
 
 /// Name of the cookie that holds the state of a sign-up.
 pub(super) const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
 
-/// Returns every refresh token in the request. If the request contains a cookie with a prefix, cookies without one are
-/// ignored, because other hosts of the domain can set those.
+/// Returns all refresh tokens in a request. If a cookie with a prefix is present, ignores the cookies without one,
+/// because other hosts of the domain can set them.
 pub(super) fn refresh_tokens<'a>(headers: &'a HeaderMap, settings: &HttpSettings) -> Vec<&'a str> {
     let prefixed = all(headers, prefixed_name(settings));
     if prefixed.is_empty() { all(headers, REFRESH_COOKIE) } else { prefixed }
 }
 
-/// Returns the state of the caller's sign-up, not yet verified.
+/// Returns the unverified state of the caller's sign-up.
 pub(super) fn sign_up(headers: &HeaderMap) -> Option<&str> {
     all(headers, SIGN_UP_COOKIE).into_iter().next()
 }
@@ -49,13 +50,13 @@ fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Sets a new refresh token, and expires the cookie with the other name.
+/// Sets a new refresh token and expires the refresh cookie with the other name.
 pub(super) fn set(response: &mut Response, token: &str, settings: &HttpSettings) {
     write(response, own_name(settings), token, REFRESH_TTL.num_seconds(), settings);
     expire_other(response, settings);
 }
 
-/// Expires the refresh cookie under both names.
+/// Expires the refresh cookies with and without a prefix.
 pub(super) fn clear(response: &mut Response, settings: &HttpSettings) {
     write(response, own_name(settings), "", 0, settings);
     expire_other(response, settings);
@@ -65,7 +66,7 @@ fn expire_other(response: &mut Response, settings: &HttpSettings) {
     let prefixed = prefixed_name(settings);
     match own_name(settings) {
         REFRESH_COOKIE if is_secure(settings) => write(response, prefixed, "", 0, settings),
-        // Browsers reject cookies with a prefix without TLS, so no such cookie has to be expired.
+        // Without TLS, browsers reject cookies with a prefix, so there is no such cookie to expire.
         REFRESH_COOKIE => {}
         _ => write(response, REFRESH_COOKIE, "", 0, settings),
     }
@@ -75,7 +76,7 @@ fn is_secure(settings: &HttpSettings) -> bool {
     settings.public_url.starts_with("https://")
 }
 
-/// Returns the path of `public-url`, or `/` if it has none.
+/// Returns the path of `public-url`, or `/` if the URL has no path.
 fn path(settings: &HttpSettings) -> &str {
     match url_path(&settings.public_url) {
         "" => "/",
@@ -98,14 +99,14 @@ pub(super) fn set_sign_up(response: &mut Response, token: &str, settings: &HttpS
     write(response, SIGN_UP_COOKIE, token, CHECK_TTL.num_seconds(), settings);
 }
 
-/// Expires the sign-up cookie after the account is created.
+/// Expires the sign-up cookie. Called when the account has been created.
 pub(super) fn clear_sign_up(response: &mut Response, settings: &HttpSettings) {
     write(response, SIGN_UP_COOKIE, "", 0, settings);
 }
 
 fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &HttpSettings) {
     let path = path(settings);
-    // Earlier releases set cookies without a prefix at the path `/`.
+    // Earlier releases set the cookies without a prefix at the path `/`.
     if path != "/" && name != SECURE_REFRESH_COOKIE {
         write_at("/", response, name, "", 0, settings);
     }
@@ -230,12 +231,11 @@ mod tests {
         let tossed = b"pintalk_refresh_token=evil; __Host-pintalk_refresh_token=mine; pintalk_refresh_token=evil2";
         assert_eq!(read(SITE, &[tossed]), ["mine"]);
         assert_eq!(read(SITE, &[b"pintalk_refresh_token=old"]), ["old"], "the name of earlier releases");
-        // In addition to the server's own cookie, the request contains cookies whose names other hosts of the domain
-        // can set.
+        // Besides the server's own cookie, the request contains cookies that other hosts of the domain can set.
         let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
         assert_eq!(read(SITE, &[secure]), ["old"]);
         assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);
-        // The browser sends the current cookie together with one that an earlier release has set at `/`.
+        // The browser sends the current cookie and a cookie that an earlier release set at `/`.
         let both = b"pintalk_refresh_token=new; pintalk_refresh_token=old";
         assert_eq!(read("http://chat.example/pin", &[both]), ["new", "old"]);
         let other_case = b"__host-pintalk_refresh_token=evil; __HOST-pintalk_refresh_token=evil";

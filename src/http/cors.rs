@@ -1,4 +1,4 @@
-//! CORS: which web pages may read which responses (SPEC 1).
+//! CORS: determines which web pages may read which responses (SPEC 1).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -13,29 +13,29 @@ use super::reply;
 /// Intended clients of a call, which determine its CORS headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Widgets in visitors' pages. Any origin may read responses, without credentials. Whether an origin may *call* is
-    /// checked elsewhere.
+    /// Widgets in pages of any site. Every origin may read the responses, without credentials. The call itself checks
+    /// whether the origin may send it.
     Guests,
-    /// Admin pages. The configured origins may read responses, with credentials.
+    /// Admin pages. The configured origins may read the responses with credentials.
     Hosts,
-    /// Any web page may load pages and scripts.
+    /// Any web page, which may load embedded pages and scripts.
     Public,
-    /// Monitoring systems and other programs. Web pages of other origins must not read the responses.
+    /// Monitoring systems and other programs. Web pages of other origins cannot read the responses.
     Operators,
 }
 
-/// Request headers that every page may send.
+/// Request headers that are always allowed.
 const REQUEST_HEADERS: &str = "accept, authorization, content-type, idempotency-key, x-pintalk-access-key, \
                                x-pintalk-secret-key, x-requested-with, x-csrftoken";
 
-/// Maximum number of request headers allowed besides [`REQUEST_HEADERS`], and maximum length of their names in bytes.
+/// Maximum number of allowed request headers besides [`REQUEST_HEADERS`], and maximum length of their names in bytes.
 const MAX_EXTRA_HEADERS: usize = 32;
 const MAX_HEADER_NAME: usize = 64;
 
-/// Response headers that pages may read besides the CORS-safelisted ones.
+/// Response headers that pages may read in addition to the CORS-safelisted headers.
 const EXPOSED_HEADERS: &str = "content-disposition, retry-after";
 
-/// Maximum time for which browsers cache a preflight, in seconds.
+/// Time for which browsers may cache a preflight response, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "600";
 
 /// Adds the CORS headers to a response, including error responses.
@@ -59,11 +59,11 @@ pub(super) fn stamp(response: &mut Response, audience: Audience, request: &Heade
     }
 }
 
-/// Returns the response to `OPTIONS`, without the headers of [`stamp`].
+/// Returns the response to an `OPTIONS` request, without the headers of [`stamp`].
 ///
-/// Monitoring scripts on a guest's page add headers such as `traceparent` or `baggage` to every `fetch`, and operators
-/// do not control those pages. A guest-side preflight therefore permits all headers that it requests. For admin
-/// origins, the list of headers is fixed.
+/// A guest-side preflight permits every header that it requests: monitoring scripts on the guest's page add headers
+/// such as `traceparent` or `baggage` to every `fetch`, and operators do not control these pages. For admin origins,
+/// the set of headers is fixed.
 pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) -> Response {
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
@@ -75,7 +75,7 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
     if matches!(audience, Audience::Guests | Audience::Public) {
         headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         let names: Vec<String> = std::iter::once(REQUEST_HEADERS.to_owned()).chain(extra_headers(request)).collect();
-        // Characters of header names are always valid in a header value.
+        // A header name contains only characters that are valid in a header value.
         allowed = HeaderValue::try_from(names.join(", ")).unwrap_or(allowed);
     }
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
@@ -83,8 +83,8 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
     response
 }
 
-/// Returns the header names that a preflight requests and [`REQUEST_HEADERS`] does not contain: in lower case, without
-/// duplicates, and limited in number and length. `*` is excluded, because it would permit every header.
+/// Returns the header names that a preflight requests in addition to [`REQUEST_HEADERS`], in lower case and without
+/// duplicates. Their number and length are limited. `*` is excluded, because it would permit every header.
 fn extra_headers(request: &HeaderMap) -> Vec<String> {
     let mut extra: Vec<String> = Vec::new();
     let lines = request.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();

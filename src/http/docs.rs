@@ -1,8 +1,8 @@
 //! API documentation: OpenAPI 3.1 for the calls, AsyncAPI 3 for the sockets, and an HTML page generated from both.
 //!
-//! The documents are derived from the code where possible: paths and methods from the route table, bodies from
-//! [`crate::protocol`], close codes from [`crate::protocol::close`]. [`operations`] adds the purpose and the outcomes
-//! of each call. Tests validate every response that they receive against the document.
+//! Most of the documents is derived from the code: paths and methods from the route table, bodies from
+//! [`crate::protocol`], close codes from [`crate::protocol::close`]. [`operations`] describes the purpose and the
+//! outcomes of each call. Tests validate every response that they receive against the OpenAPI document.
 
 mod asyncapi;
 mod call_doc;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::pages::{CSS, HTML, JSON, Page};
 
-/// Returns the documents and the page for a server at `public_url`.
+/// Returns the documents and the page of a server at `public_url`.
 pub fn docs(public_url: &str) -> Vec<Page> {
     let (calls, sockets) = (openapi::document(public_url), asyncapi::document(public_url));
     let page = page::render(public_url, &calls, &sockets);

@@ -16,7 +16,7 @@ use super::request::Request;
 use super::{HttpContext, callers};
 
 /// Streams the conversation, so that memory use does not depend on its length. If a store fails during the download,
-/// the connection is aborted, so that clients detect the truncated file.
+/// aborts the connection, so that clients detect the truncated file.
 pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::host(app, request).await?;
     let room = app.rooms.owned(caller.host.id, ChatroomId(id)).await?;
@@ -27,7 +27,7 @@ pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> R
     })?;
 
     let mut parts = Box::pin(app.rooms.conversation(&room));
-    // If the first part cannot be read, the client still receives an error response.
+    // The first part is read before the response starts, so that a failure still results in an error response.
     let first = parts.try_next().await?.unwrap_or_default();
     let rest =
         parts.inspect_err(|error| tracing::warn!(%error, "failed to read messages during download, aborting response"));

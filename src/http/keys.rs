@@ -1,4 +1,4 @@
-//! Endpoint with which a host replaces the keys of its service (an addition to SPEC 2).
+//! Endpoint with which hosts replace the keys of their service (an addition to SPEC 2).
 
 use http::StatusCode;
 use warp::reply::Response;

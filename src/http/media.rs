@@ -1,4 +1,4 @@
-//! Serves profile images. They are public to anyone who has the URL (SPEC 2).
+//! Serves profile images. They are public: everyone who has the URL can load the image (SPEC 2).
 
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, ETAG};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -11,11 +11,11 @@ use super::pages;
 use super::reply::{self, ApiError};
 use super::request::Request;
 
-/// `Content-Security-Policy` in case a browser opens an image as a page: the page loads nothing, runs no script and has
-/// an opaque origin.
+/// `Content-Security-Policy` of an image. If a browser opens the image as a page, the page loads nothing, runs no
+/// script and has an opaque origin.
 const POLICY: &str = "default-src 'none'; sandbox";
 
-/// Value of `Cache-Control`. A name always refers to the same image, so browsers need not revalidate the image.
+/// `Cache-Control` of an image. A file name always refers to the same image, so browsers need not revalidate it.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Result<Response, ApiError> {
@@ -33,14 +33,14 @@ pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Resul
         reply::text(StatusCode::OK, shown.image_type.content_type(), shown.bytes)
     };
     let headers = response.headers_mut();
-    // A key in quotes is always a valid header value.
+    // A key in quotation marks is always a valid header value.
     if let Ok(etag) = HeaderValue::try_from(etag) {
         headers.insert(ETAG, etag);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
-    // The widget shows these images on other sites.
+    // Pages of other sites contain the widget, which shows these images.
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
     Ok(response)
 }

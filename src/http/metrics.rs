@@ -19,7 +19,7 @@ metric_set! {
 }
 
 label! {
-    /// Why a TCP connection was refused or closed.
+    /// Reason why a TCP connection was refused or closed.
     pub(crate) enum RefusalReason = "reason" {
         Address = "address",
         Node = "node",
@@ -45,7 +45,8 @@ metric_set! {
     }
 }
 
-/// Labels of a request. The number of values is bounded: route templates, known methods and statuses.
+/// Labels of a request. The number of combinations is bounded, because the labels contain only route templates, known
+/// methods and statuses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallLabels {
     pub(crate) route: &'static str,

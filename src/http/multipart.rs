@@ -1,4 +1,5 @@
-//! Parses `multipart/form-data` bodies: profile images of hosts, optionally with other profile fields (SPEC 2).
+//! Parses `multipart/form-data` bodies, which contain profile images of hosts and may contain other profile fields
+//! (SPEC 2).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -16,13 +17,13 @@ use super::request::{MAX_BODY, RATE_BYTES, RATE_SPAN, Request, UPLOAD_TIMEOUT};
 /// Maximum size of an image, in bytes.
 pub(super) const MAX_IMAGE: usize = 5 * 1024 * 1024;
 
-/// Maximum size of a form in bytes: [`MAX_IMAGE`], plus [`MAX_BODY`] for the other fields.
+/// Maximum size of a form in bytes: [`MAX_IMAGE`] for the image and [`MAX_BODY`] for the other fields.
 const MAX_UPLOAD: usize = MAX_IMAGE + MAX_BODY;
 
-/// Names of the image field.
+/// Names under which the image field is accepted.
 pub(super) const IMAGE_FIELDS: [&str; 2] = ["profileImage", "profile_image"];
 
-/// Text fields that are kept, in both spellings. Other fields are ignored.
+/// Text fields that are accepted, with both spellings of their names. Other fields are ignored.
 const TEXT_FIELDS: [(&str, &str); 5] = [
     ("serviceName", "service_name"),
     ("serviceExpl", "service_expl"),
@@ -34,24 +35,24 @@ const TEXT_FIELDS: [(&str, &str); 5] = [
 /// Parsed form.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Form {
-    /// Uploaded image, not yet validated. Empty to remove the current image, `None` to keep it.
+    /// Uploaded image, which has not been validated. `None` keeps the current image; an empty value removes it.
     pub image: Option<Bytes>,
-    /// Text fields by their camelCase names.
+    /// Text fields, by name in camelCase.
     pub fields: Map<String, Value>,
 }
 
-/// Whether the `Content-Type` of a request is `multipart/form-data`.
+/// Returns whether the `Content-Type` of a request is `multipart/form-data`.
 pub(super) fn is_multipart(request: &Request) -> bool {
     let content_type = request.headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
 }
 
-/// Reads a form, within the size and time limits.
+/// Reads a form within the limits on size and time.
 ///
 /// # Errors
-/// Returns 400 for a malformed form, 408 for a slow one, 413 for one that is too large, and 415 for another content
-/// type.
+/// Returns 400 if the form is malformed, 408 if it arrives too slowly, 413 if it is too large, and 415 if the body has
+/// another content type.
 pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     if request.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(ApiError::UnsupportedMediaType);
@@ -78,7 +79,7 @@ pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     }
 }
 
-/// Completes when fewer than [`RATE_BYTES`] bytes have arrived within one [`RATE_SPAN`].
+/// Completes when fewer than [`RATE_BYTES`] bytes arrive within one [`RATE_SPAN`].
 async fn stall(read: &AtomicUsize) {
     let mut before = 0;
     loop {
@@ -98,12 +99,12 @@ async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {
         if IMAGE_FIELDS.contains(&name.as_str()) {
             let is_file = part.file_name().is_some();
             let image = part.bytes().await?;
-            // Scripts that call `formData.append("profileImage", null)` send this value.
+            // Scripts that call `formData.append("profileImage", null)` send the string "null".
             form.image = Some(if !is_file && image == "null" { Bytes::new() } else { image });
         } else if let Some((known, _)) = TEXT_FIELDS.iter().find(|(camel, snake)| [camel, snake].contains(&&&*name)) {
             let text = String::from_utf8(part.bytes().await?.into());
             let text = text.map_err(|_| ApiError::field(known, "must be UTF-8 text"))?;
-            // Scripts that call `formData.append("serviceName", null)` send this value.
+            // Scripts that call `formData.append("serviceName", null)` send the string "null".
             if text == "null" {
                 form.fields.entry(*known).or_insert(Value::Null);
             } else {

@@ -1,15 +1,15 @@
-//! Evaluates the `Accept` header (SPEC 1). A value is valid if it admits JSON, unless its `version` differs from 1.
-//! Calls that return text also accept values that admit text.
+//! Evaluates the `Accept` header (SPEC 1). A value is accepted if it includes JSON and its `version`, if any, is 1.
+//! Calls that return plain text also accept values that include plain text.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// Whether the caller accepts JSON.
+/// Returns whether the caller accepts JSON.
 pub(super) fn admits_json(headers: &HeaderMap) -> bool {
     admits(headers, ["*/*", "application/*", "application/json"])
 }
 
-/// Whether the caller accepts plain text.
+/// Returns whether the caller accepts plain text.
 pub(super) fn admits_text(headers: &HeaderMap) -> bool {
     admits(headers, ["*/*", "text/*", "text/plain"])
 }

@@ -17,28 +17,30 @@ pub(super) const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub enum Readiness {
     /// Clients may be routed to this node.
     Ready {
-        /// Whether SQL is unavailable. A node tolerates this for a limited time.
+        /// Whether the database is unavailable. A node remains ready without it for a limited time.
         degraded: bool,
     },
-    /// No clients may be routed to this node, because it is starting or draining, or cannot use its broker or bus.
+    /// No clients may be routed to this node, because it is starting or draining, or because its broker or bus is
+    /// unavailable.
     NotReady {
-        /// Reason as a human-readable sentence.
+        /// Human-readable reason.
         reason: String,
-        /// Whether SQL is unavailable or not yet checked.
+        /// Whether the database is unavailable or has not been checked yet.
         degraded: bool,
     },
 }
 
-/// Reports the health of a node. Called often, so implementations must not call a store.
+/// Reports the health of a node. Probes call it often, so implementations must not call a store.
 pub trait Health: Send + Sync {
     /// Returns the current readiness.
     fn readiness(&self) -> Readiness;
 
-    /// Whether the stores that sockets need are available. Does not depend on whether the node is draining.
+    /// Returns whether the stores that sockets need are available. The result does not depend on whether the node is
+    /// draining.
     fn has_stores(&self) -> bool;
 
-    /// Whether startup is complete. Before that, API calls receive 503, because the clock skew might not be measured
-    /// yet.
+    /// Returns whether startup is complete. Until then, API calls receive 503, because the clock skew may not have been
+    /// measured.
     fn is_started(&self) -> bool;
 }
 
@@ -78,8 +80,8 @@ pub(super) fn ready(app: &HttpContext) -> Response {
     reply::json(status, &body)
 }
 
-/// Serves the metrics on the main port, to programs on this machine only. Requests through a proxy, or with a `Host`
-/// that is not a name of this server, receive 404.
+/// Returns the metrics on the main port, only to programs on the same machine. A request that was forwarded by a proxy,
+/// or whose `Host` is not a name of this server, receives 404.
 pub(super) fn metrics(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let direct = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
     let is_own_name = authority::is_own_name(&request.headers, &app.settings.public_url);

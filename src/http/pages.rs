@@ -1,4 +1,4 @@
-//! Pages and scripts embedded in the binary.
+//! Pages, scripts and other files that are embedded in the binary.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -29,26 +29,27 @@ pub const JSON: &str = "application/json";
 /// Content type of SVG images.
 pub const SVG: &str = "image/svg+xml";
 
-/// `Content-Security-Policy` of pages. Permits only files of this server. Forbids inline code, embedding in other
-/// sites, and text assigned as HTML. The trusted-types policy `pintalk` permits the widget's loader to add a script.
+/// `Content-Security-Policy` of pages. A page can load only files of this server. Inline code, embedding in pages of
+/// other sites, and the assignment of strings as HTML are forbidden. The trusted-types policy `pintalk` permits the
+/// widget's loader to add a script.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types pintalk";
 
-/// `Cache-Control` of pages. Browsers cache the page but revalidate it at each use, so that a new release takes effect
-/// at once.
+/// `Cache-Control` of pages. Browsers cache a page but revalidate it on each use, so that a new release takes effect at
+/// once.
 const REVALIDATE: &str = "no-cache";
 
-/// `Cache-Control` of files whose path contains the digest of their content. The content at such a path never changes.
+/// `Cache-Control` of files whose path contains a digest of their content. The content of such a path never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-/// Size in bytes from which a page is compressed. Smaller pages need only one packet without compression.
+/// Minimum size in bytes of a page that is compressed. A smaller page fits into one packet without compression.
 const WORTH_COMPRESSING: usize = 1_000;
 
 /// Page, script or other file embedded in the binary.
 #[derive(Clone, Debug)]
 pub struct Page {
     path: Cow<'static, str>,
-    /// Name of the page in metrics.
+    /// Path of the page as it appears in metrics.
     label: &'static str,
     content_type: &'static str,
     bytes: Bytes,
@@ -58,34 +59,32 @@ pub struct Page {
 }
 
 impl Page {
-    /// Creates a page that browsers revalidate at each use.
+    /// Creates a page that browsers revalidate on each use.
     pub fn new(path: &'static str, content_type: &'static str, bytes: Bytes) -> Self {
         Self { path: path.into(), label: path, content_type, bytes, cache: REVALIDATE, is_cross_origin: true }
     }
 
-    /// Creates a file whose path contains the digest of its content, so that browsers cache it indefinitely. `label` is
-    /// its name in metrics.
+    /// Creates a file that browsers cache without revalidation, because its path contains a digest of its content.
+    /// `label` is its name in metrics.
     pub fn immutable(label: &'static str, path: String, content_type: &'static str, bytes: Bytes) -> Self {
         Self { path: path.into(), label, content_type, bytes, cache: IMMUTABLE, is_cross_origin: true }
     }
 
-    /// Restricts the file to pages of this server.
+    /// Forbids pages of other origins to load the file.
     pub fn same_origin_only(self) -> Self {
         Self { is_cross_origin: false, ..self }
     }
 
-    /// Returns the path of the page.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Returns the content.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 }
 
-/// Computes a digest of content, encoded for use in a path.
+/// Returns a digest of `parts`, encoded for use in a path.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     use base64::Engine as _;
     let mut digest = Sha256::new();
@@ -93,7 +92,7 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.finalize()[..16])
 }
 
-/// Compresses bytes with gzip.
+/// Compresses bytes with gzip. Returns `None` if the compression fails.
 pub fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes).ok()?;
@@ -104,12 +103,12 @@ pub fn gzip(bytes: &[u8]) -> Option<Bytes> {
 #[derive(Clone, Debug, Default)]
 pub struct Pages(Vec<StampedPage>);
 
-/// Page with its entity tag.
+/// Page with the digest of its content.
 #[derive(Clone, Debug)]
 pub(super) struct StampedPage {
     page: Page,
     digest: String,
-    /// Compressed content, computed on first use.
+    /// Compressed content, which is computed on first use. `None` if the page is not compressed.
     gzipped: OnceLock<Option<Bytes>>,
 }
 
@@ -124,7 +123,7 @@ impl Pages {
         self.0.iter().filter_map(|stamped| stamped.page.path.split('/').nth(1))
     }
 
-    /// Returns the page at a path. `path` has no leading or trailing slash.
+    /// Returns the page at a path without leading and trailing slashes.
     pub(super) fn find(&self, path: &str) -> Option<&StampedPage> {
         self.0.iter().find(|stamped| stamped.page.path.trim_matches('/') == path)
     }
@@ -148,11 +147,11 @@ impl StampedPage {
         self.page.label
     }
 
-    /// Returns the page, or 304 if the caller has it cached.
+    /// Returns the page, or 304 if the caller has it in its cache.
     pub(super) fn show(&self, request: &HeaderMap) -> Response {
         let Page { content_type, bytes, cache, is_cross_origin, .. } = &self.page;
         let gzipped = self.gzipped().filter(|_| takes_gzip(request));
-        // Compressed and uncompressed content need different entity tags.
+        // Compressed and uncompressed content must have different entity tags.
         let etag = format!("\"{}{}\"", self.digest, if gzipped.is_some() { "-gzip" } else { "" });
         let mut response = if is_known(&etag, request) {
             reply::empty(StatusCode::NOT_MODIFIED)
@@ -164,7 +163,7 @@ impl StampedPage {
         if is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        // base64 in quotes is always a valid header value.
+        // Base64 in quotation marks is always a valid header value.
         if let Ok(etag) = HeaderValue::try_from(etag) {
             headers.insert(ETAG, etag);
         }
@@ -172,7 +171,7 @@ impl StampedPage {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-        // Other sites load the script of the widget.
+        // Pages of other sites load the script of the widget.
         let resource_policy = HeaderValue::from_static(if *is_cross_origin { "cross-origin" } else { "same-origin" });
         headers.insert(HeaderName::from_static("cross-origin-resource-policy"), resource_policy);
         response
@@ -185,7 +184,7 @@ impl StampedPage {
     }
 }
 
-/// Whether the caller accepts gzip.
+/// Returns whether the caller accepts gzip.
 fn takes_gzip(request: &HeaderMap) -> bool {
     let mut codings =
         request.get_all(ACCEPT_ENCODING).iter().flat_map(|value| value.to_str().unwrap_or_default().split(','));
@@ -196,7 +195,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-/// Whether `If-None-Match` contains this entity tag.
+/// Returns whether `If-None-Match` contains an entity tag.
 pub(super) fn is_known(etag: &str, request: &HeaderMap) -> bool {
     request
         .get_all(IF_NONE_MATCH)

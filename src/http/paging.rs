@@ -1,4 +1,4 @@
-//! Paginates lists by page or by offset. Both use the same response envelope (SPEC 1).
+//! Paginates lists by page number or by offset. Both forms have the same response envelope (SPEC 1).
 
 use crate::protocol::api::Paginated;
 
@@ -11,10 +11,10 @@ pub(super) const DEFAULT_SIZE: u64 = 20;
 /// Maximum number of rows per page.
 pub(super) const MAX_PAGE_SIZE: u64 = 100;
 
-/// Maximum `limit` of a request by offset. A page of messages ends early if more rows would exceed 1 MiB.
+/// Maximum `limit` of a request by offset. A page of messages ends earlier if it would exceed 1 MiB.
 pub(super) const MAX_LIMIT: u64 = 1_000;
 
-/// Maximum offset. Larger than any list, and small enough that sums cannot overflow.
+/// Maximum offset. It exceeds the length of any list and is small enough that sums do not overflow.
 const MAX_OFFSET: u64 = u32::MAX as u64;
 
 /// Requested part of a list.
@@ -57,8 +57,8 @@ impl Cut {
         }
     }
 
-    /// Wraps the rows in the response envelope. `url` is the absolute URL of the list, and `filters` are its other
-    /// parameters. Returns 404 for a page after the last one, except for the first page of an empty list.
+    /// Wraps rows in the response envelope. `url` is the absolute URL of the list, and `filters` contains its other
+    /// parameters. Returns 404 for a page after the last one; the first page of an empty list is valid.
     pub(super) fn envelope<T>(
         self,
         url: &str,
@@ -85,7 +85,7 @@ impl Cut {
             }
             format!("{url}?{}", query.finish())
         };
-        // A page that reaches its size limit ends early. The next page continues after the last row of this page.
+        // A page may end early because of its size limit. The next page continues after the last row of this page.
         let shown = if results.is_empty() { self.limit() } else { self.limit().min(results.len() as u64) };
         let more = self.offset().saturating_add(shown) < count;
         let (next, previous) = match self {
@@ -104,7 +104,7 @@ impl Cut {
 
 fn number(request: &Request, names: &[&str], field: &'static str, least: u64) -> Result<Option<u64>, ApiError> {
     let Some(text) = request.parameter(names) else { return Ok(None) };
-    // Numbers that exceed a u64 are valid and clamped.
+    // A number that exceeds a `u64` is valid and is clamped.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let value = if digits { text.parse().unwrap_or(u64::MAX) } else { 0 };
     if digits && value >= least {

@@ -1,28 +1,29 @@
-//! Determines the address of a client. Forwarding headers are trusted only from trusted proxies.
+//! Determines the address of a client. Forwarding headers are evaluated only if a trusted proxy sent them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-/// Peer address of a connection, added to each request's extensions by the accept loop.
+/// Address of a connection's peer. The accept loop adds it to the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Headers that proxies add. If a request contains one of them, the peer of the connection is not the client.
+/// Headers that proxies add. A request that contains one of them was forwarded, so its peer is not the client.
 const FORWARDING: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
-/// Whether the headers show that a request was forwarded.
+/// Returns whether the headers show that a request was forwarded.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDING.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Decides whether an address is one of the operator's proxies (`trusted-proxies`).
+/// Returns whether an address belongs to a proxy of the operator (`trusted-proxies`).
 pub type IsTrustedProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// Returns the address of the client: the rightmost entry of `X-Forwarded-For` that is not a trusted proxy. Each entry
-/// is parsed separately, so that an entry with invalid UTF-8 does not affect the others. Empty entries are skipped.
+/// Returns the address of the client: the peer or, if the peer is a trusted proxy, the rightmost entry of
+/// `X-Forwarded-For` that is not a trusted proxy. Entries are parsed separately, so that invalid UTF-8 in one does not
+/// affect the others. Empty entries are skipped.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedProxy) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client) {
@@ -33,7 +34,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedPr
     for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
         match address(hop) {
             Some(address) => client = address,
-            // Entries to the left of an invalid one are not trusted.
+            // Entries to the left of an invalid entry are not trusted.
             None => break,
         }
         if !is_trusted(client) {
@@ -43,7 +44,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedPr
     client
 }
 
-/// Parses one entry of `X-Forwarded-For`: an address, with the port or zone that some proxies add.
+/// Parses one entry of `X-Forwarded-For`: an address, optionally with a port or a zone.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?;
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
@@ -67,7 +68,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// Returns the client's address when addresses that begin with `trusted` are proxies.
+    /// Returns the address of the client if the addresses that begin with `trusted` are proxies.
     fn seen(trusted: &'static str, peer: &str, forwarded: &str) -> String {
         let headers = [("x-forwarded-for".parse().unwrap(), forwarded.parse().unwrap())].into_iter().collect();
         let is_trusted: IsTrustedProxy = Arc::new(move |address| address.to_string().starts_with(trusted));

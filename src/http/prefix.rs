@@ -1,5 +1,5 @@
-//! Removes the path of `public-url` from requests. Some proxies forward this path to the nodes and others remove it, so
-//! nodes accept both forms.
+//! Removes the path of `public-url` from requests. Some proxies forward this path and others remove it, so nodes accept
+//! both forms.
 
 use std::collections::HashSet;
 
@@ -9,16 +9,17 @@ use http::{Request, Uri};
 use super::pages::Pages;
 use super::{request, routes};
 
-/// Path, such as `/chat`, under which a proxy publishes this server.
+/// Path under which a proxy publishes this server, such as `/chat`.
 pub(super) struct Prefix {
     path: String,
-    /// First segments of the paths of this server. A prefix is removed only if one of them follows. For example, with
-    /// the prefix `/api`, both `/api/chat/` and `/api/api/chat/` are the call `/api/chat/`.
+    /// First segments of the paths of this server. The prefix is removed only if one of them follows. For example, with
+    /// the prefix `/api`, both `/api/chat/` and `/api/api/chat/` refer to the call `/api/chat/`.
     names: HashSet<String>,
 }
 
 impl Prefix {
-    /// Creates the prefix of a server with these pages. `path` has no trailing slash; returns `None` if it is empty.
+    /// Creates the prefix of a server with these pages. `path` has no trailing slash. Returns `None` if `path` is
+    /// empty.
     pub(super) fn new(path: &str, pages: &Pages) -> Option<Self> {
         if path.is_empty() {
             return None;
@@ -44,7 +45,7 @@ impl Prefix {
         Uri::from_parts(parts).ok()
     }
 
-    /// Returns the part of a path after the prefix, if that part is a path of this server.
+    /// Returns the part of a path after the prefix. Returns `None` if that part is not a path of this server.
     fn kept<'a>(&self, path: &'a str) -> Option<&'a str> {
         let kept = path.strip_prefix(&self.path)?;
         let name = kept.strip_prefix('/')?.split('/').next().and_then(request::decode)?;

@@ -1,5 +1,5 @@
-//! Property tests for the parsers of untrusted input: forwarding headers, cookies and forms. The inputs of each test
-//! are a stored corpus of difficult cases, and random values (`PROPTEST_CASES`).
+//! Property tests for the parsers of untrusted input: forwarding headers, cookies and forms. Each test runs with a
+//! stored corpus of difficult inputs and with random inputs (`PROPTEST_CASES`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::request::{Body, Request};
 use super::testing::{FORM_TYPE, form};
 use super::{HttpSettings, authority};
 
-/// Generates bytes that a header may contain. Most of them are characters with a special meaning to the parsers.
+/// Generates bytes that a header may contain. Most of them have a special meaning for the parsers.
 fn text(special: &'static [u8], most: usize) -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         6 => proptest::sample::select(special),
@@ -60,7 +60,8 @@ const FORWARDED: &[&[u8]] = &[
     b"\t1.2.3.4\t",
 ];
 
-/// Checks that bytes to the left of a trusted proxy's entry have no effect, and that only trusted proxies are trusted.
+/// Checks that bytes to the left of the address added by a trusted proxy have no effect, and that only trusted proxies
+/// are trusted.
 fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     let mut all = left.to_vec();
     all.push(format!("{real}, 10.0.0.2").into_bytes());
@@ -68,7 +69,7 @@ fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     assert_eq!(client(proxy, &lines(FORWARDED_FOR, &all), &trusted()), real);
     let stranger: IpAddr = "192.0.2.1".parse().unwrap();
     assert_eq!(client(stranger, &lines(FORWARDED_FOR, &all), &trusted()), stranger);
-    // If the proxy adds no entry, any address is valid, but parsing must not panic.
+    // If the proxy adds no address, the result may be any address, but parsing must not panic.
     client(proxy, &lines(FORWARDED_FOR, left), &trusted());
 }
 
@@ -90,7 +91,7 @@ const COOKIES: &[&[u8]] = &[
     b"$Version=1; pintalk_refresh_token=evil; $Path=/",
 ];
 
-/// Checks that the result contains only the server's own cookie, regardless of the cookies that other sites have set.
+/// Checks that the result contains only the server's own cookie, whichever cookies other sites have set.
 fn check_cookies(beside: &[Vec<u8>], at: usize) {
     let own = format!("{HOST_REFRESH_COOKIE}=own");
     let is_own_name =
@@ -101,12 +102,12 @@ fn check_cookies(beside: &[Vec<u8>], at: usize) {
     assert!(plain.iter().all(|token| !token.is_empty() && !token.contains(';')));
     all.insert(at % (all.len() + 1), own.into_bytes());
     assert_eq!(refresh_tokens(&lines(COOKIE, &all), &https()), ["own"]);
-    // The request contains the same cookies in one header line.
+    // The request contains the same cookies in a single header line.
     let line = all.join(&b"; "[..]);
     assert_eq!(refresh_tokens(&lines(COOKIE, &[line]), &https()), ["own"]);
 }
 
-/// Reads a body that arrives in pieces of these sizes.
+/// Reads a body that arrives in pieces of the given sizes.
 fn read(body: &[u8], pieces: &[usize]) -> Result<Form, String> {
     let mut rest = body;
     let mut sizes = pieces.iter().copied().cycle();
@@ -147,7 +148,7 @@ const FORMS: &[&[u8]] = &[
     b"preamble\r\n------pintalk\nContent-Disposition: form-data; name=description\n\nx\n------pintalk--",
 ];
 
-/// Checks that a form, or its rejection, does not depend on how the body is split.
+/// Checks that the result of parsing a form does not depend on how its body is split.
 fn check_form(body: &[u8], pieces: &[usize]) {
     let whole = read(body, &[body.len().max(1)]);
     assert_eq!(read(body, pieces).ok(), whole.ok());

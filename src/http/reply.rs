@@ -1,4 +1,4 @@
-//! Creates responses: encodes JSON bodies, and maps errors to a status and a body.
+//! Creates responses: encodes JSON bodies, and maps errors to statuses and bodies.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -13,33 +13,34 @@ use crate::chat::rooms::RoomError;
 use crate::outbound::webhooks::SetError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 
-/// `Retry-After` in seconds for an upload above the limit of its host or address: the typical duration of an upload.
+/// `Retry-After` in seconds for an upload above the limit of its host or address. It is the typical duration of an
+/// upload.
 const UPLOAD_RETRY_AFTER: u64 = 5;
 
-/// Error that a call responds with. Each variant corresponds to an HTTP status of SPEC 1.
+/// Error response to a call. Each variant corresponds to an HTTP status of SPEC 1.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// 400: the request cannot be parsed.
     #[error("{0}")]
     Malformed(&'static str),
-    /// 400: the request was parsed, but fields are invalid.
+    /// 400: the request was parsed, but some fields are invalid.
     #[error("Some fields are not valid.")]
     Invalid(FieldErrors),
-    /// 401: not authenticated.
+    /// 401: the caller is not authenticated.
     #[error("{detail}")]
     Unauthorized {
-        /// Scheme of `WWW-Authenticate`.
+        /// Authentication scheme in `WWW-Authenticate`.
         scheme: &'static str,
-        /// Human-readable sentence.
+        /// Human-readable message.
         detail: &'static str,
     },
-    /// 403: not allowed.
+    /// 403: the caller may not send this request.
     #[error("{0}")]
     Forbidden(&'static str),
-    /// 404: not found.
+    /// 404: the requested object does not exist.
     #[error("Not found.")]
     NotFound,
-    /// 405: method not allowed; the value lists the allowed methods.
+    /// 405: the method is not allowed. The value lists the allowed methods.
     #[error("This method is not allowed for this path.")]
     MethodNotAllowed(String),
     /// 406: the caller does not accept JSON.
@@ -48,28 +49,28 @@ pub enum ApiError {
     /// 408: the body did not arrive in time.
     #[error("The request body did not arrive in time.")]
     TooSlow,
-    /// 409: conflict.
+    /// 409: the request conflicts with the current state.
     #[error("{0}")]
     Conflict(&'static str),
     /// 413: the body is too large.
     #[error("The request body is too large.")]
     TooLarge,
-    /// 415: unsupported content type.
+    /// 415: the content type is not supported.
     #[error("The request body must be application/json, or multipart/form-data with an image.")]
     UnsupportedMediaType,
-    /// 422: not possible in the current state.
+    /// 422: the request is not possible in the current state.
     #[error("{0}")]
     Unprocessable(&'static str),
-    /// 429: rate limited.
+    /// 429: the caller exceeded a rate limit.
     #[error("Too many requests: retry after the time in `Retry-After`.")]
     TooMany {
         /// Value of `Retry-After` in seconds, at least 1.
         retry_after: u64,
     },
-    /// 500: internal error. The cause is logged and never sent to the caller.
+    /// 500: an internal error occurred. Its cause is logged and never sent to the caller.
     #[error("Internal server error.")]
     Internal,
-    /// 503: temporarily unavailable.
+    /// 503: the server is temporarily unavailable.
     #[error("The server is temporarily unavailable: try again.")]
     Unavailable,
 }

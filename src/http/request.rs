@@ -1,4 +1,4 @@
-//! Request that handlers receive, with decoded parameters and a bounded body.
+//! Request in the form that handlers receive, with decoded parameters and a bounded body.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,27 +16,27 @@ use super::reply::ApiError;
 /// Maximum size of a body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// Deadline for a request body, equal to the deadline for a request head.
+/// Timeout for a request body, equal to the timeout for a request head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Deadline for a body with an image: 5 MiB at 2 Mbit/s. The remaining 10 s of the maximum duration of a call are
-/// reserved for decoding the image and for store calls.
+/// Timeout for a body with an image: the time that 5 MiB take at 2 Mbit/s. It leaves 10 s of the maximum duration of a
+/// call for decoding the image and for store calls.
 pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Minimum number of bytes that must arrive in each [`RATE_SPAN`] of an image upload, so that stalled uploads do not
+/// Minimum number of bytes of an image upload that must arrive in each [`RATE_SPAN`]. Stalled uploads then do not
 /// occupy memory.
 pub(super) const RATE_BYTES: usize = 32 * 1024;
 pub(super) const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// Byte and time limits for reading the rest of a rejected body. The body is read so that the sender receives the
-/// response. The byte limit permits a photograph that is too large for a profile image.
+/// Maximum number of bytes and maximum time for reading the rest of a rejected body, which is read so that the client
+/// receives the response. The number of bytes permits a photograph that is too large for a profile image.
 const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Chunks of a body; an error means that the peer aborted.
+/// Chunks of a body. An error means that the peer aborted the request.
 pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
 
-/// HTTP request as handlers receive it.
+/// HTTP request in the form that handlers receive.
 pub(super) struct Request {
     pub method: Method,
     /// Raw path, percent-encoded.
@@ -46,27 +46,27 @@ pub(super) struct Request {
     pub headers: HeaderMap,
     /// Peer of the connection; `None` only in tests.
     pub peer: Option<IpAddr>,
-    /// Address of the client, determined from trusted proxies.
+    /// Address of the client: the peer, or the address that trusted proxies report in `X-Forwarded-For`.
     pub client: IpAddr,
-    /// Handle of the connection, if the request is an upgrade.
+    /// Pending upgrade of the connection; `None` if the request is not an upgrade.
     pub on_upgrade: Option<hyper::upgrade::OnUpgrade>,
     pub body: Body,
 }
 
 impl Request {
-    /// Returns the first value of a header, if it is text.
+    /// Returns the first value of a header; `None` if the header is absent or its value is not text.
     pub(super) fn header(&self, name: impl Into<HeaderName>) -> Option<&str> {
         self.headers.get(name.into())?.to_str().ok()
     }
 
-    /// Returns the first non-empty parameter with one of these names, decoded.
+    /// Returns the first non-empty query parameter with one of these names, decoded.
     pub(super) fn parameter(&self, names: &[&str]) -> Option<String> {
         url::form_urlencoded::parse(self.query.as_bytes())
             .find(|(name, value)| names.contains(&name.as_ref()) && !value.is_empty())
             .map(|(_, value)| value.into_owned())
     }
 
-    /// Reads the body as a JSON object. An absent body counts as an empty object.
+    /// Reads the body as a JSON object. An absent body is treated as an empty object.
     pub(super) async fn json(&mut self) -> Result<Map<String, Value>, ApiError> {
         let declared = self.headers.get(CONTENT_TYPE).map(|value| is_json(value.as_bytes()));
         let encoded = self.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
@@ -85,10 +85,10 @@ impl Request {
         }
     }
 
-    /// Reads the rest of the body up to a limit. If unread data remained, the kernel would reset the connection and the
-    /// client would not receive the response.
+    /// Reads and discards the rest of the body up to a limit. If data remained unread, the kernel would reset the
+    /// connection and the client would not receive the response.
     pub(super) async fn drain(&mut self) {
-        // A client that expects `100 Continue` has not sent the body yet, and a read would make hyper request it.
+        // A client that expects `100 Continue` has not sent the body yet. A read would make hyper request the body.
         if !self.headers.contains_key(EXPECT) {
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.body.discard(DRAIN)).await;
         }
@@ -101,7 +101,7 @@ fn is_json(content_type: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    // serde_json limits the depth to 128, so deeper nesting is an ordinary error.
+    // serde_json returns an error if the nesting is deeper than 128 levels.
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(ApiError::Malformed("The request body must be a JSON object.")),
@@ -132,7 +132,7 @@ impl Body {
         tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::TooSlow))
     }
 
-    /// Returns the chunks as a stream. The caller must enforce size and time limits.
+    /// Returns the chunks of the body. The caller must limit their size and time.
     pub(super) fn chunks(&mut self) -> impl Stream<Item = Result<Bytes, warp::Error>> + Send + '_ {
         futures_util::stream::unfold(self, |body| async move { body.next().await.map(|chunk| (chunk, body)) })
     }
@@ -149,7 +149,7 @@ impl Body {
 
     async fn next(&mut self) -> Option<Result<Bytes, warp::Error>> {
         let next = self.0.as_mut()?.next().await;
-        // A stream must not be polled again after it ended.
+        // A stream must not be polled after it has ended.
         if !matches!(next, Some(Ok(_))) {
             self.0 = None;
         }
@@ -157,8 +157,8 @@ impl Body {
     }
 }
 
-/// Splits a path into decoded segments, ignoring a trailing slash. Returns `None` for an empty segment (`//`), a
-/// malformed encoding, or an encoded slash or NUL.
+/// Splits a path into decoded segments. Ignores a trailing slash. Returns `None` if the path contains an empty segment
+/// (`//`), a malformed encoding, or an encoded slash or NUL.
 pub(super) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
     let path = path.strip_prefix('/')?;
     if path.is_empty() {
@@ -170,7 +170,8 @@ pub(super) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
         .collect()
 }
 
-/// Decodes percent-encoding. Returns `None` if a `%` lacks two digits or the bytes are not UTF-8.
+/// Decodes percent-encoding. Returns `None` if a `%` is not followed by two hexadecimal digits, or if the result is not
+/// UTF-8.
 pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));

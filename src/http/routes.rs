@@ -7,9 +7,9 @@ use super::pages::{Pages, StampedPage};
 use super::request;
 use crate::domain::RoomName;
 
-/// Path of the API, with one call per supported method.
+/// Path of the API and the calls of its supported methods.
 pub(super) struct Route {
-    /// Path; `{id}` stands for a row id, `{name}` for a room's name.
+    /// Path. `{id}` stands for a row id, `{name}` for the name of a room.
     pub template: &'static str,
     /// Intended clients, which determine the CORS headers.
     pub audience: Audience,
@@ -59,7 +59,7 @@ pub(super) static TABLE: &[Route] = &[
     route("/metrics",                                Operators, &[(Get, Call::Metrics)]),
 ];
 
-/// API call; each has one handler.
+/// API call. Each call has one handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     OpenRoom,
@@ -102,7 +102,7 @@ const fn route(template: &'static str, audience: Audience, calls: &'static [(Ver
     Route { template, audience, calls }
 }
 
-/// HTTP method of a call. HEAD is handled as GET; hyper omits the body.
+/// HTTP method of a call. HEAD requests are handled like GET requests, and hyper omits the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Get,
@@ -150,12 +150,12 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 }
 
 impl Route {
-    /// Returns the call for a method, if the path supports it.
+    /// Returns the call of a method; `None` if the path does not support the method.
     pub(super) fn call(&self, verb: Verb) -> Option<Call> {
         self.calls.iter().find(|(allowed, _)| *allowed == verb).map(|(_, call)| *call)
     }
 
-    /// Returns the parameters of a path, or `None` if the path does not match.
+    /// Returns the parameters of a path; `None` if the path does not match this route.
     fn matches(&self, segments: &[impl AsRef<str>]) -> Option<PathParams> {
         let mut named = PathParams { id: 0, room: None };
         let mut rest = segments.iter();
@@ -178,7 +178,7 @@ impl Route {
 pub(super) struct PathParams {
     /// Row id; 0 if the path has none.
     pub id: i64,
-    /// Name of the room.
+    /// Name of the room; `None` if the path has none.
     pub room: Option<RoomName>,
 }
 
@@ -187,21 +187,21 @@ fn row_id(text: &str) -> Option<i64> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// What a path refers to: an API call, a page, an image or a socket.
+/// Target of a path: an API call, a page, an image or a socket.
 pub(super) enum Target<'a> {
-    /// Path of the route table, with the parameters extracted from it.
+    /// Entry of the route table, with the parameters from the path.
     Route(&'static Route, PathParams),
     /// Embedded page.
     Page(&'a StampedPage),
-    /// Profile image, with the decoded segment after `/media/`.
+    /// Profile image. The value is the decoded segment after `/media/`.
     Media(String),
-    /// Page for unsubscribing from e-mail, with the token from the link.
+    /// Page on which guests unsubscribe from e-mails. The value is the token in the link.
     Unsubscribe(String),
-    /// Page for a guest's consent to e-mail, with the token from the link.
+    /// Page on which guests consent to e-mails. The value is the token in the link.
     Consent(String),
-    /// Socket, with the decoded path. The path has no trailing slash.
+    /// Socket. The value is the decoded path without a trailing slash.
     Socket(String),
-    /// Unknown path, with the clients that may read the 404 response.
+    /// Unknown path. The value determines which clients may read the 404 response.
     Nothing(Audience),
 }
 
@@ -211,10 +211,10 @@ pub(super) fn first_segments() -> impl Iterator<Item = &'static str> {
     calls.chain(["assets", "consent", "media", "unsubscribe", "ws"])
 }
 
-/// Returns what a path refers to.
+/// Returns the target of a path.
 pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     let Some(segments) = request::segments(path) else {
-        // A malformed socket path is rejected with a close code, which browsers can read.
+        // A malformed socket path is rejected with a close code, because browsers can read close codes.
         let is_socket = path.starts_with("/ws/");
         return if is_socket { Target::Socket(path.trim_end_matches('/').to_owned()) } else { NO_SUCH_PATH };
     };
@@ -241,17 +241,18 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     if let Some((route, named)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
         return Target::Route(route, named);
     }
-    // A page of another site may request an asset of another release and must be able to read the 404 response.
+    // A page of another site may request an asset that this release does not contain. The page must be able to read the
+    // 404 response.
     let is_asset = segments.first().is_some_and(|first| first == "assets");
     let missing = if is_asset { Target::Nothing(Public) } else { NO_SUCH_PATH };
     pages.find(&segments.join("/")).map_or(missing, Target::Page)
 }
 
-/// Response to an unknown path. Admin pages may read the 404 response.
+/// Target of an unknown path. Admin pages may read the 404 response.
 const NO_SUCH_PATH: Target<'static> = Target::Nothing(Hosts);
 
 impl Target<'_> {
-    /// Returns the label used in metrics. It never contains the raw path.
+    /// Returns the label of the target in metrics. The label never contains the raw path.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Route(route, _) => route.template,
@@ -270,7 +271,7 @@ impl Target<'_> {
             Self::Route(route, _) => route.audience,
             Self::Page(page) => page.audience(),
             Self::Media(_) => Public,
-            // Pages of other origins do not need to read these responses.
+            // Pages of other origins have no need to read these responses.
             Self::Unsubscribe(_) | Self::Consent(_) | Self::Socket(_) => Operators,
             Self::Nothing(audience) => *audience,
         }

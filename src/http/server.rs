@@ -1,4 +1,4 @@
-//! Accept loop: bounded connections, a deadline for each phase of a connection, and a graceful shutdown.
+//! Accept loop with a bounded number of connections, a timeout for each phase of a connection, and a graceful shutdown.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,23 +36,24 @@ pub(crate) use slots::{Slot, SlotClass};
 pub(crate) use stream::PeerStream;
 use stream::{Activity, CallBody, Timeouts};
 
-/// Deadline for the first byte of a connection. Also the deadline for the head of each request, from its first byte.
+/// Timeout for the first byte of a connection. Also the timeout for a request head, which starts at the first byte of
+/// the head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Deadline like [`HEAD_TIMEOUT`], for a connection in a reserved slot.
+/// Value of [`HEAD_TIMEOUT`] for a connection in a reserved slot.
 const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum size of a request head, and of a connection's read buffer, in bytes.
+/// Maximum size of a request head and of the read buffer of a connection, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Size of the kernel's send buffer per connection, in bytes; the kernel reserves twice this size. By default, the
-/// buffer would grow to 4 MB for each peer that stops reading.
+/// Size of the kernel's send buffer per connection, in bytes. The kernel allocates twice this size. By default, the
+/// buffer of a connection whose peer stops reading would grow to 4 MB.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// Delay after a failed accept. If file descriptors are exhausted, connections that end during the delay free some.
+/// Delay after a failed accept. If no file descriptor was available, connections that end during the delay free some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Number of idle connections to close when file descriptors are exhausted.
+/// Number of idle connections to close when no file descriptor is available.
 const SHED_AT_ONCE: usize = 8;
 
 /// Connection settings of a listener.
@@ -60,14 +61,15 @@ const SHED_AT_ONCE: usize = 8;
 pub struct ListenerSettings {
     /// Limits the number of connections.
     pub slots: Arc<Slots>,
-    /// How long an idle connection is kept open.
+    /// Maximum time for which an idle connection is kept open.
     pub keep_alive: Duration,
-    /// Once cancelled, every response closes its connection, because the node will soon stop accepting connections.
+    /// When cancelled, every response closes its connection, because the node will soon stop accepting connections.
     pub draining: CancellationToken,
 }
 
-/// Serves until `shutdown` is cancelled. Then accepts no more connections, and returns after all calls in flight are
-/// answered. Connections run on `tracker`. Upgraded sockets are not awaited, because the `Upgrades` handler owns them.
+/// Serves until `shutdown` is cancelled, then accepts no more connections. Returns when all calls in flight have been
+/// answered. Connections run on `tracker`. Does not wait for upgraded sockets, because the `Upgrades` handler owns
+/// them.
 pub async fn serve(
     listener: TcpListener,
     app: HttpContext,
@@ -80,7 +82,7 @@ pub async fn serve(
     run(listener, filter(app), pre_routing, serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
-/// Serves only the metrics, to any peer that can reach the port (`metrics-listen`).
+/// Serves only the metrics, to every peer that can reach the port (`metrics-listen`).
 pub async fn serve_metrics(
     listener: TcpListener,
     metrics: RenderMetrics,
@@ -104,7 +106,7 @@ async fn run<F>(
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    // Accepted connections inherit this option.
+    // Accepted connections inherit this option from the listener.
     if let Err(error) = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER) {
         tracing::warn!(%error, "failed to set socket send buffer size");
     }
@@ -152,7 +154,7 @@ async fn run<F>(
     connections.wait().await;
 }
 
-/// Signals that end a connection.
+/// Tokens that end a connection.
 struct Ends {
     /// Ends the connection after the call in flight.
     shutdown: CancellationToken,
@@ -171,7 +173,7 @@ async fn connection<F>(
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    // Frames and responses are written completely, so Nagle's algorithm would only delay the last segment.
+    // Frames and responses are written as a whole, so Nagle's algorithm would only delay their last segment.
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -179,8 +181,8 @@ async fn connection<F>(
     if slot.class() != SlotClass::Served {
         timeouts.head = timeouts.head.min(RESERVED_HEAD_TIMEOUT);
     }
-    // The task waits for the first byte before hyper allocates a buffer, so that a connection without a request has
-    // none.
+    // The task waits for the first byte before hyper allocates a buffer. A connection without a request therefore has
+    // no buffer.
     let first_byte = tokio::select! {
         biased;
         first_byte = tokio::time::timeout(timeouts.head, stream.readable()) => first_byte,
@@ -220,8 +222,8 @@ async fn connection<F>(
     });
     let stream = PeerStream::new(stream, activity.clone(), timeouts);
     let mut builder = http1::Builder::new();
-    // `PeerStream` enforces the deadlines. hyper's own deadline would also close kept-alive connections that wait for a
-    // request.
+    // `PeerStream` enforces the timeouts. The timeout of hyper would also close idle connections that wait for their
+    // next request.
     builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut is_ending = false;
@@ -240,9 +242,9 @@ async fn connection<F>(
     }
 }
 
-/// Returns the error for a request on a connection in a reserved slot; `None` if the request is permitted there. A
-/// WebSocket is upgraded, so that a browser can read its close code. A preflight is answered, so that a page can read
-/// the error response to its call.
+/// Returns the error response to a request on a connection in a reserved slot, or `None` if the request is permitted
+/// there. A WebSocket is upgraded, so that a browser can read the close code. A preflight is answered, so that a page
+/// can read the error response to its call.
 fn refusal(slot: &Slot, method: &Method, path: &str) -> Option<ApiError> {
     let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
     if is_for_operators || method == Method::OPTIONS || path.starts_with("/ws/") && slot.may_upgrade() {

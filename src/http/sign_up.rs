@@ -1,4 +1,4 @@
-//! Endpoints for the steps in which hosts sign up (SPEC 2). A cookie contains the state between the steps.
+//! Endpoints for the steps of a host's sign-up (SPEC 2). A cookie holds the state between the steps.
 
 use http::StatusCode;
 use http::header::ACCEPT_LANGUAGE;
@@ -58,7 +58,7 @@ pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<
     Ok(response)
 }
 
-/// Returns an error while sign-up is closed.
+/// Returns an error if sign-up is closed.
 fn require_open(app: &HttpContext) -> Result<(), ApiError> {
     if app.settings.is_sign_up_open {
         return Ok(());
@@ -66,7 +66,7 @@ fn require_open(app: &HttpContext) -> Result<(), ApiError> {
     Err(ApiError::Forbidden("Sign-up is closed on this server: ask its operator for an account."))
 }
 
-/// Returns the language for e-mails to the caller.
+/// Returns the language of e-mails to the caller.
 pub(super) fn language(request: &Request) -> Language {
     Language::of(request.header(ACCEPT_LANGUAGE))
 }

@@ -12,13 +12,12 @@ use super::request::Request;
 
 /// Request to open a socket: a GET request for a path under `/ws/`.
 pub struct UpgradeRequest {
-    /// Percent-decoded path, beginning with `/ws/`, without a trailing slash.
+    /// Percent-decoded path, which begins with `/ws/` and has no trailing slash.
     pub path: String,
     /// Raw query, without the question mark. It may contain a token and must not be logged.
     pub query: String,
-    /// All headers.
     pub headers: HeaderMap,
-    /// Address of the client, determined from trusted proxies.
+    /// Address of the client: the peer, or the address that trusted proxies report in `X-Forwarded-For`.
     pub peer: IpAddr,
     /// Pending upgrade of the connection, which completes after the 101 response; `None` if the request is not an
     /// upgrade.
@@ -27,7 +26,7 @@ pub struct UpgradeRequest {
 
 /// Handler of WebSocket upgrades.
 pub trait Upgrades: Send + Sync {
-    /// Answers the request. A 101 response starts a socket.
+    /// Returns the response to the request. After a 101 response, the handler serves the socket.
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'static, Response>;
 }
 

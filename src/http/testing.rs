@@ -1,5 +1,5 @@
-//! Test server without a network. It has a database of its own with one host. Requests are passed directly to the
-//! filter.
+//! Test server without a network. Each server has its own database with one host, and requests are passed directly to
+//! the filter.
 
 use std::sync::Mutex;
 
@@ -46,7 +46,7 @@ fn pages() -> [Page; 3] {
 
 pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Defines tests, each with a separate server.
+/// Defines tests that each have their own server.
 macro_rules! on_a_server {
     ($($name:ident)*) => {
         on_a_server!(sentences: $($name)*);
@@ -60,7 +60,8 @@ macro_rules! on_a_server {
 }
 pub(super) use on_a_server;
 
-/// Server with one host: dev@shop.example, password "pass word", domain shop.example.
+/// Server with one host. The host has the e-mail address dev@shop.example, the password "pass word" and the domain
+/// shop.example.
 #[derive(Clone)]
 pub(super) struct TestServer {
     pub(super) app: Arc<HttpContext>,
@@ -72,7 +73,7 @@ pub(super) struct TestServer {
     media: Arc<tempfile::TempDir>,
 }
 
-/// Response with its body read.
+/// Response whose body has been read.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -107,7 +108,7 @@ impl Health for FakeHealth {
     }
 }
 
-/// Handler of `/ws/` that responds with the path, the query and the client address of the request.
+/// Handler that responds with the path, the query and the client address of a socket request.
 struct EchoUpgrades;
 
 impl Upgrades for EchoUpgrades {
@@ -180,7 +181,7 @@ async fn server(store: Store) -> TestServer {
     TestServer { app: Arc::new(app), store, host, published, clock, media }
 }
 
-/// Returns the default quotas.
+/// Returns the quotas of the default configuration.
 fn quotas() -> Quotas {
     let a_minute = |count| Some(Quota::new(count, Duration::from_secs(60)));
     let an_hour = |count| Some(Quota::new(count, Duration::from_secs(3_600)));
@@ -245,20 +246,19 @@ impl TestServer {
         self.app.accounts.create_host(account).await.unwrap()
     }
 
-    /// Sends a form to the host's own account, as the host.
+    /// Sends a form to the account of the host with the host's access token.
     pub(super) async fn patch_form(&self, parts: &[Part<'_>]) -> Answer {
         let bearer = self.bearer().await;
         let headers = [("content-type", FORM_TYPE), ("authorization", bearer.as_str())];
         self.send("PATCH", &format!("/api/users/{}/", self.host.id.0), &headers, form(parts)).await
     }
 
-    /// Returns the names of the stored images.
     pub(super) fn kept_images(&self) -> Vec<String> {
         let names = std::fs::read_dir(self.media.path()).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Returns the headers of a guest-side call that is not sent by a browser.
+    /// Returns the headers of a guest-side call that does not come from a browser.
     pub(super) fn keys(&self) -> [(&str, &str); 2] {
         [
             ("x-pintalk-access-key", self.host.access_key.as_str()),
@@ -266,20 +266,20 @@ impl TestServer {
         ]
     }
 
-    /// Returns the header with a new access token.
+    /// Logs the host in and returns the value of `Authorization` with the access token.
     pub(super) async fn bearer(&self) -> String {
         let login = self.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
         format!("Bearer {}", login.tokens.access)
     }
 }
 
-/// Part of a form: name, file name with claimed content type (`None` for a text), and bytes.
+/// Part of a form: name, file name with claimed content type (`None` for a text field), and content.
 pub(super) type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a [u8]);
 
 /// Content type of [`form`].
 pub(super) const FORM_TYPE: &str = "multipart/form-data; boundary=----pintalk";
 
-/// Encodes a form in the same way as browsers.
+/// Encodes a form like a browser.
 pub(super) fn form(parts: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file, bytes) in parts {

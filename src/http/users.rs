@@ -1,4 +1,4 @@
-//! Endpoints for the profiles of hosts, for the hosts themselves and for their guests (SPEC 2).
+//! Endpoints for the profiles of hosts. Hosts and their guests use them (SPEC 2).
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -24,7 +24,7 @@ pub(super) async fn show_user(app: &HttpContext, request: &Request, id: i64) -> 
 
 pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::account_owner(app, request, id).await?;
-    // The upload permit is held until the end of the call, to limit the number of uploads in memory.
+    // The upload permit is held until the call ends, because it limits the number of uploads in memory.
     let _place;
     let form = if multipart::is_multipart(request) {
         _place = app.profiles.images().try_upload(caller.host.id, request.client)?;
@@ -36,7 +36,7 @@ pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64
         multipart::Form { image, fields }
     };
     let patch = ProfilePatch::read(&form.fields)?;
-    // All fields are validated before anything is changed.
+    // All fields are validated before any is changed.
     let picture = match form.image {
         Some(upload) if !upload.is_empty() => Some(Some(app.profiles.images().prepare(upload).await?)),
         // An empty upload removes the image.

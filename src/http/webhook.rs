@@ -1,4 +1,4 @@
-//! Endpoints for the webhook of a host, which sends the events of the host's rooms to the host's own systems.
+//! Endpoints for the webhook of a host. The webhook sends the events of the host's rooms to a system of the host.
 
 use http::StatusCode;
 use warp::reply::Response;
@@ -64,7 +64,7 @@ pub(super) async fn list_deliveries(app: &HttpContext, request: &Request, id: i6
     Ok(reply::json(StatusCode::OK, &WebhookDeliveries { results: events.iter().map(delivery).collect() }))
 }
 
-/// Builds the response body of a webhook. Only the call that creates the secret includes it.
+/// Returns the response body for a webhook. Only the calls that create a secret include it.
 fn shown(webhook: &HostWebhook, with_secret: bool) -> Webhook<'_> {
     Webhook {
         url: &webhook.url,

@@ -11,8 +11,8 @@ use crate::node::config::RedisUrl;
 use crate::node::jobs::{Jobs, Settings};
 use crate::store::{Store, StoreError};
 
-/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and has no
-/// subscriptions. When the cleaner closes a room, the running nodes notify the connected clients.
+/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node, so it has no lease and no
+/// subscriptions. If it closes a room, the running nodes notify the connected clients.
 #[derive(Debug)]
 pub struct Cleaner {
     jobs: Jobs,
@@ -39,8 +39,8 @@ impl Cleaner {
         let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
         let clocks = skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement);
         let mut jobs = Jobs::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
-        // Without Redis, only SQL determines which rooms are due. The state of a single-node server is in the memory of
-        // another process, which this command cannot read.
+        // Without Redis, the database alone determines which rooms are due. The state of a single-node server is in the
+        // memory of another process, which this command cannot read.
         let backend = redis.map(|redis| Backend::redis(redis, rng.clone(), RedisOptions::default()));
         if let Some(backend) = &backend {
             jobs = jobs.with_backend(backend);
@@ -49,17 +49,16 @@ impl Cleaner {
     }
 
     /// Measures the clock skew of the stores, whose clocks determine which rows are due. Returns a description of the
-    /// skew if it is above the limit for jobs, and otherwise `None`.
+    /// skew if it is above the limit for jobs, otherwise `None`.
     ///
     /// # Errors
-    /// Returns [`StoreError`] if the SQL clock could not be read.
+    /// Returns [`StoreError`] if the clock of the database could not be read.
     pub async fn measure_skew(&self) -> Result<Option<String>, StoreError> {
         let Some(skew) = &self.skew else { return Ok(None) };
         skew.measure_well().await?;
         Ok(skew.skews().above(JOBS_LIMIT))
     }
 
-    /// Returns the jobs for the stores of this cleaner.
     pub fn jobs(&self) -> &Jobs {
         &self.jobs
     }

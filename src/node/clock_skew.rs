@@ -1,10 +1,11 @@
-//! Clock skew between this node, SQL and Redis.
+//! Clock skew between this machine, the database and Redis.
 //!
-//! Timestamps are written and compared by the clock of the store that contains them ([`StoreClock`]), so skew alone
-//! causes no errors. The skew is exported and logged because logs and certificates depend on the machine's clock, and
-//! because a large skew means that one of the clocks is wrong, possibly the store's. If the skew is above
-//! [`JOBS_LIMIT`], [`Agreement::holds`] returns `false`, and the node neither leads nor runs jobs. Otherwise a wrong
-//! clock could cause rows to be deleted too early.
+//! A timestamp is written and compared by the clock of the store that contains it ([`StoreClock`]), so skew alone
+//! causes no errors. The skew is exported and logged for two reasons: logs and certificates depend on the clock of the
+//! machine, and a large skew means that a clock is wrong, possibly that of a store.
+//!
+//! If the skew is above [`JOBS_LIMIT`], [`Agreement::holds`] returns `false`, and the node neither leads nor runs jobs.
+//! Otherwise a wrong clock could cause rows to be deleted too early.
 
 mod redis;
 #[cfg(test)]
@@ -23,29 +24,30 @@ use crate::domain::metric::{LabelValue as _, StoreKind};
 use crate::node::metrics::ClockMetrics;
 use crate::store::{Dialect, Store, StoreError};
 
-/// Skew above which a warning is logged. The alert has the same limit.
+/// Skew above which a warning is logged. It is also the limit of the alert.
 pub(crate) const REPORTED: TimeDelta = TimeDelta::seconds(1);
 
 /// Skew above which the node neither leads nor runs jobs.
 pub(crate) const JOBS_LIMIT: TimeDelta = TimeDelta::seconds(30);
 
-/// Number of readings by a command that runs once. The error of the measurement is at most the shortest round trip.
+/// Number of clock readings by a command that runs once. The error of the measurement is at most the shortest round
+/// trip.
 const READINGS_OF_A_COMMAND: usize = 3;
 
-/// Measured skews. In a field documented as "A minus B", a positive value means that A is ahead. `None` means that the
-/// skew has not been measured yet.
+/// Measured skews. For a field documented as "A minus B", a positive value means that A is ahead. `None` means that the
+/// skew has not been measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Skews {
-    /// Clock of the machine minus clock of SQL.
+    /// Clock of the machine minus clock of the database.
     pub(crate) sql: Option<TimeDelta>,
-    /// Clock of the machine minus clock of Redis. With several Redis servers, this is the largest difference.
+    /// Clock of the machine minus clock of Redis. With several Redis servers, the value with the largest magnitude.
     pub(crate) redis: Option<TimeDelta>,
-    /// Clock of SQL minus clock of Redis. With several Redis servers, this is the largest difference.
+    /// Clock of the database minus clock of Redis. With several Redis servers, the value with the largest magnitude.
     pub(crate) stores: Option<TimeDelta>,
 }
 
 impl Skews {
-    /// Describes the largest skew above `limit`, or returns `None` if there is none.
+    /// Returns a description of the largest skew above `limit`; `None` if no skew is above it.
     pub(crate) fn above(&self, limit: TimeDelta) -> Option<String> {
         let named = [
             (self.sql, "this machine's clock", "SQL's"),
@@ -59,7 +61,7 @@ impl Skews {
     }
 }
 
-/// Measures the skew between the clocks of this machine, SQL and Redis. Clones share the measurements.
+/// Measures the skew between the clocks of this machine, the database and Redis. Clones share the measurements.
 #[derive(Clone)]
 pub struct Skew {
     store: Store,
@@ -73,11 +75,11 @@ pub struct Skew {
 
 #[derive(Default)]
 struct SkewState {
-    /// Clocks of the Redis servers, by server address.
+    /// Clock of each Redis server, by server address.
     redis: HashMap<String, StoreClock>,
-    /// Whether the last reading of the SQL clock contradicts the earlier readings.
+    /// Whether the last reading of the database clock contradicts the earlier readings.
     suspect: bool,
-    /// Whether jobs are suspended and the suspension has been logged.
+    /// Whether the suspension of jobs has been logged.
     is_forbidden: bool,
     skews: Skews,
 }
@@ -89,8 +91,8 @@ impl std::fmt::Debug for Skew {
 }
 
 impl Skew {
-    /// Creates the measurement for the servers of `store` and `redis`. Returns `None` for SQLite, which uses the
-    /// machine's clock.
+    /// Creates the measurement for the servers of `store` and `redis`. Returns `None` for SQLite, which uses the clock
+    /// of the machine.
     pub fn new(store: Store, redis: Option<Redis>) -> Option<Self> {
         let measures = store.dialect() == Dialect::MySql;
         measures.then(|| Self {
@@ -104,13 +106,13 @@ impl Skew {
         })
     }
 
-    /// Returns the clock of SQL. Until [`measure`](Self::measure) has succeeded once, this clock returns the machine's
-    /// time.
+    /// Returns the clock of the database. Until [`measure`](Self::measure) has succeeded once, it returns the time of
+    /// the machine.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.sql.clone()
     }
 
-    /// Returns the [`Agreement`] that tells whether the skew is within the limit for jobs. It does not hold until all
+    /// Returns the [`Agreement`], which holds while the skew is within the limit for jobs. It does not hold before all
     /// clocks have been measured.
     pub fn agreement(&self) -> Agreement {
         self.agreement.clone()
@@ -120,11 +122,11 @@ impl Skew {
         self.state.lock().skews
     }
 
-    /// Reads the clocks of the stores. Updates the estimated SQL clock, the agreement and the metrics.
+    /// Reads the clocks of the stores. Updates the estimated database clock, the agreement and the metrics.
     ///
     /// # Errors
-    /// Returns [`StoreError`] if the SQL clock could not be read. A failure to read the clock of Redis is only logged,
-    /// and the last readings of Redis remain in use.
+    /// Returns [`StoreError`] if the clock of the database could not be read. If the clock of Redis could not be read,
+    /// logs the error and keeps the last readings of Redis.
     pub async fn measure(&self) -> Result<(), StoreError> {
         let (sql, redis) = tokio::join!(self.read_sql(), self.read_redis());
         if let Err(error) = redis {
@@ -134,10 +136,10 @@ impl Skew {
         sql
     }
 
-    /// Measures several times to reduce the error of the measurement. Called by commands that run once.
+    /// Measures several times to reduce the error of the measurement. Commands that run once call this method.
     ///
     /// # Errors
-    /// Returns [`StoreError`] if the SQL clock could not be read.
+    /// Returns [`StoreError`] if the clock of the database could not be read.
     pub async fn measure_well(&self) -> Result<(), StoreError> {
         for _ in 0..READINGS_OF_A_COMMAND {
             self.measure().await?;
@@ -146,7 +148,7 @@ impl Skew {
     }
 
     async fn read_sql(&self) -> Result<(), StoreError> {
-        // After a possible step of the clock, a second reading confirms or refutes the step.
+        // If a reading indicates that the clock was set, a second reading confirms or refutes this.
         while let Some(reading) = self.store.read_clock().await? {
             if !self.observe_sql(&reading) {
                 break;
@@ -155,13 +157,13 @@ impl Skew {
         Ok(())
     }
 
-    /// Records a reading of the SQL clock. Returns whether the clock must be read again at once.
+    /// Records a reading of the database clock. Returns whether the clock must be read again at once.
     fn observe_sql(&self, reading: &Reading) -> bool {
         let observed = self.sql.observe(reading);
         let suspect = matches!(observed, Observed::Suspect(_));
         self.state.lock().suspect = suspect;
         if suspect {
-            // Jobs are suspended before the clock follows the step, so that a job which reads a time after the step is
+            // Jobs are suspended before the estimated clock adopts the new time. A job that then reads the new time is
             // rejected.
             self.forbid_jobs("sql clock stepped");
         }
@@ -195,7 +197,7 @@ impl Skew {
         }
     }
 
-    /// Exports and logs the skews, and determines whether all skews are within the limit.
+    /// Exports and logs the skews. Suspends or resumes leadership and jobs when a skew crosses the limit.
     fn judge(&self) {
         let (before, now, suspect) = {
             let mut state = self.state.lock();
@@ -237,10 +239,10 @@ impl Skew {
     }
 }
 
-/// Returns the clock by which a command timestamps and evaluates the data of `store`.
+/// Returns the clock with which a command timestamps and evaluates the data of `store`.
 ///
 /// # Errors
-/// Returns [`StoreError`] if the SQL clock could not be read.
+/// Returns [`StoreError`] if the clock of the database could not be read.
 pub async fn clock_of(store: &Store) -> Result<Arc<dyn Clock>, StoreError> {
     let Some(skew) = Skew::new(store.clone(), None) else { return Ok(Arc::new(SystemClock)) };
     skew.measure_well().await?;

@@ -1,7 +1,8 @@
-//! Configuration of a node, from flags and environment variables. They are read and checked once, at start.
+//! Configuration of a node from flags and environment variables. The node reads and checks them once, at start.
 //!
-//! `cli` creates a [`Config`], and `node` starts from it. Other modules read no flags and no environment variables. An
-//! invalid option is a [`ConfigError`], which names the flag. An unavailable store is not a configuration error.
+//! `cli` creates a [`Config`], and `node` runs with it. No other module reads flags or environment variables. An
+//! invalid option results in a [`ConfigError`] with the name of the flag. An unavailable store is not a configuration
+//! error.
 
 mod args;
 mod defaults;
@@ -41,13 +42,13 @@ use crate::outbound::mail::Language;
 use crate::outbound::media;
 use crate::web::DemoHost;
 
-/// Error for an invalid option. The program prints the message and exits with code 64.
+/// Error: an option is invalid. The program prints the message and exits with code 64.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--{flag}: {problem}")]
 pub struct ConfigError {
-    /// Name of the flag without dashes.
+    /// Name of the flag, without dashes.
     pub flag: &'static str,
-    /// Description of the problem. Contains no secrets.
+    /// Description of the problem. It contains no secrets.
     pub problem: String,
 }
 
@@ -57,12 +58,13 @@ impl ConfigError {
     }
 }
 
-/// Checked configuration of a node. The `Debug` output contains no secrets.
+/// Checked configuration of a node. Its `Debug` output contains no secrets.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Address of the listener.
+    /// Address on which the node listens.
     pub listen: SocketAddr,
-    /// Address of `/metrics`; with `None`, `/metrics` is served at the main address, for direct loopback requests only.
+    /// Address at which `/metrics` is served. `None`: the main address serves `/metrics` to direct loopback requests
+    /// only.
     pub metrics_listen: Option<SocketAddr>,
     /// Database and Redis of the node.
     pub mode: Mode,
@@ -72,50 +74,49 @@ pub struct Config {
     pub jwt_secrets: JwtSecrets,
     /// URL at which clients reach the server.
     pub public_url: PublicUrl,
-    /// Origins of the pages on which hosts log in. CORS permits requests with credentials from these origins.
+    /// Origins of the pages with which hosts log in. CORS permits requests with credentials from these origins.
     pub admin_origins: Vec<WebOrigin>,
     /// `Domain` attribute of the refresh cookie; `None` omits the attribute.
     pub cookie_domain: Option<CookieDomain>,
-    /// Mail server; with `None`, e-mails are logged instead of sent.
+    /// Mail server. `None`: e-mails are logged instead of sent.
     pub smtp_url: Option<SmtpUrl>,
     /// Sender address of all e-mails.
     pub mail_from: Mailbox,
-    /// Language of e-mails that are sent to hosts without a request, such as notifications.
+    /// Language of e-mails to hosts that are not sent on request, such as notifications.
     pub mail_language: Language,
     /// Whether visitors may create accounts.
     pub sign_up: SignUp,
-    /// Where profile images are stored.
+    /// Storage location of profile images.
     pub media: media::MediaLocation,
-    /// Absolute path of the data directory, which exists.
+    /// Absolute path of the data directory. The directory exists.
     pub data_dir: PathBuf,
     /// UTC offset of the local times that clients send.
     pub wire_offset: WireOffset,
     /// Settings of the periodic jobs.
     pub duties: jobs::Settings,
-    /// How long replaced keys of a service stay valid.
+    /// Time for which replaced keys of a service remain valid.
     pub key_grace: Duration,
-    /// Private networks in which webhook receivers may be.
+    /// Private networks whose addresses webhooks may call.
     pub webhook_private: Networks,
-    /// How long a host without a connection is still reported online.
+    /// Time for which a host without a connection remains online.
     pub presence_grace: Duration,
-    /// Number of Redis replicas that must have a batch of messages before the batch is published.
+    /// Number of Redis replicas that must have stored a batch of messages before the batch is published.
     pub redis_wait: u32,
     /// Capacity of the log and the archive queue in Redis.
     pub capacity: Capacity,
-    /// How long an idle HTTP connection stays open.
+    /// Time for which an idle HTTP connection remains open.
     pub keep_alive: Duration,
-    /// How long a draining node still accepts connections.
+    /// Time for which a draining node still accepts connections.
     pub drain_delay: Duration,
     /// Period over which a draining node closes its sockets.
     pub drain: Duration,
-    /// Proxies whose `X-Forwarded-For` header is trusted. `None` means that the option is not set; no proxy is trusted
-    /// then.
+    /// Proxies whose `X-Forwarded-For` header is trusted. `None`: the option is not set, and no proxy is trusted.
     pub trusted_proxies: Option<Networks>,
     /// Format of log lines.
     pub log_format: LogFormat,
     /// OTLP collector that receives the traces; `None` disables tracing.
     pub otlp_endpoint: Option<OtlpEndpoint>,
-    /// Fraction of messages that are traced, from 0 to 1.
+    /// Fraction of messages that are sampled for tracing, from 0 to 1.
     pub trace_ratio: f64,
     /// Limits per client.
     pub limits: LimitConfig,
@@ -124,8 +125,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks the flags. For a single-node server, creates the data directory and the token key in it, if they do not
-    /// exist.
+    /// Checks the flags. For a single-node server, also creates the data directory and the token key in it if they do
+    /// not exist.
     ///
     /// # Errors
     /// Returns a [`ConfigError`] for the first invalid option.
@@ -176,11 +177,11 @@ impl Config {
         })
     }
 
-    /// Records the address to which the listener was bound, whose port the operating system may have chosen. Updates
-    /// the default public URL.
+    /// Stores the address to which the listener is bound, because the operating system may have selected the port.
+    /// Updates the default public URL.
     ///
     /// # Errors
-    /// Returns [`ConfigError`] if the address cannot be part of a URL, which does not happen for bound addresses.
+    /// Returns [`ConfigError`] if the address cannot be part of a URL. This does not occur for bound addresses.
     pub fn bound_to(&mut self, address: SocketAddr) -> Result<(), ConfigError> {
         if self.public_url == public_url_of(self.listen)? {
             self.public_url = public_url_of(address)?;
@@ -189,7 +190,7 @@ impl Config {
         Ok(())
     }
 
-    /// Logs warnings about settings that are probably unintended.
+    /// Logs warnings about settings that are probably not intended.
     pub fn warn(&self) {
         if self.mode.redis().is_some() && self.trusted_proxies.is_none() {
             tracing::warn!(
@@ -209,18 +210,18 @@ impl Config {
         }
     }
 
-    /// Returns whether profile images are stored in a folder that other nodes of the cluster might not mount.
+    /// Returns whether profile images are stored in a folder that other nodes of the cluster may not mount.
     pub fn may_have_unshared_media(&self) -> bool {
         self.mode.redis().is_some() && matches!(self.media, media::MediaLocation::Folder(_))
     }
 
-    /// Returns whether `X-Forwarded-For` from this peer is trusted.
+    /// Returns whether the header `X-Forwarded-For` from this peer is trusted.
     pub fn trusts_proxy(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.as_ref().is_some_and(|proxies| proxies.contain(peer))
     }
 }
 
-/// Checks options that depend on each other.
+/// Checks the combinations of options.
 fn check_combination(args: &ServeArgs, mode: &Mode) -> Result<(), ConfigError> {
     if args.metrics_listen == Some(args.listen) && args.listen.port() != 0 {
         return Err(ConfigError::new("metrics-listen", "must differ from --listen"));

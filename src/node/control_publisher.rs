@@ -1,4 +1,4 @@
-//! Publishes account changes made by a command to the nodes of a running cluster.
+//! Publishes the account changes of a command to the nodes of a running cluster.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::domain::Rng;
 use crate::node::config::RedisUrl;
 use crate::store::Store;
 
-/// Publishes control events to a running cluster without joining it: the publisher has no subscriptions and no lease.
+/// Publishes control events to a running cluster without joining the cluster: it has no subscriptions and no lease.
 pub struct ControlPublisher {
     backend: Backend,
     failure: Arc<Mutex<Option<Unavailable>>>,
@@ -25,7 +25,7 @@ impl std::fmt::Debug for ControlPublisher {
 
 impl ControlPublisher {
     /// Connects to the Redis of the installation that owns the database. If Redis is unavailable or belongs to another
-    /// installation, [`close`](Self::close) returns the error.
+    /// installation, [`close`](Self::close) returns that error.
     ///
     /// # Errors
     /// Returns [`AppError`] if the URL is invalid.
@@ -35,14 +35,14 @@ impl ControlPublisher {
         Ok(Self { backend: Backend::redis(redis, rng.clone(), RedisOptions::default()), failure })
     }
 
-    /// Returns the function with which [`Accounts`](crate::accounts::Accounts) publishes changes.
+    /// Returns the function that [`Accounts`](crate::accounts::Accounts) calls to publish a change.
     pub fn publish(&self) -> PublishControl {
         let (bus, failure) = (self.backend.bus.clone(), self.failure.clone());
         Arc::new(move |control| {
             let (bus, failure) = (bus.clone(), failure.clone());
             Box::pin(async move {
-                // After the first failure, further changes are not published, so that the command does not wait for
-                // each of them.
+                // After the first failure, no further changes are published, because the command would wait for each of
+                // them.
                 if failure.lock().is_some() {
                     return;
                 }
@@ -53,7 +53,6 @@ impl ControlPublisher {
         })
     }
 
-    /// Closes the connection to Redis.
     ///
     /// # Errors
     /// Returns the error of the first change that was not published, or may not have been published.

@@ -1,12 +1,12 @@
-//! Migrates the Redis keys that earlier releases, which had no installation ids, have written.
+//! Migrates the Redis keys of earlier releases, which had no installation ids.
 //!
-//! The nodes of such a release must be stopped. They use other keys, so nodes of both releases would assign the same
-//! sequence numbers to different messages. Every step is idempotent and may run on several nodes at once: rows are
-//! keyed by room and sequence number, and an entry is removed only after it was archived or dead-lettered, or if the
-//! host had deleted its room.
+//! The nodes of the earlier release must be stopped. They use other keys, so nodes of both releases would assign the
+//! same sequence numbers to different messages. Every step is idempotent and may run on several nodes at once: rows are
+//! keyed by room and sequence number. An entry is removed only if it was archived or dead-lettered, or if its room was
+//! deleted by the host.
 //!
 //! **Invariant:** a room is archived or removed only if its name and id match a row of this database, or if the host
-//! deleted the room. All other keys in the same Redis are left unchanged.
+//! deleted the room. Other keys in the same Redis are not changed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +21,7 @@ use crate::domain::{ChatroomId, Message, RoomName};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Store, StoreError};
 
-/// Returns an error while nodes of the earlier release hold leases.
+/// Returns an error if nodes of the earlier release hold leases.
 pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
     match redis.earlier_nodes().await? {
         0 => Ok(()),
@@ -31,7 +31,7 @@ pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
     }
 }
 
-/// Archives the queues of the earlier release and removes its keys. Returns at once if there are none.
+/// Archives the queues of the earlier release and removes its keys. Returns at once if there are no such keys.
 pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
     // A node of the earlier release may have started since the first check.
     wait_for_nodes(redis).await?;
@@ -106,7 +106,7 @@ impl Taken<'_> {
         }
     }
 
-    /// Archives a part of a queue. A message that SQL rejects becomes a dead letter. Returns the positions of the
+    /// Archives a part of a queue. Dead-letters a message that the database rejects. Returns the positions of the
     /// entries that may be removed.
     async fn archive(&mut self, entries: Vec<QueueEntry>) -> Result<Vec<String>, Unavailable> {
         let mut settled = Vec::with_capacity(entries.len());
@@ -148,8 +148,8 @@ impl Taken<'_> {
         Ok(settled)
     }
 
-    /// Inserts a batch of messages into SQL. Returns the messages whose sequence number is already used by another
-    /// message.
+    /// Inserts a batch of messages into the database. Returns the chatroom id and sequence number of each message whose
+    /// number another message already has.
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<HashSet<(ChatroomId, u64)>, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));
@@ -218,7 +218,7 @@ impl Taken<'_> {
         Ok(self.keys.is_deleted(partition, room).await? || self.store.rooms().is_being_deleted(room).await?)
     }
 
-    /// Returns the row ids of the rooms that are in this database.
+    /// Returns the row ids of those rooms that are in this database.
     async fn rows(&self, rooms: impl Iterator<Item = RoomName>) -> Result<HashMap<RoomName, ChatroomId>, Unavailable> {
         let mut names: Vec<RoomName> = rooms.collect();
         names.sort_unstable();

@@ -1,4 +1,4 @@
-//! Errors that prevent the start of a node or stop it.
+//! Errors that prevent a node from starting or stop it.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use crate::backend::Unavailable;
 use crate::domain::InstallationId;
 use crate::store::InstallationMode;
 
-/// Reason why a node failed to start, or stopped.
+/// Reason why a node could not start or was stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// Another process holds the lock on the data.
     #[error("another process uses {0}")]
     InUse(String),
-    /// The lock on the data could not be acquired, or was lost.
+    /// The lock on the data could not be acquired or was lost.
     #[error("the data cannot be locked: {0}")]
     Lock(String),
     /// The schema is older than this program, and automatic migration is off.
@@ -21,14 +21,14 @@ pub enum AppError {
     /// The schema could not be read or migrated.
     #[error("the schema could not be brought up to date: {0}")]
     Migration(String),
-    /// The keys in Redis were written for another number of partitions.
+    /// The keys in Redis belong to another number of partitions.
     #[error(
         "--redis-url: this Redis was set up for {found} partitions, and a Redis of this kind has {own}: give an empty one"
     )]
     Partitions {
-        /// Number of partitions recorded in Redis.
+        /// Number of partitions stored in Redis.
         found: u16,
-        /// Number of partitions that this node uses with this Redis deployment.
+        /// Number of partitions that this node uses with a Redis of this topology.
         own: u16,
     },
     /// Redis belongs to another installation.
@@ -37,18 +37,18 @@ pub enum AppError {
          installation, or run `pintalk installation adopt` to take this one over"
     )]
     OtherInstallation {
-        /// Installation id recorded in Redis.
+        /// Installation id stored in Redis.
         found: String,
-        /// Installation id recorded in SQL.
+        /// Installation id stored in the database.
         own: InstallationId,
     },
-    /// The database is used in another mode (embedded or cluster).
+    /// The database belongs to an installation in another mode.
     #[error("{0}")]
     Mode(ModeMismatch),
-    /// Redis is unavailable, or its installation could not be checked.
+    /// Redis is unavailable, or its owner could not be checked.
     #[error("--redis-url: {0}")]
     Redis(Unavailable),
-    /// The installation id could not be read or recorded.
+    /// The installation id could not be read or stored.
     #[error("the installation cannot be read from SQL: {0}")]
     Installation(String),
     /// A driver rejected a URL or a path.
@@ -67,10 +67,10 @@ pub enum AppError {
     Listen(std::io::Error),
 }
 
-/// Error for a node whose mode differs from the mode recorded in the database.
+/// Error: the mode of a node differs from the mode stored in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModeMismatch {
-    /// Mode recorded in the database.
+    /// Mode stored in the database.
     pub recorded: InstallationMode,
 }
 
@@ -89,16 +89,16 @@ impl fmt::Display for ModeMismatch {
     }
 }
 
-/// Reason why a step of the node's start failed.
+/// Reason why a step of a node's start failed.
 pub(super) enum StartError {
-    /// A store is unavailable. The step is repeated.
+    /// A store is unavailable. The step is retried.
     Temporary(String),
-    /// A retry cannot resolve the error. The node does not start.
+    /// A retry cannot resolve the error, so the node does not start.
     Fatal(AppError),
 }
 
 impl StartError {
-    /// Returns the text of a temporary error, or a fatal error as `Err`.
+    /// Returns the message of a temporary error. Returns a fatal error as `Err`.
     pub(super) fn temporary(self) -> Result<String, AppError> {
         match self {
             Self::Temporary(error) => Ok(error),

@@ -1,4 +1,4 @@
-//! Readiness of this node, computed from the state that its tasks report.
+//! Readiness of this node, determined from the state that its tasks report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,13 +13,13 @@ use crate::http::{Health, Readiness};
 use crate::node::metrics::HealthMetrics;
 use crate::store::WriteFault;
 
-/// State reported by the tasks of a node. Clones share it.
+/// State that the tasks of a node report. Clones share it.
 #[derive(Clone)]
 pub(super) struct NodeHealth {
     facts: Arc<Facts>,
-    /// Health of the bus subscriptions; `None` for a single-node server, which publishes within its own process.
+    /// Health of the bus subscriptions. `None` on a single-node server, whose bus is in the process.
     bus: Option<Arc<dyn BusHealth>>,
-    /// True for a single-node server, whose broker stores messages in SQL.
+    /// Whether the broker stores messages in the database, as on a single-node server.
     sql_is_broker: bool,
     shutdown: Shutdown,
 }
@@ -34,9 +34,9 @@ impl std::fmt::Debug for NodeHealth {
 struct Facts {
     started: AtomicBool,
     broker: AtomicBool,
-    /// Fault that currently prevents writes to SQL; `None` if SQL can be written.
+    /// Fault that prevents writes to the database; `None` if writes succeed.
     sql: Mutex<Option<WriteFault>>,
-    /// Reason why Redis must not be used, or why Redis rejects writes; `None` if there is none.
+    /// Reason why this node must not use Redis or why Redis rejects writes; `None` if Redis can be used.
     refusal: Mutex<Option<String>>,
     suspended: AtomicBool,
     metrics: HealthMetrics,
@@ -46,13 +46,12 @@ impl NodeHealth {
     pub(super) fn new(backend: &Backend, shutdown: Shutdown) -> Self {
         let bus = backend.cluster.as_ref().map(|cluster| cluster.bus_health.clone());
         let health = Self { facts: Arc::default(), bus, sql_is_broker: !backend.is_cluster(), shutdown };
-        // Exports the initial state at once, because a new node may wait for its stores for a long time.
+        // The initial state is exported at once, because a new node may wait for its stores for a long time.
         health.show();
         health
     }
 
-    /// Records that the start is complete: the stores have responded, the schema is current, and the buses are
-    /// subscribed.
+    /// Records that the start is complete: the stores have responded, the schema is current, and the bus is subscribed.
     pub(super) fn set_started(&self) {
         self.facts.started.store(true, Relaxed);
         self.set_broker(true);
@@ -65,13 +64,15 @@ impl NodeHealth {
         self.show();
     }
 
-    /// Records why SQL cannot be written, or that it can be written. A cluster node continues to serve without SQL.
+    /// Records the fault that prevents writes to the database; `None` if writes succeed. A cluster node remains ready
+    /// without the database for a time.
     pub(super) fn set_sql(&self, fault: Option<WriteFault>) {
         *self.facts.sql.lock() = fault;
         self.show();
     }
 
-    /// Records why this node must not use Redis (`suspension`), or why Redis rejects writes.
+    /// Records why this node must not use Redis (`suspension`) or why Redis rejects writes. `None` means that there is
+    /// no such reason.
     pub(super) fn set_redis(&self, suspension: Option<String>, refuses_writes: Option<String>) {
         self.facts.suspended.store(suspension.is_some(), Relaxed);
         *self.facts.refusal.lock() = suspension.or(refuses_writes);
@@ -81,8 +82,8 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         self.facts.metrics.ready.set(u8::from(ready));
-        // Before the start is complete, neither store is exported as degraded, because it is unknown which store the
-        // node is waiting for.
+        // Until the start is complete, no store is exported as degraded, because it is not known which store the node
+        // waits for.
         let started = self.facts.started.load(Relaxed);
         let sql = u8::from(started && self.facts.sql.lock().is_some());
         let refuses = self.facts.refusal.lock().is_some();
@@ -95,7 +96,7 @@ impl NodeHealth {
 impl Health for NodeHealth {
     fn readiness(&self) -> Readiness {
         let fault = *self.facts.sql.lock();
-        // A node whose start is not complete has not written to SQL yet.
+        // Until its start is complete, a node has not written to the database.
         let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
         let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
         if self.shutdown.is_draining() {

@@ -1,4 +1,4 @@
-//! Installation checks at the start of a node: the mode recorded in the database, and the owner of Redis.
+//! Checks of the installation at the start of a node: the mode stored in the database, and the owner of Redis.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::domain::InstallationId;
 use crate::node::config::Mode;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// Delay before a node claims an empty Redis. If the cluster already has a leader that uses another Redis, the node
-/// detects it within this delay, because a leader raises the generation in SQL every 5 s.
+/// Delay before a node claims an empty Redis. Within this delay, the node detects whether the cluster has a leader that
+/// uses another Redis, because a leader raises the generation in the database every 5 s.
 const OTHER_LEADER: Duration = Duration::from_secs(12);
 
 impl Mode {
@@ -24,7 +24,7 @@ impl Mode {
     }
 }
 
-/// Reads the installation record from SQL. Creates it at the first start on a database.
+/// Reads the installation record from the database. Creates the record if no node has been started on the database yet.
 pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     let mode = app.config.mode.of_installation();
     let candidate = InstallationId::from_random(app.rng.bytes());
@@ -45,7 +45,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     }
 }
 
-/// Permits a command to use the Redis of the installation that owns the database. Does not claim a Redis without an
+/// Permits a command to use the Redis of the installation that owns the database. Does not claim a Redis that has no
 /// owner.
 pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
     match store.installation().get().await? {
@@ -57,7 +57,7 @@ pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailab
     }
 }
 
-/// Verifies or claims Redis, and then migrates the keys of an earlier release.
+/// Verifies or claims Redis, then migrates the keys of an earlier release.
 pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<(), StartError> {
     earlier::wait_for_nodes(redis).await?;
     if redis.is_retired().await? {
@@ -74,13 +74,13 @@ pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<(), StartError
     }
 }
 
-/// Returns an error if nodes of this installation use another Redis. Detects their leader, which raises the generation
-/// in SQL every 5 s.
+/// Returns an error if nodes of this installation use another Redis. Such nodes are detected by their leader, which
+/// raises the generation in the database every 5 s.
 pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
     let generation = async || Ok::<_, Unavailable>(store.installation().get().await?.map_or(0, |row| row.generation));
     let before = generation().await?;
     if before == 0 {
-        // No node has ever been leader.
+        // No node has been leader so far.
         return Ok(());
     }
     tokio::time::sleep(OTHER_LEADER).await;

@@ -1,11 +1,11 @@
 //! Periodic jobs that run once per cluster, on the leader. [`TABLE`] lists them.
 //!
-//! **Invariant:** a step of a job is one conditional statement, or is idempotent. A step is correct on any node, at any
-//! time and concurrently with any other step, so the leader lease only avoids duplicate work. An interrupted job
-//! continues at its next run.
+//! **Invariant:** each step of a job is a single conditional statement or is idempotent. It is correct on any node, at
+//! any time and concurrently with any other step, so the leader lease only prevents duplicate work. An interrupted job
+//! continues with its next run.
 //!
-//! Steps are small. After each step, the job pauses for four times the duration of the step, which reduces the load on
-//! a busy database.
+//! Steps are small. After each step, a job pauses for four times the duration of the step, to limit the load on a busy
+//! database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,28 +27,28 @@ mod table;
 
 pub use table::{Job, JobEntry, TABLE};
 
-/// Interval at which the leader checks which jobs are due.
+/// Interval at which the leader looks for due jobs.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Interval at which the metric for the number of waiting e-mails is updated.
+/// Interval between updates of the metric for waiting e-mails.
 const MAILS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Pause after a step, as a multiple of the step's duration. A job therefore uses at most a fifth of one connection's
-/// time. A job that processes a million rows takes minutes.
+/// Pause after a step, as a multiple of the duration of the step. A job therefore uses a connection for at most a fifth
+/// of the time. A job with a million rows takes minutes.
 const REST: u32 = 4;
 
-/// Time for which expired rows are kept before they are deleted. It covers clock skew, the ten minutes in which a
-/// confirmed code can be used, and the time until the dispatcher has counted an e-mail as expired.
+/// Time for which expired rows are kept. It covers the clock skew, the ten minutes in which a confirmed code can be
+/// used, and the time until the dispatcher has counted an e-mail as expired.
 const KEPT: TimeDelta = TimeDelta::hours(1);
 
-/// Maximum number of purged rooms per step. The limit is lower than that of other jobs because purging a room takes
-/// several statements.
+/// Maximum number of purged rooms per step. It is lower than the limit of other jobs, because the purge of a room
+/// consists of several statements.
 const ROOMS_A_STEP: u64 = 50;
 
-/// Configuration of the jobs.
+/// Settings of the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long the messages of a closed room are kept.
+    /// Time for which the messages of a closed room are kept.
     pub message_retention: Duration,
     /// Time without a message after which a room is closed; `None` disables closing.
     pub idle_close: Option<Duration>,
@@ -63,23 +63,24 @@ pub enum JobError {
     /// The broker or the presence driver is unavailable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The skew between the clocks of this machine and of the stores is above the limit or not measured yet, so no
-    /// clock can be relied on.
+    /// The skew between the clocks of this machine and of the stores is above the limit or has not been measured, so no
+    /// clock is reliable.
     #[error("the clocks of this machine and of the stores disagree, or are not measured")]
     ClockSkew,
 }
 
-/// Result of one step of a job, which processes a limited number of rows.
+/// Result of a step, which processes a limited number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct JobStep {
-    /// Number of rows changed.
+    /// Number of changed rows.
     rows: u64,
     /// Whether more rows may be due.
     more: bool,
 }
 
 impl JobStep {
-    /// Returns the result of a step with a limit of `batch` rows. After a full batch, more rows may be due.
+    /// Returns the result of a step that changed `rows` of at most `batch` rows. After a full batch, more rows may be
+    /// due.
     fn of(rows: u64, batch: u64) -> Self {
         Self { rows, more: rows >= batch }
     }
@@ -105,8 +106,8 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    /// Creates jobs that use only SQL and no ports of a backend. Used by commands that may run while a single-node
-    /// server is running.
+    /// Creates jobs that use only the database, without a backend. Commands use them, because a single-node server may
+    /// be running at the same time.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
         Self {
             store,
@@ -120,21 +121,21 @@ impl Jobs {
         }
     }
 
-    /// Makes jobs fail with [`JobError::ClockSkew`] while the clock skew is above the limit.
+    /// Makes the jobs fail with [`JobError::ClockSkew`] while the clock skew is above the limit.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Makes the jobs use the broker and the presence driver of `backend` in addition to SQL.
+    /// Makes the jobs also use the broker and the presence driver of `backend`.
     #[must_use]
     pub fn with_backend(mut self, backend: &Backend) -> Self {
         (self.states, self.cluster) = (Some(backend.states.clone()), backend.cluster.clone());
         self
     }
 
-    /// Publishes room changes at once through `rooms`. Without this call, the running nodes publish the changes within
+    /// Publishes room changes at once through `rooms`. Without this setting, the running nodes publish them within
     /// seconds.
     #[must_use]
     pub fn publishing_through(mut self, rooms: Rooms) -> Self {
@@ -142,7 +143,7 @@ impl Jobs {
         self
     }
 
-    /// Runs each job when it is due, while this node is the leader. Returns when `stop` is cancelled.
+    /// Runs each job when it is due and while this node is the leader. Returns when `stop` is cancelled.
     pub async fn run(self, leader: Leader, stop: CancellationToken) {
         let mut due = [Instant::now(); TABLE.len()];
         let mut ticks = tokio::time::interval(TICK);
@@ -163,7 +164,7 @@ impl Jobs {
         }
     }
 
-    /// Updates the metric of waiting e-mails. Only the leader queries SQL for their number.
+    /// Updates the metric for waiting e-mails. Only the leader reads their number from the database.
     async fn export_waiting_mails(&self, leads: bool) {
         let waiting = if leads { self.store.mails().count().await } else { Ok(0) };
         match waiting {
@@ -172,10 +173,10 @@ impl Jobs {
         }
     }
 
-    /// Runs every job once. Returns the number of changed rows per job.
+    /// Runs every job once. Returns the number of changed rows for each job.
     ///
     /// # Errors
-    /// The result contains a separate error per job. A failure of one job does not prevent the other jobs.
+    /// Each job has its own result. If one job fails, the other jobs still run.
     pub async fn run_once(&self) -> Vec<(&'static JobEntry, Result<u64, JobError>)> {
         let mut outcomes = Vec::with_capacity(TABLE.len());
         for entry in &TABLE {
@@ -192,7 +193,7 @@ impl Jobs {
         }
     }
 
-    /// Runs the steps of one job while `may_continue` returns true.
+    /// Runs the steps of a job while `may_continue` returns `true`. Returns the number of changed rows.
     async fn run_job(&self, entry: &JobEntry, may_continue: impl Fn() -> bool) -> Result<u64, JobError> {
         let began = Instant::now();
         let (mut last_room, mut total) = (None, 0);
@@ -223,7 +224,7 @@ impl Jobs {
 
     async fn step(&self, entry: &JobEntry, last_room: &mut Option<Room>) -> Result<JobStep, JobError> {
         let (batch, now) = (entry.batch, self.clock.now());
-        // The agreement must be checked after the clock is read; see `Agreement`.
+        // The agreement is checked after the clock was read; [`Agreement`] gives the reason.
         if !self.clocks.holds() {
             return Err(JobError::ClockSkew);
         }
@@ -238,10 +239,10 @@ impl Jobs {
         }
     }
 
-    /// Returns the number of rows that a job would change now. Changes nothing.
+    /// Returns the number of rows that a job would change now. Does not change any row.
     ///
     /// # Errors
-    /// Returns [`JobError`] if SQL or the broker is unavailable.
+    /// Returns [`JobError`] if the database or the broker is unavailable.
     pub async fn count(&self, job: Job) -> Result<u64, JobError> {
         let (store, now) = (&self.store, self.clock.now());
         let counted = match job {
@@ -272,19 +273,19 @@ impl Jobs {
         }
     }
 
-    /// Returns the time before which closed rooms are purged (SPEC 6.4).
+    /// Returns the time before which a room must have been closed to be purged (SPEC 6.4).
     fn closed_before(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         ago(now, self.settings.message_retention)
     }
 
-    /// Returns the time since which a room must have had a message to stay open (SPEC 6.5, 6.6); `None` if closing is
-    /// off.
+    /// Returns the time since which a room must have had a message to remain open (SPEC 6.5, 6.6). Returns `None` if
+    /// closing is off.
     fn idle_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(ago(now, self.settings.idle_close?))
     }
 
-    /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, only SQL determines which rooms are
-    /// deleted, and the running node disconnects the clients of such a room.
+    /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, the database alone determines which rooms
+    /// are deleted, and the running node disconnects the clients in such a room.
     async fn delete_empty(
         &self,
         last_room: &mut Option<Room>,
@@ -311,7 +312,7 @@ impl Jobs {
         Ok(JobStep { rows: deleted, more: found >= batch })
     }
 
-    /// Closes idle rooms. The effect is the same as when the host closes the room.
+    /// Closes idle rooms. The effect is the same as if the host closed the room.
     async fn close_idle(
         &self,
         last_room: &mut Option<Room>,
@@ -326,8 +327,8 @@ impl Jobs {
             None => vec![None; rooms.len()],
         };
         for (room, status) in rooms.iter().zip(&statuses) {
-            // After an outage of SQL, the newest messages of a room may not be in SQL yet, so the room only appears to
-            // be idle.
+            // After an outage of the database, the newest messages of a room may be missing from it. The room then only
+            // appears to be idle.
             if is_behind(room, status.as_ref()) {
                 continue;
             }
@@ -359,8 +360,7 @@ impl Jobs {
         Ok(JobStep { rows: deleted, more })
     }
 
-    /// Deletes messages of one purged room. Returns the number of deleted rows, and whether the purge of the room is
-    /// complete.
+    /// Deletes messages of a purged room. Returns the number of deleted rows, and whether the room has no more of them.
     async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), JobError> {
         if let Some(cluster) = &self.cluster {
             cluster.recent.purge(room.name, room.through).await?;
@@ -375,7 +375,7 @@ fn is_behind(room: &Room, status: Option<&RoomStatus>) -> bool {
     status.is_some_and(|status| status.seq > room.last_seq)
 }
 
-/// Returns `now - span`, but at least 1970, because a span may exceed the range of `DateTime`.
+/// Returns `now - span`. Returns 1970 if the result would be earlier or is outside the range of `DateTime`.
 fn ago(now: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
     let then = TimeDelta::from_std(span).ok().and_then(|span| now.checked_sub_signed(span));
     then.unwrap_or_default().max(DateTime::UNIX_EPOCH)

@@ -1,9 +1,9 @@
 //! Leader election. One node of a cluster runs the jobs that must run once per cluster. Every node campaigns for the
-//! lease; the holder leads while its lease is valid, and then steps down.
+//! lease, and the node that holds it leads until the lease expires.
 //!
-//! **Invariant:** a node acts as leader for at most [`TTL`] from the moment at which it *requested* its last renewal. A
-//! frozen node or a late answer therefore cannot extend leadership: the node checks its own clock whenever it acts as
-//! leader, without a call to the store.
+//! **Invariant:** a node acts as leader for at most [`TTL`] after it *requested* its last renewal. A suspended node or
+//! a late response therefore cannot extend its leadership. The node checks its own clock whenever it acts as leader,
+//! without a call to the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::backend::lease::{Lease, TTL};
 use crate::domain::clock::Agreement;
 use crate::node::metrics::LeaderMetrics;
 
-/// Interval at which the leader renews its lease: a third of the lease's duration.
+/// Interval at which the leader renews its lease: a third of the duration of the lease.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which nodes without the lease, and nodes whose request failed, try to acquire the lease. Together with
-/// [`TTL`], this interval ensures that a new leader exists after at most 17 s.
+/// Interval at which a node tries to acquire the lease if it does not hold the lease or its last request failed. After
+/// a failure of the leader, a new leader exists after at most [`TTL`] plus this interval: 17 s.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Leadership of this node. Clones share the state.
+/// Leadership of this node. Clones share their state.
 #[derive(Clone)]
 pub struct Leader {
     lease: Arc<dyn Lease>,
@@ -39,20 +39,20 @@ impl std::fmt::Debug for Leader {
 }
 
 impl Leader {
-    /// Creates the state of a node that does not lead.
+    /// Creates the state of a node that is not leading.
     pub fn new(lease: Arc<dyn Lease>) -> Self {
         Self { lease, clocks: Agreement::assumed(), until: Arc::default(), metrics: Arc::default() }
     }
 
-    /// Makes leadership depend on clock skew. The node leads only while the skew is within the limit, and releases the
-    /// lease otherwise.
+    /// Makes leadership depend on the clock skew. The node leads only while the skew is within the limit; otherwise it
+    /// releases the lease.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Returns whether this node leads now.
+    /// Returns whether this node is leading now.
     pub fn is_leading(&self) -> bool {
         self.clocks.holds() && self.until.lock().is_some_and(|until| Instant::now() < until)
     }
@@ -69,7 +69,7 @@ impl Leader {
         self.show(led);
     }
 
-    /// Runs `work`. Updates the leader metric if the lease ends before `work` completes.
+    /// Runs `work` to completion. If the lease ends before that, updates the leader metric.
     async fn showing<T>(&self, led: &mut bool, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -82,7 +82,7 @@ impl Leader {
         }
     }
 
-    /// Requests the lease once, if the clock skew is within the limit. Returns whether the lease was granted.
+    /// Requests the lease once if the clock skew is within the limit. Returns whether the lease was granted.
     async fn campaign(&self) -> bool {
         if !self.clocks.holds() {
             self.step_down().await;
@@ -95,7 +95,7 @@ impl Leader {
                 held
             }
             Err(error) => {
-                // This node still leads, because no other node can acquire the lease before it expires.
+                // This node still leads. No other node can acquire the lease before it expires.
                 tracing::debug!(%error, "failed to renew leader lease");
                 false
             }
@@ -110,7 +110,7 @@ impl Leader {
         }
     }
 
-    /// Updates the leader metric, and logs if leadership has changed. Returns whether this node leads.
+    /// Updates the leader metric and logs a change of leadership. Returns whether this node is leading.
     fn show(&self, led: bool) -> bool {
         let leads = self.is_leading();
         self.metrics.leader.set(u8::from(leads));

@@ -1,4 +1,4 @@
-//! Limits of a node, built from its configuration.
+//! Limits of a node, created from its configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,14 @@ use crate::ws::ByteRates;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Number by which the limit on created rooms per address is multiplied to obtain the limit per host. The limit per
-/// host applies to requests without an `Origin` header, such as those of the host's servers.
+/// Ratio of the per-host limit on created rooms to the per-address limit. The per-host limit applies to requests
+/// without an `Origin` header, such as those of the host's servers.
 const ROOMS_OF_HOST: u32 = 10;
 
-/// Number by which the limit on lookups per address is multiplied to obtain the limit on image requests. It is higher
-/// because a page shows several images.
+/// Ratio of the limit on image requests to the limit on lookups. A page shows several images.
 const IMAGES: u32 = 10;
 
-/// Read limits in bytes per second, per socket and per address.
+/// Returns the limits on bytes read per second, for a socket and for an address.
 pub(super) fn byte_rates(config: &Config) -> ByteRates {
     let limits = &config.limits;
     let rate = |per_second: Cap, burst: Cap| {
@@ -51,7 +50,7 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         login_failures_per_pair_hour: limits.login_failures_per_hour.get().map(|count| Quota::new(count / 2, HOUR)),
         login_failures_per_account: every(HOUR, limits.login_failures_per_hour),
         mails: every(HOUR, limits.mails_per_hour),
-        // Twice the limit per address, so that requests from one address cannot use up the limit of another person's
+        // The limit is twice the limit per address. Requests from one address then cannot use up the limit of the
         // mailbox.
         mails_per_mailbox: times(2, HOUR, limits.mails_per_hour),
         webhook_tests: every(MINUTE, limits.webhook_tests_per_minute),
@@ -63,7 +62,7 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
     Arc::new(Limits::new(quotas, app.backend.throttle.clone(), app.clock.clone()))
 }
 
-/// Limits on e-mails sent per hour.
+/// Returns the limits on e-mails sent per hour.
 pub(super) fn mail_quotas(config: &Config) -> MailQuotas {
     let limits = &config.limits;
     MailQuotas {

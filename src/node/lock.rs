@@ -10,24 +10,24 @@ use crate::node::config::{Config, Mode};
 use crate::store::restrict;
 use crate::store::{DatabaseLock, Store, is_temporary};
 
-/// Interval of the keep-alive statement. The database closes a connection that is idle for 10 s.
+/// Interval between statements that keep the connection open. The database closes a connection that is idle for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-/// Text that names the database in the error message if another process holds the lock.
+/// Name of the database in the error for a lock that another process holds.
 const DATABASE: &str = "the database";
 
 /// Exclusive lock that a single-node server holds on its data while it runs.
 pub(super) enum Lock {
-    /// No lock: the nodes of a cluster share the database.
+    /// No lock, because the nodes of a cluster share the database.
     None,
-    /// Lock on an open file. The operating system releases the lock whenever the process ends.
+    /// Lock on an open file, which the operating system releases when the process ends.
     File { _file: File },
-    /// Named lock of MySQL. The lock is released when the connection ends.
+    /// Named lock of MySQL, which is released when its connection ends.
     Database(DatabaseLock),
 }
 
 impl Lock {
-    /// Locks a file in the directory of the SQLite database, before anything is read.
+    /// Locks a file in the directory of the SQLite database. Called before the database is read.
     pub(super) fn on_files(config: &Config) -> Result<Self, AppError> {
         let path = match &config.mode {
             Mode::Embedded { .. } => config.data_dir.join("pintalk.lock"),
@@ -64,10 +64,10 @@ impl Lock {
         }
     }
 
-    /// Keeps the lock alive. Returns an error once another process holds the lock. If the database was unreachable, it
-    /// is locked again as soon as it responds. This is safe because nothing was written in between, and each write to a
-    /// room locks the room's row. If the pool replaced its connections, the lock is acquired on a new connection,
-    /// because the host name may now resolve to another server.
+    /// Keeps the lock. Returns an error when another process holds it. If the database was unreachable, the lock is
+    /// acquired again when the database responds. This is safe: nothing was written while it was unreachable, and each
+    /// write to a room locks the row of the room. If the pool replaced its connections, the lock is acquired on a new
+    /// connection, because the host name may now resolve to another server.
     pub(super) async fn lost(&mut self, store: &Store) -> AppError {
         let Self::Database(held) = self else { return std::future::pending().await };
         let mut replaced = store.connections_replaced();
@@ -93,7 +93,8 @@ impl Lock {
     }
 }
 
-/// Guard that proves that no single-node server uses a MySQL database. Holds the server's lock until it is dropped.
+/// Guard that excludes single-node servers from a MySQL database. It holds the lock of a single-node server until it is
+/// dropped.
 pub struct SoleNode {
     _held: DatabaseLock,
 }
@@ -105,10 +106,11 @@ impl std::fmt::Debug for SoleNode {
 }
 
 impl SoleNode {
-    /// Acquires the lock that a single-node server holds while it runs.
+    /// Acquires the lock that a running single-node server would hold.
     ///
     /// # Errors
-    /// Returns [`AppError::InUse`] while a single-node server is running, and [`AppError::Lock`] if MySQL fails.
+    /// Returns [`AppError::InUse`] if a single-node server is running, and [`AppError::Lock`] if MySQL returns an
+    /// error.
     pub async fn acquire(store: &Store) -> Result<Self, AppError> {
         match store.try_lock().await.map_err(|error| AppError::Lock(error.to_string()))? {
             Some(held) => Ok(Self { _held: held }),

@@ -17,7 +17,7 @@ metric_set! {
 }
 
 metric_set! {
-    /// Metrics of the comparison of SQL and Redis.
+    /// Metrics of the comparison of the database with Redis.
     pub(crate) struct RecoveryMetrics {
         /// Number of times a store was found in an earlier state; every increase raises an alert.
         recoveries: Family<Counter, StoreKind> = "pintalk_recoveries_total", Count;
@@ -34,7 +34,7 @@ metric_set! {
 }
 
 metric_set! {
-    /// Metrics of the leader's lease.
+    /// Metrics of the leader lease.
     pub(crate) struct LeaderMetrics {
         /// 1 on the leader, 0 on other nodes.
         leader: Gauge = "pintalk_leader", Count;

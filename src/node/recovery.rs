@@ -1,17 +1,17 @@
 //! Recovery after a store was restored to an earlier state.
 //!
-//! SQL and the broker both store a generation, which is a counter. The leader raises the generation in SQL first and
-//! then in the broker, at the start of each leadership and every 5 s. If the generation in SQL is lower, SQL was
-//! restored to an earlier state. If the generation in the broker is lower, Redis was restored. A restore that occurs
-//! between two increments is detected by the calls that accept or archive messages
-//! ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
+//! The database and the broker each store a generation, which is a counter. The leader raises it in the database first
+//! and then in the broker, at the start of each leadership and every 5 s. If the generation in the database is lower,
+//! the database was restored to an earlier state. If the generation in the broker is lower, Redis was restored. The
+//! generations are equal if a restore occurs between two increments. Such a restore is detected by the calls that
+//! accept or archive messages ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
 //!
-//! Recovery makes the sequence number of every room skip ahead, and compares each room of the broker with its SQL row.
-//! The state of the room is taken from SQL. Messages that are in the log and not in SQL are archived again, and
-//! messages of rooms that are missing in SQL become dead letters. The first node of a cluster makes the same comparison
-//! before it accepts messages, because no running node could have detected a restore.
+//! A recovery makes the sequence number of every room skip ahead, and compares each room of the broker with its row.
+//! The state of a room is taken from the database. Messages that are only in the log are archived again. Messages of
+//! rooms that are missing from the database become dead letters. The first node of a cluster makes the same comparison
+//! before it accepts messages, because no node was running that could have detected a restore.
 //!
-//! **Invariant:** the generation is raised only after a completed recovery, so an interrupted recovery is repeated.
+//! **Invariant:** the generation is raised only after a recovery is complete, so an interrupted recovery is repeated.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,31 +32,32 @@ use crate::node::leader::Leader;
 use crate::node::metrics::RecoveryMetrics;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// Interval between comparisons of the generations, and between increments by the leader. If the restored state is more
-/// than this interval old, the restore is detected even if all affected rooms are idle.
+/// Interval between comparisons of the generations, and between increments by the leader. A restore to a state that is
+/// older than this interval is detected even if all affected rooms are idle.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time for which the generation in SQL may be below that of the broker before a node that is not the leader stops
-/// using the broker. The leader needs this time to detect the restore, and to recover 100,000 rooms, which takes
-/// minutes.
+/// Time for which a node that is not the leader tolerates a lower generation in the database than in the broker. After
+/// it, the node stops using the broker. In this time, the leader must detect the restore and complete the recovery,
+/// which takes minutes for 100,000 rooms.
 const GRACE: Duration = Duration::from_secs(300);
 
 /// Number of rooms that are compared concurrently.
 const AT_ONCE: usize = 32;
 
-/// Maximum number of messages per room log that are compared with SQL.
+/// Maximum number of messages per room log that are compared with the database.
 const LOG: usize = 100_000;
 
-/// Reason stored with the dead letters of a room that is missing in SQL.
+/// Reason stored with the dead letters of a room that is missing from the database.
 const LOST: &str = "sql has lost this room";
 
-/// Error of a recovery: a store is unavailable. The next call of [`Recoverer::tick`] starts the recovery again.
+/// Error: a recovery could not be completed, because a store is unavailable. The next call to [`Recoverer::tick`]
+/// starts the recovery again.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// The broker is unavailable.
     #[error(transparent)]
     Broker(#[from] Unavailable),
-    /// SQL is unavailable.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -66,17 +67,17 @@ pub enum RecoveryError {
 pub struct Recovered {
     /// Number of compared rooms.
     pub rooms: u64,
-    /// Number of rooms whose sequence number in the broker was below that in SQL.
+    /// Number of rooms whose sequence number in the broker was below that in the database.
     pub behind: u64,
-    /// Number of messages that are archived again.
+    /// Number of messages that will be archived again.
     pub archived_again: u64,
-    /// Number of rooms that are missing in SQL.
+    /// Number of rooms that are missing from the database.
     pub lost_rooms: u64,
-    /// Number of messages in rooms missing in SQL that became dead letters.
+    /// Number of messages of missing rooms that became dead letters.
     pub dead_letters: u64,
 }
 
-/// Detects stores that were restored to an earlier state, and runs the recovery while this node is the leader.
+/// Detects stores that were restored to an earlier state. Runs the recovery if this node is the leader.
 pub struct Recoverer {
     installation: InstallationId,
     store: Store,
@@ -95,8 +96,8 @@ impl std::fmt::Debug for Recoverer {
 }
 
 impl Recoverer {
-    /// Creates a recoverer for the stores of one installation. Returns `None` for a single-node server, which has only
-    /// one store.
+    /// Creates a recoverer for the stores of an installation. Returns `None` for a single-node server, because it has
+    /// only one store.
     pub fn new(installation: InstallationId, store: Store, backend: &Backend) -> Option<Self> {
         let cluster = backend.cluster.clone()?;
         let (partitions, states) = (backend.log.partitions(), backend.states.clone());
@@ -115,19 +116,19 @@ impl Recoverer {
         }
     }
 
-    /// Compares the generations once. Returns the result if a recovery was necessary.
+    /// Compares the generations once. Returns the result of the recovery if one was necessary.
     ///
     /// # Errors
     /// Returns [`RecoveryError`] if a store is unavailable. The generation is then not raised, and the next call starts
-    /// again.
+    /// the comparison again.
     pub async fn tick(&mut self, leads: bool) -> Result<Option<Recovered>, RecoveryError> {
-        // The broker is read first. The leader raises the generation in SQL before that in the broker. With this order
-        // of reads, the value from SQL is lower only if SQL was restored.
+        // The broker is read first, because the leader raises the generation in the database first. In this order, the
+        // value from the database is lower only if the database was restored.
         let known = self.cluster.recovery.generation().await?;
         let is_own = |row: &Installation| row.id == self.installation && row.mode == InstallationMode::Cluster;
         let Some(row) = self.store.installation().get().await?.filter(is_own) else {
-            // SQL was restored to a state before the first start of the cluster, belongs to another installation, or is
-            // now used by a single-node server.
+            // The database was restored to a state before the first start of the cluster, belongs to another
+            // installation, or is now used by a single-node server.
             self.cluster.recovery.suspend(true);
             return Ok(None);
         };
@@ -155,11 +156,11 @@ impl Recoverer {
         Ok(recovered)
     }
 
-    /// Compares every room of the broker with its SQL row. The first node of a cluster calls this method before it
-    /// accepts messages.
+    /// Compares every room of the broker with its row in the database. The first node of a cluster calls this method
+    /// before it accepts messages.
     ///
     /// # Errors
-    /// Returns [`RecoveryError`] if a store is unavailable. The caller must then repeat the call.
+    /// Returns [`RecoveryError`] if a store is unavailable. The caller must then call this method again.
     pub async fn compare(&self) -> Result<Recovered, RecoveryError> {
         let known = self.cluster.recovery.generation().await?;
         let row = self.store.installation().get().await?;
@@ -245,7 +246,7 @@ impl Recoverer {
         let mut outcome = Recovered::default();
         let Some(status) = self.states.status(&[name]).await?.pop().flatten() else { return Ok(outcome) };
         match row {
-            // The room was deleted in SQL, and Redis was restored to a state before the deletion.
+            // The room was deleted, and Redis was then restored to a state before the deletion.
             None if store == WentBack::Redis => self.cluster.seeding.mark_deleted(name).await?,
             Some(row) if row.id == status.chatroom => {
                 let is_forced = store == WentBack::Sql || status.archived > row.last_seq;
@@ -270,7 +271,7 @@ impl Recoverer {
         Ok(outcome)
     }
 
-    /// Returns the sequence numbers that are in a room's log and not in SQL.
+    /// Returns the sequence numbers that are in the log of a room and missing from the database.
     async fn missing(&self, row: &Room) -> Result<Vec<Seq>, RecoveryError> {
         let mut numbers = log_numbers(&*self.cluster.recent, row.name, row.purged_through, LOG).await?;
         let Some(first) = numbers.first() else { return Ok(numbers) };

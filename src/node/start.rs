@@ -1,4 +1,4 @@
-//! Steps of a node's start: waiting for the stores, migrating the schema, and subscribing to the buses.
+//! Steps of the start of a node: waiting for the stores, migrating the schema, and subscribing to the bus.
 
 use migration::SchemaState;
 
@@ -42,7 +42,7 @@ impl App {
         Ok((lock, installation))
     }
 
-    /// Checks the schema, and applies pending migrations if automatic migration is on.
+    /// Checks the schema. Applies pending migrations if automatic migration is on.
     async fn migrate(&self) -> Result<(), StartError> {
         let connection = self.store.connection();
         let outcome = match SchemaState::read(connection).await {
@@ -70,7 +70,7 @@ impl App {
         })
     }
 
-    /// Compares the rooms in SQL and Redis if no other node of the cluster is running.
+    /// Compares the rooms in the database and Redis if no other node of the cluster is running.
     pub(super) async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
         let (Some(cluster), Some(recoverer)) = (&self.backend.cluster, recoverer) else { return };
         let compare = async || {
@@ -85,7 +85,7 @@ impl App {
         }
     }
 
-    /// Acquires this node's lease and subscribes to the buses.
+    /// Acquires this node's lease and subscribes to the bus.
     pub(super) async fn subscribe(&self, node: &Node, archive: Option<Archive>) {
         while let Some(cluster) = &self.backend.cluster
             && let Err(error) = cluster.membership.renew().await
@@ -94,7 +94,7 @@ impl App {
             tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {
-            // The start continues: the drivers retry in the background, and the node is not ready until the broker is
+            // The start continues. The drivers retry in the background, and the node is not ready until the broker is
             // available.
             tracing::warn!(%error, "failed to subscribe to buses at start, retrying");
         }

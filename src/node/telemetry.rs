@@ -1,6 +1,6 @@
 //! Telemetry of the process: logs, Prometheus metrics and traces.
 //!
-//! All three are global to the process. Tests run several nodes in one process, so only the first call of each setup
+//! All three are global to the process. Tests run several nodes in one process, so only the first call to each setup
 //! function has an effect.
 
 use std::io::IsTerminal as _;
@@ -29,15 +29,15 @@ pub use log::{flush, log_panics, print};
 pub use otlp::{Traces, traces};
 pub use table::{as_markdown, table};
 
-/// Interval at which the recorder compacts its histogram samples. Without this upkeep, samples would accumulate until
-/// the next scrape.
+/// Interval at which the recorder compacts its histogram samples. Otherwise the samples would accumulate until the next
+/// scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Upper bounds of the histogram buckets for durations, in seconds, from the duration of a loopback call to the longest
-/// time limit.
+/// Upper bounds of the histogram buckets for durations, in seconds. They range from a loopback call to the longest
+/// timeout.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Upper bounds of the histogram buckets for batch sizes. A call to the broker contains at most 64 messages on a Redis
-/// Cluster, and otherwise at most 256. The archiver writes at most 2,000 messages per batch.
+/// Upper bounds of the histogram buckets for batch sizes. A call to the broker contains at most 256 messages, or 64 on
+/// a Redis Cluster. A batch of the archiver contains at most 2,000 messages.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0, 1_000.0, 2_000.0];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
@@ -59,7 +59,7 @@ impl Metrics {
         text
     }
 
-    /// Spawns the task that runs the recorder's upkeep until the node stops.
+    /// Spawns the task that performs the upkeep of the recorder until the node stops.
     pub fn keep_up(&self, shutdown: &Shutdown) {
         let (recorder, stopping) = (self.recorder.clone(), shutdown.stopping_token());
         shutdown.spawn(async move {
@@ -71,20 +71,20 @@ impl Metrics {
     }
 }
 
-/// Log filter if RUST_LOG is not set. The filter suppresses the info event that sqlx logs for each idle connection that
-/// the database has closed.
+/// Log filter that applies if RUST_LOG is not set. It suppresses the info event that sqlx logs for each idle connection
+/// that the database has closed.
 pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
-/// Returns whether an event may be logged, whatever RUST_LOG is set to. Debug events of libraries may contain message
-/// texts, tokens and addresses.
+/// Returns whether an event may be logged with any value of RUST_LOG. Debug events of libraries may contain texts of
+/// messages, tokens and addresses.
 fn is_fit(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let is_ours = target.strip_prefix("pintalk").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     is_ours || *metadata.level() <= Level::INFO
 }
 
-/// Starts logging to standard error. The filter is RUST_LOG, or `default` if RUST_LOG is not set. Events of libraries
-/// below level info are never logged.
+/// Starts logging to standard error. The filter is the value of RUST_LOG or, if that is not set, `default`. Events of
+/// libraries below level info are never logged.
 pub fn log(format: LogFormat, default: &str) {
     let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
     let parsed = given.as_ref().map(EnvFilter::try_new);
@@ -101,7 +101,7 @@ pub fn log(format: LogFormat, default: &str) {
     });
     let lines = lines.with_writer(writer);
     let log = tracing_subscriber::registry().with(filter).with(filter_fn(is_fit));
-    // An error means that the process already has a log.
+    // An error means that the process already has a log, which then remains in use.
     let _ = match format {
         LogFormat::Text => log.with(lines).try_init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
@@ -111,7 +111,7 @@ pub fn log(format: LogFormat, default: &str) {
     }
 }
 
-/// Installs the metrics recorder. Later calls return the same recorder.
+/// Installs the metrics recorder and returns it. Later calls return the same recorder.
 pub fn metrics(clock: &dyn Clock) -> Metrics {
     METRICS
         .get_or_init(|| {
@@ -129,12 +129,12 @@ pub fn metrics(clock: &dyn Clock) -> Metrics {
         .clone()
 }
 
-/// Configures buckets for all histograms. Without buckets, the histograms would become summaries, which cannot be
+/// Configures buckets for all histograms. Histograms without buckets would be exported as summaries, which cannot be
 /// aggregated over nodes.
 fn builder() -> PrometheusBuilder {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let sizes = Matcher::Suffix("_size".to_owned());
-    // The call fails only if a list of buckets is empty.
+    // The call fails only if the list of buckets is empty.
     PrometheusBuilder::new()
         .set_buckets_for_metric(seconds, SECONDS)
         .and_then(|builder| builder.set_buckets_for_metric(sizes, SIZES))
@@ -147,8 +147,7 @@ mod tests {
     use crate::domain::clock::SystemClock;
     use crate::http::metrics::{CallLabels, HttpMetrics};
 
-    /// Compares the series that are exported before any event with a file, except for series that differ between
-    /// builds.
+    /// Compares the series that are exported before any event with a file. Ignores series that differ between builds.
     #[test]
     fn counters_with_known_labels_start_at_zero() {
         let rendered = metrics(&SystemClock).render();
@@ -168,7 +167,7 @@ mod tests {
         let labels = CallLabels { route: "/x", method: "GET", status: http::StatusCode::OK };
         HttpMetrics::default().duration.find(labels).record(0.003);
         let (shown, again) = (first.render(), second.render());
-        // The order of the lines is not defined, and the metrics of the process change between calls.
+        // The order of the lines is undefined, and the metrics of the process change between calls.
         let lines = |text: &str| {
             let lines = text.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned);
             lines.collect::<std::collections::BTreeSet<_>>()

@@ -1,5 +1,5 @@
 //! Periodic tasks of every node: lease renewal, monitoring of the stores, presence, and publication of room changes
-//! that another node committed and did not publish. Jobs that run once per cluster are in `jobs`.
+//! that a crashed node has committed but not published. Jobs that run once per cluster are in `jobs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,22 @@ use crate::store::{Store, WriteFault};
 /// Interval at which a node renews its lease and checks that the broker responds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Interval of the presence check. The check determines whether another node has died, and whether this node must write
-/// its presence entries again. It queries Redis only in these cases. The sum of a lease of 15 s, a heartbeat, this
-/// interval and the work itself stays below the 20 s of SPEC 5.
+/// Interval of the presence check. It detects whether another node has stopped and whether this node must write its
+/// presence entries again; it queries Redis only in these cases. A host must be offline within 20 s (SPEC 5): the lease
+/// of 15 s, a heartbeat, this interval and the work itself take less.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Interval at which this node publishes pending room changes, which other nodes committed and did not publish.
+/// Interval at which this node publishes room changes that other nodes have committed but not published.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which the bytes in all outboxes are summed. With 100,000 sockets this takes a few milliseconds.
+/// Interval at which the bytes in all outboxes are summed. With 100,000 sockets, the sum takes a few milliseconds.
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which the accounts of open host sockets are checked again. The periodic check is needed because no event
-/// is published when a login expires.
+/// Interval at which the accounts of open host sockets are revalidated. Without it, the expiry of a login would not be
+/// detected, because no event is published.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Interval at which the clocks of the stores are read. A step of a clock is detected within this interval.
+/// Interval at which the clocks of the stores are read. A changed clock is detected within this interval.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
@@ -66,7 +66,7 @@ pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
     });
 }
 
-/// Starts the tasks that exist only in a cluster: renewing the lease, maintaining presence entries, and comparing rooms
+/// Starts the tasks that only cluster nodes have: renewing the lease, maintaining presence entries, and comparing rooms
 /// with the broker.
 fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
     let (ports, health, hub) = (cluster.clone(), node.health.clone(), node.hub.clone());
@@ -80,16 +80,16 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
             }
         }
     });
-    // Only a cluster node compares its rooms with the broker. A single-node server publishes within its own process and
-    // misses nothing.
+    // The bus of a single-node server is in the process and loses no messages, so only cluster nodes compare their
+    // rooms with the broker.
     let (mut sweep, membership, stop) = (node.sweep(), cluster.membership.clone(), shutdown.stopping_token());
     shutdown.spawn(async move {
         let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            // A new incarnation means that other nodes may have treated this node as dead and removed its connection
-            // counts from the rooms, so the counts are written again.
+            // A new incarnation means that other nodes may have treated this node as stopped and removed its connection
+            // counts. The counts are therefore reported again.
             if let Ok(incarnation) = membership.incarnation()
                 && known.as_ref() != Some(&incarnation)
                 && known.replace(incarnation).is_some()
@@ -101,14 +101,14 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
     });
 }
 
-/// Starts the SQL monitor, and updates this node's readiness from the results.
+/// Starts the database monitor. Updates the readiness of this node with the results.
 fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
     let is_broker = !node.backend.is_cluster();
     let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
     let report = move |fault: Option<WriteFault>| {
         health.set_sql(fault);
         if is_broker {
-            // The broker of a single-node server stores messages in SQL.
+            // The broker of a single-node server stores messages in the database.
             health.set_broker(fault.is_none());
         }
     };
@@ -121,7 +121,7 @@ fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
     });
 }
 
-/// Starts the measurement of clock skew, on nodes whose stores have separate clocks.
+/// Starts the measurement of the clock skew. Only nodes whose stores have separate clocks have it.
 pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
     let skew = skew.clone();
     every(shutdown, CLOCK_INTERVAL, move || {
@@ -134,15 +134,16 @@ pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
     });
 }
 
-/// Verifies that Redis belongs to this installation, renews this node's lease, checks that Redis accepts writes, and
-/// updates the readiness.
+/// Verifies that Redis belongs to this installation, renews the lease of this node, and checks that Redis accepts
+/// writes. Updates the readiness with the results.
 async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) {
     let ClusterPorts { redis, membership, .. } = cluster;
     let verified = redis.verify().await.map(|_| ());
     let suspension = redis.suspension();
     if suspension.is_some() {
         health.set_redis(suspension, None);
-        // All sockets are closed, because messages sent over them would not reach the nodes that use the right Redis.
+        // All sockets are closed, because their messages would not reach the nodes that use the Redis of this
+        // installation.
         hub.close_all_for_retry();
         return;
     }
@@ -154,13 +155,13 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
     if let Err(error) = beat {
         tracing::warn!(%error, "broker did not respond");
     } else {
-        // `try_writing` logs the start and the end of the condition.
+        // `try_writing` logs when Redis starts and stops rejecting writes.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
         health.set_redis(None, refused);
     }
 }
 
-/// Spawns a task that repeats `work` at an interval until background work must stop.
+/// Spawns a task that repeats `work` at an interval until background work is shut down.
 fn every<F>(shutdown: &Shutdown, interval: Duration, work: impl Fn() -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,

@@ -40,9 +40,9 @@ use crate::store::Store;
 use crate::web;
 use crate::ws::{Admission, Upgrader};
 
-/// Time for which the hosts of a drained node remain online after their sockets are closed. Their clients reconnect
-/// after 1 to 5 s and need time to connect. The sum of this time and the time in which other nodes detect an expired
-/// lease is well below the 20 s of SPEC 5.
+/// Time for which the hosts of a drained node remain online after their sockets were closed. Their clients reconnect
+/// after 1 to 5 s. The sum of this time and the time until other nodes detect an expired lease is well below the 20 s
+/// of SPEC 5.
 pub(super) const DRAINED_GRACE: Duration = Duration::from_secs(8);
 
 /// Components of a running node.
@@ -173,8 +173,8 @@ impl Node {
     pub(super) fn notifier(&self, app: &App) -> Notifier {
         let App { config, store, .. } = app;
         let public_url = config.public_url.as_str();
-        // An admin page with this server's origin is the built-in console, and its URL includes the path of the public
-        // URL.
+        // If the origin of the admin page is that of this server, the page is the built-in console. Its URL includes
+        // the path of the public URL.
         let admin_url = match config.admin_origins.first() {
             Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
             _ => format!("{public_url}/console/"),
@@ -243,8 +243,8 @@ fn keys(config: &Config) -> TokenKeys {
     TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
 }
 
-/// Returns the periods after which a disconnected host goes offline. In a cluster, hosts of a draining node have a
-/// longer period, so that they can reconnect to another node. A single-node server has no other node.
+/// Returns the times after which a disconnected host goes offline. In a cluster, the time is longer for hosts of a
+/// draining node, so that they can reconnect to another node.
 fn grace(app: &App) -> Grace {
     let usual = app.config.presence_grace;
     let drained = if app.backend.is_cluster() { DRAINED_GRACE.max(usual) } else { usual };
@@ -262,7 +262,7 @@ fn session_limits(config: &Config) -> SessionLimits {
     }
 }
 
-/// Returns the pages that are embedded in the binary and served by this node.
+/// Returns the embedded pages that this node serves.
 fn pages(config: &Config) -> impl Iterator<Item = Page> {
     let web = web::pages(&web::WebSettings {
         demo: config.demo.as_ref(),

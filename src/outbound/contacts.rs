@@ -1,5 +1,5 @@
-//! Contacts: e-mail addresses that guests leave to be notified of answers while they are absent, and the consent of the
-//! owners of these addresses (SPEC 8).
+//! Contacts: e-mail addresses that guests leave to be notified of messages while they are absent, and the consent of
+//! the owners of these addresses (SPEC 8).
 
 mod link;
 
@@ -34,38 +34,38 @@ impl Contacts {
         Self { store, clock, links, mail }
     }
 
-    /// Verifies the token of an unsubscribe link and returns what it refers to; `None` if its signature is invalid. No
-    /// store is accessed.
+    /// Verifies the token of an unsubscribe link and returns what the link refers to, or `None` if its signature is
+    /// invalid. Does not access the store.
     pub fn read_unsubscribe(&self, token: &str) -> Option<Unsubscription> {
         self.links.read_unsubscribe(token)
     }
 
-    /// Verifies the token of a consent link and returns its pair of host and mailbox; `None` if its signature is
-    /// invalid. No store is accessed.
+    /// Verifies the token of a consent link and returns its pair of host and mailbox, or `None` if its signature is
+    /// invalid. Does not access the store.
     pub fn read_consent(&self, token: &str) -> Option<ConsentPair> {
         self.links.read_consent(token)
     }
 
-    /// Returns the link by which the owner of a mailbox gives consent.
+    /// Returns the link with which the owner of a mailbox gives consent, or `None` if there is no secret to sign it.
     pub fn consent_link(&self, pair: &ConsentPair) -> Option<String> {
         self.links.consent(pair)
     }
 
-    /// Records consent and releases the e-mails that wait for it. Idempotent.
+    /// Records consent and makes the notifications due that wait for it. Idempotent.
     ///
     /// # Errors
-    /// Returns the error of the store if SQL fails.
+    /// Returns the error of the store if the database fails.
     pub async fn consent(&self, pair: &ConsentPair) -> Result<(), StoreError> {
         self.store.consents().grant(pair, self.clock.now()).await?;
         self.mail.wake();
         Ok(())
     }
 
-    /// Withdraws the consent of a mailbox to e-mail from a host. Idempotent. Returns the pair; `None` if the link is
-    /// from an earlier release and its room was deleted or has another address now.
+    /// Withdraws the consent of a mailbox to e-mail from a host. Idempotent. Returns the pair. Returns `None` if the
+    /// link is from an earlier release and its room was deleted or now has another address.
     ///
     /// # Errors
-    /// Returns the error of the store if SQL fails.
+    /// Returns the error of the store if the database fails.
     pub async fn unsubscribe(&self, asked: &Unsubscription) -> Result<Option<ConsentPair>, StoreError> {
         let pair = match asked {
             Unsubscription::Pair(pair) => pair.clone(),

@@ -1,8 +1,8 @@
-//! HTTP client for all outgoing requests: object storage, traces, webhooks.
+//! HTTP client for all outgoing requests: object storage, traces and webhooks.
 //!
-//! HTTP/1.1 over pooled connections, with the TLS configuration in [`tls`]. Redirects are not followed and no proxy is
-//! used. [`ClientOptions`] sets the limits, and an [`AddressFilter`] restricts the addresses to which names may
-//! resolve.
+//! The client uses HTTP/1.1 over pooled connections, with the TLS configuration in [`tls`]. It follows no redirects and
+//! uses no proxy. [`ClientOptions`] sets the limits, and an [`AddressFilter`] restricts the addresses to which names
+//! may resolve.
 
 mod resolver;
 pub(crate) mod tls;
@@ -23,9 +23,10 @@ pub(crate) use resolver::{AddressFilter, Lookup, Resolver, system_lookup};
 /// Limits of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientOptions {
-    /// Time limit for opening a TCP connection.
+    /// Timeout for opening a TCP connection.
     pub(crate) connect_timeout: Duration,
-    /// Time limit from the start of a request to the head of its response; for [`HttpClient::fetch`], to its end.
+    /// Timeout of a request, from its start to the end of the response head. For [`HttpClient::fetch`], the timeout
+    /// includes the response body.
     pub(crate) request_timeout: Duration,
     /// Idle time after which a pooled connection is closed.
     pub(crate) idle_timeout: Duration,
@@ -46,10 +47,10 @@ pub(crate) enum Schemes {
     HttpsAndHttp,
 }
 
-/// Why a request has no response.
+/// Reason why a request has no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// The time limit has passed.
+    /// The request has exceeded the contained timeout.
     #[error("no response within {} s", .0.as_secs())]
     TimedOut(Duration),
     /// The name does not resolve, or resolves to no address that the [`AddressFilter`] allows.
@@ -75,7 +76,7 @@ impl From<Error> for RequestError {
     }
 }
 
-/// Returns the last error in the chain of sources, which is the most specific.
+/// Returns the last error in the chain of sources. This error is the most specific one.
 pub(crate) fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     std::iter::successors(Some(error), |&error| error.source()).last().unwrap_or(error)
 }
@@ -94,7 +95,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Creates a client that connects to every address, with the system's root certificates.
+    /// Creates a client that connects to every address and trusts the system's root certificates.
     ///
     /// # Errors
     /// Returns an error if the TLS configuration could not be created.
@@ -102,12 +103,12 @@ where
         Ok(Self::with(options, Resolver::system(), tls::client_config()?))
     }
 
-    /// Creates a client with this resolver and TLS configuration.
+    /// Creates a client with the given resolver and TLS configuration.
     pub(crate) fn with(options: ClientOptions, resolver: Resolver, tls: rustls::ClientConfig) -> Self {
         let mut http = HttpConnector::new_with_resolver(resolver);
         http.set_connect_timeout(Some(options.connect_timeout));
         http.set_nodelay(true);
-        // `https` URLs must be accepted here, too; the outer connector checks the scheme.
+        // The inner connector must accept `https` URLs. The outer connector checks the scheme.
         http.enforce_http(false);
         let https = HttpsConnectorBuilder::new().with_tls_config(tls);
         let https = match options.schemes {
@@ -123,7 +124,7 @@ where
         Self { client, request_timeout: options.request_timeout }
     }
 
-    /// Sends a request and returns the response with its body still to be read.
+    /// Sends a request and returns the response. The caller reads its body.
     ///
     /// # Errors
     /// Returns a [`RequestError`] other than [`RequestError::Body`] if there is no response.
@@ -156,7 +157,7 @@ impl HttpClient<Full<Bytes>> {
 /// Reads a body of at most `max_bytes`.
 ///
 /// # Errors
-/// Returns an error if the body is longer, or the error of the connection.
+/// Returns an error if the body is longer than `max_bytes` or the connection fails.
 pub(crate) async fn read_body(
     body: Incoming,
     max_bytes: usize,

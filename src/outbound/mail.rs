@@ -1,6 +1,6 @@
 //! E-mail: templates and delivery.
 //!
-//! An e-mail is written to the outbox in the same transaction as its cause, and sent by the node that claims it first
+//! An e-mail is written to the outbox in the same transaction as its cause. The node that claims the e-mail sends it
 //! ([`MailDispatcher`]). Each template has one file per language. Subjects never contain text written by users.
 
 mod dispatcher;

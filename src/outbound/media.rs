@@ -1,4 +1,4 @@
-//! Storage of profile images that all nodes share: a folder, or a bucket of an S3 API ([`MediaLocation`]).
+//! Storage of profile images, shared by all nodes: a folder, or a bucket of an S3 API ([`MediaLocation`]).
 //!
 //! `profile_images` stores the [`Picture`] of an upload, `http` serves it, and `pintalk check` tests the storage.
 //!
@@ -25,19 +25,19 @@ pub use key::{ImageKey, ImageType};
 pub use location::{InvalidMediaLocation, MediaLocation, S3Settings};
 pub use picture::{ImageRejection, MAX_PIXELS, MAX_SIDE, Picture};
 
-/// Time limit of one storage operation. An HTTP request has 30 s and needs up to two operations.
+/// Timeout of one storage operation. An HTTP request has 30 s and needs up to two operations.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Maximum size in bytes of an object that is read; larger than any picture of [`MAX_SIDE`].
+/// Maximum size in bytes of an object that is read. Every picture with sides of [`MAX_SIDE`] is smaller.
 const MAX_OBJECT: u64 = 4 * 1024 * 1024;
 
-/// The storage failed: retry later. The text is intended for the log.
+/// Error of the storage. The caller may retry later. The text is intended for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MediaError(String);
 
 impl From<object_store::Error> for MediaError {
-    /// Appends the causes that the message of the error itself omits.
+    /// Appends those causes that the message of the error does not contain.
     fn from(error: object_store::Error) -> Self {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());
         Self(causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
@@ -60,7 +60,7 @@ impl fmt::Debug for Media {
 }
 
 impl Media {
-    /// Opens a storage. Creates a missing folder; does not contact a bucket yet.
+    /// Opens a storage. A missing folder is created. A bucket is not contacted yet.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be created, or the settings of the bucket are invalid.
@@ -69,17 +69,17 @@ impl Media {
         Ok(Self { objects, prefix })
     }
 
-    /// Stores an image durably: it survives a power failure once this returns.
+    /// Stores an image durably: once this method has returned, the image survives a power failure.
     ///
     /// # Errors
-    /// Returns an error if the storage fails. The image may or may not be stored.
+    /// Returns an error if the storage fails. It is then unknown whether the image is stored.
     pub async fn put(&self, key: &ImageKey, bytes: Bytes) -> Result<(), MediaError> {
         let path = self.path(key);
         within_timeout(self.objects.put(&path, PutPayload::from_bytes(bytes))).await?;
         Ok(())
     }
 
-    /// Returns an image; `None` if it does not exist.
+    /// Returns an image, or `None` if it does not exist.
     ///
     /// # Errors
     /// Returns an error if the storage could not be read, or the object is larger than any image.
@@ -107,7 +107,7 @@ impl Media {
     /// Deletes an image. Deleting a missing image is not an error.
     ///
     /// # Errors
-    /// Returns an error if the storage fails. The image may or may not exist.
+    /// Returns an error if the storage fails. It is then unknown whether the image exists.
     pub async fn delete(&self, key: &ImageKey) -> Result<(), MediaError> {
         let path = self.path(key);
         let deleting = async {
@@ -140,8 +140,8 @@ impl Media {
     }
 }
 
-/// Maps errors about missing objects to `None`. S3 returns 403 for a missing object if the credentials do not allow
-/// listing the bucket.
+/// Maps errors about missing objects to `None`. A denied access counts as a missing object: S3 returns 403 for a
+/// missing object if the credentials do not allow listing the bucket.
 fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
     use object_store::Error::{NotFound, PermissionDenied};
     match found {

@@ -2,10 +2,11 @@
 //!
 //! The store records due notifications in the same transaction as the messages
 //! ([`archive`](crate::store::MessageRepository::archive), [`append`](crate::store::MessageRepository::append)). A
-//! minute later the notifier decides whether the recipients are still absent, have unread messages and want e-mail: per
-//! room for a guest, for all rooms together for a host. Every node runs a notifier. Each decision is one transaction
-//! that locks the rooms and also writes the e-mail to the outbox. Therefore each e-mail is written once and sent at
-//! most once.
+//! minute later, the notifier decides whether the recipients are still absent, have unread messages and want e-mail. It
+//! decides per room for a guest, and for all rooms together for a host.
+//!
+//! Every node runs a notifier. Each decision is one transaction that locks the rooms and also writes the e-mail to the
+//! outbox. Therefore each e-mail is written once and sent at most once.
 
 mod email;
 
@@ -25,24 +26,24 @@ use crate::store::{DueNotification, HostDigestOutcome, NotificationDecision, Sto
 
 pub use email::{NotificationWriter, service_domain};
 
-/// Polling interval of due notifications.
+/// Interval at which due notifications are polled.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum number of notifications read per round.
 const BATCH: u64 = 100;
 
-/// Why a round failed. Undecided notifications stay due.
+/// Reason why a round failed. Undecided notifications stay due.
 #[derive(Debug, thiserror::Error)]
 pub enum RoundError {
     /// The broker is unavailable, so the members of the rooms are unknown.
     #[error(transparent)]
     Broker(#[from] Unavailable),
-    /// SQL failed.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Processes due notifications and queues e-mails to their recipients. Can run on every node concurrently.
+/// Processes due notifications and queues e-mails to their recipients. Every node can run a notifier.
 pub struct Notifier {
     store: Store,
     states: Arc<dyn RoomStates>,
@@ -89,7 +90,7 @@ impl Notifier {
     /// Processes the notifications that are due now. Returns the number of decisions.
     ///
     /// # Errors
-    /// Returns a [`RoundError`] if the broker or SQL fails.
+    /// Returns a [`RoundError`] if the broker or the database fails.
     pub async fn round(&self) -> Result<usize, RoundError> {
         let now = self.clock.now();
         let due = self.store.notifications().due(now, BATCH).await?;
@@ -111,8 +112,9 @@ impl Notifier {
                 pending.push((host, self.pending_rooms(host, due).await?));
             }
         }
-        // The members are queried after the sequence numbers were read. A message that a member misses after this query
-        // has a higher number, which the decision detects.
+        // The members are queried after the sequence numbers were read, so that no message is overlooked. If a member
+        // leaves and misses a message after this query, that message has a higher sequence number, and the decision
+        // detects it.
         let members = self.members(pending.iter().flat_map(|(_, rooms)| rooms).chain(&others)).await?;
         for due in &others {
             let is_present = members.include(due);
@@ -130,8 +132,8 @@ impl Notifier {
         Ok(decided)
     }
 
-    /// Returns all rooms with a pending digest for a host. Rows written by a node of an earlier release are found only
-    /// once they are due.
+    /// Returns all rooms with a pending digest for a host. If a node of an earlier release wrote the row of a room, the
+    /// room is included only if it is in `due`.
     async fn pending_rooms(&self, host: HostId, due: Vec<DueNotification>) -> Result<Vec<DueNotification>, StoreError> {
         let mut rooms = self.store.notifications().pending_rooms(host).await?;
         let known: Vec<ChatroomId> = rooms.iter().map(|room| room.chatroom).collect();
@@ -170,7 +172,7 @@ impl Notifier {
     }
 }
 
-/// Members of rooms, counted over all nodes.
+/// Members of rooms on all nodes.
 struct RoomMembers(HashMap<RoomName, RoomStatus>);
 
 impl RoomMembers {

@@ -2,12 +2,13 @@
 //!
 //! Events are recorded in the same transaction as the change that causes them
 //! ([`archive`](crate::store::MessageRepository::archive) and similar methods). A [`WebhookDispatcher`] on every node
-//! sends them to the receivers. The functions of this module set and test the webhook of a host and return the results.
+//! sends them to the receivers. [`Webhooks`] sets and tests the webhook of a host and returns the results of
+//! deliveries.
 //!
-//! **Guarantees:** an event is sent at least once, even if nodes crash, until its receiver answers 2xx or three days
-//! have passed, always with the same id. Within a room the order is kept while nothing fails; a message's `seq` is
-//! authoritative. A secret is returned only when it is created. Nothing is sent to a private address that the operator
-//! has not allowed ([`address`]).
+//! **Guarantees:** an event is sent, always with the same id, until its receiver responds with 2xx or three days have
+//! passed. Delivery is at least once, even if nodes crash. While nothing fails, the events of a room are sent in order.
+//! The `seq` of a message is authoritative. A secret is returned only when it is created. Nothing is sent to a private
+//! address that the operator has not allowed ([`address`]).
 
 use std::sync::Arc;
 
@@ -33,19 +34,19 @@ pub use dispatcher::WebhookDispatcher;
 
 use client::WebhookClient;
 
-/// How long requests are also signed with a replaced secret.
+/// Time for which a replaced secret also signs requests.
 const OLD_SECRET_KEPT: TimeDelta = TimeDelta::days(1);
 
 /// Maximum number of recent events that a host can list.
 pub const RECENT: u64 = 50;
 
-/// Why a webhook was not set.
+/// Reason why a webhook was not set.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SetError {
     /// The URL is not allowed.
     #[error(transparent)]
     Url(#[from] UrlProblem),
-    /// SQL failed.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -64,8 +65,8 @@ impl std::fmt::Debug for EventSender {
 }
 
 impl EventSender {
-    /// Creates a sender. The sender connects to public addresses and to those that `is_allowed` accepts. Only the
-    /// latter are allowed without TLS.
+    /// Creates a sender that connects to public addresses and to addresses that `is_allowed` accepts. Public addresses
+    /// require TLS.
     ///
     /// # Errors
     /// Returns an error if the TLS client could not be created.
@@ -77,7 +78,7 @@ impl EventSender {
         self.clock.now()
     }
 
-    /// Sends an event once. The attempt succeeded if it has no `problem`.
+    /// Makes one attempt to send an event. The attempt succeeded if its `problem` is `None`.
     async fn send(&self, webhook: &HostWebhook, id: &str, body: &str) -> DeliveryAttempt {
         let (began, now) = (Instant::now(), self.now());
         let old = webhook.old_secret.as_ref().filter(|(_, ends_at)| now < *ends_at);
@@ -102,7 +103,7 @@ impl EventSender {
     }
 }
 
-/// Settings and results of webhooks. Clones share the connections.
+/// Service that sets and tests webhooks and returns the results of deliveries. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
     store: Store,
@@ -111,23 +112,24 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Creates the service over `store`.
+    /// Creates the service for the webhooks in `store`.
     pub fn new(store: Store, sender: EventSender, rng: Rng) -> Self {
         Self { store, sender, rng }
     }
 
-    /// Returns a host's webhook, if there is one.
+    /// Returns a host's webhook, or `None` if there is none.
     ///
     /// # Errors
-    /// Returns the error of the store if SQL fails.
+    /// Returns the error of the store if the database fails.
     pub async fn show(&self, host: HostId) -> Result<Option<HostWebhook>, StoreError> {
         self.store.webhooks().get(host).await
     }
 
-    /// Creates or updates a host's webhook. Returns it, and `true` if it was created; its secret is then new.
+    /// Creates or updates a host's webhook. Returns the webhook, and `true` if it was created. A created webhook has a
+    /// new secret.
     ///
     /// # Errors
-    /// Returns a [`SetError`] if the URL is not allowed or SQL fails.
+    /// Returns a [`SetError`] if the URL is not allowed or the database fails.
     pub async fn set(&self, host: HostId, change: WebhookChange) -> Result<(HostWebhook, bool), SetError> {
         let url = self.sender.client.check_url(&change.url)?.to_string();
         let change = WebhookChange { url, ..change };
@@ -135,10 +137,10 @@ impl Webhooks {
         Ok(self.store.webhooks().set(host, &change, &secret, self.sender.now()).await?)
     }
 
-    /// Deletes a host's webhook and its events. Returns `false` if there was none.
+    /// Deletes a host's webhook and its events. Returns `false` if there was no webhook.
     ///
     /// # Errors
-    /// Returns the error of the store if SQL fails. The call may be repeated.
+    /// Returns the error of the store if the database fails. The call may be repeated.
     pub async fn delete(&self, host: HostId) -> Result<bool, StoreError> {
         self.store.webhooks().delete(host).await
     }
@@ -147,17 +149,17 @@ impl Webhooks {
     /// immediately. Returns `None` if there is no webhook.
     ///
     /// # Errors
-    /// Returns the error of the store if SQL fails.
+    /// Returns the error of the store if the database fails.
     pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<HostWebhook>, StoreError> {
         let now = self.sender.now();
         let old_ends_at = (!revoke_old).then_some(now + OLD_SECRET_KEPT);
         self.store.webhooks().rotate_secret(host, &signature::new_secret(&self.rng), old_ends_at, now).await
     }
 
-    /// Sends a test event at once, even if the webhook is disabled. Returns `None` if there is no webhook.
+    /// Sends a test event immediately, even if the webhook is disabled. Returns `None` if there is no webhook.
     ///
     /// # Errors
-    /// Returns the error of the store if SQL fails.
+    /// Returns the error of the store if the database fails.
     pub async fn test(&self, host: HostId) -> Result<Option<DeliveryAttempt>, StoreError> {
         let Some(webhook) = self.store.webhooks().get(host).await? else { return Ok(None) };
         let id = format!("evt_test_{:032x}", u128::from_be_bytes(self.rng.bytes()));
@@ -168,7 +170,7 @@ impl Webhooks {
     /// Returns the newest events of a host that are still stored, at most [`RECENT`].
     ///
     /// # Errors
-    /// Returns the error of the store if SQL fails.
+    /// Returns the error of the store if the database fails.
     pub async fn recent(&self, host: HostId) -> Result<Vec<RecordedEvent>, StoreError> {
         self.store.webhooks().recent_events(host, RECENT).await
     }

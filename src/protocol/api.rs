@@ -1,8 +1,10 @@
 //! Request and response bodies of the HTTP API (SPEC 1–3).
 //!
-//! Responses are camelCase. Requests are accepted in camelCase and snake_case, and unknown fields are ignored.
-//! `/api/openapi.json` is generated from the schemas of these types. **Invariant:** no response contains a password or
-//! its hash; the bodies sent to guests ([`Client`], [`ClientChatroom`]) contain no key and no row id.
+//! Responses use camelCase names. Requests may use camelCase or snake_case names, and unknown fields are ignored.
+//! `/api/openapi.json` is generated from the schemas of these types.
+//!
+//! **Invariant:** no response contains a password or a password hash. The bodies that guests receive ([`Client`],
+//! [`ClientChatroom`]) contain no keys and no row ids.
 
 mod answers;
 mod fields;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::surrogate;
 use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOffset};
 
-/// Maximum length of a message frame, in bytes. A webhook body with a frame of this length is within the size of a
-/// MySQL TEXT column. Only relevant if the operator raises the frame limit above the default of 32 KiB.
+/// Maximum length of a message frame, in bytes. A webhook body that contains such a frame fits into a MySQL TEXT
+/// column. The limit matters only if the operator raises the frame limit above the default of 32 KiB.
 const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 
 /// Frame that a client may send on a chat socket.
@@ -19,51 +19,51 @@ const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 pub enum InboundChat {
     /// Message to all clients in the room.
     Message {
-        /// Text, never empty.
+        /// Text of the message, never empty.
         text: String,
-        /// Wall-clock time of the sender.
+        /// Wall-clock time that the sender wrote into the message.
         datetime: WallClock,
-        /// Message id chosen by the client, if any.
+        /// Id chosen by the client, if any.
         id: Option<MessageId>,
     },
-    /// Requests the 50 messages before a point.
+    /// Request for the 50 messages before a point.
     Request(Before),
-    /// Notice to the other side or to the server; not stored.
+    /// Notice to the other side or to the server. Notices are not stored.
     Notice(Notice),
 }
 
-/// Exclusive end of a page of older messages.
+/// Point before which older messages are requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// Messages before this `seq`.
+    /// Messages with a lower sequence number than this one are requested.
     Seq(Seq),
-    /// Messages before the one with this wall-clock time.
+    /// Messages before the message with this wall-clock time are requested.
     Datetime(WallClock),
 }
 
 /// Notice on the chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The host closes the room.
+    /// The host requests that the room is closed.
     Close,
     /// The sender is typing.
     Typing(WallClock),
-    /// The sender has read the messages up to a `seq`.
+    /// The sender has read all messages up to `seq`.
     Read {
-        /// Sequence number of the newest message that was read.
+        /// Sequence number of the newest message that the sender has read.
         seq: Seq,
-        /// Wall-clock time of the sender.
+        /// Wall-clock time that the sender wrote into the notice.
         datetime: WallClock,
     },
-    /// A guest requests the host's online status.
+    /// A guest requests the online status of the host.
     Online,
-    /// Requests a `pong`.
+    /// The sender requests a `pong`.
     Ping,
-    /// The host's page is hidden or idle. The host does not count as present in the room.
+    /// The host's page is hidden or idle, so the host does not count as present in the room.
     Away,
-    /// The host's page is in use again.
+    /// The host uses the page again.
     Back,
-    /// Unknown notice of the required form. Ignored.
+    /// Unknown notice in the required format. It has no effect.
     Other,
 }
 
@@ -82,7 +82,7 @@ struct RawFrame<'a> {
     id: Option<Cow<'a, str>>,
     seq: Option<Seq>,
     before: Option<Seq>,
-    /// The value is ignored, because the side is determined by the identity of the connection (SPEC 4).
+    /// The value is ignored, because the identity of the connection determines the side (SPEC 4).
     #[serde(default, rename = "is_host")]
     _is_host: IgnoredAny,
 }
@@ -93,7 +93,7 @@ impl InboundChat {
     /// # Errors
     /// Returns the reason for close code 4000.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        // serde also accepts an array for a struct.
+        // serde would also accept a JSON array for a struct, so only text that begins with `{` is parsed.
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
             return Err("expected a JSON object");
         }
@@ -158,8 +158,8 @@ struct MessageHead<'a> {
     id: &'a str,
 }
 
-/// Encodes a message frame up to its sequence number: `{"type":…,"id":"…","seq":`. The broker appends the number and
-/// `}`. This way, a message is encoded once, before its number is assigned.
+/// Encodes a message frame up to the position of its sequence number: `{"type":…,"id":"…","seq":`. The broker appends
+/// the sequence number and `}`. A message can therefore be encoded once, before it has a number.
 pub fn message_head(side: Side, text: &str, datetime: &WallClock, id: &MessageId) -> Vec<u8> {
     let head = MessageHead {
         r#type: "chat_message",
@@ -174,7 +174,8 @@ pub fn message_head(side: Side, text: &str, datetime: &WallClock, id: &MessageId
     json
 }
 
-/// Encodes a complete message frame. Its bytes are identical to those of the original publication.
+/// Encodes a complete message frame. The result is identical to the frame that was published when the message was
+/// accepted.
 pub fn message_frame(message: &Message) -> Bytes {
     let mut json = message_head(message.side, &message.text, &message.datetime, &message.id);
     json.extend_from_slice(message.seq.to_string().as_bytes());
@@ -183,8 +184,7 @@ pub fn message_frame(message: &Message) -> Bytes {
 }
 
 /// Replaces an invalid wall-clock time in a message frame with the time of acceptance. Returns `None` if the frame can
-/// be sent unchanged. Only nodes of earlier releases stored frames with invalid wall-clock times
-/// ([`WireOffset::repaired`]).
+/// be sent unchanged. Only earlier releases stored frames with invalid wall-clock times ([`WireOffset::repaired`]).
 pub fn repaired_frame(frame: &[u8], wire: WireOffset, accepted_at: DateTime<Utc>) -> Option<Bytes> {
     let at = datetime_in(frame)?;
     let written: WallClock = std::str::from_utf8(&frame[at.clone()]).ok()?.parse().ok()?;
@@ -195,18 +195,17 @@ pub fn repaired_frame(frame: &[u8], wire: WireOffset, accepted_at: DateTime<Utc>
     Some([&frame[..at.start], repaired.as_str().as_bytes(), &frame[at.end..]].concat().into())
 }
 
-/// Whether [`repaired_frame`] would replace the wall-clock time in a frame.
+/// Returns whether [`repaired_frame`] would replace the wall-clock time in a frame.
 pub fn needs_repair(frame: &[u8]) -> bool {
     repaired_frame(frame, WireOffset::default(), DateTime::UNIX_EPOCH).is_some()
 }
 
-/// Returns the position of the wall-clock time in a message frame. Searches from the end for its key, without parsing
-/// the JSON. The message text cannot contain the key, because quotation marks in the text are escaped. [`message_head`]
-/// writes the wall-clock time after the text.
+/// Returns the position of the wall-clock time in a message frame. Searches for its key from the end of the frame,
+/// without parsing the JSON. The message text cannot contain the key, because quotation marks in the text are escaped.
 fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     const KEY: &[u8] = br#"","datetime":""#;
-    /// Maximum length of the end of a frame: the wall-clock time, an id of 64 characters and a sequence number of 20
-    /// digits, each with its key.
+    /// Maximum length of the part of a frame after the text. It contains the wall-clock time, an id of 64 characters
+    /// and a sequence number of 20 digits, each with its key.
     const TAIL: usize = 160;
     let tail = frame.len().saturating_sub(TAIL);
     let start = tail + frame[tail..].windows(KEY.len()).rposition(|window| window == KEY)? + KEY.len();
@@ -214,13 +213,13 @@ fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     Some(start..start + len)
 }
 
-/// Whether a message frame was sent by a guest. Compares the prefix that [`message_head`] writes, without parsing the
-/// JSON.
+/// Returns whether a guest sent a message. Compares the frame with the prefix that [`message_head`] writes, without
+/// parsing the JSON.
 pub fn is_from_guest(frame: &[u8]) -> bool {
     frame.starts_with(br#"{"type":"chat_message","is_host":false,"#)
 }
 
-/// Message frame read from the log.
+/// Parsed message frame from the log.
 #[derive(Debug, Deserialize)]
 pub struct StoredFrame<'a> {
     /// Whether the host wrote the message.
@@ -228,7 +227,7 @@ pub struct StoredFrame<'a> {
     /// Text of the message.
     #[serde(borrow)]
     pub message: Cow<'a, str>,
-    /// Wall-clock time of the sender.
+    /// Wall-clock time that the sender wrote into the message.
     #[serde(borrow)]
     pub datetime: Cow<'a, str>,
     /// Id of the message.
@@ -239,7 +238,7 @@ pub struct StoredFrame<'a> {
 }
 
 impl StoredFrame<'_> {
-    /// Converts the frame to a message; `None` if the wall-clock time or the id is malformed.
+    /// Converts the frame to a message. Returns `None` if the wall-clock time or the id is malformed.
     pub fn into_message(self, chatroom: ChatroomId, accepted_at: DateTime<Utc>) -> Option<Message> {
         Some(Message {
             chatroom,
@@ -253,7 +252,8 @@ impl StoredFrame<'_> {
     }
 }
 
-/// Encodes several messages as one history frame, in the given order. `more` indicates that further frames follow.
+/// Encodes several messages as one history frame, in the given order. If `more` is true, the frame states that further
+/// frames follow.
 pub fn history_frame<'a>(frames: impl IntoIterator<Item = &'a [u8]>, more: bool) -> Vec<u8> {
     let mut json = br#"{"type":"chat_message","data":["#.to_vec();
     for (at, frame) in frames.into_iter().enumerate() {
@@ -286,7 +286,7 @@ pub fn typing_frame(side: Side, datetime: &WallClock) -> Bytes {
     notice(side.is_host(), "typing", datetime, None)
 }
 
-/// Encodes the response to a `ping`, on either kind of socket.
+/// Encodes the response to a `ping`. Chat sockets and status sockets use the same response.
 pub fn pong_frame(datetime: &WallClock) -> Bytes {
     notice(true, "pong", datetime, None)
 }
@@ -300,7 +300,7 @@ fn notice(is_host: bool, message: &'static str, datetime: &WallClock, seq: Optio
     to_json(&NoticeFrame { r#type: "notice", is_host, message, datetime: datetime.as_str(), seq }).into()
 }
 
-/// Serialises a value that contains only strings, numbers and booleans, which cannot fail.
+/// Serialises a value that contains only strings, numbers and booleans. Serialising such a value cannot fail.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,12 +1,12 @@
-//! Close codes of sockets (SPEC 4), and how clients must respond to them.
+//! Close codes of sockets (SPEC 4).
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Reason for closing a socket. Codes below 4000 are defined by RFC 6455, the others by PinTalk.
+/// Reason for closing a socket. RFC 6455 defines the codes below 4000, and PinTalk defines the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
-    /// 1000: the room was closed, or the socket ended normally.
+    /// 1000: the room was closed, or the socket was closed for no special reason.
     Normal,
     /// 1002: the client violated RFC 6455.
     Protocol,
@@ -14,23 +14,23 @@ pub enum Close {
     InvalidUtf8,
     /// 1009: a frame exceeded the limit.
     TooLarge,
-    /// 1012: this node is shutting down. No message is lost.
+    /// 1012: this node is shutting down. No acknowledged message is lost.
     Restarting {
-        /// Delay after which the client reconnects.
+        /// Delay before the client reconnects.
         retry: Duration,
     },
-    /// 1013: the client is too slow, or the server is temporarily unable to serve it. No acknowledged message is lost.
+    /// 1013: the client is too slow, or the server cannot serve it temporarily. No acknowledged message is lost.
     TryLater {
-        /// Delay after which the client reconnects.
+        /// Delay before the client reconnects.
         retry: Duration,
     },
-    /// 4000: a frame did not have the required form. The value is the close reason.
+    /// 4000: a frame did not have the required format. The field contains the close reason.
     BadForm(&'static str),
-    /// 4001: the token is invalid or expired, or the login was ended.
+    /// 4001: the token is invalid or has expired, or the login session was revoked.
     Unauthenticated,
-    /// 4003: the `Origin` is not registered for the host, or the room belongs to another host.
+    /// 4003: the `Origin` does not match the host's registered domains, or the room belongs to another host.
     Forbidden,
-    /// 4004: the room or the host does not exist, or the room was deleted.
+    /// 4004: the room or the host does not exist. The room may have been deleted.
     NotFound,
     /// 4009: the room is closed, or the host does not show their online status.
     Unavailable,
@@ -39,7 +39,7 @@ pub enum Close {
 }
 
 impl Close {
-    /// Returns the code on the wire.
+    /// Returns the close code to send.
     pub fn code(self) -> u16 {
         match self {
             Close::Normal => 1000,
@@ -57,7 +57,8 @@ impl Close {
         }
     }
 
-    /// Returns the reason on the wire. Clients parse `retry in 1234 ms`; other reasons are informational.
+    /// Returns the close reason to send. Clients parse a reason of the form `retry in 1234 ms`. All other reasons are
+    /// only informational.
     pub fn reason(self) -> Cow<'static, str> {
         match self {
             Close::Normal => "".into(),

@@ -1,9 +1,10 @@
 //! Server side of WebSocket framing (RFC 6455): decodes bytes into events and encodes payloads into frames.
 //!
-//! The task of a socket reads into a buffer that many sockets share, and passes the received bytes to the socket's
-//! [`Decoder`]. An outgoing frame is encoded once as [`Bytes`] and shared by all connections of a room.
+//! The task of a socket reads bytes into a buffer that many sockets share, and passes them to the [`Decoder`] of the
+//! socket. An outgoing frame is encoded once as [`Bytes`]. All sockets in a room share it.
 //!
-//! **Invariant**: this module uses no I/O, clock or task, and a decoder between two messages owns no heap memory.
+//! **Invariant:** this module performs no I/O, reads no clock and starts no task. Between two messages, a decoder owns
+//! no heap memory.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,9 +15,10 @@ mod decoder;
 
 pub use decoder::Decoder;
 
-/// Maximum payload of a control frame, in bytes (RFC 6455, 5.5).
+/// Maximum length of the payload of a control frame, in bytes (RFC 6455, 5.5).
 pub const MAX_CONTROL: usize = 125;
-/// Maximum length of the reason in a close frame, in bytes. The close code takes two bytes of the payload.
+/// Maximum length of the reason in a close frame, in bytes. The payload of a close frame also contains the close code,
+/// which has two bytes.
 pub const MAX_REASON: usize = MAX_CONTROL - 2;
 
 const FIN: u8 = 0x80;
@@ -30,17 +32,17 @@ const PONG: u8 = 0xA;
 /// Event decoded from a client's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Complete text message, with its fragments joined.
+    /// Complete text message. Its fragments have been joined.
     Text(String),
-    /// Complete binary message. The payload is discarded on arrival because the protocol has no binary messages.
+    /// Complete binary message. The decoder discards its payload, because the protocol has no binary messages.
     Binary,
-    /// Ping with a payload of at most [`MAX_CONTROL`] bytes, to be returned in a [`pong`].
+    /// Ping with a payload of at most [`MAX_CONTROL`] bytes. The response is a [`pong`] with the same payload.
     Ping(Vec<u8>),
-    /// Pong; the payload is discarded.
+    /// Pong. The decoder discards its payload.
     Pong,
-    /// Close frame. Later bytes are ignored.
+    /// Close frame. The decoder ignores all later bytes.
     Close {
-        /// Close code, if the client sent one. The code is always one that may be sent back.
+        /// Close code, if the client sent one. The server may send every code that this field contains.
         code: Option<u16>,
     },
 }
@@ -48,10 +50,10 @@ pub enum Event {
 /// Error in the bytes of a client. After an error, the socket must be closed with [`FrameError::close_code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The message exceeds the limit. Detected from the frame header, before the payload arrives.
+    /// The message exceeds the size limit. The error is detected from the frame header, before the payload arrives.
     #[error("a message of {len} bytes, {limit} are allowed")]
     TooLarge {
-        /// Total length that the frame headers of the message declare so far, in bytes.
+        /// Total length that the headers of the message's frames have declared so far, in bytes.
         len: u64,
         /// Maximum size of a message, in bytes.
         limit: usize,
@@ -80,28 +82,29 @@ pub fn text(payload: &[u8]) -> Bytes {
     frame(TEXT, &[payload])
 }
 
-/// Encodes one text frame from the concatenation of `parts`, copying each once.
+/// Encodes the concatenation of `parts` as one text frame. Each part is copied once.
 pub fn text_from(parts: &[&[u8]]) -> Bytes {
     frame(TEXT, parts)
 }
 
-/// Encodes a close frame. A reason over [`MAX_REASON`] bytes is truncated at a character boundary.
+/// Encodes a close frame. A reason of more than [`MAX_REASON`] bytes is truncated at a character boundary.
 pub fn close(code: u16, reason: &str) -> Bytes {
     let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
     frame(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()])
 }
 
-/// Encodes a ping frame. A payload over [`MAX_CONTROL`] bytes is truncated.
+/// Encodes a ping frame. A payload of more than [`MAX_CONTROL`] bytes is truncated.
 pub fn ping(payload: &[u8]) -> Bytes {
     frame(PING, &[&payload[..payload.len().min(MAX_CONTROL)]])
 }
 
-/// Encodes a pong frame, the response to [`Event::Ping`]. A payload over [`MAX_CONTROL`] bytes is truncated.
+/// Encodes a pong frame, which is the response to [`Event::Ping`]. A payload of more than [`MAX_CONTROL`] bytes is
+/// truncated.
 pub fn pong(payload: &[u8]) -> Bytes {
     frame(PONG, &[&payload[..payload.len().min(MAX_CONTROL)]])
 }
 
-/// Returns the payload of a frame encoded by this module; empty if `frame` is too short.
+/// Returns the payload of a frame that this module has encoded. Returns an empty slice if `frame` is too short.
 pub fn payload_of(frame: &[u8]) -> &[u8] {
     let header = match frame.get(1) {
         Some(127) => 10,
@@ -120,7 +123,7 @@ pub fn accept_key(sec_websocket_key: &str) -> String {
 
 fn frame(opcode: u8, parts: &[&[u8]]) -> Bytes {
     let len: usize = parts.iter().map(|part| part.len()).sum();
-    // The capacity is exact, so that the conversion to `Bytes` does not reallocate.
+    // The exact capacity avoids a reallocation when the vector is converted to `Bytes`.
     let mut frame = Vec::with_capacity(
         len + if len < 126 {
             2

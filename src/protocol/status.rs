@@ -12,11 +12,11 @@ use crate::domain::{RoomName, Seq, Side, WallClock};
 /// Frame that a guest or a host may send on a status socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InboundStatus {
-    /// A guest is present and requests the host's online status.
+    /// A guest is present and requests the online status of the host.
     Online,
-    /// Requests a `pong`.
+    /// The sender requests a `pong`.
     Ping,
-    /// Notice of the required form that has no effect.
+    /// Notice in the required format that has no effect.
     Ignored,
 }
 
@@ -33,12 +33,13 @@ struct RawNotice<'a> {
 #[serde(untagged)]
 enum NoticeMessage<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),
-    /// Any other JSON value. Accepted from hosts only.
+    /// Any JSON value that is not a string. Only a host may send it.
     Other(IgnoredAny),
 }
 
 impl InboundStatus {
-    /// Parses a text frame. Notices from a host are accepted with any content; those from a guest require a `message`.
+    /// Parses a text frame. A notice from a host may have any `message`. A notice from a guest must have a `message`
+    /// that is a string.
     ///
     /// # Errors
     /// Returns the reason for close code 4000.
@@ -72,8 +73,8 @@ struct StatusFrame<'a> {
     datetime: &'a str,
 }
 
-/// Encodes the online status of the host. The frame contains the status as both `status` and `message`, because
-/// existing clients read one or the other (SPEC 5).
+/// Encodes the online status of the host. `status` and `message` both contain the status, because some existing clients
+/// read one field and some read the other (SPEC 5).
 pub fn status_frame(online: bool, datetime: &WallClock) -> Bytes {
     let word = if online { "online" } else { "offline" };
     to_json(&StatusFrame { r#type: "notice", is_host: true, message: word, status: word, datetime: datetime.as_str() })
@@ -88,12 +89,12 @@ struct GuestFrame<'a> {
     datetime: &'a str,
 }
 
-/// Encodes the notice to the host's status sockets that a guest is present.
+/// Encodes the notice that a guest is present. It is sent to the host's status sockets.
 pub fn guest_frame(datetime: &WallClock) -> Bytes {
     to_json(&GuestFrame { r#type: "notice", is_host: false, message: "online", datetime: datetime.as_str() }).into()
 }
 
-/// Maximum length of a message preview, in code points.
+/// Maximum length of a message preview, in Unicode code points.
 const PREVIEW_CHARS: usize = 100;
 
 #[derive(Serialize)]
@@ -107,7 +108,8 @@ struct ArrivalFrame<'a> {
     datetime: &'a str,
 }
 
-/// Encodes the notice to the host's status sockets that a guest's message arrived in one of the host's rooms.
+/// Encodes the notice that a guest's message arrived in one of the host's rooms. It is sent to the host's status
+/// sockets.
 pub fn arrival_frame(chatroom: RoomName, message: &StoredFrame<'_>) -> Bytes {
     let end = message.message.char_indices().nth(PREVIEW_CHARS).map_or(message.message.len(), |(at, _)| at);
     to_json(&ArrivalFrame {

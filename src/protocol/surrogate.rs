@@ -1,9 +1,9 @@
-//! Repairs lone surrogate escapes. A browser that truncates a string inside an emoji sends `"\ud83d"`, which serde_json
-//! rejects. SPEC 4 requires that U+FFFD replaces it.
+//! Repair of escape sequences for lone surrogates. A browser that truncates a string inside an emoji sends an escape
+//! such as `"\ud83d"`. serde_json rejects such an escape, but SPEC 4 requires U+FFFD in its place.
 
 use std::borrow::Cow;
 
-/// Replaces each `\uXXXX` escape of a lone surrogate with `\ufffd`. All other text is unchanged.
+/// Replaces each `\uXXXX` escape of a lone surrogate with `\ufffd`. The rest of the JSON text is unchanged.
 pub(super) fn repair(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let mut repaired: Option<String> = None;
@@ -21,8 +21,8 @@ pub(super) fn repair(json: &str) -> Cow<'_, str> {
                 6
             }
             Some(_) => 6,
-            // Any other escape is a backslash and one byte. Both are skipped, so that the second backslash of `\\` does
-            // not start an escape.
+            // Any other escape consists of a backslash and one byte. The loop skips both, so that the second backslash
+            // of `\\` does not start another escape.
             None => 2,
         };
     }
@@ -35,10 +35,10 @@ pub(super) fn repair(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the code unit of the `\uXXXX` escape that starts at `at`, if there is one.
+/// Returns the code unit of the `\uXXXX` escape at `at`. Returns `None` if there is no such escape at this position.
 fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-    // `from_str_radix` accepts a sign, but JSON does not.
+    // The digits are checked first, because `from_str_radix` accepts a sign and JSON does not.
     digits
         .iter()
         .all(u8::is_ascii_hexdigit)

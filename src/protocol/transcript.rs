@@ -1,14 +1,15 @@
-//! Conversations as text files (SPEC 3, `download`).
+//! Transcripts of conversations as text files (SPEC 3, `download`).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::text::{is_hidden, is_line_break, lines};
 use crate::domain::{Message, Side, WallClock};
 
-/// Prefix of the second and later lines of a message, so that no line can be mistaken for another message.
+/// Line break and indentation before the second and each later line of a message. The indentation distinguishes such a
+/// line from the first line of a message.
 const INDENT: &str = "\n    ";
 
-/// Characters that an extended parameter must percent-encode (all but `attr-char` of RFC 5987).
+/// Characters that must be percent-encoded in an extended parameter: all except the `attr-char` of RFC 5987.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -33,14 +34,14 @@ pub struct Names {
 }
 
 impl Names {
-    /// Appends a message as `[2023-03-23 08:15:07.123 Kim] text` and a line break. The time is the sender's wall-clock
-    /// time.
+    /// Appends a message as `[2023-03-23 08:15:07.123 Kim] text`, followed by a line break. The time is the sender's
+    /// wall-clock time.
     pub fn write(&self, message: &Message, into: &mut String) {
         let name = if message.side == Side::Host { &self.host } else { &self.guest };
         into.push('[');
         into.push_str(&message.datetime.as_str().replacen('T', " ", 1));
         into.push(' ');
-        // Brackets in the name are replaced, so that the name cannot contain the closing bracket of the line.
+        // Brackets in the name are replaced, so that the name cannot imitate the closing bracket after the name.
         into.extend(name.chars().filter_map(|letter| match letter {
             '[' => Some('('),
             ']' => Some(')'),
@@ -57,11 +58,11 @@ impl Names {
         into.push('\n');
     }
 
-    /// Returns the value of `Content-Disposition` for a file `<guest>_<time>.txt`. Includes an ASCII name for clients
-    /// that do not support RFC 5987.
+    /// Returns the value of `Content-Disposition` for a file named `<guest>_<time>.txt`. The value also contains an
+    /// ASCII name for clients that do not support RFC 5987.
     pub fn disposition(&self, now: &WallClock) -> String {
         let time = now.whole_seconds().replace('T', "_").replace(':', "-");
-        // Characters that file systems do not permit in names are replaced.
+        // File systems do not permit these characters in names.
         let guest = self.guest.replace(|letter: char| is_hidden(letter) || "\"*/:<>?\\|".contains(letter), "-");
         let name = format!("{guest}_{time}.txt");
         let encoded = utf8_percent_encode(&name, ENCODED);

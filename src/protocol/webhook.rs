@@ -1,4 +1,4 @@
-//! Bodies of webhook events. A body is encoded once, when the event occurs.
+//! Bodies of webhook events. A body is encoded once, when its event occurs.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{ChatroomId, CloseCause, EventKind, Message, RoomName, Seq, WallClock, WireOffset};
 
-/// Kind of the test event, which only checks that the receiver answers.
+/// Kind of the test event. A host sends it to check that the receiver responds.
 pub const PING: &str = "ping";
 
 /// Room of an event.
@@ -76,13 +76,13 @@ pub struct EventMessage<'a> {
     accepted_at: DateTime<Utc>,
 }
 
-/// Encodes `room.created`.
+/// Encodes the body of a `room.created` event.
 pub fn room_created(room: EventRoom<'_>, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomCreated.id(room.id, 0);
     write(&EventBody { id: &id, kind: EventKind::RoomCreated.as_str(), created_at: at, data: RoomCreated { room } })
 }
 
-/// Encodes `message.created`.
+/// Encodes the body of a `message.created` event.
 pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
     let id = EventKind::MessageCreated.id(room.id, message.seq);
     let written = EventMessage {
@@ -101,13 +101,14 @@ pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
     })
 }
 
-/// Replaces an invalid wall-clock time in a stored body with the time of acceptance. Nodes of earlier releases stored
+/// Replaces an invalid wall-clock time in a stored body with the time of acceptance. Only earlier releases stored
 /// bodies with invalid wall-clock times.
 pub fn repaired(body: String, wire: WireOffset) -> String {
     try_repair(&body, wire).unwrap_or(body)
 }
 
-/// Repairs a body. Returns `None` if the body can be sent unchanged. The two times are the last strings in a body.
+/// Repairs a body. Returns `None` if the body can be sent unchanged. Finds the two times from the end of the body,
+/// because they are its last strings.
 fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
     let (head, times) = body.rsplit_once(r#","datetime":""#)?;
     let (written, rest) = times.split_once('"')?;
@@ -120,31 +121,32 @@ fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
     Some(format!("{head},\"datetime\":\"{}\"{rest}", wire.repaired(written, accepted_at)))
 }
 
-/// Encodes `room.closed`. `version` is the state version after the change.
+/// Encodes the body of a `room.closed` event. `version` is the version of the room's state after the change.
 pub fn room_closed(room: EventRoom<'_>, version: u64, why: CloseCause, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomClosed.id(room.id, version);
     let data = RoomClosed { room, reason: why.as_str() };
     write(&EventBody { id: &id, kind: EventKind::RoomClosed.as_str(), created_at: at, data })
 }
 
-/// Encodes `ping`.
+/// Encodes the body of a `ping` event.
 pub fn ping(id: &str, at: DateTime<Utc>) -> String {
     write(&EventBody { id, kind: PING, created_at: at, data: Ping {} })
 }
 
 impl<'a> EventRoom<'a> {
-    /// Creates the description of a room for an event.
+    /// Creates the part of an event that describes its room.
     pub fn new(id: ChatroomId, name: &'a RoomName, guest: &'a str) -> Self {
         Self { id, name: name.as_str(), guest }
     }
 }
 
 fn write<T: Serialize>(event: &EventBody<'_, T>) -> String {
-    // Encoding cannot fail, because the event contains only strings and numbers, and its keys are strings.
+    // Serialising the event cannot fail, because it contains only strings, numbers and booleans, and its keys are
+    // strings.
     serde_json::to_string(event).unwrap_or_else(|_| unreachable!("nothing of this can fail to be JSON"))
 }
 
-// SPEC 1: times are UTC RFC 3339 with milliseconds and Z.
+// Serialises a time as SPEC 1 requires: in UTC, as RFC 3339, with milliseconds and `Z`.
 fn instant<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

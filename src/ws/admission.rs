@@ -1,15 +1,18 @@
-//! Limits how many joins of a node call the stores concurrently, and how many wait for a permit. A join is the work
-//! that admits a new socket to its session.
+//! Limits the number of joins on a node that call the stores concurrently, and the number that wait for a permit. A
+//! join admits a new socket to its session.
 //!
-//! Without a limit, thousands of sockets that join at once slow each other down until all of them time out. With this
-//! limit, [`JOINS`] joins run concurrently and a bounded number wait. Further joins are rejected at once, with the time
-//! after which a permit is expected to be free.
+//! Without a limit, thousands of concurrent joins would slow each other down until all of them time out. With the
+//! limit, [`JOINS`] joins run concurrently and a bounded number wait. Further joins are rejected at once with a retry
+//! delay, after which a permit is expected to be available.
 //!
-//! Permits are granted alternately to two queues ([`JoinClass`]). Within a class, addresses are served in turn; within
-//! an address, joins are served in order of arrival. When the queue is full, a new join displaces the last waiter of
-//! the address with the most waiters, if the address of the new join has at least two waiters fewer. A class that uses
-//! less than half of the queue displaces a waiter of the other class. A single address can use the whole queue while no
-//! other address waits, and many new guests cannot displace clients that reconnect.
+//! Permits are granted alternately to two classes ([`JoinClass`]). Within a class, addresses are served in turn; within
+//! an address, joins are served in order of arrival.
+//!
+//! If the queue is full, a new join may displace the last waiter of the address with the most waiters. If the class of
+//! the new join occupies less than half of the queue, it displaces a waiter of the other class. Otherwise it displaces a
+//! waiter of its own class, and only if its address has at least two waiters fewer than the address of that waiter. One
+//! address can therefore fill the queue only while no other address waits, and new guests cannot displace clients that
+//! reconnect.
 //!
 //! **Invariant:** no lock is held across an await, and this module does not call a store.
 
@@ -26,28 +29,28 @@ use super::metrics::JoinMetrics;
 use crate::domain::Rng;
 
 /// Maximum number of joins that call the stores concurrently. While a node accepts thousands of connections, each step
-/// of a join waits for the tasks of these connections. With 64 joins, a saturated node served only a third of its
+/// of a join waits for the tasks of these connections. With a limit of 64, a saturated node served only a third of its
 /// capacity.
 const JOINS: usize = 256;
 
-/// Time after which a join is assumed to wait for a store and not for this node. The join then passes its permit to the
-/// next one, so that rooms on a Redis shard that does not respond do not delay other rooms.
+/// Time after which a join is assumed to wait for a store rather than for this node. The join then passes its permit to
+/// the next one. As a result, joins on an unresponsive Redis shard do not delay other rooms.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 
-/// Maximum number of joins that have passed on their permit and are still running.
+/// Maximum number of running joins that have passed on their permit.
 const SLOW_JOINS: usize = JOINS / 4;
 
-/// Maximum time that a join waits for a permit before it is rejected.
+/// Maximum time for which a join waits for a permit.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bounds of the retry delay, before it is randomised.
+/// Bounds of the retry delay before randomisation.
 const MIN_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
 /// Assumed duration of a join before the first one is measured.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
-/// Class of a join. A join does not displace joins of the other class while the other class uses at most half of the
+/// Class of a join. A join displaces a waiter of the other class only while its own class occupies less than half of the
 /// queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JoinClass {
@@ -57,15 +60,15 @@ pub(super) enum JoinClass {
     Fresh,
 }
 
-/// Error of a join that was rejected because too many joins wait.
+/// Error: the join was rejected because too many joins are waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overloaded {
-    /// Time after which a permit is expected to be free. The time differs between rejected joins, so that they do not
+    /// Time after which a permit is expected to be available. It varies between rejected joins, so that they do not
     /// retry together.
     pub(super) retry: Duration,
 }
 
-/// Limits and queues the joins of a node.
+/// Queue of the joins of a node, with a limit on concurrent joins.
 pub struct Admission {
     state: Mutex<AdmissionState>,
     /// Maximum number of waiting joins.
@@ -87,14 +90,14 @@ struct AdmissionState {
     next_id: u64,
     /// Smoothed duration of a join.
     duration: Duration,
-    /// Time at which all joins rejected so far are expected to have retried and completed.
+    /// Time at which all joins that were rejected so far are expected to have retried and completed.
     booked_until: Instant,
 }
 
-/// Waiting joins of one class, by client address.
+/// Waiting joins of one class, grouped by client address.
 struct JoinQueue {
     addresses: HashMap<IpAddr, VecDeque<Waiter>>,
-    /// Addresses with waiters, in the order in which they receive permits.
+    /// Addresses with waiters, in the order in which they receive a permit.
     turns: VecDeque<IpAddr>,
     len: usize,
     metrics: Arc<JoinMetrics>,
@@ -105,7 +108,7 @@ struct Waiter {
     decision: oneshot::Sender<Result<JoinPermit, Overloaded>>,
 }
 
-/// Permit to call the stores. Released on drop.
+/// Permit to call the stores. It is released on drop.
 pub(super) struct JoinPermit {
     admission: Arc<Admission>,
     began: Instant,
@@ -120,10 +123,10 @@ enum Holds {
 }
 
 impl Admission {
-    /// Creates the admission of a node on which `max_waiting` joins may wait.
+    /// Creates the admission of a node. At most `max_waiting` joins may wait.
     pub fn new(max_waiting: usize, rng: Rng) -> Arc<Self> {
         let metrics = Arc::<JoinMetrics>::default();
-        // Exports the gauge as 0 until a join waits.
+        // Exports the gauge with the value 0 before the first join waits.
         metrics.waiting.increment(0.0);
         let state = AdmissionState {
             running: 0,
@@ -138,13 +141,13 @@ impl Admission {
     }
 
     /// Waits for a permit. Returns [`Overloaded`] if the queue is full, the waiter is displaced or the wait times out.
-    /// Cancel safe: dropping the future removes its queue entry.
+    /// Cancel safe: if the future is dropped, its entry is removed from the queue.
     pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, class: JoinClass) -> Result<JoinPermit, Overloaded> {
         let (waiting, displaced) = {
             let mut state = self.state.lock();
             if state.running < JOINS {
-                // If `running` is below the limit, no join is waiting: `release` passes each freed permit to a waiter
-                // first.
+                // If `running` is below the limit, no join is waiting, because `release` passes each freed permit to a
+                // waiter first.
                 state.running += 1;
                 return Ok(self.place());
             }
@@ -156,7 +159,7 @@ impl Admission {
             (Waiting { admission: self, address, class, id, decided }, displaced.zip(retry))
         };
         if let Some((waiter, overloaded)) = displaced {
-            // If the waiter's future was dropped, the result is not needed.
+            // If the future of the waiter was dropped, no one needs the result.
             let _ = waiter.decision.send(Err(overloaded));
         }
         waiting.decided().await
@@ -168,12 +171,12 @@ impl Admission {
 
     fn overloaded(&self, state: &mut AdmissionState) -> Overloaded {
         let expected = state.book().max(MIN_RETRY);
-        // The delay is randomised by up to half, so that joins rejected together do not retry together.
+        // The delay is extended by up to half, so that joins rejected together do not retry together.
         let spread = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX) / 2;
         Overloaded { retry: expected + Duration::from_millis(self.rng.below(spread)) }
     }
 
-    /// Passes a freed permit to the next waiter.
+    /// Passes a freed permit to the next waiter, if any.
     fn release(self: &Arc<Self>) {
         loop {
             let next = {
@@ -186,7 +189,7 @@ impl Admission {
             };
             match next.decision.send(Ok(self.place())) {
                 Ok(()) => return,
-                // The waiter was cancelled in the meantime, and the permit passes to the next one.
+                // The waiter was cancelled after it left the queue, so its permit passes to the next waiter.
                 Err(Ok(mut place)) => place.holds = Holds::Nothing,
                 Err(Err(_)) => {}
             }
@@ -194,7 +197,7 @@ impl Admission {
     }
 }
 
-/// Error: the queue is full, and the new join may not displace a waiter.
+/// Error: the queue is full and the new join must not displace a waiter.
 struct Full;
 
 impl AdmissionState {
@@ -202,7 +205,7 @@ impl AdmissionState {
         self.queues.iter().map(|queue| queue.len).sum()
     }
 
-    /// Returns the waiter that a new join displaces; `None` if the queue is not full.
+    /// Removes and returns the waiter that a new join displaces; `None` if the queue is not full.
     fn make_room(&mut self, address: IpAddr, class: JoinClass, max_waiting: usize) -> Result<Option<Waiter>, Full> {
         if self.waiting() < max_waiting {
             return Ok(None);
@@ -236,8 +239,7 @@ impl AdmissionState {
         waiter.or_else(|| self.queues[1 - next].pop())
     }
 
-    /// Reserves time for one more join after all joins that wait or were rejected. Returns the delay until the reserved
-    /// time.
+    /// Reserves time for one more join after all waiting and rejected joins. Returns the delay until the reserved time.
     fn book(&mut self) -> Duration {
         let now = Instant::now();
         let each = self.duration / JOINS as u32;
@@ -276,8 +278,8 @@ impl JoinQueue {
         waiter
     }
 
-    /// Removes and returns the last waiter of the address with the most waiters, if that address has at least `fewest`
-    /// waiters.
+    /// Removes and returns the last waiter of the address with the most waiters. Returns `None` if that address has
+    /// fewer than `fewest` waiters.
     fn pop_last_of_longest(&mut self, fewest: usize) -> Option<Waiter> {
         let longest = self.addresses.iter().max_by_key(|(_, waiters)| waiters.len());
         let address = longest.filter(|(_, waiters)| waiters.len() >= fewest).map(|(address, _)| *address)?;
@@ -286,7 +288,7 @@ impl JoinQueue {
         waiter
     }
 
-    /// Removes a waiter that was cancelled. Has no effect if the waiter has received a result.
+    /// Removes a cancelled waiter. Has no effect if the waiter already has a result.
     fn cancel(&mut self, address: IpAddr, id: u64) {
         self.remove(address, |waiters| {
             let at = waiters.binary_search_by_key(&id, |waiter| waiter.id).ok()?;
@@ -319,7 +321,7 @@ impl JoinQueue {
     }
 }
 
-/// A join in the queue. Removed from the queue on drop.
+/// Join in the queue. It is removed from the queue on drop.
 struct Waiting<'a> {
     admission: &'a Arc<Admission>,
     address: IpAddr,
@@ -332,7 +334,7 @@ impl Waiting<'_> {
     async fn decided(mut self) -> Result<JoinPermit, Overloaded> {
         match tokio::time::timeout(WAIT_TIMEOUT, &mut self.decided).await {
             Ok(Ok(decision)) => decision,
-            // The sender of the result is dropped only when the queue is dropped.
+            // The sender of the result is dropped without a result only if the queue is dropped.
             Ok(Err(_)) | Err(_) => Err(self.admission.overloaded(&mut self.admission.state.lock())),
         }
     }
@@ -345,7 +347,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl JoinPermit {
-    /// Passes the permit to the next join while this one continues, unless too many joins have done so.
+    /// Passes the permit to the next join while this join continues. Has no effect if too many joins have done so.
     pub(super) fn yield_to_next(&mut self) {
         {
             let mut state = self.admission.state.lock();

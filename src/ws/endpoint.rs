@@ -2,7 +2,7 @@
 
 use super::metrics::HandshakeKind;
 
-/// Kind of socket, with the room name or the host's identifier from the path.
+/// Endpoint of a socket, with the name of the room or the identifier of the host from the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Chat(String),

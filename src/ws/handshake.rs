@@ -13,8 +13,8 @@ const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 pub(super) const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
-/// Returns the value of `Sec-WebSocket-Accept` and the pending upgrade. If the request is not a valid handshake,
-/// returns the error response.
+/// Returns the value of `Sec-WebSocket-Accept` and the pending upgrade. Returns the error response if the request is
+/// not a valid handshake.
 pub(super) fn accept_upgrade(
     headers: &HeaderMap,
     on_upgrade: Option<OnUpgrade>,
@@ -45,7 +45,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// Returns the value of a header that must occur exactly once. Returns `None` if it is absent or repeated.
+/// Returns the value of a header that must occur once. Returns `None` if the header is absent or repeated.
 fn only_one(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

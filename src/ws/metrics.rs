@@ -63,12 +63,12 @@ impl SocketMetrics {
     }
 }
 
-/// Which side closed a socket.
+/// Side that closed a socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ClosedBy {
-    /// The peer closed or lost the connection.
+    /// The peer closed the socket or disconnected.
     Peer,
-    /// The node closed the connection, or answered the peer's close frame.
+    /// The node closed the socket, or answered the close frame of the peer.
     Node(Close),
 }
 

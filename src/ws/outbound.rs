@@ -1,8 +1,9 @@
-//! Writes output to one peer: the frames of the connection's outbox, and control frames. Enforces the time limits for
-//! slow peers.
+//! Writes the output of a connection to its peer: the frames of the outbox, and control frames. Disconnects peers that
+//! accept output too slowly.
 //!
-//! **Invariant:** besides the frames of the outbox, at most one pong, one ping and one close frame wait for the peer,
-//! no matter how many frames it sends. Frames that are being written here still count towards the limit of the outbox.
+//! **Invariant:** in addition to the frames of the outbox, at most one pong, one ping and one close frame wait for the
+//! peer, however many frames the peer sends. Frames that are being written here still count towards the limit of the
+//! outbox.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -18,39 +19,39 @@ use crate::chat::hub::Connection;
 use crate::http::Slot;
 use crate::protocol::{Close, frame};
 
-/// Maximum number of bytes taken from the outbox at once. Larger writes are not faster.
+/// Maximum number of bytes taken from the outbox at a time. Larger writes are not faster.
 const WRITE_BATCH: usize = 64 * 1024;
 
 /// Maximum number of frames per write.
 const WRITE_SLICES: usize = 64;
 
-/// Maximum time without progress. A peer that accepts no byte for this long is disconnected.
+/// Maximum time for which a peer may accept no bytes. After it, the peer is disconnected.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Minimum number of bytes that a peer must accept in each [`PROGRESS_WINDOW`] while output waits.
 const MIN_PROGRESS: usize = 4 * 1024;
 const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
 
-/// Time limit for the peer's answer to a close frame.
+/// Maximum time to wait for the peer's answer to a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Output that is being written to one peer.
+/// Output of one connection that is being written.
 pub(super) struct Outbound {
     pub(super) tcp: TcpStream,
     _slot: Arc<Slot>,
     frames: VecDeque<Bytes>,
-    /// Whether the first frame has been partly written.
+    /// Whether a part of the first frame has been written.
     is_split: bool,
-    /// Pong for the newest ping.
+    /// Pong in response to the newest ping.
     pong: Option<Bytes>,
     is_ping_due: bool,
     stall: Option<Stall>,
 }
 
-/// Tracks how many bytes a peer accepts while output waits for it.
+/// Progress of a peer while output waits for it.
 #[derive(Clone, Copy)]
 struct Stall {
-    /// When the peer last accepted a byte, or when output started to wait.
+    /// Time at which the peer last accepted a byte, or at which output started to wait.
     since: Instant,
     window_began: Instant,
     accepted_bytes: usize,
@@ -79,12 +80,12 @@ impl Outbound {
         Self { tcp, _slot: slot, frames: VecDeque::new(), is_split: false, pong: None, is_ping_due: false, stall: None }
     }
 
-    /// Whether no output waits for the peer.
+    /// Returns whether no output waits for the peer.
     pub(super) fn is_drained(&self) -> bool {
         self.frames.is_empty() && self.pong.is_none() && !self.is_ping_due
     }
 
-    /// Queues a pong, replacing one that still waits (RFC 6455, 5.5.3).
+    /// Queues a pong. It replaces a pong that is still waiting (RFC 6455, 5.5.3).
     pub(super) fn pong(&mut self, payload: &[u8]) {
         self.pong = Some(frame::pong(payload));
     }
@@ -93,23 +94,23 @@ impl Outbound {
         self.is_ping_due = true;
     }
 
-    /// Returns the time at which the peer is disconnected as too slow, unless it accepts more bytes before then.
+    /// Returns the time at which the peer is disconnected if it accepts no more bytes. Returns `None` if no output
+    /// waits.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.stall.map(|stall| stall.deadline())
     }
 
-    /// Restarts the time limits of the peer. Called after this node was stalled and therefore wrote nothing.
+    /// Restarts the timeouts of the peer after this node was stalled and therefore wrote nothing.
     pub(super) fn restart_time_limits(&mut self, now: Instant) {
         self.stall = self.stall.map(|_| Stall::at(now));
     }
 
-    /// Writes as much of the waiting output as the peer accepts. Returns the pending close once all frames before it
-    /// are written.
+    /// Writes the waiting output until the peer accepts no more bytes. Returns the pending close when all frames before
+    /// it are written.
     pub(super) fn send_from(&mut self, connection: &Connection) -> io::Result<Option<Close>> {
         loop {
             let end = if self.frames.is_empty() { self.refill(connection) } else { None };
             if self.frames.is_empty() {
-                // The buffer is freed while the socket is idle.
                 self.frames = VecDeque::new();
                 self.stall = None;
                 return Ok(end);
@@ -128,7 +129,7 @@ impl Outbound {
         connection.take(&mut self.frames, WRITE_BATCH)
     }
 
-    /// Writes the queued frames. Returns `false` if the peer accepts no more bytes now.
+    /// Writes the queued frames. Returns `false` if the peer does not accept more bytes now.
     fn write(&mut self) -> io::Result<bool> {
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
@@ -167,16 +168,16 @@ impl Outbound {
         }
     }
 
-    /// Drops all frames whose first byte has not been written yet, so that a slow peer still receives its close frame.
+    /// Drops all frames of which no byte has been written. A slow peer then still receives its close frame.
     pub(super) fn drop_unsent(&mut self) {
         self.frames.truncate(usize::from(self.is_split));
         self.pong = None;
     }
 
-    /// Answers the peer's close frame. The peer sends nothing after its close frame, so no answer is awaited.
+    /// Answers the close frame of the peer. Does not wait for the peer, because it sends nothing after its close frame.
     pub(super) async fn answer_close(mut self) {
         if !self.is_drained() {
-            // The peer has not read earlier output.
+            // Earlier output still waits for the peer.
             return self.close(Close::Normal).await;
         }
         self.frames.push_back(frame::close(Close::Normal.code(), &Close::Normal.reason()));
@@ -212,7 +213,7 @@ impl Outbound {
         }
     }
 
-    /// Resets the connection. Otherwise the kernel would keep unread output for minutes.
+    /// Resets the connection. Otherwise the kernel would keep the unsent output for minutes.
     pub(super) fn reset(&self) {
         if let Err(error) = self.tcp.set_zero_linger() {
             tracing::trace!(%error, "failed to reset connection");
@@ -220,7 +221,7 @@ impl Outbound {
     }
 }
 
-/// Sends `frames` and a close frame to a socket that has no session, and closes it.
+/// Sends `frames` and a close frame over a socket without a session, then closes the socket.
 pub(super) async fn refuse(stream: UpgradedStream, frames: VecDeque<Bytes>, close: Close) {
     let mut outbound = Outbound::new(stream.tcp, stream.slot);
     outbound.frames = frames;
@@ -231,8 +232,8 @@ pub(super) async fn refuse(stream: UpgradedStream, frames: VecDeque<Bytes>, clos
 mod tests {
     use super::*;
 
-    /// Returns the time until a peer that accepts `bytes` every `pause` is disconnected. Returns `None` if the peer is
-    /// still connected after ten minutes.
+    /// Returns the time after which a peer that accepts `bytes` every `pause` is disconnected. Returns `None` if the
+    /// peer is still connected after ten minutes.
     fn too_slow_after(bytes: usize, pause: Duration) -> Option<Duration> {
         let start = Instant::now();
         let (mut stall, mut now) = (Stall::at(start), start);

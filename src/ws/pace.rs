@@ -1,5 +1,5 @@
-//! Limits how many bytes are read from a socket: by the rate of the socket, and by the rates that all sockets of its
-//! client address share.
+//! Limits the rate at which bytes are read from a socket. The socket has a rate of its own and shares two rates with
+//! all sockets of its client address.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::chat::session::{Rate, TokenBucket};
 /// Maximum read rates in bytes per second. `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByteRates {
-    /// Rate of one socket.
+    /// Maximum rate of one socket.
     pub socket: Option<Rate>,
-    /// Rate that all sockets of one client address on this node share.
+    /// Maximum rate of all sockets of one client address on this node.
     pub address: Option<Rate>,
-    /// Rate that all sockets of one client address on this node share. Its burst is one day's volume.
+    /// Maximum rate of all sockets of one client address on this node, with a burst of one day's volume.
     pub address_daily: Option<Rate>,
 }
 
@@ -32,7 +32,7 @@ impl Pace {
         Self { socket, address: address.map(|slot| slot.paces().clone()), rates }
     }
 
-    /// Counts bytes that were read.
+    /// Records the bytes that a read returned.
     pub(super) fn read(&mut self, now: Instant, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.socket.take_many(now, bytes);
@@ -45,7 +45,7 @@ impl Pace {
         }
     }
 
-    /// Returns the time from which more bytes may be read; `None` if they may be read now.
+    /// Returns the instant from which more bytes may be read; `None` if they may be read now.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let address = self.address.as_ref().and_then(|paces| {
             let next =
@@ -64,7 +64,8 @@ mod tests {
     use crate::chat::hub::Hub;
     use crate::domain::Rng;
 
-    /// Returns how many bytes each of `sockets` of one address reads within `seconds`, in reads of 16 KiB.
+    /// Returns the number of bytes that each of `sockets` sockets of one address reads within `seconds`, in reads of 16
+    /// KiB.
     async fn read_within(rates: ByteRates, sockets: usize, seconds: u64) -> usize {
         let hub = Hub::new(Rng::from_seed(1));
         let slot = hub.admit_address("192.0.2.1".parse().unwrap(), None).unwrap();

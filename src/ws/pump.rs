@@ -1,11 +1,12 @@
-//! The task that owns a socket. It decodes received bytes into frames for the session, and writes the frames of the
+//! Task that owns a socket. It decodes received bytes into frames for the session and writes the frames of the
 //! connection's outbox.
 //!
-//! Each socket has one task and one timer. The timer is set to the earliest of five deadlines: next ping, idle timeout,
-//! slow-peer limit, session and read rate. An idle socket has no buffer, because reads use a thread-local buffer.
+//! Each socket has one task and one timer. The timer is set to the earliest of five times: next ping, idle timeout,
+//! progress timeout of the peer, next read that the session permits, and next read that the byte rates permit. An idle
+//! socket has no buffer, because reads use a thread-local one.
 //!
-//! **Invariant:** nothing is read while output waits for the peer. A peer that does not read therefore cannot cause
-//! more output.
+//! **Invariant:** nothing is read while output waits for the peer. A peer that does not read its output therefore
+//! causes no further output.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -25,22 +26,21 @@ use crate::chat::session::{ReadReadiness, Session};
 use crate::protocol::Close;
 use crate::protocol::frame::{Decoder, Event, FrameError};
 
-/// Maximum bytes per read.
+/// Maximum number of bytes per read.
 const READ_BUFFER: usize = 16 * 1024;
 
 /// Minimum time that a peer has to answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// If a timer fires later than this, the node is considered to have been stalled, and the time limits of its peers are
-/// restarted.
+/// Delay of a timer above which the node is assumed to have been stalled. The timeouts of its peers are then restarted.
 const LATE: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Thread-local read buffer. Its content is not used after the poll that wrote it.
+    /// Read buffer of the thread. Its content is valid only during the poll that wrote it.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
 }
 
-/// Why a socket ends.
+/// Reason why a socket ends.
 enum SocketEnd {
     /// The peer disconnected without a close frame.
     Disconnected,
@@ -66,14 +66,14 @@ impl From<FrameError> for SocketEnd {
     }
 }
 
-/// A socket and its session.
+/// Socket and its session.
 pub(super) struct Pump {
     outbound: Outbound,
     session: Session,
     connection: Arc<Connection>,
     decoder: Decoder,
     pace: Pace,
-    /// Bytes that were read but not yet accepted by the session.
+    /// Received bytes that the session has not accepted yet.
     unread: Vec<u8>,
     received_at: Instant,
     pinged_at: Instant,
@@ -104,8 +104,8 @@ impl Pump {
         }
     }
 
-    /// Runs until the socket ends. The session is dropped, and thereby unregistered from its room, before this method
-    /// waits for the answer to a close frame.
+    /// Runs until the socket ends. Drops the session, and thereby unregisters it from its room, before waiting for the
+    /// answer to a close frame.
     pub(super) async fn run(mut self) {
         let end = loop {
             match self.step().await {
@@ -125,8 +125,8 @@ impl Pump {
                 outbound.answer_close().await;
             }
             SocketEnd::Close(close) => {
-                // The close is recorded before the session is dropped, because a host who logged out is offline at
-                // once.
+                // The close is recorded before the session is dropped, because its code determines how soon a host is
+                // reported as offline.
                 connection.close(close);
                 metrics.count_close(close);
                 drop(session);
@@ -155,8 +155,8 @@ impl Pump {
             }
         };
         tokio::select! {
-            // Pending output is handled first, then the work of the session, then reading, so that a peer that sends
-            // continuously does not delay the other two.
+            // Output has priority over the work of the session, and both have priority over reading. A peer that sends
+            // continuously therefore delays neither.
             biased;
             () = self.connection.changed() => Ok(()),
             done = self.session.drive() => done.map_err(SocketEnd::Close),
@@ -165,7 +165,7 @@ impl Pump {
         }
     }
 
-    /// Returns whether the session accepts another frame and the rate limits permit another read.
+    /// Returns whether the session and the byte rates permit the next read.
     fn read_readiness(&mut self) -> ReadReadiness {
         match (self.session.read_readiness(), self.pace.next(Instant::now())) {
             (ReadReadiness::Busy, _) => ReadReadiness::Busy,
@@ -175,7 +175,7 @@ impl Pump {
         }
     }
 
-    /// Passes unread bytes to the session as long as the session accepts frames.
+    /// Passes unread bytes to the session while the session accepts frames.
     fn process_unread(&mut self) -> Result<ReadReadiness, SocketEnd> {
         loop {
             let read_readiness = self.read_readiness();
@@ -217,7 +217,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Sets the timer to the nearest deadline. The timer is changed only if it would fire too late.
+    /// Sets the timer to the earliest deadline. Changes the timer only if it would fire too late.
     fn set_timer(&mut self, read_readiness: ReadReadiness) {
         let ping = self.session.heartbeat().ping;
         let mut next = (self.pinged_at.max(self.received_at) + ping).min(self.idle_deadline());
@@ -232,7 +232,7 @@ impl Pump {
         }
     }
 
-    /// Returns the time at which a peer that sends nothing is considered disconnected.
+    /// Returns the time at which a peer is considered disconnected if it sends nothing.
     fn idle_deadline(&self) -> Instant {
         (self.received_at + self.session.heartbeat().idle_timeout).max(self.pinged_at + PONG_TIMEOUT)
     }
@@ -241,7 +241,7 @@ impl Pump {
         let now = Instant::now();
         let ping = self.session.heartbeat().ping;
         if now - self.timer.deadline() >= LATE {
-            // This node did not read or write in the meantime, so the time limits of the peer are restarted.
+            // This node neither read nor wrote while it was stalled, so the timeouts of the peer are restarted.
             self.outbound.restart_time_limits(now);
             self.ping(now);
         }
@@ -251,7 +251,7 @@ impl Pump {
             return Err(SocketEnd::Close(self.connection.try_later()));
         }
         if read_readiness != ReadReadiness::Ready {
-            // Reading was paused, so the peer may have sent data that was not read yet.
+            // While reading was paused, the peer may have sent data that has not been read.
             self.received_at = now;
         }
         if now >= self.idle_deadline() {

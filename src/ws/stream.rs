@@ -9,17 +9,17 @@ use tokio::net::TcpStream;
 
 use crate::http::{PeerStream, Slot};
 
-/// Upgraded TCP stream plus any bytes received after the handshake.
+/// Upgraded TCP stream, and the bytes that were received after the handshake.
 pub(super) struct UpgradedStream {
     pub(super) tcp: TcpStream,
     pub(super) early: Vec<u8>,
-    /// Slot of the connection, held while the connection is open.
+    /// Slot of the connection, which is held while the connection is open.
     pub(super) slot: Arc<Slot>,
 }
 
 impl UpgradedStream {
-    /// Returns the TCP stream of an upgraded connection, and the bytes that hyper read after the handshake. Returns
-    /// `None` if the peer disconnected.
+    /// Waits for the upgrade. Returns the TCP stream and the bytes that hyper read after the handshake. Returns `None`
+    /// if the peer disconnected.
     pub(super) async fn open(on_upgrade: OnUpgrade) -> Option<Self> {
         let upgraded: Upgraded = match on_upgrade.await {
             Ok(upgraded) => upgraded,
@@ -40,7 +40,7 @@ impl UpgradedStream {
         }
     }
 
-    /// Whether the peer has disconnected. Received bytes are not removed from the socket.
+    /// Returns whether the peer has disconnected. Does not consume received bytes.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.tcp.peek(&mut [0]).now_or_never(), Some(Ok(0) | Err(_)))
     }

@@ -1,8 +1,10 @@
-//! Upgrades HTTP requests to sockets. A rejected connection is still upgraded and then closed, so that a browser can
-//! read the close code (SPEC 4). A request receives an HTTP error instead if it is not a WebSocket handshake, if its
-//! client sends too many handshakes, or if the node is draining or cannot reach its stores. In the last case, the error
-//! makes a load balancer try the next node. After an upgrade, the load balancer would keep choosing this node, because
-//! a node without open sockets has the lowest load.
+//! Upgrades HTTP requests to sockets. A rejected socket is also upgraded and then closed, so that a browser can read
+//! the close code (SPEC 4).
+//!
+//! A request receives an HTTP error instead in three cases: it is not a WebSocket handshake, its client sends too many
+//! handshakes, or the node is draining or cannot reach its stores. In the third case, the error makes a load balancer
+//! try another node. If such requests were upgraded, the load balancer would continue to select this node, because a
+//! node without open sockets has the lowest load.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -34,31 +36,31 @@ use crate::chat::session::{Handshake, Refusal, Session, Sessions};
 use crate::http::{ApiError, Health, SlotClass, UpgradeRequest, Upgrades};
 use crate::protocol::Close;
 
-/// Time limit for the admission of a socket. Calls to unavailable stores fail before this limit.
+/// Timeout for the admission of a socket. Calls to unavailable stores fail earlier.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Handles requests under `/ws/`.
 #[derive(Clone)]
 pub struct Upgrader {
-    /// Creates the sessions.
+    /// Creates the sessions of the sockets.
     pub sessions: Arc<Sessions>,
-    /// This node's connections.
+    /// Connections of this node.
     pub hub: Arc<Hub>,
-    /// Rate limits for handshakes, per client address.
+    /// Rate limits on handshakes per client address.
     pub limits: Arc<Limits>,
     /// Maximum number of sockets per client address; `None` if unlimited.
     pub address_sockets: Option<u32>,
-    /// Maximum read rates, per socket and per client address.
+    /// Maximum read rates per socket and per client address.
     pub byte_rates: ByteRates,
     /// Maximum size of a client's message, in bytes.
     pub max_message: usize,
     /// Cancelled when the node starts to drain. From then on, handshakes are rejected.
     pub draining: CancellationToken,
-    /// Limits concurrent joins.
+    /// Limits the number of concurrent joins.
     pub admission: Arc<Admission>,
     /// Reports whether the stores that sockets need are available.
     pub health: Arc<dyn Health>,
-    /// Tracks the tasks of sockets.
+    /// Tracks the tasks of the sockets.
     pub tracker: TaskTracker,
     /// Metrics of sockets.
     pub(crate) metrics: Arc<SocketMetrics>,
@@ -99,8 +101,8 @@ impl Upgrader {
 
     async fn connect(self, on_upgrade: OnUpgrade, endpoint: Endpoint, handshake: Handshake, address: IpAddr) {
         let Some(stream) = UpgradedStream::open(on_upgrade).await else { return };
-        // The future of a join needs far more memory than an open socket, so it is boxed and freed before the socket is
-        // served.
+        // The future of a join needs far more memory than an open socket. It is boxed, so that its memory is freed
+        // before the socket is served.
         let (slot, admitted) = match self.slot(&stream, address) {
             Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &endpoint, &handshake, address)).await),
             Err(close) => (None, Err(AdmissionError::Refused(close.into()))),
@@ -112,7 +114,8 @@ impl Upgrader {
                 let (max_message, pace) = (self.max_message, Pace::new(self.byte_rates, slot.as_ref()));
                 let metrics = self.metrics.clone();
                 drop(self);
-                // Not in an async function of its own, whose future would hold the socket twice: 1 KiB per idle socket.
+                // This code is not in a separate async function: the future of such a function would hold the socket
+                // twice, which costs 1 KiB per idle socket.
                 let open = metrics.connections.get(kind(&session));
                 open.increment(1.0);
                 Pump::new(stream, session, max_message, pace, metrics.clone()).run().await;
@@ -127,8 +130,8 @@ impl Upgrader {
         self.metrics.handshakes.get((endpoint.kind(), result)).increment(1);
     }
 
-    /// Counts a socket towards the limit of its client address. Rejects the socket if its connection or the address
-    /// exceeds a limit.
+    /// Counts a socket towards the limit of its client address. Returns a close if the connection or the address is
+    /// above its limit.
     fn slot(&self, stream: &UpgradedStream, address: IpAddr) -> Result<AddressSlot, Close> {
         match stream.slot.class() {
             SlotClass::Served => {}
@@ -141,7 +144,7 @@ impl Upgrader {
         self.hub.admit_address(throttle::network(address), self.address_sockets).ok_or(Close::TooMany)
     }
 
-    /// Waits for a permit to join, then joins. No store is called before the permit is granted.
+    /// Waits for a permit, then joins. Calls no store before the permit is granted.
     async fn enter(
         &self,
         stream: &UpgradedStream,
@@ -204,11 +207,11 @@ fn switching_protocols(accept: HeaderValue) -> Response {
     response
 }
 
-/// Reason why a handshake created no session.
+/// Reason why a handshake did not result in a session.
 enum AdmissionError {
     Refused(Refusal),
     Overloaded(Overloaded),
-    /// The peer disconnected while its join waited.
+    /// The peer disconnected while its join was waiting.
     Disconnected,
 }
 

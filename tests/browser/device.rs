@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use crate::browser::Page;
 
-/// Factor by which [`fast_clock`] speeds up the timers and clocks of a page.
+/// Speed of a page's timers and clocks with [`fast_clock`], relative to real time.
 pub const FAST_CLOCK: u32 = 10;
 
-/// Returns a script for [`Page::before_load`] that speeds up the timers and clocks of the page by [`FAST_CLOCK`].
+/// Returns a script for [`Page::before_load`] that makes the timers and clocks of the page run [`FAST_CLOCK`] times as
+/// fast.
 pub fn fast_clock() -> String {
     format!(
         "{{ const rate = {FAST_CLOCK}; const start = Date.now(); const now = Date.now; const RealDate = Date; \

@@ -103,7 +103,8 @@ async fn widget_reconnects_after_the_requested_time_or_with_random_backoff() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    // The page's random numbers become constant. The next four sockets close immediately; the fifth is a real socket.
+    // The page's random numbers become constant. The next four sockets close immediately, and the fifth is a real
+    // socket.
     let ends = "window.waits = []; Math.random = () => 0.5; \
         addEventListener('pintalk', ({ detail }) => detail.type === 'waiting' && window.waits.push(detail.ms)); \
         const ends = [[1012, 'retry in 123 ms'], [1006, ''], [1006, ''], [1013, 'retry in 45 ms']]; \

@@ -147,7 +147,7 @@ async fn no_keyboard_pointer_focus_or_clipboard_event_leaves_the_widget() {
     guest.open().await;
     let received = guest.page.value("[...new Set(window.received)]").await;
     assert_eq!(received, json!([]), "events leave the widget");
-    // The page still receives its own events, and the events that the widget emits for it.
+    // The page still receives its own events, and the events that the widget emits for the page.
     guest.page.click("document.querySelector('h1')").await;
     guest.page.run("addEventListener('pintalk', ({ detail }) => (window.reported = detail.type))", &json!([])).await;
     guest.send_text("another").await;

@@ -12,7 +12,7 @@ use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture, readme_tags};
 use crate::talk::no_complaints;
 
-/// Messages of a conversation and, in [`OTHERS`], of other guests.
+/// Message of a guest. [`ANSWER`] is the reply of the host, and [`OTHERS`] are messages of other guests.
 const QUESTION: &str = "안녕하세요, 제주도까지 배송되나요?";
 const ANSWER: &str = "네, 사흘 안에 도착해요.";
 const OTHERS: [&str; 4] = ["영수증 받을 수 있을까요?", "Do you ship abroad?", "교환은 어떻게 하나요?", "감사합니다!"];

@@ -1,5 +1,5 @@
-//! Tests PinTalk below a path of a site, which `public-url` contains. One nginx strips the path and another one keeps
-//! it.
+//! Tests PinTalk below a path of a site, with a `public-url` that contains this path. The tests use an nginx that
+//! strips the path and an nginx that keeps the path.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -47,7 +47,7 @@ impl Drop for Below {
         if std::thread::panicking() {
             println!("{}", std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default());
         }
-        // The process receives a signal instead of being killed, so that its workers end as well.
+        // nginx receives SIGTERM instead of being killed, so that its workers end as well.
         let _ended = Command::new("kill").arg(self.nginx.id().to_string()).status();
         let _waited = self.nginx.wait();
     }
@@ -58,7 +58,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
+async fn widget_and_console_work_below_a_path_that_the_proxy_keeps_or_strips() {
     for (strips, slash) in [(true, ""), (false, "/"), (true, "/"), (false, "")] {
         let address = free_address();
         let public = format!("http://{address}/chat");

@@ -72,7 +72,7 @@ async fn set_hidden(host: &Host, hidden: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hidden_tab_and_a_night_of_sleep_need_no_reload() {
+async fn console_recovers_without_a_reload_after_a_hidden_tab_and_a_night_of_sleep() {
     let mut site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let link = Link::before(site.nodes[0].address).await;

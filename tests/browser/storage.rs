@@ -134,7 +134,7 @@ async fn with_blocked_site_data_the_widget_works_and_the_console_explains_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failing_storage_costs_only_what_must_survive_a_page() {
+async fn widget_with_failing_storage_only_loses_data_between_pages() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -175,7 +175,7 @@ const FILL: &str = "let size = 1 << 22; let at = 0; while (size) { \
     try { localStorage.setItem(`filler${at}`, 'x'.repeat(size)); at++; } catch { size >>= 1; } }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn full_quota_loses_and_duplicates_nothing() {
+async fn full_storage_loses_and_duplicates_no_message() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -267,7 +267,7 @@ async fn snapshot(page: &Page) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_tab_that_writes_back_mixes_no_rooms() {
+async fn values_restored_by_an_old_tab_do_not_mix_rooms() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;

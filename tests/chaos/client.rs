@@ -67,7 +67,7 @@ pub struct Client {
     pub mode: watch::Receiver<Mode>,
 }
 
-/// Reason for which the client stopped using a socket.
+/// Reason why the client stopped using a socket.
 enum End {
     /// The client reconnects after this number of milliseconds.
     Reconnect(u64),

@@ -14,7 +14,7 @@ use crate::socket::{Event, SHOP, Socket};
 const OFFSETS: [&str; 4] = ["+8d", "+1h", "+5m", "-5m"];
 
 /// Time during which a node with a wrong clock must not become leader. It exceeds the lifetime of a lease plus the time
-/// to acquire one.
+/// for acquiring a lease.
 const LEASE_AND_MORE: Duration = Duration::from_secs(22);
 
 /// Maximum time for a node to start and for a leader to be elected, even on a busy machine.
@@ -191,7 +191,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_le
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leader_whose_clock_steps_steps_down_and_changes_nothing() {
+async fn leader_stops_leading_when_its_clock_is_stepped_and_changes_nothing() {
     let plan = Plan { nodes: 1, rooms: 2, guests: 1, ..Plan::default() };
     let mut setup = Setup::set("leader_whose_clock_steps", plan).await;
     let node = setup.nodes[0].start_another_at("+0s");

@@ -1,5 +1,5 @@
-//! Tests clocks of database and Redis that differ. Meanwhile no job runs and users are not affected; jobs resume after
-//! the clocks have been corrected.
+//! Tests that the clocks of database and Redis may differ. While they differ, no job runs and users are not affected.
+//! Jobs resume after the clocks have been corrected.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -80,7 +80,7 @@ fn talkative() -> Manner {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_are_closed_and_resumed_during_a_conversation() {
+async fn rooms_are_closed_and_reopened_during_a_conversation() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
     let mut setup = Setup::set("rooms_are_closed_and_resumed", plan).await;
     let mut refused = 0;
@@ -121,7 +121,7 @@ async fn rooms_are_closed_and_resumed_during_a_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_of_a_room_that_was_left_remains_or_returns() {
+async fn deleted_room_leaves_nothing_and_is_not_created_again() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
     let mut setup = Setup::set("nothing_of_a_room_that_was_left_remains", plan).await;
     let mut refused = 0;

@@ -21,7 +21,7 @@ const ELECTION: Duration = Duration::from_secs(20);
 /// Maximum lag of a replica and of the archive when all processes run on one machine.
 const LAG: Duration = Duration::from_millis(500);
 
-/// Time for which the test case stops replication before the messages are counted that the database has.
+/// Time from the end of replication until the test case reads which messages are archived.
 const REPLICAS_BEHIND: Duration = Duration::from_millis(1_500);
 
 fn plan(redis: Kind, wait: bool) -> Plan {
@@ -49,8 +49,8 @@ struct Window {
 }
 
 impl Window {
-    /// Creates a window that starts after the numbers `after`, up to which the replicas have all messages. It ends at
-    /// the newest message that any client has received so far.
+    /// Creates a window that starts after `after`, the highest numbers that are safely stored. It ends at the newest
+    /// message that any client has received so far.
     fn since(setup: &Setup, after: Vec<u64>) -> Self {
         Self { after, through: setup.ledger.heads(setup.rooms.len()) }
     }
@@ -181,7 +181,8 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     tokio::time::sleep(LAG).await;
     setup.redis().kill_one(0);
     let gone = Instant::now();
-    // The database keeps the messages that it contains, even if the promoted replica does not have them.
+    // Messages that the database contains are not lost, even if the promoted replica does not have them. The window
+    // therefore starts after these messages.
     let had = if sql == Wire::Whole { archived } else { replicas_had };
     let window = (!wait).then(|| Window::since(&setup, had));
     setup.sql_wire().set(Wire::Whole);

@@ -44,7 +44,7 @@ impl Figures {
     }
 }
 
-/// Returns the folder for the figures and the logs of nodes, `target/chaos`.
+/// Returns `target/chaos`, the folder for the figures and for the logs of nodes.
 pub fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder").join("chaos");
     std::fs::create_dir_all(&folder).expect("a folder for the figures");

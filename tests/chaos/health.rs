@@ -28,7 +28,7 @@ async fn is_live(setup: &Setup, node: &Node) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_starts_only_with_sql_reports_it_and_later_works_without_it() {
+async fn node_waits_for_sql_at_start_and_works_without_it_later() {
     let plan = Plan { nodes: 1, rooms: 1, ..Plan::default() };
     let mut setup = Setup::set("a_node_starts_without_sql", plan).await;
     readiness_is(&setup, &setup.nodes[0], 200, "\"degraded\":false").await;

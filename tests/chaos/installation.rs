@@ -120,15 +120,15 @@ async fn redis_index_serves_one_installation_and_a_database_one_mode() {
 
 /// Stops all nodes of one release before the nodes of the next release start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_nodes_are_replaced_by_those_of_another_layout() {
+async fn nodes_with_another_key_layout_start_after_all_old_nodes_have_stopped() {
     let earlier = std::env::var_os("PINTALK_CHAOS_FROM").map(PathBuf::from);
     let program = earlier.clone().unwrap_or_else(|| BUILT.into());
     let drain = ["--drain-delay", "0s", "--drain", "1s"].map(str::to_owned).to_vec();
     let plan = Plan { program, flags: drain, ..Plan::default() };
     let mut setup = Setup::set("all_nodes_are_replaced", plan).await;
     setup.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // The messages of the killed node are still in the archive queue. Another node can archive them only after the
-    // lease of the killed node has expired.
+    // Killing a node leaves its messages in the archive queue. Another node can archive them only after the lease of
+    // the killed node has expired.
     setup.nodes[0].kill();
     for node in &setup.nodes[1..] {
         node.signal("-TERM");

@@ -59,8 +59,8 @@ async fn joins_race_messages_over_a_cluster() {
     race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
 }
 
-/// Tests a node that is connected to Redis but receives no events. All senders use the other node: a sender's
-/// acknowledgement would reveal the missing event.
+/// Tests a node that is connected to Redis but receives no events. All clients that send messages use another node,
+/// because an acknowledgement would reveal the missing event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connected_node_that_receives_nothing_is_detected() {
     let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };
@@ -80,8 +80,8 @@ async fn connected_node_that_receives_nothing_is_detected() {
     assert_eq!(muted.len(), 2, "{clients}");
     setup.redis_wire().mute(muted);
     let began = Instant::now();
-    // The events of all messages are dropped for this node. The sender's node reads the acknowledged messages from the
-    // log.
+    // No node receives events now. The node of the senders reads their acknowledged messages from the log, but the
+    // other node does not notice the gap.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = setup.ledger.heads(3);
     assert!(!setup.ledger.all_have(&said), "the fault had no effect");

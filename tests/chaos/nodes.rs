@@ -18,7 +18,8 @@ async fn latest(setup: &Setup) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     all
 }
 
-/// Waits until the database contains all messages that clients have received so far. Returns the time since `since`.
+/// Waits until the database contains all messages that clients have received so far. Returns the time from `since`
+/// until then.
 async fn archived(setup: &Setup, since: Instant) -> Duration {
     let mut before = latest(setup).await;
     let mut heads: Vec<u64> = Vec::new();
@@ -61,7 +62,7 @@ async fn a_node_is_killed_in_traffic() {
     let killed = Instant::now();
     let second = setup.nodes[1].address;
     setup.open_nodes.lock().retain(|address| *address != second);
-    // At least one of the killed nodes archived partitions.
+    // At least one of the killed nodes archived partitions, so the longer time includes a takeover.
     let archived = first_archived.max(archived(&setup, killed).await);
     tokio::time::sleep(span(3, 30)).await;
     setup

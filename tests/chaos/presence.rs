@@ -23,8 +23,8 @@ fn hosts() -> usize {
     span(300, 5_000).as_secs() as usize
 }
 
-/// Waits until the room list of a node reports whether the guest of the only room is online. Returns the time this
-/// took.
+/// Waits until the guest of the only room has the presence `online` in the room list of a node. Returns the elapsed
+/// time.
 async fn the_guest_is(setup: &Setup, node: usize, online: bool, within: Duration) -> Duration {
     let asked = Instant::now();
     eventually("the guest's status", within, async || {
@@ -50,7 +50,7 @@ async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never
     let began = Instant::now();
     let mut statuses = Statuses::set("a_killed_nodes_hosts", hosts(), &[0], 1, &[]).await;
     tokio::time::sleep(MIN_UPTIME.saturating_sub(began.elapsed())).await;
-    // Every fifth host reconnects immediately, to another node.
+    // Every fifth host reconnects immediately to another node. The remaining hosts do not reconnect.
     let elsewhere = statuses.setup.nodes[2].address;
     for (at, tab) in statuses.tabs.iter().enumerate() {
         *tab.home.lock() = (at % 5 == 0).then_some(elsewhere);

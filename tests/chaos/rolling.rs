@@ -153,13 +153,13 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_rolled_behind_nginx() {
+async fn nodes_are_replaced_one_by_one_behind_nginx() {
     let mut balancer = None;
-    roll("nodes_are_rolled_behind_nginx", |nodes| balancer.insert(Nginx::before(nodes)).address).await;
+    roll("nodes_are_replaced_one_by_one_behind_nginx", |nodes| balancer.insert(Nginx::before(nodes)).address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_rolled_behind_haproxy() {
+async fn nodes_are_replaced_one_by_one_behind_haproxy() {
     let mut balancer = None;
-    roll("nodes_are_rolled_behind_haproxy", |nodes| balancer.insert(Haproxy::before(nodes)).address).await;
+    roll("nodes_are_replaced_one_by_one_behind_haproxy", |nodes| balancer.insert(Haproxy::before(nodes)).address).await;
 }

@@ -133,9 +133,9 @@ impl Setup {
         let mut flag = |name: &str, value: &str| flags.extend([format!("--{name}"), value.to_owned()]);
         flag("jwt-secret", JWT_SECRET);
         flag("data-dir", &data.path().display().to_string());
-        // All clients share one address, and some reconnect every second.
+        // This limit is off, because all clients share one address and some reconnect every second.
         flag("limit-handshakes-per-minute", "off");
-        // All clients share one address and one host.
+        // These limits are off, because all clients share one address and one host.
         flag("limit-socket-bytes-per-second", "off");
         flag("limit-address-bytes-per-second", "off");
         flag("limit-address-mib-per-day", "off");
@@ -289,7 +289,7 @@ impl Setup {
         record
     }
 
-    /// Sends a request with the host's token to a node. Returns status and body; the status is 0 if the node did not
+    /// Sends a request with the host's token to a node. Returns status and body. The status is 0 if the node did not
     /// respond.
     pub async fn call(&self, node: usize, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, self.nodes[node].url(path)).bearer_auth(&self.token);
@@ -323,7 +323,7 @@ impl Setup {
         panic!("no acknowledgement in every room within {within:?}\n{}", people.join("\n"));
     }
 
-    /// Waits until all nodes return this status of readiness. Returns the time this took.
+    /// Waits until the readiness check of every node returns `status`. Returns the elapsed time.
     pub async fn readiness_is(&self, status: u16, within: Duration) -> Duration {
         let began = Instant::now();
         eventually(&format!("readiness is {status}"), within, async || {

@@ -119,7 +119,8 @@ fn memory(setup: &Setup) -> u64 {
 async fn write(setup: &mut Setup, room: usize, writers: usize, each: usize, letters: usize) {
     let manner = Manner { every: Some(Duration::from_millis(1)), letters, most: each, ..Manner::default() };
     for writer in 0..writers {
-        // All clients except the first join a room with messages, so they may receive only the newest of them.
+        // All clients except the first join a room with messages, so they may receive only the newest of these
+        // messages.
         setup.add_late(room, &format!("writer{room}_{writer}"), false, manner);
     }
     let ledger = setup.ledger.clone();

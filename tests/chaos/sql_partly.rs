@@ -29,7 +29,7 @@ async fn is_degraded(setup: &Setup, expected: bool) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn locked_tables_degrade_a_node_whose_reads_continue() {
+async fn locked_tables_degrade_a_node_that_still_serves_reads() {
     let mut setup = Setup::set("locked_tables", Plan { nodes: 1, rooms: 2, ..Plan::default() }).await;
     is_degraded(&setup, false).await;
     let session = setup.store.connection().begin().await.expect("a session");
@@ -77,7 +77,8 @@ async fn single_node_acknowledges_nothing_once_its_files_are_deleted() {
         (status == 503 && body.contains("files lost")).then_some(())
     })
     .await;
-    // Acknowledgements of messages that were committed before the files were deleted may still be in flight.
+    // Acknowledgements of messages that were committed before the files were deleted may still be in flight. Only later
+    // acknowledgements are counted.
     let on_its_way = gone + Duration::from_millis(250);
     let later =
         |setup: &Setup| setup.ledger.sum(|record| record.acknowledged_at.iter().filter(|at| **at > on_its_way).count());

@@ -76,7 +76,7 @@ fn sample(line: &str) -> (&str, BTreeMap<&str, &str>) {
 }
 
 /// Checks that the metrics of a node match the table in name, type, help text, labels and label values. Returns the
-/// names.
+/// names of the metrics.
 fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> HashSet<&'a str> {
     let mut found = HashSet::new();
     let mut current = "";

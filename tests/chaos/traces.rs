@@ -17,7 +17,7 @@ fn parts<'a>(spans: &'a [Span], first: &Span, name: &str) -> Vec<&'a Span> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_to_sql() {
+async fn one_trace_covers_a_message_from_acceptance_to_delivery_and_sql() {
     let collector = Collector::start().await;
     let endpoint = format!("http://{}", collector.address);
     let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();

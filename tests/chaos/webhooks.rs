@@ -1,5 +1,5 @@
-//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes resend events that are
-//! not marked as delivered, with the same ids.
+//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes send the events that
+//! are not marked as delivered again, and they use the same ids.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::setup::{Plan, Setup};
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 const ALL: Duration = Duration::from_secs(60);
 
-const CASE: &str = "node_is_killed_between_sending_and_marking";
+const CASE: &str = "node_is_killed_before_it_marks_an_event_as_delivered";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_is_killed_between_sending_and_marking() {
+async fn node_is_killed_before_it_marks_an_event_as_delivered() {
     let flags = vec!["--webhook-private".to_owned(), "127.0.0.1".to_owned()];
     let plan = Plan { flags, nodes: 2, rooms: 3, guests: 1, ..Plan::default() };
     let mut setup = Setup::set_empty(CASE, &plan).await;

@@ -1,4 +1,4 @@
-//! Tests that Prometheus accepts the alerts and the queries of the dashboard, and that these contain only existing
+//! Tests that Prometheus accepts the alerts and the queries of the dashboard, and that both refer only to existing
 //! metrics.
 
 use std::collections::BTreeSet;

@@ -11,21 +11,21 @@ const MAX_WORDS: usize = 1300;
 /// Number of code blocks by document and language. A comment names the test files that run or compare the blocks. A new
 /// block needs a test before it is added here.
 const BLOCKS: &[(&str, &str, usize)] = &[
-    // tests/server/readme.rs
+    // `tests/server/readme.rs` runs these blocks.
     ("README.md", "bash", 4),
     // This block is a drawing.
     ("README.md", "text", 1),
-    // tests/browser/site.rs
+    // `tests/browser/site.rs` uses these blocks.
     ("README.md", "html", 2),
-    // tests/deploy/compose.rs, tests/server/nginx.rs
+    // `tests/deploy/compose.rs` compares this block, and `tests/server/nginx.rs` uses it.
     ("helm/README.md", "nginx", 1),
-    // tests/deploy/readme.rs
+    // `tests/deploy/readme.rs` runs these blocks.
     ("helm/pintalk/README.md", "bash", 4),
-    // tests/server/webhooks.rs
+    // `tests/server/webhooks.rs` runs this block.
     ("src/protocol/README.md", "python", 1),
-    // The test `npm_commands_are_scripts_of_the_package` below, and tests/browser
+    // The test `npm_commands_are_scripts_of_the_package` below checks this block.
     ("src/web/README.md", "sh", 1),
-    // tests/server/readme.rs
+    // `tests/server/readme.rs` runs this block.
     ("tests/README.md", "bash", 1),
 ];
 

@@ -1,4 +1,5 @@
-//! Tests that the chart rejects invalid values before anything is installed. The message must not contain a password.
+//! Tests that the chart rejects invalid values before anything is installed. Its error messages must not contain
+//! passwords.
 
 use serde_json::Value;
 

@@ -117,8 +117,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Records a path of the module, and returns it with `super` and `self` replaced. Returns `None` if it leaves the
-    /// crate.
+    /// Records a path of the module, and returns it with `super` and `self` replaced. Returns `None` if the path leaves
+    /// the crate.
     fn record(&mut self, segments: &[String]) -> Option<Vec<String>> {
         let ups = segments.iter().take_while(|segment| *segment == "super").count();
         let path = match segments.first()?.as_str() {

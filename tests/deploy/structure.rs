@@ -47,7 +47,7 @@ fn sibling_modules_form_no_cycle() {
     type Siblings<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
     let imports = Modules::of_program().imports();
     let mut families: BTreeMap<&[String], Siblings<'_>> = BTreeMap::new();
-    // SeaORM requires that the two tables of a relation refer to each other.
+    // SeaORM requires that the two tables of a relation refer to each other, so imports between tables are ignored.
     let is_relation = |module: &ModulePath| module.starts_with(&["store".to_owned(), "entity".to_owned()]);
     for (from, to) in imports.iter().filter(|(from, to)| !is_relation(from) || !is_relation(to)) {
         let common = from.iter().zip(to).take_while(|(from, to)| from == to).count();
@@ -94,7 +94,7 @@ fn functions_and_files_stay_small() {
 }
 
 #[test]
-fn a_name_stands_for_one_type() {
+fn type_names_are_unique() {
     let modules = Modules::of_program();
     let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (path, module) in &modules.0 {

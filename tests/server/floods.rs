@@ -19,7 +19,7 @@ fn long() -> Value {
     message(&"가".repeat(TEXT / 3))
 }
 
-/// Maximum size of the kernel's send and receive buffers of a connection whose client does not read, in bytes.
+/// Maximum size, in bytes, of the kernel's buffers for a connection whose client does not read.
 const KERNEL: usize = 16 * 1024 * 1024;
 
 /// Number of bytes to send. A server that buffered a response to each frame would exceed the permitted memory.

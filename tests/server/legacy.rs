@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::on_both;
 use crate::support::{Client, Host, Node, Room, TIMEOUT, eventually, message, texts};
 
-/// Values in the format of a time whose date or time of day does not exist.
+/// Values that have the format of a time but contain a date or a time of day that does not exist.
 const IMPOSSIBLE: [&str; 8] = [
     "2023-03-23T08:15:77",
     "2023-13-23T08:15:07",

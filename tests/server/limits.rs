@@ -171,7 +171,7 @@ with_topology! {
             refused(open_room(&app, node, &host, "192.0.2.1", None).await).await;
         }
         assert_eq!(open_room(&app, a, &host, "2001:db8:0:1::1", Some(SHOP)).await.status(), 201);
-        // The limit per host is ten times the limit per address. Two of its tokens have been used.
+        // The limit per host is ten times the limit per address. The requests above have used two of these tokens.
         let mut made = 2;
         for at in 2..20 {
             let from = format!("192.0.2.{at}");

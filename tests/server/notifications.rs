@@ -232,8 +232,8 @@ async fn node_killed_while_sending_loses_only_the_email_in_flight() {
     // respond.
     assert_eq!(sink.mail().await["to"], json!(["slow@shop.example"]));
     drop(killed);
-    // Moves the due time of each e-mail that is not being sent back by five minutes. The due time of an e-mail equals
-    // its expiry while it is being sent.
+    // Makes the e-mails due five minutes earlier, except those that are being sent. While an e-mail is being sent, its
+    // due time equals its expiry.
     execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE WHERE due_at < expires_at").await;
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));

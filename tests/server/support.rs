@@ -250,8 +250,8 @@ macro_rules! on_topology {
     };
 }
 
-/// Generates tests that start the server themselves. Before each test function, `embedded`, `clusters` (two nodes) or
-/// both select its topologies.
+/// Generates tests that start the server themselves. Each test function is preceded by `#[embedded]`, `#[clusters]`
+/// (two nodes) or both, which select the topologies.
 #[macro_export]
 macro_rules! with_topology {
     ($(#[$which:ident])* async fn $name:ident($topology:ident) $body:block) => {

@@ -1,4 +1,4 @@
-{{/* Environment of nodes and of the test that checks their stores. */}}
+{{/* Environment of the nodes, and of the test that checks their stores. */}}
 {{- define "pintalk.env" -}}
 {{ include "pintalk.ownEnv" . }}
 {{- with .Values.extraEnv }}
@@ -78,7 +78,7 @@
 {{- end }}
 
 {{- define "pintalk.volumes" -}}
-# A cluster's node stores nothing here, but checks at start that the directory is writable.
+# A node of a cluster stores nothing in this directory. At start, it checks that the directory is writable.
 - name: data
   emptyDir: {sizeLimit: 16Mi}
 - name: media
@@ -92,7 +92,7 @@
 {{- end }}
 {{- end }}
 
-{{/* YAML reads `off` as false, and Helm formats a million as 1e+06. */}}
+{{/* Text of an option. YAML reads `off` as false, and Helm would format a million as 1e+06. */}}
 {{- define "pintalk.optionText" -}}
 {{- if kindIs "bool" . }}{{ ternary "on" "off" . }}
 {{- else if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}

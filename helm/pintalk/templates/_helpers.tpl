@@ -1,4 +1,3 @@
-{{/* Names. */}}
 {{- define "pintalk.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
 {{- end }}
@@ -21,14 +20,14 @@
 {{- default (include "pintalk.fullname" .) .Values.secrets.existingSecret }}
 {{- end }}
 
-{{/* Immutable labels, used by selectors. `component` names the part. */}}
+{{/* Labels that selectors use. They must not change between releases. `component` is the part of the chart, such as `node`. */}}
 {{- define "pintalk.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "pintalk.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* Labels of every object. Validation runs here, before any template uses the values. */}}
+{{/* Labels of every object. Every template includes them first, so the values are validated here. */}}
 {{- define "pintalk.labels" -}}
 {{- $_ := include "pintalk.validate" .root }}
 {{- include "pintalk.selectorLabels" . }}
@@ -48,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* Security context of a store's pod; its image needs a particular user. */}}
+{{/* Security context of a store's pod. The image of the store needs the given user. */}}
 {{- define "pintalk.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}
@@ -69,7 +68,7 @@ capabilities:
 {{- define "pintalk.mysqlName" -}}{{ include "pintalk.fullname" . }}-mysql{{- end }}
 {{- define "pintalk.redisName" -}}{{ include "pintalk.fullname" . }}-redis{{- end }}
 
-{{/* Stores: your own, or the chart's for evaluation. */}}
+{{/* URLs of the stores, which are your own or, for evaluation, those of the chart. */}}
 {{- define "pintalk.databaseUrl" -}}
 {{- if .Values.mysql.enabled -}}
 mysql://pintalk:{{ .Values.mysql.password }}@{{ include "pintalk.mysqlName" . }}:3306/pintalk
@@ -97,7 +96,8 @@ redis://:{{ .Values.redis.password }}@{{ include "pintalk.redisName" . }}:6379
 {{- end }}
 {{- end }}
 
-{{/* Path of the public URL, under which Ingress and HTTPRoute publish the nodes: "/" without one. Nodes accept it and its absence. */}}
+{{/* Path of the public URL, or "/" if it has none. Ingress and HTTPRoute publish the nodes at this path. Nodes accept requests with
+and without it. */}}
 {{- define "pintalk.publicPath" -}}
 {{ printf "/%s" ((urlParse (include "pintalk.publicUrl" .)).path | trimAll "/") }}
 {{- end }}

@@ -1,6 +1,6 @@
-{{/* Checks that the schema cannot express, or whose schema errors would contain a password. */}}
+{{/* Validates what the schema cannot express, and values for which an error of the schema would contain a password. */}}
 {{- define "pintalk.validate" -}}
-{{- /* First, because the other checks read it. */}}
+{{- /* This check is the first one, because the other checks read `config`. */}}
 {{- if not (kindIs "map" .Values.config) }}{{ fail "config holds options; use {} instead of null" }}{{ end }}
 {{- include "pintalk.validateSecrets" . }}
 {{- include "pintalk.validateAddresses" . }}
@@ -30,7 +30,7 @@
 {{- if not (include "pintalk.redisUrl" .) }}{{ fail "secrets.redisUrl must name a Redis; or set secrets.existingSecret, or redis.enabled for evaluation" }}{{ end }}
 {{- if and .Values.mysql.enabled $s.databaseUrl }}{{ fail "mysql.enabled and secrets.databaseUrl: set only one" }}{{ end }}
 {{- if and .Values.redis.enabled $s.redisUrl }}{{ fail "redis.enabled and secrets.redisUrl: set only one" }}{{ end }}
-{{- /* Messages never contain the value, because it contains a password. */}}
+{{- /* The messages must not contain the values, because these contain passwords. */}}
 {{- if not (regexMatch "^(mysql://.+)?$" $s.databaseUrl) }}{{ fail "secrets.databaseUrl must begin with mysql://" }}{{ end }}
 {{- if not (regexMatch "^(rediss?(-(sentinel|cluster))?://.+)?$" $s.redisUrl) }}
 {{- fail "secrets.redisUrl must begin with redis://, redis-sentinel:// or redis-cluster://, or with rediss… over TLS" }}
@@ -66,7 +66,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Keys that the chart sets itself: a duplicate key in one object is ambiguous. */}}
+{{/* Rejects keys that the chart sets itself. The same key would otherwise occur twice in an object. */}}
 {{- define "pintalk.validateKeys" -}}
 {{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{- $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels }}
@@ -80,7 +80,7 @@
 {{- end }}
 {{- end }}
 {{- $annotations := list "kubectl.kubernetes.io/default-container" }}
-{{- /* With secrets.existingSecret, operators may set the checksum themselves to restart pods. */}}
+{{- /* With secrets.existingSecret, operators may set the checksum themselves, which restarts the pods. */}}
 {{- if not .Values.secrets.existingSecret }}{{ $annotations = append $annotations "checksum/secret" }}{{ end }}
 {{- range $key, $_ := .Values.podAnnotations }}
 {{- if has $key $annotations }}{{ fail (printf "podAnnotations: %s is set by the chart" $key) }}{{ end }}

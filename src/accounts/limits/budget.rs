@@ -1,9 +1,9 @@
-//! Daily byte budgets of hosts for messages. Guests and the host's side have separate budgets, so that no guest can
-//! exhaust the host's.
+//! Daily byte budgets of hosts for messages. Guests and the host's side have separate budgets, so that guests cannot
+//! exhaust the budget of the host.
 //!
-//! A node counts a host's messages locally and takes one chunk of the shared budget per chunk of accepted bytes.
-//! Counting a message takes one addition, and Redis is called once per chunk. The budget can be exceeded by one chunk
-//! per node and by the messages that arrive during that call.
+//! A node counts a host's messages locally. Whenever it has accepted one chunk of bytes, it takes one chunk from the
+//! shared budget. Redis is therefore called once per chunk instead of once per message. The budget can be exceeded by
+//! one chunk per node and by the messages that arrive during the call to Redis.
 //!
 //! The budget is a token bucket: it holds the bytes of a day and refills at that rate, so a host sends at most twice
 //! the limit in any 24 h. While Redis is unavailable, each node counts locally.
@@ -21,11 +21,11 @@ use crate::domain::{HostId, Side};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Number of budgets above which unused budgets are removed. A removed budget has less than one uncounted chunk. The
-/// next removal runs at twice the number of budgets that remain.
+/// Maximum number of budgets before unused ones are removed for the first time. Removing a budget discards less than
+/// one chunk of uncounted bytes. The next removal runs once the number of remaining budgets has doubled.
 const KEPT: usize = 50_000;
 
-/// Bytes per day of a host, and the chunk that a node takes at once.
+/// Byte limit of a host per day, and the size of the chunks that a node takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteQuota {
     pub(super) chunks: Quota,
@@ -51,7 +51,7 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Creates the budgets. Chunks are taken from `limits` by tasks on `tracker`.
+    /// Creates an empty set of budgets. Tasks on `tracker` take the chunks from `limits`.
     pub fn new(limits: Arc<Limits>, tracker: TaskTracker) -> Self {
         Self { limits, hosts: Arc::default(), sweep_above: Arc::new(AtomicUsize::new(KEPT)), tracker }
     }
@@ -98,7 +98,7 @@ impl HostBudget {
         let until = budget.refused_until.load(Relaxed);
         if until != 0 {
             let left = until - self.limits.now();
-            // A longer time means that the clock has been set back.
+            // If `left` is longer than a day, the clock has been set back, and messages are accepted again.
             if left > 0 && left <= DAY.as_micros() as i64 {
                 return Err(Duration::from_micros(left as u64));
             }
@@ -160,8 +160,8 @@ mod tests {
             Self { nodes: (0..nodes).map(node).collect(), clock, tracker }
         }
 
-        /// Sends messages of 8 KiB on all nodes in turn until one is rejected. Returns the accepted bytes and the retry
-        /// time.
+        /// Sends messages of 8 KiB on all nodes in turn until one is rejected. Returns the number of accepted bytes and
+        /// the time until messages are accepted again.
         async fn send(&self, host: HostId) -> (u64, Duration) {
             let budgets: Vec<_> = self.nodes.iter().map(|node| node.of(host, Side::Guest).unwrap()).collect();
             let mut sent = 0;
@@ -170,7 +170,7 @@ mod tests {
                     Ok(()) => sent += 8_192,
                     Err(retry) => return (sent, retry),
                 }
-                // Lets the spawned tasks acquire their chunks from the shared budget.
+                // Yielding lets the spawned tasks take their chunks from the shared budget.
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
@@ -185,7 +185,7 @@ mod tests {
         let cluster = Cluster::new(3, 500 * MIB);
         let (sent, retry) = cluster.send(HostId(1)).await;
         assert!((500 * MIB..=504 * MIB).contains(&sent), "{sent}");
-        // The refill rate is one of 500 chunks per 172.8 s.
+        // One of the 500 chunks is refilled every 172.8 s.
         assert!(retry <= Duration::from_secs(173) && retry >= Duration::from_secs(100), "{retry:?}");
         assert!(
             cluster.nodes[0].of(HostId(2), Side::Guest).unwrap().take(8_192).is_ok(),

@@ -1,11 +1,11 @@
 //! Limits of logins and other calls that check a password.
 //!
-//! Failures are counted per account and address, and per account over an hour. A device with a refresh cookie of the
-//! account is counted by its login instead, so that strangers cannot lock out the owner of the account. Accounts that
-//! do not exist are counted like those that do.
+//! Failures are counted per account and address, and per account over an hour. The failures of a device with a refresh
+//! cookie of the account are counted per login instead. Attackers therefore cannot lock out the owner of an account.
+//! Failures for accounts that do not exist are counted in the same way.
 //!
 //! **Invariant:** a password is checked only after a failure has been counted for it, so that concurrent calls cannot
-//! exceed a limit together. If the check does not fail, the count is refunded.
+//! exceed a limit together. If the password is right, the failure is refunded.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::email_key;
 pub struct LoginAttempt<'a> {
     limits: &'a Limits,
     address: IpAddr,
-    /// Time until the address may try again.
+    /// Time until the limit of the address permits another attempt.
     next_in: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Limits {
     /// Counts a login from an address, before its account is known.
     ///
     /// # Errors
-    /// Returns [`TooMany`] above the limit of the address; the account may require a longer time.
+    /// Returns [`TooMany`] above the limit of the address. The limits of the account may require a longer wait.
     pub async fn login(&self, address: IpAddr) -> Result<LoginAttempt<'_>, TooMany> {
         let next_in = self.count(Kind::LoginAddress, Who::address(address), self.quotas.logins_per_address).await?;
         Ok(LoginAttempt { limits: self, address, next_in })
@@ -44,11 +44,12 @@ impl Limits {
 }
 
 impl<'a> LoginAttempt<'a> {
-    /// Counts a failure for the account, or for the device if `device` is given: the id of a login from a refresh
-    /// cookie of that account.
+    /// Counts a failure for the account, or for the device if `device` is given. `device` is the id of the login in a
+    /// refresh cookie of that account.
     ///
     /// # Errors
-    /// Returns [`TooMany`] above a limit, with the time after which the address may also try again.
+    /// Returns [`TooMany`] above a limit, with the time after which that limit and the limit of the address both permit
+    /// an attempt.
     pub async fn at(self, email: &str, device: Option<&str>) -> Result<Trial<'a>, TooMany> {
         let (quotas, key) = (&self.limits.quotas, email_key(email));
         let (pair, account) = match device {
@@ -64,7 +65,7 @@ impl<'a> LoginAttempt<'a> {
         for (kind, who, quota) in wanted {
             let Some(quota) = quota else { continue };
             if let Err(above) = self.limits.count(kind, who.clone(), Some(quota)).await {
-                // The password is not checked, so this is not a failure.
+                // The password is not checked, so the failures counted so far are refunded.
                 trial.passed().await;
                 return Err(above.or_later(self.next_in));
             }
@@ -75,7 +76,7 @@ impl<'a> LoginAttempt<'a> {
 }
 
 impl Trial<'_> {
-    /// Refunds the failure, because the password was right or was not checked.
+    /// Refunds the counted failures, because the password was right or was not checked.
     pub async fn passed(self) {
         for (kind, who, quota) in &self.counted {
             self.limits.refund(*kind, who, *quota).await;

@@ -14,7 +14,7 @@ use crate::domain::clock::{ManualClock, SystemClock};
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Throttle whose calls fail while a test has made it unavailable.
+/// Throttle whose calls fail while `unavailable` is set.
 struct FailingThrottle {
     inner: MemoryThrottle,
     unavailable: Mutex<bool>,
@@ -79,13 +79,15 @@ impl Setup {
         self.throttle.asked.swap(0, Relaxed)
     }
 
-    /// Tries a wrong password. Returns the retry time in seconds if it was not checked.
+    /// Attempts a login with a wrong password. Returns the retry time in seconds as an error if a limit rejects the
+    /// attempt.
     async fn fail(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
         let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
         attempt.at(email, device).await.map(drop).map_err(|above| above.seconds())
     }
 
-    /// Tries the right password.
+    /// Attempts a login with the right password. Returns the retry time in seconds as an error if a limit rejects the
+    /// attempt.
     async fn pass(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
         let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
         attempt.at(email, device).await.map_err(|above| above.seconds())?.passed().await;
@@ -151,7 +153,7 @@ async fn failures_are_counted_per_account_in_any_spelling_even_if_it_does_not_ex
 async fn wrong_passwords_from_one_address_block_only_that_address() {
     let setup = Setup::usual();
     let mut failures = 0;
-    // The maximum number of attempts of one address in an hour.
+    // For one hour, the address makes one attempt every 6 s. The per-minute limit permits this rate.
     for _ in 0..600 {
         failures += usize::from(setup.fail(HOME, "dev@shop.example", None).await.is_ok());
         setup.clock.advance(Duration::from_secs(6));
@@ -177,7 +179,7 @@ async fn after_a_hundred_failures_only_known_devices_may_try() {
     }
     assert_eq!(setup.fail(from(100), "dev@shop.example", None).await, Err(36));
     assert_eq!(setup.fail(from(101), "other@shop.example", None).await, Ok(()));
-    // The attempts of a device are counted by its login, regardless of the address.
+    // The attempts of a device are counted per login, regardless of the address.
     for at in 0..10 {
         assert_eq!(setup.fail(from(200 + at), "dev@shop.example", Some("sid")).await, Ok(()));
     }
@@ -224,7 +226,7 @@ async fn call_without_origin_does_not_exhaust_the_hosts_limit() {
     }
     assert_eq!(made, 60);
     assert!(setup.limits.room_of(host, from(0)).await.is_ok());
-    // The host's limit bounds all addresses together.
+    // The limit of the host applies to all addresses together.
     let mut made = 61;
     for at in 1..20 {
         for _ in 0..60 {
@@ -301,7 +303,7 @@ async fn node_counts_locally_while_the_throttle_is_unavailable() {
     assert_eq!(setup.asked(), 1);
     setup.clock.advance(Duration::from_secs(3));
     assert_eq!((setup.mails(20).await, setup.asked()), (0, 1));
-    // The throttle is available again. It counts every e-mail from now on and has counted none before.
+    // The throttle is available again. It counts every e-mail from now on, and has counted none of the earlier ones.
     setup.set_unavailable(false);
     setup.clock.advance(Duration::from_secs(3));
     assert_eq!((setup.mails(20).await, setup.asked()), (5, 20));
@@ -314,7 +316,7 @@ async fn clock_set_back_does_not_prolong_local_counting() {
     assert_eq!((setup.mails(3).await, setup.asked()), (3, 3));
 }
 
-/// Tests with a suspended Redis that only the first caller waits for the timeout of a call.
+/// Suspends Redis and tests that only the first caller waits for the timeout of a call to Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_redis_neither_blocks_calls_nor_lifts_limits() {
     let servers = Servers::of(Deployment::Redis7).await;

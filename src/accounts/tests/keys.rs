@@ -8,7 +8,7 @@ impl TestAccounts {
         self.accounts.key_holder(&keys.access_key, &keys.secret_key).await.unwrap().is_some()
     }
 
-    /// Runs the statement of the leader's cleanup job.
+    /// Deletes expired key pairs as the leader's cleanup job does. Returns the number of deleted pairs.
     async fn delete_ended_keys(&self) -> u64 {
         self.accounts.store.expired().delete(ExpiringRows::OldKey, self.clock.now(), 10).await.unwrap()
     }

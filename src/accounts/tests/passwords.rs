@@ -1,4 +1,4 @@
-//! Temporary passwords, password changes, leaving and restoring an account.
+//! Tests of temporary passwords, password changes, and leaving and restoring an account.
 
 use super::*;
 
@@ -34,7 +34,7 @@ async fn repeated_request_keeps_the_temporary_password() {
             accounts.mail_password("dev@shop.example", RecoveryKind::Password, Language::Korean).await.unwrap();
             setup.mailed().await.unwrap().1
         };
-        // The clock starts at 22:13, so that the date changes during the test.
+        // The clock starts at 22:13, so the date changes during the test.
         let first = ask().await;
         for _ in 0..30 {
             setup.clock.advance(5 * minute);

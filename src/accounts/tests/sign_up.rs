@@ -1,4 +1,4 @@
-//! Sign-up in steps.
+//! Tests of sign-up in steps.
 
 use super::*;
 

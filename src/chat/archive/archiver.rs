@@ -15,11 +15,12 @@ use crate::backend::shutdown::Shutdown;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::store::{Store, StoreError};
 
-/// Maximum number of messages per transaction. Each transaction also updates the rows of the messages' rooms, so small
-/// transactions cost more per message. With 500 rows, a saturated cluster spends a third more SQL time per message.
+/// Maximum number of messages per transaction. Each transaction also updates the rows of the messages' rooms, so a
+/// message costs more in a small transaction: at 500 messages per transaction, a saturated cluster spends a third more
+/// database time per message.
 const BATCH: usize = 2_000;
 
-/// Maximum size of the frames in one transaction, in bytes: half of the smallest usual `max_allowed_packet`.
+/// Maximum size of the frames in one transaction, in bytes: half of the smallest common `max_allowed_packet` (1 MiB).
 const BATCH_BYTES: usize = 512 * 1024;
 
 /// Number of entries requested by the first read of a queue. Later reads adapt the number to the size of the messages.
@@ -31,27 +32,27 @@ const PACKET_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval between renewals of a lease, and between attempts to acquire one: a third of the duration of a lease.
 const LEASE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a message waits so that later messages share its transaction. At 1,000 messages per second this saves two
-/// thirds of the SQL cost.
+/// Delay before a message is archived, during which later messages join its transaction. At 1,000 messages per second,
+/// the delay reduces the database load by two thirds.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Interval between reads of a queue while no notification arrives.
+/// Interval between reads of a queue while no new message wakes the archiver.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Delay between attempts while the database or the broker is unavailable.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Time limit for archiving the remaining entries when the node stops.
+/// Maximum duration of archiving the remaining entries when the node stops.
 const LAST_ROUND: Duration = Duration::from_secs(5);
 
-/// Interval between removals of unused rooms from the broker, and the idle time after which a room counts as unused.
-/// The shorter values apply while the broker is low on memory.
+/// Interval between removals of idle rooms from the broker, and the idle time after which a room is removed. The short
+/// values apply while the broker is low on memory.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 const SHORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SHORT_ROOM_IDLE: Duration = Duration::from_secs(30);
 
-/// Interval between reads of the backlog. A read makes two inexpensive calls per partition.
+/// Interval between reads of the backlog. Each read makes two inexpensive calls to the broker per partition.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Archiver of one partition.
@@ -63,7 +64,7 @@ pub(super) struct Archiver {
     lease: Option<(ArchiveLease, Instant)>,
     /// Maximum size of one statement in bytes, and the instant at which it was read.
     max_statement: Option<(usize, Instant)>,
-    /// Number of entries that the next read requests: about as many as one transaction may contain.
+    /// Number of entries that the next read requests. They fit approximately into one transaction.
     count: usize,
     swept: Instant,
     is_memory_short: bool,
@@ -120,22 +121,22 @@ impl Archiver {
         self.finish().await;
     }
 
-    /// Records a failed round. Of consecutive failures, only the first is logged as a warning.
+    /// Records a failed round. Only the first of consecutive failures is logged as a warning.
     fn failed(&mut self, error: &ArchiveError, was_failing: bool) {
         self.metrics.failures.increment(1);
         self.max_statement = None;
-        // The size of the batch may be the cause, because a proxy closes the connection if a statement exceeds its
-        // limit.
+        // The batch may have been too large: a proxy closes the connection if a statement exceeds the limit of the
+        // proxy.
         self.count = (self.count / 4).max(1);
         if !was_failing {
             tracing::warn!(%error, partition = self.partition.0, "failed to archive batch, retrying");
         }
     }
 
-    /// Archives the remaining entries and releases the lease.
+    /// Archives the remaining entries of the queue and releases the lease.
     async fn finish(&mut self) {
-        // If this is the last node, entries that it leaves in the queue would not be archived until a node starts.
-        // Another node may hold the lease by now.
+        // On the last node of a cluster, entries that remain in the queue would not be archived until a node starts. If
+        // another node has acquired the lease, this call archives nothing.
         match tokio::time::timeout(LAST_ROUND, self.work()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
@@ -166,7 +167,7 @@ impl Archiver {
             let most = self.statement_bytes().await?;
             let mut entries = self.queue.read(self.partition, self.count).await?;
             let read = entries.len();
-            // Webhook events are up to three times as long as their messages.
+            // A webhook event is up to three times as long as its message, and the events are written in one statement.
             truncate(&mut entries, BATCH_BYTES.min(most / 3));
             let Some(first) = entries.first() else { return Ok(true) };
             if first.frame.len() > most {
@@ -192,8 +193,8 @@ impl Archiver {
         Ok(())
     }
 
-    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node exports it, with or without the lease.
-    /// Otherwise a queue that no node archives would appear empty.
+    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node exports it, even without the lease: if no
+    /// node archives a queue, its backlog must still be visible.
     async fn export_backlog(&mut self) {
         if self.lag.read_at.is_some_and(|read_at| read_at.elapsed() < LAG_INTERVAL) {
             return;
@@ -260,8 +261,8 @@ fn truncate(entries: &mut Vec<QueueEntry>, most: usize) {
     entries.truncate(fitting);
 }
 
-/// Returns the number of entries that the next read requests. The last read requested `count` entries. `batch` contains
-/// the entries of that read that are being archived.
+/// Returns the number of entries that the next read requests. `count` is the number that the last read requested.
+/// `batch` contains the entries of that read that are being archived.
 fn next_count(batch: &[QueueEntry], count: usize) -> usize {
     let bytes: usize = batch.iter().map(|entry| entry.frame.len()).sum();
     let mean = (bytes / batch.len().max(1)).max(1);

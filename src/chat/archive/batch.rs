@@ -1,7 +1,7 @@
-//! Writes one batch to SQL and removes it from the queue.
+//! Writes one batch to the database and removes it from the queue.
 //!
-//! **Invariant:** every entry of a batch is committed, dead-lettered, or known to belong to a deleted room before the
-//! batch is removed from the queue.
+//! **Invariant:** before a batch is removed from the queue, each of its entries is committed or dead-lettered, or its
+//! room is known to be deleted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,21 +13,20 @@ use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, BatchRoom, StoreError};
 
-/// Reason recorded for dead letters whose sequence number belongs to another message in SQL.
+/// Reason stored with a dead letter whose sequence number belongs to another message in the database.
 const CONFLICT: &str = "another message has its number";
 
-/// State version reported for rooms that have no row in SQL. Higher than any version in SQL.
+/// State version reported for a room without a row. It is higher than any version in the database.
 const DELETED_VERSION: u64 = u32::MAX as u64;
 
-/// Entries of the queue with their decoded messages.
+/// Queue entries, each with its decoded message.
 pub(super) type Batch = Vec<(QueueEntry, Message)>;
 
 impl Archiver {
-    /// Archives one batch.
+    /// Writes one batch to the database and removes it from the queue.
     pub(super) async fn write(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<(), ArchiveError> {
         let Some(last) = entries.last().map(|entry| entry.position.clone()) else { return Ok(()) };
-        // Dead letters are removed from the queue individually, so their bytes are not counted when the batch is
-        // removed.
+        // Dead letters are removed from the queue one by one, so their bytes are subtracted from those of the batch.
         let mut bytes: usize = entries.iter().map(|entry| entry.frame.len()).sum();
         let (mut batch, refused) = self.decode(lease, entries).await?;
         bytes -= refused;
@@ -65,8 +64,8 @@ impl Archiver {
         Ok((batch, refused))
     }
 
-    /// Commits a batch. If SQL rejects it, its halves are committed separately. Also returns the bytes of rejected
-    /// entries.
+    /// Commits a batch. If the database rejects the batch, commits its halves separately. Returns the bytes of the
+    /// dead-lettered entries as the second value.
     async fn commit_or_halve(
         &self,
         lease: &ArchiveLease,
@@ -87,7 +86,8 @@ impl Archiver {
         }
     }
 
-    /// Dead-letters the entries whose sequence number belongs to another message in SQL. Returns their bytes.
+    /// Dead-letters the entries whose sequence number belongs to another message in the database. Returns the bytes of
+    /// these entries.
     async fn dead_letter_conflicts(
         &self,
         lease: &ArchiveLease,
@@ -115,8 +115,8 @@ impl Archiver {
         self.store.messages().archive(&messages, &rooms, &unattended).await
     }
 
-    /// Writes a batch that SQL rejected, in halves down to single rows. Dead-letters the rows that SQL rejects, and
-    /// also returns their bytes.
+    /// Commits a rejected batch in halves, down to single rows. Dead-letters each row that the database rejects.
+    /// Returns the bytes of these rows as the second value.
     async fn commit_halves(
         &self,
         lease: &ArchiveLease,
@@ -131,7 +131,7 @@ impl Archiver {
                     all.rooms.extend(written.rooms);
                     all.conflicts.extend(written.conflicts);
                 }
-                // Halves are written in order, so that a newer state of a room is not replaced by an older one.
+                // Halves are committed in order, so that an older state of a room does not replace a newer one.
                 Err(StoreError::Data(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -174,7 +174,7 @@ pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec
     rooms.into_values().collect()
 }
 
-/// Returns for each room of a batch the sequence number up to which it is archived, and its state in SQL.
+/// Returns, for each room of a batch, its state in the database and the sequence number up to which it is archived.
 fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet<RoomName>) -> Vec<ArchivedMark> {
     let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
     for (entry, message) in batch {
@@ -182,7 +182,7 @@ fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet
         let (state, version) = match row {
             Some(row) if row.exists => (row.state, row.state_version),
             Some(_) if deleted.contains(&entry.room) => (RoomState::Deleted, DELETED_VERSION),
-            // All entries of the room were dead-lettered, and none was written.
+            // All entries of the room were dead-lettered, so nothing was archived.
             _ => continue,
         };
         let stored = row.filter(|row| row.exists).map(|row| row.stored);

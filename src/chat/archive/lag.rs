@@ -38,8 +38,8 @@ impl Lag {
 
     /// Updates the backlog of one partition and exports the backlog of all partitions.
     pub(super) fn export(&mut self, partition: Partition, mut backlog: Backlog) {
-        // The age is also measured by this node's clock, because the broker's timestamps are in the future if its clock
-        // was set back.
+        // This node also measures the age with its own clock, because the timestamps of the broker are in the future
+        // after its clock was set back.
         self.head = backlog.head.take().map(|head| match self.head.take() {
             Some((known, since)) if known == head => (known, since),
             _ => (head, Instant::now()),

@@ -12,7 +12,7 @@ use crate::domain::Message;
 use crate::domain::{Room, RoomChange, Seq, Side};
 use crate::store::Dialect;
 
-/// Generates a test per function and database system.
+/// Generates one test per function and database system.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         on_database!(sqlite, Sqlite: $($name),*);
@@ -43,7 +43,6 @@ on_every_database!(
     a_backlog_of_long_messages_is_archived_in_order,
 );
 
-/// Archivers of one node.
 struct Archivers {
     archive: Archive,
     shutdown: Shutdown,
@@ -109,7 +108,7 @@ async fn accepted_messages_are_archived_in_sql(fixture: Fixture) {
         );
         assert_eq!(dead_letters(&node, room).await.len(), 0);
     }
-    // Several of the rooms may share the queue of a partition.
+    // Several rooms may share the queue of a partition.
     for room in &rooms {
         assert_eq!(queue_len(&node, room).await, 0);
     }
@@ -186,7 +185,7 @@ async fn messages_of_a_deleted_room_are_dropped(fixture: Fixture) {
     let other = node.room_beside(&room).await;
     node.submit_ids(&room, 1..=3).await;
     node.submit_ids(&other, 1..=3).await;
-    // SQL records the deletion, but the broker does not yet.
+    // The deletion is committed to the database and has not reached the broker.
     fixture.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
     let archivers = Archivers::of(&fixture, &node);
     empty(&node, &room).await;
@@ -204,7 +203,7 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(fixture: Fix
     let other = node.room_beside(&room).await;
     let mut poisoned = vec![guest(&room, "first")];
     if fixture.store.dialect() == Dialect::MySql {
-        // The value is longer than its column. No client can send it, but it must not block other rows.
+        // The value is longer than its column. Clients cannot send such a value, but it must not block other rows.
         poisoned.push(submission(&room, Side::Guest, "long", &"x".repeat(70_000), "2023-03-23T08:15:07"));
     }
     poisoned.push(guest(&room, "last"));
@@ -228,7 +227,7 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(fixture: Fix
     if fixture.store.dialect() == Dialect::MySql {
         assert_eq!(whys.len(), 4);
         assert!(whys[3].contains("too long"), "{whys:?}");
-        // Messages that SQL rejects remain in the log and are read from it.
+        // Messages that the database rejects remain in the log and are read from there.
         assert_eq!(archived(&node, &room).await, 1);
         let all = node.history.after(key_of(&room), 0).await.unwrap();
         assert_eq!(numbers(&all.entries), [1, 2, 3]);
@@ -261,7 +260,7 @@ async fn a_message_with_a_used_number_is_dead_lettered(fixture: Fixture) {
     archivers.end().await;
 }
 
-/// Shows, with a small `max_allowed_packet`, that batches shrink until they are within the limit.
+/// Checks, with a small `max_allowed_packet`, that batches shrink until they are within the limit.
 async fn a_backlog_of_long_messages_is_archived_in_order(fixture: Fixture) {
     let node = fixture.node().await;
     let room = node.room().await;
@@ -270,7 +269,7 @@ async fn a_backlog_of_long_messages_is_archived_in_order(fixture: Fixture) {
     for batch in all.chunks(20) {
         node.accept(batch).await;
     }
-    // Short messages make the archiver read more entries next than one statement may contain.
+    // After short messages, the next read requests more entries than one statement may contain.
     node.submit_ids(&room, 401..=700).await;
     node.accept(&(701..=720).map(long).collect::<Vec<_>>()).await;
     let archivers = Archivers::of(&fixture, &node);
@@ -291,7 +290,7 @@ async fn a_closed_room_leaves_the_broker_once_it_is_archived(fixture: Fixture) {
     let archivers = Archivers::of(&fixture, &node);
     until("the log is gone", || async { node.cluster().recent.log_after(room.name, 0, 1).await.unwrap().is_empty() })
         .await;
-    // After the room is reopened, its messages are visible and its sequence numbers continue.
+    // After the room is reopened, its messages can be read and its sequence numbers continue.
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(numbers(&node.history.after(key_of(&room), 0).await.unwrap().entries), all);
     assert_eq!(node.submit_ids(&room, [1_000]).await, [MAX_BATCH as u64 + 1]);

@@ -1,5 +1,5 @@
-//! Handles queue entries whose room has no row in SQL, because the room was deleted or because SQL was restored to a
-//! state without it.
+//! Handles queue entries whose room has no row: either the room was deleted, or the database was restored to a state
+//! without the room.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,12 +10,12 @@ use crate::backend::broker::queue::{ArchiveLease, Lost, QueueEntry};
 use crate::domain::{ChatroomId, RoomKey, RoomName};
 use crate::store::StoreError;
 
-/// Reason recorded for dead letters whose room has no row with its id and name.
+/// Reason stored with a dead letter whose room has no row with its id and name.
 const LOST: &str = "sql has no such room";
 
 impl Archiver {
-    /// If entries of several rooms have the same chatroom id, removes from the batch the entries of the rooms that do
-    /// not own the row of that id. Returns the removed entries.
+    /// Handles rooms with the same chatroom id. Removes from the batch the entries of all rooms except the one that
+    /// owns the row of that id. Returns the removed entries.
     pub(super) async fn split_unowned(&self, batch: &mut Batch) -> Result<Vec<QueueEntry>, StoreError> {
         let mut names: HashMap<ChatroomId, RoomName> = HashMap::new();
         let mut shared: HashSet<ChatroomId> = HashSet::new();
@@ -38,9 +38,9 @@ impl Archiver {
         Ok(unowned)
     }
 
-    /// Handles entries whose room has no row with its name. If SQL or the broker records the deletion of the room, its
-    /// entries are dropped. Otherwise the row is missing, and all messages of the room in the broker are dead-lettered.
-    /// Returns the deleted rooms, and the bytes of the entries that were dead-lettered individually.
+    /// Handles entries whose room has no row with its name. If the deletion of the room is recorded in the database or
+    /// the broker, the entries are dropped. Otherwise all messages of the room in the broker are dead-lettered. Returns
+    /// the deleted rooms, and the bytes of the individually dead-lettered entries.
     pub(super) async fn settle_unowned(
         &self,
         lease: &ArchiveLease,
@@ -66,11 +66,11 @@ impl Archiver {
         Ok((deleted, refused))
     }
 
-    /// Returns whether the entries of a room without a row need no further action, because the room was deleted or all
-    /// its messages are dead letters.
+    /// Returns whether the entries of a room without a row need no further action: the room was deleted, or all its
+    /// messages are dead letters.
     async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
-        // SQL is read before the broker, because an event is removed from SQL only after the broker has stored the
-        // tombstone.
+        // The database is read before the broker. An event is removed from the database only after the broker has
+        // stored the tombstone, so a deletion is found in at least one of them.
         if self.store.rooms().is_being_deleted(room.name).await? {
             deleted.insert(room.name);
             return Ok(true);

@@ -1,5 +1,5 @@
-//! Streams a whole conversation in parts. Archived messages are read from SQL in large parts; later messages are read
-//! from the log and SQL.
+//! Streams a whole conversation in parts: first the archived messages in large parts from the database, then the later
+//! messages from the log and the database.
 
 use futures_util::Stream;
 
@@ -7,21 +7,21 @@ use super::{History, HistoryError, RoomKey, read_frame};
 use crate::domain::{Message, Seq};
 use crate::store::StoreError;
 
-/// Target size of one read from SQL in bytes, and bounds for the number of messages per read.
+/// Target size of one read from the database in bytes, and the range of the number of messages per read.
 const PART_BYTES: usize = 512 * 1024;
 const PART: std::ops::RangeInclusive<u64> = 32..=1_000;
 
 /// Progress of the stream.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// No message was read yet, and the archived range is unknown.
+    /// No message has been read, and the archived range is unknown.
     Start,
-    /// Messages up to this sequence number are read from SQL, because the room is archived up to it. `None`: all
-    /// messages are read from SQL.
+    /// Reads messages up to this sequence number from the database, because the room is archived up to it. `None`:
+    /// reads all messages from the database.
     Archived(Option<Seq>),
-    /// Messages above the archived range are read from the log and SQL.
+    /// Reads the messages above the archived range from the log and the database.
     Fresh,
-    /// All messages were read.
+    /// All messages have been read.
     Over,
 }
 
@@ -29,15 +29,15 @@ struct ConversationReader {
     history: History,
     room: RoomKey,
     after: Seq,
-    /// The room's `purged_through` value when the stream started.
+    /// Value of the room's `purged_through` when the stream started.
     purged_through: Seq,
     phase: Phase,
-    /// Number of messages that the next read from SQL requests.
+    /// Number of messages that the next read from the database requests.
     part: u64,
 }
 
 impl History {
-    /// Streams all messages of a room, ascending, in parts.
+    /// Streams all messages of a room in ascending order, in parts.
     pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
         let reading = ConversationReader {
             history: self.clone(),
@@ -54,7 +54,8 @@ impl History {
 }
 
 impl ConversationReader {
-    /// Fails if the room was deleted or purged during the stream, because the conversation would be incomplete.
+    /// Returns an error if the room was deleted or purged since the stream started, because the conversation would be
+    /// incomplete.
     async fn is_whole(&self) -> Result<(), HistoryError> {
         let room = self.history.store.rooms().get(self.room.chatroom).await?;
         if room.is_some_and(|room| room.purged_through == self.purged_through) {
@@ -76,7 +77,6 @@ impl ConversationReader {
             Phase::Archived(through) => {
                 let rows = self.history.store.messages().between(self.room, self.after, through, self.part).await?;
                 let bytes: usize = rows.iter().map(|row| row.text.len()).sum();
-                // If the messages were short, the next read requests more of them.
                 let fitting = (PART_BYTES / (bytes / rows.len().max(1)).max(1)) as u64;
                 let is_end = (rows.len() as u64) < self.part;
                 self.part = fitting.min(self.part * 4).clamp(*PART.start(), *PART.end());

@@ -8,12 +8,15 @@ use crate::protocol::chat::StoredFrame;
 
 impl History {
     /// Returns the sequence number of the message that a `request` with the displayed wall-clock time `shown` refers to
-    /// (SPEC 4). This is the oldest message sent to this socket if it has that wall-clock time, otherwise the oldest
-    /// message in the room with that wall-clock time, otherwise the first message accepted at or after `instant`.
+    /// (SPEC 4). Returns the first match of:
+    /// 1. the oldest message sent to this socket, if it has that wall-clock time
+    /// 2. the oldest message in the room with that wall-clock time
+    /// 3. the first message accepted at or after `instant`
+    ///
     /// Returns `None` if all messages are older.
     ///
     /// # Errors
-    /// Returns [`HistoryError`] if the broker or SQL could not be read.
+    /// Returns [`HistoryError`] if the broker or the database could not be read.
     pub async fn find(
         &self,
         room: RoomKey,
@@ -27,8 +30,9 @@ impl History {
                 return Ok(Some(oldest));
             }
         }
-        // Messages in SQL are older than messages that only the log contains. The archiver may move messages from the
-        // log to SQL during the search. In that case SQL is read again.
+        // Messages in the database are older than messages that only the log contains, so the database is searched
+        // first. If the archiver moves messages from the log to the database during the search, the database is read
+        // again.
         let archived = self.archived(room).await?;
         if let Some(seq) = self.store.messages().seq_of_datetime(room, shown.whole_seconds()).await? {
             return Ok(Some(seq));
@@ -52,8 +56,8 @@ impl History {
         Ok(self.store.messages().seq_accepted_at(room, instant).await?.or(fresh.accepted))
     }
 
-    /// Searches the log after a sequence number for the first message with the given wall-clock time, and for the first
-    /// message accepted at or after `instant`. Memory use is limited to one read of the log.
+    /// Searches the log after a sequence number for two messages: the first with the given wall-clock time, and the
+    /// first accepted at or after `instant`. Holds the messages of only one read in memory.
     async fn scan(
         &self,
         room: RoomKey,

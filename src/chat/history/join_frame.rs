@@ -1,9 +1,8 @@
-//! Builds and caches join frames. A join frame contains the newest messages of a room, and a client receives it when it
-//! joins the room. The frame is built once and sent to all clients that join before a newer message arrives. The cache
-//! matters most after a node stops, because all its clients join other nodes at the same time.
+//! Builds and caches join frames. A join frame contains the newest messages of a room and is sent to a client that
+//! joins the room. One frame serves all clients that join before a newer message arrives. The cache matters most after
+//! a node stops, because all clients of that node join other nodes at the same time.
 //!
-//! **Invariant:** a join frame is sent only if its newest message has the highest sequence number of the room in the
-//! broker.
+//! **Invariant:** a join frame is sent only if its newest message is the newest message of the room in the broker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +16,8 @@ use crate::domain::{RoomName, Seq};
 use crate::protocol::chat::history_frame;
 use crate::protocol::frame;
 
-/// How long a join frame is cached. The time is far below the retention period, so that a join frame contains no purged
-/// messages.
+/// Time for which a join frame is cached. It is far below the retention period, so that a cached frame contains no
+/// purged messages.
 const TTL: Duration = Duration::from_secs(10);
 
 /// Maximum total size of the cached join frames, in bytes.
@@ -67,11 +66,11 @@ impl History {
     }
 
     /// Returns the join frame of a room whose highest sequence number is `seq`. `log` contains the newest log entries
-    /// of the room, newest first, at most [`PAGE`](super::PAGE). If `log` is `None`, the entries are read from the
-    /// broker.
+    /// of the room, newest first, at most [`PAGE`](super::PAGE). `None`: they are read from the broker.
     ///
     /// # Errors
-    /// Returns [`HistoryError`] if the broker could not be read, or if SQL could not be read and the log is empty.
+    /// Returns [`HistoryError`] if the broker could not be read, or if the log is empty and the database could not be
+    /// read.
     pub async fn join_frame(
         &self,
         room: RoomKey,

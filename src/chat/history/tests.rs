@@ -1,4 +1,4 @@
-//! Tests that every message is read once and in order, whether the log, SQL or both contain it.
+//! Checks that every message is read once and in order, whether it is in the log, the database or both.
 
 use crate::backend::redis::testing::PT;
 use futures_util::TryStreamExt as _;
@@ -12,7 +12,7 @@ use crate::domain::WallClock;
 use crate::domain::{Room, Side};
 use crate::store::Dialect;
 
-/// Generates a test per function and broker driver.
+/// Generates one test per function and broker driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod embedded {
@@ -74,7 +74,7 @@ async fn a_join_frame_is_built_once_until_a_newer_message(fixture: Fixture, arch
     assert!(Arc::ptr_eq(&second, &node.history.cached_join_frame(room.name).await.unwrap()));
 }
 
-/// Reads all messages after a sequence number, in steps.
+/// Reads all messages after a sequence number step by step.
 async fn all_after(node: &Node, room: &Room, after: Seq) -> Vec<Seq> {
     let (mut at, mut read) = (after, Vec::new());
     loop {
@@ -170,7 +170,7 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(fixture: Fixture, archived:
     let node = fixture.node().await;
     let room = node.room().await;
     let key = key_of(&room);
-    // Each message has 30 KB, so a page of [`PAGE`] messages would have 1.5 MB.
+    // Each message has 30 KB. Without the limit in bytes, a page of [`PAGE`] messages would have 1.5 MB.
     let long =
         |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(30_000), "2023-03-23T08:15:07");
     for id in 1..=80 {
@@ -265,13 +265,13 @@ async fn a_wall_clock_selects_the_message_shown_first(fixture: Fixture, archived
         let (node, room, clock) = (&node, key_of(&room), shown(clock));
         async move { node.history.find(room, &clock, oldest, instant).await.unwrap() }
     };
-    // The result is the oldest message sent to this socket, if it has the wall-clock time; otherwise the oldest message
-    // with that wall-clock time.
+    // `find` returns the oldest message sent to this socket if it has the wall-clock time. Otherwise it returns the
+    // oldest message with that time.
     assert_eq!(find("2023-03-23T08:15:07", Some(3), None).await, Some(3));
     assert_eq!(find("2023-03-23T08:15:07", Some(4), None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:07", None, None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:09", Some(1), None).await, Some(4));
-    // No message has the wall-clock time, so the time of acceptance determines the result.
+    // No message has the wall-clock time, so `find` uses the time of acceptance.
     let second = node.history.after(key_of(&room), 1).await.unwrap().entries[0].accepted_at;
     let found = find("2020-01-01T00:00:00", Some(4), Some(second)).await.unwrap();
     assert!(found <= 2, "{found}");
@@ -280,8 +280,9 @@ async fn a_wall_clock_selects_the_message_shown_first(fixture: Fixture, archived
     assert_eq!(find("2040-01-01T00:00:00", None, None).await, None);
 }
 
-/// Distribution of the messages of a room, as fractions. SQL contains the first `archived` of `count` messages. The log
-/// lacks the first `trimmed` of the archived messages, and the messages at `holes`.
+/// Distribution of the messages of a room over the database and the log, as fractions. The first `archived` of `count`
+/// messages are in the database. The first `trimmed` of the archived messages, and those at `holes`, are missing from
+/// the log.
 #[derive(Clone, Debug)]
 struct Split {
     count: Seq,
@@ -322,7 +323,8 @@ async fn a_split_room_is_whole(fixture: &Fixture, node: &Node, split: Split) {
     if archived > 0 {
         node.archive_through(&fixture.store, &room, archived).await;
     }
-    // The log lacks only messages that SQL contains. They were trimmed or belong to an earlier epoch of Redis.
+    // Only messages that are in the database are missing from the log: they were trimmed, or they belong to an earlier
+    // epoch of Redis.
     let log = format!("{PT}{{{}}}:log:{}", node.backend.log.partition_of(room.name).0, room.name);
     let trimmed = of(split.trimmed, archived);
     let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", &format!("{}-0", trimmed + 1)]).await;

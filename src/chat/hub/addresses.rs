@@ -1,4 +1,5 @@
-//! Counts the sockets of each client address. All sockets of an address share byte rate limits per second and per day.
+//! Counts the sockets of each client address. All sockets of an address share two limits on the bytes they send, per
+//! second and per day.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,12 +9,12 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Number of entries above which idle entries, without sockets and outstanding bytes, are removed. The next removal
-/// occurs when twice as many entries exist as remained after the last one.
+/// Number of entries above which idle entries are removed. An entry is idle if it has no sockets and no outstanding
+/// bytes. The next removal occurs at twice the number of entries that remained after the previous one.
 const KEPT: usize = 10_000;
 
-/// Sockets and shared rates per address. The entry of an address that has sent a burst is kept after its last socket
-/// closed, so that the client does not receive a new burst by reconnecting.
+/// Sockets and shared rates per address. After the last socket of an address has closed, the entry remains while bytes
+/// are outstanding, so that a client does not obtain a new burst by reconnecting.
 #[derive(Debug)]
 pub(super) struct Addresses {
     entries: DashMap<IpAddr, Address>,
@@ -27,7 +28,7 @@ struct Address {
     paces: Arc<Paces>,
 }
 
-/// Byte rate limits shared by the sockets of an address.
+/// Limits on the byte rate, shared by the sockets of an address.
 #[derive(Debug)]
 pub struct Paces {
     /// Short-term rate.
@@ -80,7 +81,7 @@ impl Addresses {
     }
 }
 
-/// Counts one socket towards the limit of its address. Released on drop.
+/// Counts one socket towards the limit of its address until it is dropped.
 #[derive(Debug)]
 pub struct AddressSlot {
     addresses: Arc<Addresses>,
@@ -89,7 +90,7 @@ pub struct AddressSlot {
 }
 
 impl AddressSlot {
-    /// Returns the rates shared by all sockets of this address.
+    /// Returns the limits that all sockets of this address share.
     pub fn paces(&self) -> &Arc<Paces> {
         &self.paces
     }
@@ -101,8 +102,8 @@ impl Drop for AddressSlot {
     }
 }
 
-/// Rate limiter shared by several sockets. Its state is the instant at which all bytes read so far would have been read
-/// at the allowed rate, in nanoseconds after `started`.
+/// Rate limiter shared by several sockets. The bytes read so far take some time at the allowed rate; the state is the
+/// instant at which that time ends, in nanoseconds after `started`.
 #[derive(Debug)]
 pub struct SharedPace {
     started: Instant,
@@ -110,16 +111,16 @@ pub struct SharedPace {
 }
 
 impl SharedPace {
-    /// Counts bytes whose transfer takes `duration` at the allowed rate.
+    /// Adds `duration`, the time that the bytes just read take at the allowed rate.
     pub fn take(&self, now: Instant, duration: Duration) {
         let (now, duration) = (self.nanos(now), u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let add = |until: u64| Some(until.max(now).saturating_add(duration));
-        // The update cannot fail, because the closure always returns a value.
+        // The update cannot fail, because the closure always returns `Some`.
         let _ = self.busy_until.fetch_update(Relaxed, Relaxed, add);
     }
 
-    /// Returns the time from which more bytes may be read; `None` if they may be read now. Up to `burst` may be
-    /// outstanding.
+    /// Returns the instant from which more bytes may be read, or `None` if they may be read now. `burst` is the time by
+    /// which reads may exceed the allowed rate.
     pub fn next(&self, now: Instant, burst: Duration) -> Option<Instant> {
         let until = self.started + Duration::from_nanos(self.busy_until.load(Relaxed));
         let next = until.checked_sub(burst)?;

@@ -1,8 +1,9 @@
-//! Handle of one socket: identity of the peer, outbox, read cursor, window of unanswered messages, and pending close.
+//! Handle of one socket: identity of the peer, outbox, read cursor, window of unacknowledged messages, and pending
+//! close.
 //!
-//! The relay calls the handle from any thread. The task that owns the socket takes the queued frames. One lock protects
-//! all of these parts except the identity, so that an operation on several of them is atomic. Every change that the
-//! task must handle wakes it once.
+//! The relay uses the handle from any thread, and the task that owns the socket takes the queued frames. One lock
+//! protects all parts except the identity, so that an operation on several parts is atomic. Every change that the task
+//! must handle wakes the task.
 //!
 //! **Invariant:** each sequence number is queued once per socket, in ascending order.
 
@@ -38,7 +39,7 @@ pub use window::{WINDOW_BYTES, WINDOW_MESSAGES};
 pub enum Identity {
     /// An anonymous visitor.
     Guest,
-    /// A host, with the login that this socket uses.
+    /// A host, authenticated with a login.
     Host {
         /// Row id of the host.
         host: HostId,
@@ -47,7 +48,6 @@ pub enum Identity {
     },
 }
 
-/// Handle of one socket; see the module documentation.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
@@ -73,9 +73,9 @@ struct ConnectionState {
 pub enum Delivery {
     /// The message is in the outbox.
     Queued,
-    /// A preceding message is missing. The socket is now catching up.
+    /// A preceding message is missing, so the socket starts to catch up.
     Gap,
-    /// Nothing was queued: the socket already has the message, will read it from the log, or is closing.
+    /// Nothing was queued: the socket already has the message, is closing, or will read the message from the log.
     Skipped,
 }
 
@@ -91,17 +91,14 @@ impl Connection {
         Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new(), metrics }
     }
 
-    /// Returns the metrics of the outboxes of this node.
     pub(crate) fn metrics(&self) -> &OutboxMetrics {
         &self.metrics
     }
 
-    /// Returns the id of this connection, unique within the process.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Returns the identity of the peer.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -114,12 +111,12 @@ impl Connection {
         }
     }
 
-    /// Whether the client requested the frames of later protocol versions (SPEC 4, `v=2`).
+    /// Returns whether the client requested the frames of later protocol versions (SPEC 4, `v=2`).
     pub fn wants_extras(&self) -> bool {
         self.extras
     }
 
-    /// Whether the host has sent the notice `away` (SPEC 4).
+    /// Returns whether the host has sent the notice `away` (SPEC 4) and has not returned since.
     pub fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
@@ -129,7 +126,7 @@ impl Connection {
         self.away.swap(away, Ordering::Relaxed)
     }
 
-    /// Returns the delay after which the client reconnects if this node closes the socket. Random per connection.
+    /// Returns the random delay after which the client reconnects if this node closes the socket.
     pub fn retry(&self) -> Duration {
         Duration::from_millis(u64::from(self.retry_ms))
     }
@@ -139,15 +136,15 @@ impl Connection {
         Close::TryLater { retry: self.retry() }
     }
 
-    /// Waits until the state of this handle may have changed.
+    /// Waits for the next change of this handle. It may also return without a change.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
     // ---- outbox
 
-    /// Queues a newly published message. If the socket is catching up, only raises the sequence number up to which it
-    /// must read. `prev` is the preceding sequence number in the room.
+    /// Queues a newly published message. If the socket is catching up, only raises the target, up to which the socket
+    /// reads the log. `prev` is the preceding sequence number in the room.
     pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) -> Delivery {
         let mut state = self.state.lock();
         if state.closing.is_pending() {
@@ -182,7 +179,7 @@ impl Connection {
     }
 
     /// Queues a frame that was read from the log and contains the messages from `first` to `through`. Does not wake the
-    /// task of the socket, because the caller then reads further or calls [`caught_up`](Self::caught_up).
+    /// task of the socket: the caller continues to read or calls [`caught_up`](Self::caught_up).
     pub fn push_from_log(&self, framed: Bytes, first: Seq, through: Seq) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -192,8 +189,8 @@ impl Connection {
     }
 
     /// Queues the original frame of a message that the client has sent again. If this socket has not received the
-    /// sequence number of the original yet, it reads the log in order instead. Otherwise a client that reconnects after
-    /// this frame would resume after that number and miss the messages before it.
+    /// messages up to the original, it reads the log in order instead. Otherwise a client that reconnects after this
+    /// frame would resume after the original and miss earlier messages.
     pub fn answer_duplicate(&self, seq: Seq, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -206,7 +203,7 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Queues a notice in place of a waiting notice of the same topic. Never closes the socket: when too many notices
+    /// Queues a notice and removes a waiting notice of the same topic. Never closes the socket: if too many notices
     /// wait, the oldest are dropped and counted.
     pub fn notify(&self, topic: Topic, framed: Bytes) {
         let mut state = self.state.lock();
@@ -225,44 +222,44 @@ impl Connection {
         }
     }
 
-    /// Moves queued frames to `into`: at most `most` bytes, but at least one frame. Returns the pending close if no
-    /// frames remain in the queue.
+    /// Moves queued frames to `into`: at most `most` bytes, but at least one frame. Returns the pending close if the
+    /// queue is now empty.
     ///
-    /// Must be called only after all frames taken before are written. Until the next call, taken frames count as
-    /// waiting.
+    /// Must be called only after the previously taken frames are written. Taken frames count as waiting until the next
+    /// call.
     pub fn take(&self, into: &mut VecDeque<Bytes>, most: usize) -> Option<Close> {
         let mut state = self.state.lock();
         if state.outbox.take(into, most) { state.closing.pending() } else { None }
     }
 
-    /// Returns the bytes that wait for the socket, including those that its task is writing.
+    /// Returns the number of bytes that wait for the socket, including frames that its task is writing.
     pub fn waiting_bytes(&self) -> usize {
         self.state.lock().outbox.waiting_bytes()
     }
 
-    /// Whether only notices wait for the socket, so that a page of older messages may be read.
+    /// Returns whether the outbox has capacity for a page of older messages: only notices may wait.
     pub fn has_capacity(&self) -> bool {
         self.state.lock().outbox.has_capacity()
     }
 
     // ---- read cursor
 
-    /// Starts to catch up: the task reads everything after the last queued sequence number, at least up to `target`.
+    /// Starts to catch up: the task reads all messages after the last queued one, at least up to `target`.
     pub fn catch_up(&self, target: Seq) {
         let mut state = self.state.lock();
         state.cursor.catch_up(target);
         self.wake(state);
     }
 
-    /// Starts to catch up after `seq`, the last sequence number that a reconnecting client has received.
+    /// Starts to catch up after `seq`, the last sequence number that a reconnecting client received.
     pub fn start_after(&self, seq: Seq) {
         let mut state = self.state.lock();
         state.cursor.start_after(seq);
         self.wake(state);
     }
 
-    /// Returns the sequence number after which to read, and the target: the sequence number up to which the socket must
-    /// read. Returns `None` while the socket is up to date or closing, or while frames wait.
+    /// Returns the sequence number after which the log must be read, and the target, up to which the socket must read.
+    /// Returns `None` if the socket is up to date, is closing or has waiting frames.
     pub fn next_read(&self) -> Option<(Seq, Seq)> {
         let state = self.state.lock();
         let next = state.cursor.next_read()?;
@@ -270,7 +267,7 @@ impl Connection {
     }
 
     /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
-    /// returned before the read. If no publication has raised the target since, the socket is up to date.
+    /// returned before the read. The socket is up to date if no publication has raised the target since.
     pub fn caught_up(&self, through: Seq, target: Seq) {
         let mut state = self.state.lock();
         if state.cursor.caught_up(through, target) {
@@ -279,24 +276,24 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Returns the highest sequence number queued.
+    /// Returns the highest sequence number that was queued.
     pub fn sent(&self) -> Seq {
         self.state.lock().cursor.sent()
     }
 
-    /// Returns the lowest sequence number queued; `None` before the first message.
+    /// Returns the lowest sequence number that was queued; `None` before the first message.
     pub fn first_sent(&self) -> Option<Seq> {
         self.state.lock().cursor.first()
     }
 
-    // ---- window of unanswered messages
+    // ---- window of unacknowledged messages
 
-    /// Adds a message that was submitted to the broker to the window.
+    /// Adds a message to the window when it is submitted to the broker.
     pub fn submitted(&self, bytes: u32) {
         self.state.lock().window.submitted(bytes);
     }
 
-    /// Removes an answered message from the window.
+    /// Removes a message from the window when it is acknowledged, rejected or dropped.
     pub fn answered(&self, bytes: u32) {
         let mut state = self.state.lock();
         if state.window.answered(bytes) {
@@ -304,12 +301,13 @@ impl Connection {
         }
     }
 
-    /// Whether the window is full. While it is full, the socket is not read.
+    /// Returns whether the window is full. While it is full, the socket is not read.
     pub fn window_is_full(&self) -> bool {
         self.state.lock().window.is_full()
     }
 
-    /// Whether [`abandon`](Self::abandon) was called, so that the unanswered messages of this socket must be dropped.
+    /// Returns whether [`abandon`](Self::abandon) was called. In that case, the unacknowledged messages of this socket
+    /// must be dropped.
     pub fn is_abandoned(&self) -> bool {
         self.state.lock().window.is_abandoned()
     }
@@ -323,7 +321,7 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Closes the socket once it is up to date. An optional last frame is sent before the close.
+    /// Closes the socket when it is up to date. Sends the frame `last`, if any, before the close.
     pub fn close_when_up_to_date(&self, last: Option<Bytes>, close: Close) {
         let mut state = self.state.lock();
         state.closing.defer(last, close);
@@ -333,8 +331,8 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Closes the socket like [`close_when_up_to_date`](Self::close_when_up_to_date), and drops its submitted messages
-    /// that have no answer yet.
+    /// Closes the socket like [`close_when_up_to_date`](Self::close_when_up_to_date) and drops its unacknowledged
+    /// messages.
     pub fn abandon(&self, last: Option<Bytes>, close: Close) {
         self.state.lock().window.abandon();
         self.close_when_up_to_date(last, close);
@@ -345,13 +343,13 @@ impl Connection {
         self.state.lock().closing.pending()
     }
 
-    /// Whether a close is pending.
+    /// Returns whether a close is pending.
     pub fn is_closing(&self) -> bool {
         self.state.lock().closing.is_pending()
     }
 
-    /// Queues a frame. Closes the socket if the frame exceeds the capacity of the outbox. Returns whether the frame was
-    /// queued.
+    /// Queues a frame and returns whether it was queued. If the frame exceeds the capacity of the outbox, closes the
+    /// socket.
     fn queue(&self, state: &mut ConnectionState, framed: Bytes) -> bool {
         let queued = state.outbox.push(framed, &self.metrics).is_ok();
         if !queued {

@@ -1,4 +1,4 @@
-//! Guard that keeps a connection registered.
+//! Guard of a connection's registration.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Drop for Registration {
     }
 }
 
-/// Removes a connection by its id, so that a late disconnect does not remove another connection.
+/// Removes a connection by its id, so that other connections at the same place remain registered.
 fn remove<K: std::hash::Hash + Eq>(map: &DashMap<K, Vec<Arc<Connection>>>, key: &K, connection: &Connection) {
     if let Some(mut members) = map.get_mut(key) {
         members.retain(|member| member.id() != connection.id());

@@ -1,11 +1,11 @@
-//! Submits the messages of one partition to the broker. At most one call is in flight. Messages that arrive during the
-//! call are sent with the next call.
+//! Submits the messages of one partition to the broker, with at most one call in flight. The next call contains the
+//! messages that arrived during the current one.
 //!
-//! Batches grow under load, and an idle acceptor sends a message at once. If a room must be seeded or its queue is
-//! full, its messages are held in order while the acceptor continues with other rooms.
+//! Batches grow under load; an idle acceptor submits a message at once. If a room must be seeded or the archive queue
+//! of the partition is full, the messages of the room are held in order while the acceptor continues with other rooms.
 //!
-//! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, all later ones are
-//! dropped.
+//! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, all later ones are dropped
+//! too.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -32,17 +32,18 @@ use awaited::Awaited;
 use background::{FULL_RETRY, Released};
 use submissions::{Pending, SubmissionQueue};
 
-/// Maximum time until a message is acknowledged or rejected. After it, the sender is disconnected with 1013.
+/// Maximum time until a message is acknowledged or rejected. The sender of an overdue message is disconnected with
+/// 1013.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time after acceptance within which a message must arrive over the bus. After it, the connections in the room read
-/// the log.
+/// Maximum time from the acceptance of a message to its arrival over the bus. If it does not arrive, the connections in
+/// the room read the log.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interval between searches for overdue messages.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Maximum bytes of unanswered messages per partition. At the limit, sockets are not read.
+/// Maximum bytes of unacknowledged messages per partition. While it is reached, the sockets of its rooms are not read.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Delay after a failed call to the broker.
@@ -89,7 +90,7 @@ impl Acceptor {
         self.0.arrived.notify_one();
     }
 
-    /// Whether the limit of unanswered bytes is reached, so that sockets must not be read.
+    /// Returns whether the limit of unacknowledged bytes is reached. While it is, sockets must not be read.
     pub(super) fn is_full(&self) -> bool {
         self.0.bytes.load(Ordering::Relaxed) >= QUEUED_BYTES
     }
@@ -103,14 +104,14 @@ struct Worker {
     submissions: Arc<SubmissionQueue>,
     /// Messages for the next calls, in order.
     ready: VecDeque<Pending>,
-    /// Messages of rooms that must be seeded first, or whose archive queue is full.
+    /// Messages of rooms that must be seeded first or are blocked by a full archive queue.
     held: HashMap<RoomName, VecDeque<Pending>>,
-    /// Accepted messages that their senders might not have received yet, by deadline.
+    /// Accepted messages that may not have reached their senders yet, ordered by deadline.
     awaited: VecDeque<Awaited>,
     released: Arc<Released>,
     shutdown: Shutdown,
     metrics: Arc<RelayMetrics>,
-    /// When overdue messages were last searched.
+    /// Time of the last search for overdue messages.
     checked: Instant,
 }
 
@@ -141,12 +142,12 @@ impl Worker {
         }
     }
 
-    /// Moves newly submitted messages, and messages of rooms that are no longer held, to `ready` or `held`.
+    /// Sorts newly submitted messages, and messages of released rooms, into `ready` and `held`.
     fn collect(&mut self) {
         for (room, exists) in std::mem::take(&mut *self.released.rooms.lock()) {
             let held = self.held.remove(&room).unwrap_or_default();
             if exists {
-                // Held messages precede all other messages of their room, because those arrived later.
+                // Held messages are older than all other messages of their room, so they go first.
                 held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
             } else {
                 held.into_iter().for_each(|pending| reject(&pending, &self.submissions, Close::NotFound));
@@ -161,7 +162,8 @@ impl Worker {
         }
     }
 
-    /// Removes the messages of the next call from `ready`. Drops the messages of abandoned connections.
+    /// Removes the messages of the next call from `ready` and returns them. Drops the messages of abandoned
+    /// connections.
     fn next_batch(&mut self) -> Vec<Pending> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < self.broker.max_batch() {
@@ -220,7 +222,7 @@ impl Worker {
         }
     }
 
-    /// Holds the remaining messages of held rooms, so that they do not overtake the messages of the batch.
+    /// Moves the waiting messages of held rooms to `held`, so that none is sent before an earlier message of its room.
     fn hold_remaining(&mut self) {
         if self.held.is_empty() {
             return;
@@ -237,7 +239,7 @@ impl Worker {
         self.metrics.accept_failures.increment(1);
         let messages = batch.len();
         tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
-        // The call may have taken effect although it failed.
+        // A failed call may still have taken effect.
         batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
         tokio::time::sleep(RETRY).await;
     }
@@ -248,8 +250,8 @@ impl Worker {
                 self.await_echo(&pending, seq);
                 (MessageResult::Accepted, Some(seq))
             }
-            // This node's earlier attempt was accepted, so the message arrives over the bus. If the sender had already
-            // received this sequence number at submission, the number belongs to an earlier message with the same id.
+            // An earlier attempt of this node was accepted, so the message arrives over the bus. If the sender already
+            // had this sequence number at submission, it belongs to an earlier message with the same id.
             Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
                 (MessageResult::Accepted, Some(seq))
@@ -304,9 +306,9 @@ impl Worker {
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
-    /// If an accepted message did not arrive over the bus, makes the connections in its room read the log. If its
-    /// sender has still not received it after [`ANSWER_TIMEOUT`], the sender is disconnected. The client then
-    /// reconnects and reads the stored message.
+    /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. If the sender
+    /// has not received it after [`ANSWER_TIMEOUT`], disconnects the sender, whose client then reconnects and reads the
+    /// stored message.
     fn check_echoes(&mut self) {
         let now = Instant::now();
         let mut missed: HashSet<RoomName> = HashSet::new();
@@ -333,8 +335,8 @@ impl Worker {
         self.awaited.extend(again);
     }
 
-    /// Disconnects the senders of overdue messages and drops their later messages. Runs only every [`CHECK_INTERVAL`],
-    /// because it iterates over all waiting messages.
+    /// Disconnects the senders of overdue messages and drops their later messages. Runs at most once per
+    /// [`CHECK_INTERVAL`], because it iterates over all waiting messages.
     fn drop_overdue(&mut self) {
         let now = Instant::now();
         if now - self.checked < CHECK_INTERVAL {

@@ -12,33 +12,32 @@ use crate::chat::hub::Hub;
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::RoomName;
 
-/// Delay before the broker is notified that a connection has left a room. The delay is short, because a message
-/// accepted in the meantime counts as delivered to a present recipient. When a client reconnects within the delay, one
-/// report covers leaving and joining.
+/// Delay before a report that a connection has left a room. It is short: until the report, a message that is accepted
+/// counts as delivered to the recipient. If the client reconnects within the delay, one report covers leaving and
+/// joining.
 const LEAVE_DELAY: Duration = Duration::from_millis(25);
 
-/// Delay before a failed report is retried.
+/// Delay before a failed report is repeated.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Reports connection counts to the broker. Counts are absolute, so a repeated or late report is harmless.
+/// Reports connection counts to the broker. The counts are absolute, so a repeated or late report is harmless.
 #[derive(Clone, Debug)]
 pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
     locks: KeyedMutex,
-    /// Rooms that a connection has just left, each with a flag that is `true` while the broker has not received a
-    /// report.
+    /// Rooms that a connection has just left. The flag is `true` until the broker has received a report.
     left: Arc<DashMap<RoomName, bool>>,
     shutdown: Shutdown,
 }
 
 impl Members {
-    /// Creates the reporter for the connections of a node.
+    /// Creates the reporter of a node's connections.
     pub fn new(hub: Arc<Hub>, rooms: Rooms, shutdown: Shutdown) -> Self {
         Self { hub, rooms, locks: KeyedMutex::default(), left: Arc::default(), shutdown }
     }
 
-    /// Reports the current counts of a room, and returns the state of the room.
+    /// Reports the current counts of a room and returns the state of the room.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].
@@ -46,8 +45,8 @@ impl Members {
         Ok(self.report_and_read(room, 0).await?.0)
     }
 
-    /// Schedules a report after a short delay. The report is omitted if another one is sent earlier, and retried until
-    /// it succeeds.
+    /// Schedules a report after [`LEAVE_DELAY`] and repeats it until it succeeds. The report is omitted if another
+    /// report of the room is sent first.
     pub fn report_soon(&self, room: RoomName) {
         match self.left.entry(room) {
             Entry::Occupied(mut is_unreported) => {
@@ -68,7 +67,7 @@ impl Members {
             if self.left.get(&room).is_some_and(|is_unreported| *is_unreported) {
                 match self.report(room).await {
                     Ok(_) | Err(RoomError::NotFound) => {}
-                    // The connection counts of a stopped node expire with its lease.
+                    // The broker drops the connection counts of a stopped node when its lease expires.
                     Err(_) if !on => {}
                     Err(error) => {
                         tracing::debug!(%error, %room, "failed to report connection count of room, retrying");
@@ -83,8 +82,8 @@ impl Members {
         }
     }
 
-    /// Reports the current counts of a room. Returns its state and the newest log entries, descending, at most
-    /// `newest`.
+    /// Reports the current counts of a room. Returns the state of the room and its newest log entries, at most
+    /// `newest`, newest first.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] or [`RoomError::Unavailable`].

@@ -1,7 +1,7 @@
-//! Periodic sweep: compares each room of this node with the broker once a minute. Finds messages that were lost by the
-//! bus, a restart or a failover without an error.
+//! Periodic sweep, which compares each room of this node with the broker once a minute. It finds messages that the bus,
+//! a restart or a failover lost without an error.
 //!
-//! One call per room reports the node's connection counts and returns the state of the room.
+//! One call per room reports the connection counts of the node and returns the state of the room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::protocol::Close;
 /// Duration of one round over all rooms.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// Interval between steps, chosen so that the calls of a round are spread evenly.
+/// Interval between steps. The calls of a round are distributed evenly over its steps.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of steps of a fast round, and its minimum number of rooms per step. They limit the load on a new
-/// Redis master, which all nodes query about their rooms.
+/// Maximum number of steps in a fast round, and minimum number of rooms per step. They limit the load on a new Redis
+/// master, because all nodes query it about their rooms at the same time.
 const HURRIED_STEPS: usize = 20;
 const HURRIED_STEP: usize = 500;
 
-/// Number of concurrent calls.
+/// Number of concurrent calls to the broker.
 const AT_ONCE: usize = 32;
 
-/// Progress of the sweep over a node's rooms.
+/// Compares the rooms of a node with the broker, step by step.
 #[derive(Debug)]
 pub struct Sweep {
     hub: Arc<Hub>,
@@ -38,18 +38,18 @@ pub struct Sweep {
     rooms: Rooms,
     left: VecDeque<RoomName>,
     step_size: usize,
-    /// Rooms that lagged in the last step, each with the broker's sequence number at that time. Publications that were
-    /// in flight at that time have arrived by the next step.
+    /// Rooms that lagged in the last step, each with its sequence number in the broker at that time. Publications that
+    /// were in flight at that time arrive before the next step.
     lagging: Vec<(RoomName, Seq)>,
 }
 
 impl Sweep {
-    /// Creates the sweep for the connections of a node.
+    /// Creates the sweep of a node's connections.
     pub fn new(hub: Arc<Hub>, members: Members, rooms: Rooms) -> Self {
         Self { hub, members, rooms, left: VecDeque::new(), step_size: 0, lagging: Vec::new() }
     }
 
-    /// Starts a faster round, because the broker may have lost this node's connection counts.
+    /// Starts a fast round, because the broker may have lost this node's connection counts.
     pub fn hurry(&mut self) {
         self.left = self.hub.occupied_rooms().into();
         self.step_size = self.left.len().div_ceil(HURRIED_STEPS).max(HURRIED_STEP);
@@ -72,20 +72,21 @@ impl Sweep {
         self.lagging = compared.filter_map(std::future::ready).collect().await;
     }
 
-    /// Reports the connection counts of a room and applies its state. Returns the room if its sockets lag.
+    /// Reports the connection counts of a room and applies the returned state. Returns the room and its sequence number
+    /// if its sockets lag.
     async fn compare(&self, room: RoomName) -> Option<(RoomName, Seq)> {
         match self.members.report(room).await {
             Ok(status) if status.state == RoomState::Open => {
                 return self.hub.lags(room, status.seq).then_some((room, status.seq));
             }
             Ok(status) if status.state == RoomState::Closed => {
-                // `None`: the room was reopened in the meantime.
+                // `None` means that the room was reopened since the report or that the database could not be read.
                 if let Some(notice) = self.rooms.closed_notice(room).await {
                     self.hub.close_room(room, Some(&notice), Close::Normal);
                 }
             }
             Ok(_) | Err(RoomError::NotFound) => self.hub.close_room(room, None, Close::NotFound),
-            // The room is compared again in the next round. Readiness reports an unavailable broker.
+            // The next round compares the room again. Readiness reports an unavailable broker.
             Err(error) => tracing::debug!(%error, %room, "failed to compare room with broker, retrying"),
         }
         None
@@ -126,7 +127,7 @@ mod tests {
             let (lagging, _in_room) = join(&hub, &room);
             let (up_to_date, _in_other) = join(&hub, &other);
             node.submit_ids(&room, 1..=3).await;
-            // Each step compares one of the two rooms. The sockets of a lagging room read the log only in the next
+            // Each step compares one of the two rooms. The sockets of a lagging room start to read the log in the next
             // step.
             sweep.step().await;
             assert_eq!(lagging.next_read(), None);

@@ -6,8 +6,8 @@ use crate::outbound::mail::Language;
 
 impl Rooms {
     /// Sets the e-mail address of the guest in a room of `host`, and the language of the e-mails. Other nodes may use
-    /// their cached entry of the room for up to a minute. If the guest reads a message on such a node within that
-    /// minute, PinTalk may still e-mail them about it.
+    /// their cached value of the room for up to a minute. If the guest reads a message on such a node within that
+    /// minute, PinTalk may still e-mail them about that message.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`], [`RoomError::NotYours`] or [`RoomError::Unavailable`].

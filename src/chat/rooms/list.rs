@@ -1,5 +1,5 @@
-//! Lists the rooms of a host. The list takes every acknowledged message into account (SPEC 7): rows are read from SQL
-//! and updated with newer messages from the broker.
+//! Lists the rooms of a host. The list reflects every acknowledged message (SPEC 7): it is read from the database and
+//! updated with newer messages from the broker.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,14 +12,14 @@ use crate::domain::{ChatroomId, HostId, Room, RoomName};
 use crate::protocol::chat::StoredFrame;
 use crate::store::StoreError;
 
-/// Maximum number of rooms per partition whose position in the list takes messages into account that are not in SQL
-/// yet. Further rooms are listed by their time in SQL until those messages are archived.
+/// Maximum number of rooms per partition whose position in the list reflects messages that are not in the database yet.
+/// The position of any other room is based on the database until its messages are archived.
 const MAX_UNARCHIVED: usize = 1_000;
 
-/// Status of a room in the broker, and its messages that SQL lacks.
+/// Status of a room in the broker, and its messages that are not in the database yet.
 type Ahead = (Option<RoomStatus>, Option<Tail>);
 
-/// Error that prevented rooms from being compared with the broker.
+/// Reason why rooms could not be compared with the broker.
 #[derive(Debug, thiserror::Error)]
 enum ReadAheadError {
     #[error(transparent)]
@@ -28,14 +28,14 @@ enum ReadAheadError {
     Store(#[from] StoreError),
 }
 
-/// Maximum number of times that rows are read, if they keep changing in SQL while the broker is read.
+/// Maximum number of times that the rows are read if they change in the database while the broker is read.
 const READS: usize = 3;
 
 impl Rooms {
-    /// Returns the number of rooms in a host's list and one page of it.
+    /// Returns the number of rooms in a host's list, and one page of the list.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL could not be read.
+    /// Returns [`RoomError::Unavailable`] if the database could not be read.
     pub async fn list(
         &self,
         host: HostId,
@@ -43,14 +43,14 @@ impl Rooms {
         offset: u64,
         limit: u64,
     ) -> Result<(u64, Vec<RoomView>), RoomError> {
-        // The broker is read before the page, so that the page includes messages that are archived between the two
-        // reads.
+        // The broker is read before the page. The page then includes messages that are archived between the two reads.
         let ahead = self.rooms_ahead(host, &filter).await?;
         if ahead.is_empty() {
             let (count, rooms) = self.store.rooms().list(host, filter, offset, limit).await?;
             return Ok((count, self.views(rooms).await?));
         }
-        // The query starts earlier by the number of rooms ahead, because these may move that many rooms into the page.
+        // The query starts earlier by the number of rooms ahead, because the merge may move that many rooms into the
+        // page.
         let start = offset.saturating_sub(ahead.len() as u64);
         let ids: Vec<ChatroomId> = ahead.iter().map(|view| view.room.id).collect();
         let (count, rest) = self.store.rooms().list_except(host, filter, &ids, start, limit + offset - start).await?;
@@ -60,8 +60,8 @@ impl Rooms {
         Ok((count, page.into_iter().filter_map(|place| place.ok().or_else(|| others.next())).collect()))
     }
 
-    /// Returns the rooms of a list that move up because of a message that is not in SQL yet. Returns none while the
-    /// broker is unavailable. The list then shows the state of SQL.
+    /// Returns the rooms that move up in the list because of messages that are not in the database yet. Returns an
+    /// empty list while the broker is unavailable; the room list then shows the state of the database.
     async fn rooms_ahead(&self, host: HostId, filter: &RoomFilter) -> Result<Vec<RoomView>, RoomError> {
         let Some(recent) = &self.recent else { return Ok(Vec::new()) };
         let names = match recent.unarchived_rooms(host, MAX_UNARCHIVED).await {
@@ -81,10 +81,10 @@ impl Rooms {
         Ok(views)
     }
 
-    /// Returns a room together with its unread count and whether its guest is connected.
+    /// Returns a room with its unread count and the presence of its guest.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if SQL could not be read.
+    /// Returns [`RoomError::Unavailable`] if the database could not be read.
     pub async fn view(&self, room: Room) -> Result<RoomView, RoomError> {
         self.views(vec![room]).await?.pop().ok_or(RoomError::NotFound)
     }
@@ -93,7 +93,7 @@ impl Rooms {
         let found = match self.read_ahead(&mut rooms).await {
             Ok(found) => found,
             Err(ReadAheadError::Store(error)) => return Err(error.into()),
-            // While the broker is unavailable, the list shows the state of SQL.
+            // While the broker is unavailable, the list shows the state of the database.
             Err(ReadAheadError::Broker(error)) => {
                 tracing::debug!(%error, "failed to read room states from broker, using sql state for room list");
                 vec![(None, None); rooms.len()]
@@ -112,7 +112,7 @@ impl Rooms {
             }
             let (guests, hosts) = status.map_or((0, 0), |status| (status.guests, status.hosts));
             if hosts > 0 {
-                // While a socket of the host is in the room, its messages count as read (SPEC 4).
+                // While a socket of the host is in the room, the messages of the room count as read (SPEC 4).
                 unread = 0;
                 room.last_checked_at = room.last_checked_at.max(room.latest_msg_at);
             }
@@ -122,8 +122,8 @@ impl Rooms {
         Ok(rooms.into_iter().zip(found).map(view).collect())
     }
 
-    /// Reads the status and the newest messages of rooms from the broker. Rows that SQL has updated since are read
-    /// again, because the broker may have removed their messages.
+    /// Reads the status and the newest messages of rooms from the broker. If the row of a room has changed since it was
+    /// read, reads it again, because the broker may have removed messages that were archived.
     async fn read_ahead(&self, rooms: &mut [Room]) -> Result<Vec<Ahead>, ReadAheadError> {
         let names: Vec<RoomName> = rooms.iter().map(|room| room.name).collect();
         let mut reads = 0;
@@ -159,7 +159,7 @@ impl Rooms {
     }
 }
 
-/// Returns the query for the messages that the row of a room lacks, if any.
+/// Returns the query for the messages that are missing from the row of a room; `None` if the row is up to date.
 fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
     let after = room.last_seq.max(room.purged_through);
     (status.chatroom == room.id && status.seq > after).then_some(TailQuery {
@@ -171,7 +171,7 @@ fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
     })
 }
 
-/// Updates the room with the values that its row will contain after archiving.
+/// Updates a room with the values that its row will contain after its messages are archived.
 fn apply_tail(room: &mut Room, tail: &Tail) {
     let Ok(newest) = serde_json::from_slice::<StoredFrame<'_>>(&tail.newest.frame) else {
         tracing::error!(room = %room.name, "failed to decode newest message of room");
@@ -183,7 +183,7 @@ fn apply_tail(room: &mut Room, tail: &Tail) {
 }
 
 /// Returns `lastCheckedAt` for clients. Clients compare it with `latestMsgAt`, which may come from another clock. The
-/// returned value is earlier than `latestMsgAt` exactly if the room has unread messages.
+/// result is therefore adjusted: it is earlier than `latestMsgAt` exactly if the room has unread messages.
 fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
     let checked = room.last_checked_at?;
     Some(match room.latest_msg_at {
@@ -193,9 +193,9 @@ fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
     })
 }
 
-/// Merges two parts of a list and returns the page of `limit` rooms from `offset`. `ahead` is in any order. `rest` is
-/// in the order of the list and starts at position `start` of the list without the rooms of `ahead`. Rooms of `ahead`
-/// that sort before `rest` precede the page, unless `start` is 0.
+/// Merges two parts of a list and returns the page of `limit` rooms from `offset`. `ahead` is unordered. `rest` is in
+/// list order and starts at position `start` of the list without the rooms of `ahead`. If `start` is above 0, rooms of
+/// `ahead` that sort before all of `rest` belong to earlier pages.
 fn merge(
     mut ahead: Vec<RoomView>,
     rest: Vec<Room>,
@@ -219,7 +219,7 @@ fn merge(
     merged.into_iter().skip((offset - start) as usize).take(limit as usize).collect()
 }
 
-/// Sort key of the list, descending.
+/// Returns the key by which the list is sorted in descending order.
 fn place(room: &Room) -> (bool, Option<DateTime<Utc>>, DateTime<Utc>, bool, ChatroomId) {
     (room.is_fixed, room.fixed_at, room.updated_at, room.is_closed, room.id)
 }
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// Checks that every page of two merged lists, of any length, equals the same page of the whole list.
+    /// Each page of two merged lists of any length equals the same page of the whole list.
     #[test]
     fn a_page_of_two_merged_lists_equals_that_of_the_whole_list() {
         for ahead in [vec![1, 5, 9], vec![9], vec![0, 12], vec![3, 4, 5, 6], vec![11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]]

@@ -1,4 +1,4 @@
-//! Seeds the broker with rooms from SQL on demand.
+//! Seeds the broker on demand with rooms from the database.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use super::{RoomError, Rooms};
 use crate::backend::broker::{LogEntry, MemberCounts, RoomStatus, Seed};
 use crate::domain::RoomName;
 
-/// Number of newest message ids per room that the broker keeps.
+/// Number of newest message ids that the broker keeps per room.
 const IDS: u64 = 2_000;
 
-/// Delay between checks while another node seeds the room.
+/// Delay before a room is checked again while another node seeds it.
 const WAIT: Duration = Duration::from_millis(30);
 
-/// Maximum number of checks. Their total duration exceeds the validity of a seed ticket.
+/// Maximum number of checks. Their total duration exceeds the validity of a seeding ticket.
 const ATTEMPTS: u32 = 400;
 
 impl Rooms {
-    /// Ensures that the broker contains the room, or its tombstone if the room was deleted.
+    /// Ensures that the broker contains the room or, if it was deleted, its tombstone.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].
@@ -26,7 +26,7 @@ impl Rooms {
             None => None,
         };
         let Some((seeding, ticket)) = begun else {
-            // The room is present already, or another node is seeding it.
+            // The broker already contains the room, or another node is seeding it.
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };
@@ -44,13 +44,13 @@ impl Rooms {
             epoch: room.last_epoch,
             last_at: room.latest_msg_at.unwrap_or(room.created_at),
         };
-        // If the ticket is no longer valid, the room has changed since, and the caller checks it again.
+        // If the ticket is no longer valid, the room has changed since, and the caller checks the room again.
         seeding.finish_seed(name, ticket, seed).await?;
         Ok(())
     }
 
-    /// Sets the number of connections of this node in a room, and seeds the room if necessary. Returns its status and
-    /// at most `newest` of its newest log entries, newest first.
+    /// Sets the number of connections of this node in a room, and seeds the room if necessary. Returns the status of
+    /// the room and its newest log entries, at most `newest`, newest first.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].

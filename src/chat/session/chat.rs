@@ -1,5 +1,5 @@
-//! Sessions of chat sockets (SPEC 4): handles the frames of a connection in a room. `join` admits the connection, and
-//! `reads` reads messages for it.
+//! Sessions of chat sockets (SPEC 4). A session handles the frames of one connection in a room. `join` admits the
+//! connection, and `reads` reads messages for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use reads::LogRead;
 /// Minimum interval between two relayed `typing` notices of a socket.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a socket is not read when the partition of its room has reached its limit of unanswered messages.
+/// Delay before a socket is read again while the partition of its room is at its limit of unacknowledged bytes.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Session of a guest or a host in a room.
@@ -40,12 +40,12 @@ pub struct ChatSession {
     host: HostUuid,
     throttle: TokenBucket,
     budget: Option<HostBudget>,
-    /// Requested page that has not been read yet. At most one page per socket is in memory.
+    /// Requested page that has not been read yet. Only one page per socket is in memory at a time.
     wanted: Option<Before>,
     work: Option<Work>,
     reading: Option<LogRead>,
-    /// Whether a reconnecting client still receives the messages that it missed. These are sent as history frames.
-    /// Messages that the socket misses later are sent as single frames.
+    /// Whether a reconnected client is still receiving the messages that it missed. These messages are sent in history
+    /// frames. Messages that the socket misses later are sent one per frame.
     replaying: bool,
     typed_at: Option<Instant>,
 }
@@ -153,13 +153,13 @@ impl ChatSession {
         Ok(())
     }
 
-    /// Returns a client's wall-clock time in the form in which it is relayed and stored.
+    /// Returns the wall-clock time of a client in the form in which it is relayed and stored.
     fn repaired(&self, datetime: WallClock) -> WallClock {
         self.context.wire.repaired(datetime, self.context.clock.now())
     }
 
-    /// Marks the host's connection as away or present. On each change, all messages sent to the connection so far count
-    /// as read.
+    /// Sets whether the host's connection is away. On each change, all messages sent to the connection so far are
+    /// recorded as read.
     fn set_away(&mut self, away: bool) {
         if self.connection().is_away() == away {
             return;
@@ -184,7 +184,7 @@ impl ChatSession {
         );
     }
 
-    /// Runs pending work. Cancel safe: unfinished work is kept in the session.
+    /// Executes one step of the pending work. Cancel safe: unfinished work remains in the session.
     pub(super) async fn drive(&mut self) -> Result<(), Close> {
         if self.work.is_none()
             && self.connection().has_capacity()
@@ -223,7 +223,7 @@ impl ChatSession {
         .boxed()
     }
 
-    /// Relays a notice that is not stored. Errors are only logged, because clients do not depend on a single notice.
+    /// Relays a notice. Failures are only logged, because no client depends on a single notice.
     fn relay(&self, notice: Bytes) -> Work {
         let (bus, room, side) = (self.context.bus.clone(), self.guard.key.name, self.connection().side());
         async move {
@@ -238,7 +238,7 @@ impl ChatSession {
     fn send_status(&self) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection().clone());
         async move {
-            // The host may have switched the online status off or on since this guest joined.
+            // The host may have disabled or enabled the online status since this guest joined.
             let shows =
                 context.hosts.by_uuid(host).await.ok().flatten().is_some_and(|host| host.config.use_online_status);
             match context.statuses.presence().status(host).await {

@@ -1,5 +1,5 @@
-//! Sessions of status sockets (SPEC 5). Guests watch whether a host is online. A host is online while the host has a
-//! status socket.
+//! Sessions of status sockets (SPEC 5). A guest's status socket watches whether a host is online. A host's own status
+//! socket makes the host online.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::domain::{HostUuid, Side};
 use crate::protocol::Close;
 use crate::protocol::status::{InboundStatus, guest_frame};
 
-/// Session of a status socket, either of a guest who watches a host or of the host.
+/// Session of a status socket, either of a host or of a guest who watches a host.
 pub struct StatusSession {
     context: Arc<Sessions>,
     connection: Arc<Connection>,
@@ -31,10 +31,10 @@ impl std::fmt::Debug for StatusSession {
 }
 
 impl Sessions {
-    /// Admits a connection to the status socket of a host.
+    /// Admits a connection as a status socket of a host.
     ///
     /// # Errors
-    /// Returns the refusal, with the close code of SPEC 5.
+    /// Returns the [`Refusal`] with the close code of SPEC 5.
     pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
         let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
         let found = self.hosts.by_uuid(uuid).await.map_err(|error| {
@@ -93,8 +93,8 @@ impl StatusSession {
         run(&mut self.work).await
     }
 
-    /// Sends `online` to this guest if the host is online. Sends nothing otherwise. If `publishes` is `true`, also
-    /// notifies the host that a guest is present.
+    /// Sends `online` to this guest if the host is online. If `publishes` is `true`, also notifies the host that
+    /// a guest is present.
     fn answer(&self, publishes: bool) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
         async move {

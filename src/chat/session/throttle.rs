@@ -1,16 +1,16 @@
-//! Limits the rate at which a socket is read, with a token bucket of messages or bytes. A socket above the rate is read
-//! more slowly; no message is rejected and the socket is not closed (DESIGN "Limits").
+//! Limits the rate at which a socket is read with a token bucket of messages or bytes. A socket above the rate is read
+//! more slowly. No message is rejected, and the socket is not closed (DESIGN "Limits").
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A sustained rate of messages or bytes, with a burst.
+/// Sustained rate of messages or bytes, with a burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Messages or bytes per second, sustained.
+    /// Sustained number of messages or bytes per second.
     pub per_second: u32,
-    /// Maximum burst.
+    /// Maximum number of messages or bytes in a burst.
     pub burst: u32,
 }
 
@@ -27,7 +27,7 @@ impl Rate {
     }
 }
 
-/// Token bucket, stored as the instant at which it is full again.
+/// Token bucket, represented by the instant at which it is full again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenBucket {
     rate: Option<Rate>,
@@ -39,22 +39,22 @@ impl TokenBucket {
         Self { rate, full_at: now }
     }
 
-    /// Takes one token.
     pub(crate) fn take(&mut self, now: Instant) {
         self.take_many(now, 1);
     }
 
-    /// Takes `count` tokens. A deficit delays the next token.
+    /// Takes `count` tokens. If fewer are available, the deficit delays the next token.
     pub(crate) fn take_many(&mut self, now: Instant, count: u32) {
         if let Some(rate) = self.rate {
             self.full_at = self.full_at.max(now) + rate.span_of(count);
         }
     }
 
-    /// Returns the time at which the next token is available; `None` if one is available now.
+    /// Returns the instant at which the next token is available; `None` if one is available now.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
-        // One token is available if the time until the bucket is full is at most the time to refill all tokens but one.
+        // A token is available if the bucket is full after the time in which all tokens but one are refilled, or
+        // earlier.
         let next = self.full_at.checked_sub(rate.span_of(rate.burst.saturating_sub(1)))?;
         (next > now).then_some(next)
     }

@@ -1,10 +1,10 @@
-//! Notifies the guests on this node of the status of the hosts that they watch, and notifies hosts that guests are
-//! present.
+//! Notifies the guests on this node of the status of the hosts that they watch, and notifies hosts of the presence of
+//! guests.
 //!
-//! The status of a host comes from reads, which guests request, and from change events. Both may arrive in any order.
-//! Their versions determine which is newer.
+//! The status of a host is obtained by reads on behalf of guests, and by change events. Results of reads and events
+//! arrive in any order. Their versions determine which status is newer.
 //!
-//! **Invariant:** after all reads and events are handled, the last status sent to each guest is the newest one.
+//! **Invariant:** when all reads and events have been handled, the last status sent to each guest is the newest one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +24,11 @@ use crate::domain::{HostUuid, Side, WireOffset};
 use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
 
-/// After missed events, guests are notified of `offline` only if the host is still offline after this time. If a store
-/// has lost presence, the nodes with the host's sockets report it again within this time.
+/// Delay before guests are notified of `offline` after missed events, if the host is still offline then. If a store has
+/// lost its presence entries, the nodes that have sockets of the host report them again within this time.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// Number of concurrent reads.
+/// Number of concurrent reads of presence.
 const AT_ONCE: usize = 32;
 
 /// Notifies guests of the status of the hosts that they watch.
@@ -42,7 +42,7 @@ pub struct Watch {
     settling: Duration,
     /// Newest known status of each watched host.
     known: Arc<DashMap<HostUuid, Status>>,
-    /// Whether a comparison is scheduled but has not started yet.
+    /// Whether a comparison has been scheduled and has not started yet.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
     shutdown: Shutdown,
@@ -55,8 +55,8 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Creates the notifier for the connections of a node. `shown_at` contains the clock and the offset of the times in
-    /// status frames.
+    /// Creates the notifier for the guests of a node. `shown_at` consists of the clock and the UTC offset for the times
+    /// in status frames.
     pub fn new(
         hub: Arc<Hub>,
         presence: Arc<dyn Presence>,
@@ -74,11 +74,11 @@ impl Watch {
     /// Returns [`Unavailable`] if the status could not be read.
     pub async fn answer(&self, host: HostUuid, guest: &Connection) -> Result<(), Unavailable> {
         let read = self.presence.status(host).await?;
-        // The frame is sent while the map entry is locked. Frames for events are sent under the same lock, so all
-        // frames are sent in the order of their versions.
+        // The frame is sent while the map entry is locked. Frames of events are sent under the same lock, so all frames
+        // are sent in the order of their versions.
         let mut known = self.known.entry(host).or_default();
         if read.online && read.version > known.version {
-            // `offline` is not stored, because the event that reports it must still notify the other guests.
+            // A read of `offline` is not stored. Otherwise the later `offline` event would not notify the other guests.
             *known = read;
         }
         let is_outdated = read.version < known.version;
@@ -88,7 +88,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Removes the known status of a host that no guest on this node watches.
+    /// Removes the stored status of a host that no guest on this node watches.
     pub(super) fn forget_unwatched(&self, host: HostUuid) {
         self.known.remove_if(&host, |_, _| !self.hub.is_watched(host));
     }
@@ -106,10 +106,10 @@ impl Watch {
         self.hub.status(host, Side::Guest, Topic::HostStatus, &self.frame(online));
     }
 
-    /// Compares the last status sent to guests with the current one.
+    /// Compares the statuses last sent to guests with the current ones, and notifies guests of the differences.
     async fn compare(self) {
         let _one = self.one_at_a_time.lock().await;
-        // Events that are missed from here on may be newer than the reads below. They schedule another comparison.
+        // An event that is missed after this point may be newer than the reads below. It schedules another comparison.
         self.is_due.store(false, Ordering::Relaxed);
         let mut hosts: Vec<HostUuid> =
             self.hub.statuses().into_iter().filter(|host| self.hub.is_watched(*host)).collect();
@@ -121,8 +121,8 @@ impl Watch {
         }
     }
 
-    /// Reads the statuses of hosts and notifies guests of changes. Notifies them of `offline` only if `is_certain` is
-    /// `true`. Otherwise returns the hosts that appear to be offline.
+    /// Reads the statuses of hosts and notifies guests of changes to `online`. If `is_certain` is `true`, also notifies
+    /// guests of changes to `offline`; otherwise returns the hosts that appear to be offline.
     async fn compare_hosts(&self, hosts: Vec<HostUuid>, is_certain: bool) -> Vec<HostUuid> {
         futures_util::stream::iter(hosts)
             .map(|host| async move { self.compare_host(host, is_certain).await.then_some(host) })
@@ -132,7 +132,7 @@ impl Watch {
             .await
     }
 
-    /// Compares one host. Returns whether the host appears to be offline.
+    /// Compares the status of one host and notifies its guests. Returns whether the host appears to be offline.
     async fn compare_host(&self, host: HostUuid, is_certain: bool) -> bool {
         let before = self.known.get(&host).map(|known| *known).unwrap_or_default();
         let Some(read) = self.read_status_until_success(host).await else { return false };
@@ -141,7 +141,7 @@ impl Watch {
             let was_overtaken = *known != before && read.version < known.version;
             let online = if was_overtaken { known.online } else { read.online };
             if online {
-                // The status is sent even if guests may receive it twice, because some might not have received it yet.
+                // Some guests may not have received this status yet, so it is sent to all guests.
                 *known = Status { online, version: known.version.max(read.version) };
                 self.notify_guests(host, true);
             } else if known.online && is_certain {
@@ -154,7 +154,7 @@ impl Watch {
         seems_offline
     }
 
-    /// Reads a status, and retries until the read succeeds. Returns `None` if this node stops.
+    /// Reads a status and retries until the read succeeds. Returns `None` if this node stops.
     async fn read_status_until_success(&self, host: HostUuid) -> Option<Status> {
         loop {
             match self.presence.status(host).await {
@@ -174,7 +174,7 @@ impl PresenceSink for Watch {
             return;
         }
         let mut known = self.known.entry(host).or_default();
-        // An equal version may have been read for one guest, but not sent to the others.
+        // A status with the same version may have been sent to one guest only, in response to a read.
         if status.version >= known.version {
             *known = status;
             self.notify_guests(host, status.online);

@@ -8,8 +8,8 @@ use crate::node::clock_skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
 use crate::node::config::Mode;
 use crate::store::Store;
 
-/// Measures the clock skew and reports it. Returns no findings if a store is unreachable, because another check reports
-/// that.
+/// Measures and reports the clock skew. Returns no findings if a store is unreachable, because another check reports
+/// the store.
 pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     let Ok(store) = Store::connect_lazy(mode.database().expose()).await else { return Vec::new() };
     let node = NodeId::from_random(Rng::from_entropy().bytes());

@@ -1,5 +1,5 @@
-//! Checks that the database and Redis belong to the same installation, and that the recorded mode of the installation
-//! matches the configuration.
+//! Checks that the database and Redis belong to the same installation, and that the configuration matches the mode
+//! stored in the database.
 
 use super::Finding;
 use crate::backend::redis::Redis;
@@ -34,7 +34,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
-/// Checks Redis for a database on which no node has started yet. Such a database requires a Redis without an owner.
+/// Checks Redis if no node has been started on the database yet. Redis must then have no owner.
 async fn unclaimed(mode: &Mode) -> Vec<Finding> {
     let Some(url) = mode.redis() else { return Vec::new() };
     let candidate = InstallationId::from_random(Rng::from_entropy().bytes());

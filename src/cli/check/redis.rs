@@ -1,4 +1,4 @@
-//! Checks that Redis fulfils the requirements of a cluster: version, no eviction, persistence, and replicas.
+//! Checks that Redis meets the requirements of a cluster: version, eviction policy, persistence, and replicas.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use fred::types::{Builder, ClusterHash, CustomCommand};
 use super::{CHECK_TIMEOUT, Finding};
 use crate::node::config::{RedisTopology, RedisUrl};
 
-/// Oldest supported major version: the first with sharded pub/sub and all features that the scripts use.
+/// Oldest supported major version. It is the first version with sharded pub/sub and all features that the scripts use.
 const MINIMUM_VERSION: u32 = 7;
 
 pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
@@ -19,7 +19,7 @@ pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
         Err(error) => return vec![Finding::wrong(format!("redis: {url}: {error}"))],
     };
     let mut findings = vec![Finding::good(format!("redis: {url} answers"))];
-    // The client is connected to the single server, to the primary that the sentinels name, or to every primary of a
+    // The client has a connection to the single server, to the primary that Sentinel reports, or to each primary of a
     // Redis Cluster.
     for server in client.active_connections() {
         match read(&client, &server).await {
@@ -27,7 +27,7 @@ pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
             Err(error) => findings.push(Finding::wrong(format!("redis {server}: {error}"))),
         }
     }
-    // Every response has been read, so an error during closing is ignored.
+    // All responses have been read, so an error on close is ignored.
     let _ = client.quit().await;
     findings
 }
@@ -43,7 +43,7 @@ async fn connect(url: &RedisUrl) -> Result<Client, fred::error::Error> {
     Ok(client)
 }
 
-/// Version and settings of a Redis server. Settings that the server does not return are absent from the map.
+/// Version and settings of a Redis server. The map contains no settings that the server did not return.
 #[derive(Debug, Default)]
 struct ServerInfo {
     version: Option<String>,

@@ -122,8 +122,8 @@ pub(super) fn rotate_keys(args: &KeysArgs) -> Result<u8, Failure> {
     )
 }
 
-/// Changes an account in SQL and notifies the nodes. The new state of the account is printed even if the nodes could
-/// not be notified.
+/// Changes an account in the database and notifies the nodes. Prints the new state of the account even if the nodes
+/// could not be notified.
 fn change(
     cluster: &ClusterArgs,
     host: &HostRef,

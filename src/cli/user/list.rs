@@ -8,7 +8,7 @@ use crate::node::config::{self, StoreArgs};
 use crate::protocol::api::User;
 use crate::store::{DeactivatedBy, Store};
 
-/// Number of hosts read per SQL query.
+/// Number of hosts that one query reads.
 const PAGE: u64 = 500;
 
 #[derive(Args)]
@@ -36,7 +36,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
     })
 }
 
-/// A host, and who deactivated its account; `None` for an active account.
+/// Host, and who deactivated its account; `None` if the account is active.
 type Listed = (Host, Option<DeactivatedBy>);
 
 async fn all(store: &Store) -> Result<Vec<Listed>, Failure> {
@@ -64,8 +64,8 @@ fn json(hosts: &[Listed]) -> Result<String, Failure> {
     serde_json::to_string(&listed).map_err(Failure::new)
 }
 
-/// Returns the state of an account as text. The text distinguishes accounts that hosts have left, which they can
-/// reactivate, from accounts that an operator has disabled.
+/// Returns a word for the state of an account. Accounts that their hosts have left, which the hosts can restore, differ
+/// from accounts that an operator has disabled.
 fn state(by: Option<DeactivatedBy>) -> &'static str {
     match by {
         None => "active",
@@ -74,7 +74,7 @@ fn state(by: Option<DeactivatedBy>) -> &'static str {
     }
 }
 
-/// Formats one line per host after a header line. Service names are in the last column, because their display width
+/// Formats a header line and one line per host. Service names are in the last column, because their display width
 /// depends on the terminal and would misalign later columns.
 fn table(hosts: &[Listed]) -> String {
     let header = ["ID", "STATE", "CREATED", "EMAIL", "DOMAINS", "SERVICE"].map(str::to_owned);

@@ -4,18 +4,19 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 /// Whether the clock skew between this node and its stores is within the limit for leadership and jobs. Clones share
 /// the state.
 ///
-/// A job must read its [`Clock`](super::Clock) first and check the agreement second, because the agreement is revoked
-/// before the clock adopts a step of a store's clock.
+/// A job must read its [`Clock`](super::Clock) before it checks the agreement. When a store's clock steps, the
+/// agreement is revoked before the node's clock follows the step. A job that checks in this order therefore never uses
+/// a stepped time.
 #[derive(Clone, Debug)]
 pub struct Agreement(Arc<AtomicBool>);
 
 impl Agreement {
-    /// Creates an agreement that always holds, for a node with only one clock, for example with SQLite.
+    /// Creates an agreement that always holds, for a node with only one clock. An example is a node with SQLite.
     pub fn assumed() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }
 
-    /// Creates an agreement that does not hold before the first measurement.
+    /// Creates an agreement that does not hold until it is set.
     pub(crate) fn unknown() -> Self {
         Self(Arc::new(AtomicBool::new(false)))
     }

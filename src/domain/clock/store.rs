@@ -1,4 +1,4 @@
-//! Estimate of a store's clock (SQL server or Redis), kept by each node.
+//! Estimate of the clock of a store, which is the database server or Redis.
 
 use std::time::{Duration, Instant};
 
@@ -7,45 +7,47 @@ use parking_lot::Mutex;
 
 use super::{Clock, SystemClock};
 
-/// Correction in µs above which the clock of the store counts as stepped. Two consecutive readings must confirm the
-/// step. Drift between two measurements is below a millisecond.
+/// Minimum correction, in µs, that counts as a step of the store's clock. A second consecutive reading must confirm a
+/// step. Normal drift between two readings is below a millisecond.
 const STEP: i64 = 1_000_000;
 
-/// Resolution of the time that a store returns, in µs: its true time is up to this much later.
+/// Resolution of the time that a store returns, in µs. The store truncates its time, so the true time is later by at
+/// most this much.
 const RESOLUTION: i64 = 1_000;
 
 /// A reading of a store's clock, taken between `asked` and `answered`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Time of the store.
+    /// Time that the store returned.
     pub shown: DateTime<Utc>,
-    /// When the request was sent.
+    /// Time at which the request was sent.
     pub asked: Instant,
-    /// When the answer was received.
+    /// Time at which the response was received.
     pub answered: Instant,
 }
 
-/// Effect of a reading.
+/// Effect of a reading on the estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// The clock was corrected by at most one second.
+    /// The estimate was corrected by at most one second, or was already correct.
     Followed,
-    /// The reading differs from the expected time by this much. The clock is unchanged until the next reading confirms
-    /// it.
+    /// The reading differs from the expected time by this much. The estimate is unchanged until a second consecutive
+    /// reading confirms the difference.
     Suspect(TimeDelta),
-    /// A second consecutive reading confirmed that the clock of the store stepped by this much.
+    /// A second consecutive reading confirmed that the store's clock stepped by this much.
     Stepped(TimeDelta),
 }
 
-/// Estimate of a store's clock. It extrapolates the last readings with the monotonic clock of this process.
+/// Estimate of a store's clock. The estimate extrapolates from earlier readings with the monotonic clock of this
+/// process.
 ///
-/// Steps of the machine's clock have no effect. While the store is unavailable, the clock continues from the last
-/// reading. After the machine was suspended, the clock lags by that time until the next reading. Before the first
-/// reading it shows the machine's time.
+/// Steps of the machine's clock have no effect. While the store is unavailable, the estimate continues from the last
+/// reading. If the machine was suspended, the estimate is late by the length of the suspension until the next reading.
+/// Before the first reading, the estimate is the machine's time.
 ///
-/// A reading determines the store's time with an error of up to half of its round trip. If the clock is outside these
-/// bounds, it is corrected to the nearest bound; otherwise it is unchanged. A slow response therefore never increases
-/// the error.
+/// A reading gives the earliest and the latest possible time of the store, which differ by the round trip. An estimate
+/// outside these bounds is corrected to the nearest bound. An estimate within the bounds is unchanged, so a slow
+/// response never increases the error.
 #[derive(Debug)]
 pub struct StoreClock {
     origin: Instant,
@@ -66,7 +68,7 @@ impl Default for StoreClock {
 }
 
 impl StoreClock {
-    /// Corrects the clock by a reading.
+    /// Corrects the estimate with a reading.
     pub fn observe(&self, reading: &Reading) -> Observed {
         let shown = reading.shown.timestamp_micros();
         let low = shown - self.since_origin(reading.answered);
@@ -87,7 +89,7 @@ impl StoreClock {
         if is_step { Observed::Stepped(TimeDelta::microseconds(by)) } else { Observed::Followed }
     }
 
-    /// Returns whether there has been a reading.
+    /// Returns whether there has been at least one reading.
     pub fn is_measured(&self) -> bool {
         self.state.lock().offset.is_some()
     }
@@ -113,11 +115,11 @@ impl Clock for StoreClock {
 mod tests {
     use super::*;
 
-    /// A store's clock read from a node. All times are in ms since the node's start.
+    /// A node that reads the clock of a store. All times are in ms since the start of the node.
     struct Setup {
         clock: StoreClock,
         start: Instant,
-        /// Time of the store at the node's start.
+        /// Time of the store at the start of the node.
         base: DateTime<Utc>,
     }
 
@@ -132,13 +134,14 @@ mod tests {
             self.start + Duration::from_millis(millis)
         }
 
-        /// Reads the store: sent at `asked`, read by the store at `read`, received at `answered`.
+        /// Reads the store's clock: the request is sent at `asked`, the store reads its clock at `read`, and the
+        /// response is received at `answered`.
         fn read(&self, asked: u64, read: u64, answered: u64) -> Observed {
             let shown = self.base + Duration::from_millis(read);
             self.clock.observe(&Reading { shown, asked: self.instant(asked), answered: self.instant(answered) })
         }
 
-        /// Returns how far the clock is ahead of the store's, in ms.
+        /// Returns the lead of the estimate over the store's clock, in ms.
         fn error(&self, at: u64) -> i64 {
             let shown = self.clock.at(self.instant(at)).unwrap();
             (shown - (self.base + Duration::from_millis(at))).num_milliseconds()
@@ -168,7 +171,7 @@ mod tests {
     #[test]
     fn slow_reading_changes_nothing_and_a_fast_one_reduces_the_error() {
         let setup = Setup::new();
-        // The store reads its clock at the end of a 400 ms round trip, so the error is 200 ms.
+        // The store reads its clock at the end of a 400 ms round trip, so the error of the first estimate is 200 ms.
         setup.read(0, 400, 400);
         assert_eq!(setup.error(400).abs(), 200);
         setup.read(1_000, 1_001, 1_002);
@@ -185,7 +188,7 @@ mod tests {
         let mut setup = Setup::new();
         setup.read(0, 1, 2);
         for round in 1..1_000 {
-            // The clock of the store drifts by 200 ppm and is read every 5 s.
+            // The store's clock drifts by 200 ppm and is read every 5 s.
             setup.base += TimeDelta::milliseconds(1);
             let at = round * 5_000;
             assert_eq!(setup.read(at, at + 1, at + 2), Observed::Followed);
@@ -226,7 +229,7 @@ mod tests {
     fn clock_of_a_suspended_machine_is_correct_after_two_readings() {
         let mut setup = Setup::new();
         setup.read(0, 1, 2);
-        // The monotonic clock was stopped for an hour, as in a suspended machine.
+        // The monotonic clock stops for an hour, as on a suspended machine.
         setup.read(5_000, 5_001, 5_003);
         setup.base += TimeDelta::hours(1);
         assert!(matches!(setup.read(10_000, 10_001, 10_002), Observed::Suspect(_)));

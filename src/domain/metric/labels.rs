@@ -4,12 +4,12 @@ use std::fmt;
 
 use metrics::Label;
 
-/// Name of a label, and its values if they form a closed set.
+/// Name of a label and, if the label has a closed set of values, all its values.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelDescription {
     /// Name of the label, as exported.
     pub name: &'static str,
-    /// All values; empty if they are not listed, as for routes and status codes.
+    /// All values. Empty if the label has an open set of values, such as routes or status codes.
     pub values: &'static [&'static str],
 }
 
@@ -20,31 +20,31 @@ impl fmt::Display for LabelDescription {
     }
 }
 
-/// Label whose values form a closed set. Implemented by `label!`.
+/// Label whose values form a closed set. The `label!` macro implements this trait.
 pub(crate) trait LabelValue: Copy {
-    /// Name of the label and all its values.
+    /// Name and values of the label.
     const LABEL: LabelDescription;
 
-    /// Position of the value among all values.
+    /// Returns the position of this value in the list of all values.
     fn index(self) -> usize;
 
-    /// Text of the value.
+    /// Returns this value as a string.
     fn value(self) -> &'static str {
         Self::LABEL.values[self.index()]
     }
 
-    /// Label with this value.
+    /// Returns the label with this value.
     fn label(self) -> Label {
         Label::from_static_parts(Self::LABEL.name, self.value())
     }
 }
 
-/// One or two labels with closed sets of values.
+/// One label or several labels, each with a closed set of values.
 pub(crate) trait ClosedLabels: Copy {
-    /// Names of the labels and all their values.
+    /// Names and values of the labels.
     const LABELS: &'static [LabelDescription];
 
-    /// Position among all combinations; the last label varies fastest.
+    /// Returns the position of this combination in the list of all combinations. The last label varies fastest.
     fn position(self) -> usize;
 }
 
@@ -64,7 +64,7 @@ impl<A: LabelValue, B: LabelValue> ClosedLabels for (A, B) {
     }
 }
 
-/// Returns all combinations of the labels' values, the last label varying fastest.
+/// Returns all combinations of the labels' values. The last label varies fastest.
 pub(crate) fn combinations(labels: &[LabelDescription]) -> Vec<Vec<Label>> {
     labels.iter().fold(vec![Vec::new()], |combinations, label| {
         let extend = |known: &Vec<Label>| -> Vec<Vec<Label>> {
@@ -75,16 +75,16 @@ pub(crate) fn combinations(labels: &[LabelDescription]) -> Vec<Vec<Label>> {
     })
 }
 
-/// Labels whose values are not listed, or not all of them.
+/// Labels of which at least one has an open set of values.
 pub(crate) trait OpenLabels {
-    /// Names, with values where they form a closed set.
+    /// Names of the labels, with all values of each label that has a closed set.
     const LABELS: &'static [LabelDescription];
 
     /// Returns the labels with their values.
     fn labels(self) -> Vec<Label>;
 }
 
-/// Declares the values of a label as an enum.
+/// Declares an enum whose variants are the values of a label.
 macro_rules! label {
     (
         $(#[doc = $about:literal])*

@@ -1,5 +1,5 @@
-//! Generates the AsyncAPI 3 document for the chat and status sockets. `receive` and `send` are from the server's point
-//! of view, as the standard requires.
+//! Generates the AsyncAPI 3 document of the chat and status sockets. As the standard requires, `receive` and `send`
+//! describe what the server does.
 
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -14,7 +14,7 @@ const ABOUT: &str = "Plain WebSockets, text frames of JSON. Guests are admitted 
     `ping` with `pong`. Nodes of earlier releases ignore it, so a client treats a connection as dead only after this socket \
     has answered once.";
 
-/// Returns the document for a server at `public_url`.
+/// Returns the document of a server at `public_url`.
 pub(super) fn document(public_url: &str) -> Value {
     json!({
         "asyncapi": "3.0.0",
@@ -29,7 +29,7 @@ pub(super) fn document(public_url: &str) -> Value {
 }
 
 fn server(public_url: &str) -> Value {
-    // Configuration accepts only URLs with a host, so parsing succeeds.
+    // The configuration accepts only URLs with a host, so parsing does not fail.
     let url = Url::parse(public_url).ok();
     let host = url.as_ref().map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]).unwrap_or_default();
     let path = url.as_ref().map(|url| url.path().trim_end_matches('/')).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Describes an API call. Some outcomes result from the properties of the call: for example, a call with a token can
-//! return 401, and a call with a body can return 413.
+//! Description of an API call. Some outcomes follow from the properties of the call: a call with a token can return
+//! 401, and a call with a body can return 413.
 
 use std::borrow::Cow;
 
@@ -10,18 +10,18 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::protocol::api::{ErrorBody, Paginated, RequestBody};
 
-/// How the caller is authenticated.
+/// Authentication of the caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Not authenticated.
+    /// The caller is not authenticated.
     Anonymous,
-    /// By the keys of a service.
+    /// The caller presents the keys of a service.
     Service,
-    /// By the access token of a host.
+    /// The caller presents the access token of a host.
     Host,
-    /// By the refresh cookie of a login.
+    /// The caller presents the refresh cookie of a login.
     RefreshCookie,
-    /// By the cookie of a sign-up that has completed the previous step.
+    /// The caller presents the cookie of a sign-up whose previous step is complete.
     SignUpCookie,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Caller {
 pub(super) struct NamedSchema {
     pub name: Cow<'static, str>,
     pub schema: RefOr<Schema>,
-    /// Schemas that this schema references.
+    /// Schemas to which this schema refers.
     pub others: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -55,7 +55,6 @@ impl NamedSchema {
     }
 }
 
-/// Content of a response.
 pub(super) enum Content {
     Nothing,
     Json(Box<NamedSchema>),
@@ -68,7 +67,7 @@ impl Content {
     }
 }
 
-/// One outcome of a call.
+/// Status, description and content of a possible response.
 pub(super) struct CallOutcome {
     pub status: u16,
     pub description: &'static str,
@@ -80,7 +79,7 @@ impl CallOutcome {
         Self { status, description, content: Content::json(NamedSchema::of::<ErrorBody<'_>>()) }
     }
 
-    /// Whether the body is an error body.
+    /// Returns whether the body is an error body.
     pub(super) fn is_error(&self) -> bool {
         matches!(&self.content, Content::Json(named) if named.name == ErrorBody::name())
     }
@@ -88,19 +87,19 @@ impl CallOutcome {
 
 /// Description of an API call.
 pub(super) struct CallDoc {
-    /// `operationId`, which generators use as the function name.
+    /// `operationId`, which code generators use as the name of a function.
     pub id: &'static str,
     pub summary: &'static str,
     pub description: &'static str,
     pub caller: Caller,
     pub body: Option<NamedSchema>,
-    /// Whether the body may also be a form with an image.
+    /// Whether the body may also be a form that contains an image.
     pub takes_image: bool,
     /// Whether a successful response sets a cookie.
     pub sets_cookie: bool,
     pub parameters: Vec<Parameter>,
     own: Vec<CallOutcome>,
-    /// Whether the call returns JSON for clients. If so, it has the outcomes common to all such calls.
+    /// Whether the call returns JSON to clients. If it does, it has the outcomes that all such calls have in common.
     is_api: bool,
 }
 
@@ -160,7 +159,7 @@ impl CallDoc {
         self
     }
 
-    /// Returns all outcomes, beginning with the explicitly listed ones. `has_id` is true if the path contains an id.
+    /// Returns all outcomes, with the explicitly listed ones first. `has_id` is `true` if the path contains an id.
     pub(super) fn outcomes(self, has_id: bool) -> Vec<CallOutcome> {
         let mut all = self.own;
         let mut add = |status, description| {
@@ -200,7 +199,7 @@ impl CallDoc {
     }
 }
 
-/// Describes an integer in the query, with a minimum.
+/// Describes an integer query parameter with a minimum value.
 pub(super) fn integer(name: &str, least: u64, default: Option<u64>, description: &str) -> ParameterBuilder {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).default(default.map(Into::into));
     // An empty parameter is treated as absent.
@@ -208,7 +207,7 @@ pub(super) fn integer(name: &str, least: u64, default: Option<u64>, description:
     query(name, description).schema(Some(AnyOfBuilder::new().item(number).item(empty)))
 }
 
-/// Describes an optional parameter in the query.
+/// Describes an optional query parameter.
 pub(super) fn query(name: &str, description: &str) -> ParameterBuilder {
     ParameterBuilder::new()
         .name(name)

@@ -20,7 +20,7 @@ const HEADERS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Returns the path item of every event, by event type.
+/// Returns the path item of each event, with the event type as its key.
 pub(super) fn webhooks(components: &mut Components) -> Paths {
     let mut paths = Paths::new();
     for (kind, summary, data) in [

@@ -25,7 +25,7 @@ const ABOUT: &str = "Live chat between the visitors of a site (guests) and its o
     slash. Request fields are accepted in camelCase and in snake_case, and unknown fields are ignored. Errors are JSON with `code` \
     and `detail`, and `fields` if fields are invalid. Times are UTC.";
 
-/// Returns the document for a server at `public_url`.
+/// Returns the document of a server at `public_url`.
 pub(super) fn document(public_url: &str) -> OpenApi {
     let mut components = Components::new();
     for (name, scheme) in schemes() {
@@ -87,7 +87,7 @@ fn method(verb: Verb) -> HttpMethod {
     }
 }
 
-/// Describes the path parameter `{name}`.
+/// Describes the path parameter `{name}`, the name of a room.
 fn room_name() -> ParameterBuilder {
     let length = RoomName::LEN;
     let name = ObjectBuilder::new().schema_type(Type::String).min_length(Some(length)).max_length(Some(length));

@@ -13,7 +13,7 @@ mod widget;
 use super::call_doc::CallDoc;
 use crate::http::routes::Call;
 
-/// Sections of the API, in the order in which new users need them.
+/// Sections of the API, in the order in which a new user needs them.
 pub(super) const TAGS: [(&str, &str); 7] = [
     ("Widget", "Called by a site for its visitors, with the keys of its host."),
     ("Logins", "An access token valid for an hour, and a cookie with a refresh token."),

@@ -1,5 +1,5 @@
-//! Renders the HTML page. All its content comes from the OpenAPI and AsyncAPI documents, so that code generators can
-//! also read it. The page contains no script and loads nothing from other sites.
+//! Renders the HTML page from the OpenAPI and AsyncAPI documents, so that it contains nothing that code generators
+//! cannot read. The page has no script and loads nothing from other sites.
 
 use minijinja::{Environment, HtmlEscape, Value as Template, context};
 use serde::Serialize;
@@ -14,7 +14,7 @@ const TEMPLATE: &str = include_str!("docs.html");
 /// HTTP methods, in display order.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// Prefix of references to schemas.
+/// Prefix of a reference to a schema.
 const SCHEMAS: &str = "#/components/schemas/";
 
 #[derive(Serialize)]
@@ -63,7 +63,7 @@ struct Schema {
     rows: Vec<Row>,
 }
 
-/// Webhook event as shown on the page.
+/// Webhook event in the form in which the page shows it.
 #[derive(Serialize)]
 struct EventView {
     kind: String,
@@ -86,7 +86,7 @@ struct FrameView {
     examples: Vec<String>,
 }
 
-/// Renders the page. Returns an empty text if the template is invalid, which a test detects.
+/// Renders the page. Returns an empty string if the template is invalid. A test checks that the template is valid.
 pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> String {
     let reader = Reader { document: serde_json::to_value(calls).unwrap_or_default(), public_url };
     let mut templates = Environment::new();
@@ -106,22 +106,23 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
         tracing::error!(%error, "failed to render API page");
         String::new()
     });
-    // Slashes need no escaping in HTML, and unescaped ones are easier to read with `curl`.
+    // Slashes need no escaping in HTML. They are restored because the page is easier to read with `curl` without
+    // escapes.
     html.replace("&#x2f;", "/")
 }
 
-/// Converts text to HTML. Parts between backticks become `code` elements.
+/// Converts text to HTML. Text between backticks becomes a `code` element.
 fn words(text: &str) -> Template {
     let mut html = String::new();
     for (at, piece) in text.split('`').enumerate() {
         let piece = HtmlEscape(piece);
-        // Every second piece is between backticks.
+        // Every second piece was between backticks.
         html.push_str(&if at % 2 == 1 { format!("<code>{piece}</code>") } else { piece.to_string() });
     }
     Template::from_safe_string(html)
 }
 
-/// Reads the OpenAPI document.
+/// Reads the parts of the OpenAPI document that the page shows.
 struct Reader<'a> {
     document: Value,
     public_url: &'a str,
@@ -130,7 +131,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn parts(&self, calls: &OpenApi) -> Vec<Part> {
         let mut parts = TAGS.map(|(name, about)| Part { id: name.replace(' ', "-"), name, about, calls: Vec::new() });
-        // The typed document preserves the order of paths.
+        // Only the typed document preserves the order of paths.
         for path in calls.paths.paths.keys() {
             for method in METHODS {
                 let operation = &self.document["paths"][path][method];
@@ -185,7 +186,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// Returns the fields of a body, in JSON or form encoding.
+    /// Returns the fields of a body from its JSON and form schemas.
     fn body(&self, bodies: &Value) -> Vec<Row> {
         let mut rows = self.rows(&bodies["application/json"]["schema"]);
         for row in self.rows(&bodies["multipart/form-data"]["schema"]) {
@@ -196,14 +197,14 @@ impl Reader<'_> {
         rows
     }
 
-    /// Returns the fields of an object, of its `allOf` parts, or of all its `anyOf` alternatives.
+    /// Returns the fields of an object, of all its `allOf` parts or of all its `anyOf` alternatives.
     fn rows(&self, schema: &Value) -> Vec<Row> {
         if let Some(name) = schema_name(schema) {
             return self.rows(&self.document["components"]["schemas"][name]);
         }
         let mut rows: Vec<Row> =
             schema["allOf"].as_array().into_iter().flatten().flat_map(|part| self.rows(part)).collect();
-        // Fields of alternatives are not required.
+        // A field of an alternative is not required.
         let alternatives = schema["anyOf"].as_array().into_iter().flatten().flat_map(|part| self.rows(part));
         rows.extend(alternatives.map(|row| Row { is_required: false, ..row }));
         let required = schema["required"].as_array().cloned().unwrap_or_default();
@@ -217,7 +218,7 @@ impl Reader<'_> {
         rows
     }
 
-    /// Returns an example of the call with `curl`.
+    /// Returns an example of a call as a `curl` command.
     fn curl(&self, path: &str, method: &str, operation: &Value) -> String {
         let mut curl = "curl".to_owned();
         if method != "get" {
@@ -335,7 +336,7 @@ fn schema_name(schema: &Value) -> Option<String> {
     Some(schema["$ref"].as_str()?.strip_prefix(SCHEMAS)?.to_owned())
 }
 
-/// Returns a short description of a value's type.
+/// Returns a short name of a value's type.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema_name(schema) {
         return name;

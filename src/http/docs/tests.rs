@@ -81,7 +81,7 @@ fn page_shows_every_call_frame_and_close_code_and_loads_nothing() {
     for code in sockets["x-close-codes"].as_array().unwrap() {
         assert!(html.contains(&format!("<th>{}</th>", code["code"])), "{code}");
     }
-    // Every link resolves, and no template syntax remains.
+    // The page contains no scripts, its links resolve, and no template syntax remains.
     assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("{{") && !html.contains("{%"));
     for link in html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         let is_there = match link.strip_prefix('#') {
@@ -102,7 +102,7 @@ fn sockets_and_calls_have_the_same_server() {
     assert_eq!(server["pathname"], Value::Null);
 }
 
-/// Validates a frame against the named message.
+/// Validates a frame against the message named `message`.
 fn fits(message: &str, frame: &[u8]) {
     let document = asyncapi::document(URL);
     let payload = &document["components"]["messages"][message]["payload"];
@@ -156,7 +156,7 @@ fn events_match_the_document() {
         let schema = &document["webhooks"][kind]["post"]["requestBody"]["content"]["application/json"]["schema"];
         assert!(schema.is_object(), "{kind}");
         validate(&json!({"allOf": [schema], "components": document["components"]}), &body);
-        // The body has exactly the fields that the document lists.
+        // The document lists exactly the fields of the event's data.
         let data = schema["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let data = data["properties"]["data"]["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let of = |fields: &Value| fields.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();

@@ -8,7 +8,7 @@ use crate::outbound::media::testing::{PLACE, bomb, contains, file, flag, png, te
 
 const BASE: &str = "https://chat.example";
 
-/// File name and type claimed by a browser, which the server must not trust.
+/// File name and content type that a browser claims. The server must not trust them.
 const CLAIM: Option<(&str, &str)> = Some(("../../me.svg", "image/svg+xml"));
 
 on_a_server! {
@@ -61,7 +61,7 @@ mod sentences {
         assert_eq!(server.ask("HEAD", &format!("{path}/"), &[]).await.status, 200);
         assert_eq!(server.ask("DELETE", &path, &[]).await.header("allow"), Some("GET, HEAD, OPTIONS"));
 
-        // A new image has a new name, and the old name is not found.
+        // A new image has a new name, and requests for the old name return 404.
         assert_ne!(upload(&server, &png(600, 300)).await, path);
         for headers in [vec![], vec![("if-none-match", etag)]] {
             assert_eq!(server.ask("GET", &path, &headers).await.json()["code"], 404);
@@ -139,7 +139,7 @@ mod sentences {
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (413, &json!(413)));
         large.resize(2 * MAX_IMAGE, 0);
         assert_eq!(server.patch_form(&[("other", CLAIM, &large)]).await.status, 413);
-        // The larger limit applies only to forms with an image.
+        // The larger limit does not apply to JSON bodies.
         let bearer = server.bearer().await;
         let path = format!("/api/users/{}/", server.host.id.0);
         let json = format!(r#"{{"description": "{}"}}"#, "x".repeat(70_000));
@@ -175,7 +175,7 @@ mod sentences {
         let path = format!("/api/users/{}/", server.host.id.0);
         let answer = server.patch_form(&[("other", CLAIM, &png(20, 20))]).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
-        // Some pages send the received image URL back unchanged.
+        // Some pages send the received image URL back without changing the image.
         let body = json!({"profileImage": format!("{BASE}{image}")}).to_string();
         let answer = server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));

@@ -6,7 +6,7 @@ use super::*;
 use crate::http::request::Body;
 use crate::http::testing::{FORM_TYPE, Part, form};
 
-/// Creates a request whose body arrives in pieces of the given size.
+/// Creates a request whose body arrives in pieces of `piece` bytes.
 fn request(content_type: &'static str, body: &[u8], piece: usize) -> Request {
     let pieces: Vec<_> = body.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     Request {
@@ -93,7 +93,7 @@ async fn truncated_form_is_rejected() {
     }
 }
 
-/// Reads a form that arrives at the given rate, and returns the result and the elapsed time.
+/// Reads a form that arrives at the given rate. Returns the result and the elapsed time.
 async fn read_slowly(bytes_per_second: usize) -> (Result<Form, ApiError>, std::time::Duration) {
     let body = form(&[("profileImage", None, &vec![7; MAX_IMAGE])]);
     let pieces: Vec<_> = body.chunks(bytes_per_second.max(1)).map(Bytes::copy_from_slice).collect();

@@ -2,11 +2,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Upper bound for the raised limit. A node does not need more descriptors, although some systems permit a thousand
-/// times as many.
+/// Upper bound of the raised limit. Some systems permit a thousand times as many file descriptors, which a node does
+/// not need.
 const MOST: u64 = 1_048_576;
 
-/// Raises the soft limit to the hard limit, bounded by `MOST`, and returns the resulting limit.
+/// Raises the soft limit to the hard limit, but not above `MOST`. Returns the resulting limit.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(MOST), limit.maximum.unwrap_or(MOST).min(MOST));

@@ -1,11 +1,13 @@
-//! Limits the TCP connections of a node: per client address, and in total by the file descriptors of the process.
+//! Limits the TCP connections of a node: per client address, and in total by the number of file descriptors of the
+//! process.
 //!
-//! When a limit is exceeded, the longest idle connection of the address or of the node is closed and replaced by the
-//! new one. If no connection is idle, the new connection receives one of a few reserved slots. A connection in a
-//! reserved slot may send health checks, `/metrics` and CORS preflights; all other requests are rejected. The longest
-//! idle connection in a reserved slot is replaced in the same way, so that idle or rejected connections do not block
-//! health checks. The two limits have separate reserved slots, so that an address above its limit cannot use the
-//! reserved slots of the node. The listener never waits for a slot.
+//! When a limit is reached, a new connection replaces the one that has been idle longest, either of the same address or
+//! of the node. If no connection is idle, the new one receives a reserved slot.
+//!
+//! A connection in a reserved slot may send only health checks, `/metrics` requests and CORS preflights; other requests
+//! are rejected. In a reserved slot, a new connection also replaces the one that has been idle longest, so that idle or
+//! rejected connections do not block health checks. Each limit has its own reserved slots, so that an address at its
+//! limit cannot occupy the reserved slots of the node. The listener never waits for a slot.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,33 +26,34 @@ mod group;
 
 use group::SlotGroup;
 
-/// Number of reserved slots for a node at its limit, and for addresses at their limit.
+/// Number of reserved slots for a node at its limit, and number for addresses at their limit.
 const RESERVED: usize = 24;
 const RESERVED_FOR_ADDRESSES: usize = 8;
 
 /// Maximum number of connections that wait for a slot while the node is at its limit.
 const QUEUE: usize = 8;
 
-/// Maximum number of connections above a limit while the connections that they replace are being closed.
+/// Maximum number of connections above a limit. The excess exists while replaced connections are being closed.
 const OVERLAP: usize = 32;
 
-/// File descriptors reserved for stores, files and reserved slots: a quarter of all, within these bounds.
+/// Number of file descriptors that are reserved for stores, files and reserved slots: a quarter of all, within these
+/// bounds.
 const MIN_LEFT: u64 = 160;
 const MAX_LEFT: u64 = 1_024;
 
-/// How long a new connection waits for a reserved slot of the node.
+/// Maximum time for which a new connection waits for a reserved slot of the node.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Maximum number of connections of the metrics listener (`metrics-listen`).
 const METRICS: usize = 32;
 
-/// Limits the connections of a node; see the module documentation.
+/// Limits on the connections of a node; see the module documentation.
 pub struct Slots {
     served: SlotGroup,
     over_address: SlotGroup,
     over_node: SlotGroup,
     queued: AtomicUsize,
-    /// Number of served connections per address.
+    /// Number of connections per address in regular slots.
     addresses: DashMap<IpAddr, u32>,
     per_address: Option<u32>,
     is_exempt: IsTrustedProxy,
@@ -66,20 +69,19 @@ impl std::fmt::Debug for Slots {
     }
 }
 
-/// Requests that a connection may send.
+/// Class of a slot, which determines the requests that its connection may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotClass {
-    /// All requests.
+    /// All requests are permitted.
     Served,
-    /// Only health checks, metrics and preflights, because the address is at its limit.
+    /// Only health checks, metrics and preflights are permitted, because the address is at its limit.
     OverAddress,
-    /// Only health checks, metrics and preflights, because the node is at its limit.
+    /// Only health checks, metrics and preflights are permitted, because the node is at its limit.
     OverNode,
 }
 
 impl Slots {
-    /// Creates the limits of a process with `descriptors` file descriptors. The limit per address does not apply to
-    /// exempt addresses.
+    /// Creates the limits of a process with `descriptors` file descriptors. Exempt addresses have no limit per address.
     pub fn new(descriptors: u64, per_address: Option<u32>, is_exempt: IsTrustedProxy) -> Arc<Self> {
         let left = (descriptors / 4).clamp(MIN_LEFT, MAX_LEFT);
         let served = usize::try_from(descriptors.saturating_sub(left)).unwrap_or(usize::MAX).max(1);
@@ -127,7 +129,7 @@ impl Slots {
         }
     }
 
-    /// Returns a slot, or the class of the limit that was reached.
+    /// Returns a slot, or the class of the limit that is reached.
     fn find(self: &Arc<Self>, peer: IpAddr) -> Result<Arc<Slot>, SlotClass> {
         let address = (!(self.is_exempt)(peer.to_canonical())).then(|| throttle::network(peer));
         let of_address = address.and_then(|address| self.addresses.get(&address).map(|count| *count)).unwrap_or(0);
@@ -159,7 +161,7 @@ impl Slots {
         Ok(slot)
     }
 
-    /// Closes up to `count` idle connections, longest idle first.
+    /// Closes at most `count` idle connections, the longest idle ones first.
     pub(super) fn shed(&self, count: usize) {
         for _ in 0..count {
             if !self.served.shed(None) {
@@ -168,7 +170,6 @@ impl Slots {
         }
     }
 
-    /// Returns the metrics of the connections.
     pub(super) fn metrics(&self) -> &TcpMetrics {
         &self.metrics
     }
@@ -191,24 +192,24 @@ impl Slots {
     }
 }
 
-/// Decision about a new connection.
+/// Decision on a new connection.
 pub(super) enum SlotAdmission {
-    /// Admitted, with a slot.
+    /// The connection is admitted and has a slot.
     Now(Arc<Slot>),
-    /// The connection waits for a slot, because connections that it replaces are being closed.
+    /// The connection waits for a slot while the connections that it replaces are being closed.
     Later(Queued),
-    /// The connection must be dropped.
+    /// The connection must be closed.
     Never,
 }
 
-/// Connection waiting for a slot.
+/// Connection that waits for a slot.
 pub(super) struct Queued {
     slots: Arc<Slots>,
     peer: IpAddr,
 }
 
 impl Queued {
-    /// Waits for a slot. Returns `None` if the connection must be dropped.
+    /// Waits for a slot. Returns `None` if the connection must be closed.
     pub(super) async fn admit(self) -> Option<Arc<Slot>> {
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         loop {
@@ -232,16 +233,16 @@ impl Drop for Queued {
     }
 }
 
-/// Value of [`Slot::ticket`] while the connection is not waiting for a request.
+/// Value of [`Slot::ticket`] while its connection is not waiting for a request.
 const NO_TICKET: u64 = 0;
 
-/// Slot of a connection. Released on drop.
+/// Slot of a connection, which is released on drop.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     class: SlotClass,
     /// Address under which the connection is counted.
     address: Option<IpAddr>,
-    /// Position among the connections that wait for a request, in the order in which they started to wait.
+    /// Position of the connection in the order in which connections started to wait for a request.
     ticket: AtomicU64,
     shed: Notify,
 }
@@ -253,7 +254,6 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Slot {
-    /// Returns the metrics of the connections.
     pub(super) fn metrics(&self) -> &TcpMetrics {
         self.slots.metrics()
     }
@@ -262,7 +262,7 @@ impl Slot {
         self.class
     }
 
-    /// Marks the connection as waiting for a request, so that it may be closed and replaced by another one.
+    /// Marks the connection as waiting for a request. A new connection may then replace it.
     pub(super) fn wait(self: &Arc<Self>) {
         let group = self.slots.group(self.class);
         let ticket = group.next_ticket();
@@ -271,8 +271,8 @@ impl Slot {
         waiting.insert(ticket, (self.address, Arc::downgrade(self)));
     }
 
-    /// Marks the connection as busy: it has a request or is a socket, so it is not closed to make room for another
-    /// connection.
+    /// Marks the connection as busy, because it has a request or is a socket. It is then not closed to make space for
+    /// another connection.
     pub(crate) fn work(&self) {
         let ticket = self.ticket.swap(NO_TICKET, Relaxed);
         if ticket != NO_TICKET {
@@ -280,8 +280,9 @@ impl Slot {
         }
     }
 
-    /// Whether the connection may be upgraded to a socket. A socket in a reserved slot is rejected with a close code,
-    /// but stays open until its peer closes it. Such sockets use at most half of the reserved slots.
+    /// Returns whether the connection may be upgraded to a socket. A socket in a reserved slot is rejected with a close
+    /// code, but occupies the slot until its peer closes it. Such sockets may occupy at most half of the reserved
+    /// slots.
     pub(super) fn may_upgrade(&self) -> bool {
         if self.class == SlotClass::Served {
             return true;
@@ -290,7 +291,7 @@ impl Slot {
         group.busy() <= group.limit / 2
     }
 
-    /// Waits until the connection must be closed and replaced by another one.
+    /// Waits until the connection must be closed because another one replaces it.
     pub(super) async fn shed(&self) {
         self.shed.notified().await;
     }

@@ -1,8 +1,8 @@
-//! Wraps the TCP stream of one connection and enforces a deadline for each phase and direction.
+//! Wraps the TCP stream of a connection and enforces a timeout for each phase and direction.
 //!
-//! A kept-alive connection may wait for its next request for `keep-alive`. The head of a request has a separate
-//! deadline, which starts with its first byte. A peer must accept a response at a minimum rate. Calls that read a
-//! request body enforce its deadline.
+//! An idle connection may wait for its next request for the time `keep-alive`. The timeout for a request head starts at
+//! its first byte. While a response is sent, the peer must accept bytes at a minimum rate. Calls that read a request
+//! body enforce its timeout themselves.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -18,27 +18,27 @@ use tokio::time::{Instant, Sleep};
 use super::slots::Slot;
 use crate::http::metrics::{TcpMetrics, TimedPhase};
 
-/// Minimum number of response bytes that the peer must accept in each window while output is pending.
+/// Minimum number of response bytes that the peer must accept in each [`PROGRESS_WINDOW`] while output is pending.
 const MIN_PROGRESS: usize = 16 * 1024;
 pub(super) const PROGRESS_WINDOW: Duration = Duration::from_secs(20);
 
-/// How long a closed connection is still read. Without these reads, the kernel would reset the connection because of
-/// unread bytes, and the peer would not receive the response.
+/// Time for which a closed connection is still read. If bytes remained unread, the kernel would reset the connection
+/// and the peer would not receive the response.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes read during [`LINGER`].
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// Deadlines of a connection.
+/// Timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
-    /// From the first byte of a request to the end of its head.
+    /// Maximum time from the first byte of a request to the end of its head.
     pub(super) head: Duration,
-    /// From a response to the next request.
+    /// Maximum time from a response to the next request.
     pub(super) keep_alive: Duration,
 }
 
-/// State of a connection, shared by its stream, its service and the responses in flight.
+/// State of a connection, which its stream, its service and its responses in flight share.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<StreamState>,
@@ -51,17 +51,17 @@ struct StreamState {
     /// Whether the connection accepts no further requests.
     is_closing: bool,
     is_shed: bool,
-    /// Waker of the connection's task. Called when a call ends, because the idle deadline starts at that time.
+    /// Waker of the connection's task. It is called when a call ends, because the idle timeout starts then.
     reader: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum StreamPhase {
-    /// Waiting for a request since this time.
+    /// The connection has been waiting for a request since this time.
     Idle(Instant),
-    /// Reading the head of a request that began at this time.
+    /// The connection is reading a request head that began at this time.
     Head(Instant),
-    /// A call is in flight: it has no response yet, or the body of its response has not been dropped.
+    /// A call is in flight: either it has no response, or the body of its response has not been dropped.
     Call,
 }
 
@@ -77,12 +77,12 @@ impl Activity {
         &self.slot
     }
 
-    /// Ends the connection after the request in flight.
+    /// Ends the connection after the call in flight.
     pub(super) fn close(&self) {
         self.state.lock().is_closing = true;
     }
 
-    /// Ends the connection at once, unless a call is in flight.
+    /// Ends the connection at once unless a call is in flight.
     pub(super) fn shed(&self) {
         let mut state = self.state.lock();
         (state.is_closing, state.is_shed) = (true, true);
@@ -99,7 +99,7 @@ impl Activity {
         OpenCall(self.clone())
     }
 
-    /// Records that a response was written completely. Returns whether the connection now waits for a request.
+    /// Records that a response was written completely. Returns whether the connection is now waiting for a request.
     fn became_idle(self: &Arc<Self>) -> bool {
         let is_idle = {
             let mut state = self.state.lock();
@@ -123,7 +123,7 @@ impl Activity {
     }
 }
 
-/// Call in flight; ends when dropped.
+/// Call in flight. The call ends when this value is dropped.
 #[derive(Debug)]
 pub(super) struct OpenCall(Arc<Activity>);
 
@@ -141,7 +141,7 @@ impl Drop for OpenCall {
     }
 }
 
-/// Body of a response; ends the call when dropped.
+/// Body of a response. The call ends when this value is dropped.
 pub(super) struct CallBody<B> {
     pub(super) body: B,
     pub(super) _call: OpenCall,
@@ -167,7 +167,7 @@ impl<B: hyper::body::Body + Unpin> hyper::body::Body for CallBody<B> {
     }
 }
 
-/// TCP stream of a peer; see the module documentation.
+/// TCP stream of a peer with timeouts; see the module documentation.
 pub(crate) struct PeerStream {
     tcp: TcpStream,
     activity: Arc<Activity>,
@@ -175,7 +175,7 @@ pub(crate) struct PeerStream {
     timer: Pin<Box<Sleep>>,
     /// Whether output is pending because the peer has not read earlier output.
     is_writing: bool,
-    /// Start of the current progress window, and the number of bytes that the peer has accepted in it.
+    /// Start of the current progress window, and the number of bytes that the peer has accepted since.
     waiting: Option<(Instant, usize)>,
     linger: Option<(Instant, usize)>,
 }
@@ -192,15 +192,15 @@ impl PeerStream {
         Self { tcp, activity, timeouts, timer, is_writing: false, waiting: None, linger: None }
     }
 
-    /// Returns the TCP stream for a WebSocket, and the slot of the connection. From now on, the connection is not
-    /// closed to make room for another one.
+    /// Returns the TCP stream for a WebSocket and the slot of the connection. From then on, the connection is not
+    /// closed to make space for another one.
     pub(crate) fn into_parts(self) -> (TcpStream, Arc<Slot>) {
         let slot = self.activity.slot.clone();
         slot.work();
         (self.tcp, slot)
     }
 
-    /// Whether `deadline` has passed. If not, the task is woken at that time or earlier.
+    /// Returns whether `deadline` has been reached. If not, the task is woken at that time or earlier.
     fn has_passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
             return true;
@@ -217,7 +217,7 @@ impl PeerStream {
         false
     }
 
-    /// Returns the result of a read while no bytes are available.
+    /// Returns the result of a read when no bytes are available.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (phase, is_closing, is_shed) = {
             let mut state = self.activity.state.lock();
@@ -229,7 +229,7 @@ impl PeerStream {
         let end = Poll::Ready(Ok(()));
         match phase {
             StreamPhase::Call => Poll::Pending,
-            // The write deadline applies now. The idle deadline starts after the write.
+            // The progress window applies while output is pending. The idle timeout starts after the write.
             _ if self.is_writing => Poll::Pending,
             StreamPhase::Idle(_) | StreamPhase::Head(_) if is_shed => end,
             StreamPhase::Idle(_) if is_closing => end,
@@ -301,10 +301,10 @@ impl AsyncWrite for PeerStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes after it has written everything.
+        // hyper calls flush after it has written all output.
         self.waiting = None;
         if std::mem::take(&mut self.is_writing) && self.activity.became_idle() {
-            // The idle deadline starts with the next read.
+            // The idle timeout starts at the next read.
             cx.waker().wake_by_ref();
         }
         Pin::new(&mut self.tcp).poll_flush(cx)

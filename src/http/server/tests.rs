@@ -1,4 +1,4 @@
-//! Tests of the accept loop over real sockets.
+//! Tests of the accept loop over real TCP connections.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::http::testing::with_a_server;
 
-/// Size of a response that exceeds all kernel buffers.
+/// Size of a response that exceeds the kernel buffers.
 const LARGE: usize = 8 * 1024 * 1024;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -17,7 +17,7 @@ struct Running {
     tracker: TaskTracker,
 }
 
-/// Returns settings whose limits no test reaches by default.
+/// Returns settings whose limits tests do not reach by default.
 fn serving(keep_alive: Duration) -> ListenerSettings {
     let slots = Slots::new(65_536, None, Arc::new(|_| false));
     ListenerSettings { slots, keep_alive, draining: CancellationToken::new() }
@@ -105,7 +105,7 @@ async fn silent_or_stalled_connection_is_dropped() {
     }
 }
 
-/// Sends a request on a new connection. Returns the response and whether the server closed the connection afterwards.
+/// Sends a request on a new connection. Returns the response, and whether the server then closed the connection.
 async fn once(running: &Running, request: &str) -> (String, bool) {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -162,13 +162,13 @@ async fn nothing_is_read_after_a_chunked_request() {
             once(&running, &format!("POST / HTTP/1.1\r\n{head}\r\n\r\n0\r\n\r\n{smuggled}")).await;
         assert_eq!((answer.matches("HTTP/1.1").count(), is_closed), (1, true), "{head:?}: {answer}");
     }
-    // A connection with an unambiguous request is kept alive.
+    // The server keeps the connection open after an unambiguous request.
     let plain = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
     let (answer, is_closed) = once(&running, &plain.repeat(2)).await;
     assert_eq!((answer.matches("HTTP/1.1 200").count(), is_closed), (2, false));
 }
 
-/// Reads until the peer closes. A reset is an error.
+/// Reads until the peer closes the connection. A reset is an error.
 async fn rest(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut rest = Vec::new();
     timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.expect("an end in time").map(|_| rest)
@@ -181,7 +181,7 @@ async fn idle_connection_outlives_the_head_timeout() {
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
-    // The deadline of a head starts with its first byte.
+    // The timeout for a request head starts at its first byte.
     let began = std::time::Instant::now();
     stream.write_all(b"GET / HT").await.unwrap();
     assert!(rest(&mut stream).await.is_ok_and(|rest| rest.is_empty()));
@@ -202,7 +202,8 @@ async fn requests_in_flight_survive_a_shutdown_and_close_their_connections() {
     draining.cancel();
     let last = ask(&mut kept, GET).await;
     assert!(last.contains("connection: close") && rest(&mut kept).await.is_ok(), "{last}");
-    // One call is in flight, and one request has been received but not yet read.
+    // One call is in flight. The head of another request has been sent, and its body follows after the shutdown has
+    // begun.
     let mut calling = TcpStream::connect(running.address).await.unwrap();
     calling.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut half = TcpStream::connect(running.address).await.unwrap();
@@ -223,7 +224,7 @@ async fn peer_that_sends_more_than_was_read_is_not_reset() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     for _ in 0..20 {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
-        // The second request follows the one that closes the connection.
+        // The connection ends after the first request. Two further requests follow it.
         let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         stream.write_all(format!("{last}{GET}{GET}").as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -270,14 +271,14 @@ async fn connections_above_the_limit_of_an_address_are_refused_but_health_checks
     let running = serve_with(HEAD_TIMEOUT, serving).await;
     let mut open = Vec::new();
     for _ in 0..30 {
-        // Idle connections are closed and replaced by later ones.
+        // Later connections replace idle ones.
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
         open.push(stream);
     }
     open.drain(..10);
     for stream in &mut open {
-        // Each connection now has a response that the client does not read.
+        // Each connection has a response that the client does not read.
         stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         stream.readable().await.unwrap();
     }
@@ -289,14 +290,14 @@ async fn connections_above_the_limit_of_an_address_are_refused_but_health_checks
         assert!(answer.contains("connection: close"), "{answer}");
         rest(&mut stream).await.unwrap();
     }
-    // Connections that send nothing are closed by the deadline of reserved slots and do not accumulate.
+    // The timeout of reserved slots closes connections that send nothing, so they do not accumulate.
     let mut silent: Vec<TcpStream> = Vec::new();
     for _ in 0..100 {
         silent.push(TcpStream::connect(running.address).await.unwrap());
     }
     let began = std::time::Instant::now();
     for stream in &mut silent {
-        // A connection without a slot may have been reset.
+        // The server may have reset a connection that had no slot.
         assert!(rest(stream).await.map_or(true, |rest| rest.is_empty()));
     }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -326,7 +327,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
             ask(&mut stream, &format!("{head}\r\nhost: x\r\norigin: https://shop.example\r\n\r\n")).await
         };
 
-        // The only connection allowed to this address is waiting for the body of its call.
+        // The only connection that this address may have waits for the body of its call.
         let mut busy = TcpStream::connect(address).await.unwrap();
         let head = "POST /api/auth/login/ HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                     content-length: 2\r\nexpect: 100-continue\r\n\r\n";
@@ -348,7 +349,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
         assert!(preflight.contains("connection: close\r\n"), "{preflight}");
         assert!(ask_once("GET /chat/health/live HTTP/1.1").await.starts_with("HTTP/1.1 200"));
 
-        // A request with a second `Origin` added by a proxy, and an ambiguous request.
+        // A proxy has added a second `Origin` to the first request. The second request is ambiguous.
         busy.write_all(b"{}").await.unwrap();
         let twice = "GET /chat/api/users/client/ HTTP/1.1\r\norigin: https://shop.example";
         let refused = timeout(Duration::from_secs(5), async {
@@ -369,7 +370,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
 
 #[tokio::test]
 async fn idle_connections_give_way_to_new_ones_when_descriptors_are_short() {
-    // Of 182 descriptors, 22 are available to connections and the others are reserved.
+    // Of the 182 descriptors, 22 are available to connections and 160 are reserved.
     let slots = Slots::new(182, None, Arc::new(|_| true));
     let serving = ListenerSettings { slots, ..serving(Duration::from_secs(80)) };
     let running = serve_with(HEAD_TIMEOUT, serving).await;

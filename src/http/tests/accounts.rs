@@ -6,7 +6,7 @@ use super::JSON;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::http::testing::{Answer, TestServer};
 
-/// Removes the only queued e-mail and returns its first ASCII word with the given number of letters.
+/// Takes the only queued e-mail. Returns the first word in it that consists of `letters` ASCII letters.
 async fn mailed(server: &TestServer, letters: usize) -> String {
     let now = SystemClock.now();
     let mails = server.store.mails().claim_due(10, now, now).await.unwrap();

@@ -55,7 +55,7 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(se
     server.app.rooms.set_contact(server.host.id, room.name, "guest@mail.example", english).await.unwrap();
     let links = crate::outbound::contacts::MailLinks::new("", [b"a secret".to_vec()]);
     let pair = ConsentPair { host: server.host.id, mailbox: mailbox_key("guest@mail.example") };
-    // Reads the consent state of the mailbox; `None` before consent is given.
+    // Reads the consent state of the mailbox. The result is `None` until consent is given.
     let state = async || {
         let rows = store.connection().query_all_raw(sea_orm::Statement::from_string(
             sea_orm::DbBackend::Sqlite,
@@ -86,13 +86,13 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(se
         }
         assert_eq!(state().await, None, "a program that follows links changes nothing");
     }
-    // A repeated consent is not an error.
+    // The guest may consent again.
     for _ in 0..2 {
         let done = server.send("POST", &consent, &[("accept-language", "en")], "").await;
         assert!(done.status == 200 && !done.body.contains("<form") && done.body.contains("shop.example"), "{done:?}");
         assert_eq!(state().await, Some(true));
     }
-    // A mail client sends this request (RFC 8058).
+    // Mail clients send this request (RFC 8058).
     let form = ("content-type", "application/x-www-form-urlencoded");
     for _ in 0..2 {
         let done = server.send("POST", &unsubscribe, &[form], "List-Unsubscribe=One-Click").await;

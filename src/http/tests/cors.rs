@@ -1,4 +1,5 @@
-//! Tests which pages may call and read which endpoints, and which request headers they may add (SPEC 1).
+//! Tests which pages may call which endpoints and read their responses, and which request headers they may add (SPEC
+//! 1).
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use super::JSON;
 use crate::http::testing::{ADMIN, Answer, SHOP, TestServer};
 use crate::http::{Health, Readiness};
 
-/// Headers that monitoring scripts add to every `fetch` of a page.
+/// Headers that monitoring scripts add to every `fetch` of their page.
 const ADDED: &str = "baggage, sentry-trace, traceparent, tracestate, x-datadog-trace-id, x-datadog-origin, newrelic, \
                      elastic-apm-traceparent, x-b3-traceid, b3, uber-trace-id, x-amzn-trace-id, x-cloud-trace-context, \
                      request-id, request-context, x-request-id, x-correlation-id, x-instana-t, x-dtc, dnt";
@@ -74,7 +75,7 @@ pub(super) async fn header_names_of_a_preflight_are_bounded_and_checked(server: 
     assert_eq!(ask(&many.join(",")).await.len(), fixed.len() + 32);
 }
 
-/// Health of a node whose startup is not complete.
+/// Health of a node that is still starting.
 struct Starting;
 
 impl Health for Starting {

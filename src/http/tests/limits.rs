@@ -66,7 +66,7 @@ pub(super) async fn a_hundred_failures_close_an_account_to_all_but_its_devices(s
         assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, Some("36")), "{no_device}");
     }
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200, "from wherever");
-    // A used token, or a token of an ended login, still proves that the device was logged in.
+    // A token that was already used or whose login was revoked still proves that the device was logged in.
     let sid = server.app.accounts.authenticate(home.json()["accessToken"].as_str().unwrap()).await.unwrap().sid;
     server.app.accounts.logout(&sid).await.unwrap();
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200);
@@ -112,7 +112,7 @@ pub(super) async fn password_resets_block_no_login(server: TestServer) {
     }
     assert_eq!(reset("password-reset", "192.0.2.1").await.status, 200);
     assert_eq!(server.log_in("192.0.2.1", "dev@shop.example", "pass word").await.status, 200);
-    // The requests of one address are limited.
+    // The limit applies per address.
     for _ in 0..4 {
         assert_eq!(reset("restore", "192.0.2.1").await.status, 200);
     }
@@ -124,7 +124,7 @@ pub(super) async fn password_resets_block_no_login(server: TestServer) {
 pub(super) async fn unauthenticated_calls_that_query_sql_are_counted_by_address(server: TestServer) {
     let from = ("x-forwarded-for", "192.0.2.1");
     let [access, secret] = server.keys();
-    // This node has cached these keys.
+    // After this call, the keys are in the cache of the node.
     assert_eq!(server.ask("GET", "/api/users/client/", &[access, secret]).await.status, 200);
     let unknown = |at: usize| format!("{at:022}");
     for at in 0..60 {
@@ -219,7 +219,7 @@ pub(super) async fn page_and_server_create_sixty_rooms_per_minute_and_address(se
         "without Origin it is the same"
     );
     assert_eq!(server.ask("POST", "/api/chat/", &page("192.0.2.2")).await.status, 201);
-    // A visitor who omits `Origin` is limited by client address and does not use the limit of the host's server.
+    // A visitor who omits `Origin` reaches the limit of the client address, not that of the host's server.
     for _ in 0..60 {
         assert_eq!(server.ask("POST", "/api/chat/", &from_server("192.0.2.3")).await.status, 201);
     }

@@ -75,7 +75,7 @@ pub(super) async fn links_and_cookies_carry_the_prefix(mut server: TestServer) {
     assert!(set[1].starts_with("pintalk_refresh_token=; Path=/; Max-Age=0"), "{set:?}");
     assert!(set[2].starts_with("pintalk_refresh_token=; Path=/chat; Max-Age=0"), "{set:?}");
 
-    // An earlier release set the cookie at `/`.
+    // An earlier release has set the cookie at the path `/`.
     let earlier = server.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
     let cookie = format!("pintalk_refresh_token={}", earlier.tokens.refresh);
     let refreshed = server.ask("POST", "/chat/api/auth/token/refresh/", &[("cookie", &cookie)]).await;
@@ -90,7 +90,7 @@ pub(super) async fn links_and_cookies_carry_the_prefix(mut server: TestServer) {
         server.ask("POST", "/api/chat/", &server.keys()).await;
     }
     let bearer = server.bearer().await;
-    // The client's next call needs the prefix, whether or not the proxy strips it.
+    // The URL of the next page contains the prefix, whether or not the proxy has removed it from the request.
     for path in ["/api/chat/chatrooms/?page_size=1", "/chat/api/chat/chatrooms/?page_size=1"] {
         let list = server.ask("GET", path, &[("authorization", &bearer)]).await.json();
         assert_eq!(list["next"], "https://shop.example/chat/api/chat/chatrooms/?page=2&page_size=1");

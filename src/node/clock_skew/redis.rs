@@ -12,7 +12,8 @@ use crate::backend::Unavailable;
 use crate::backend::redis::{Redis, call, within};
 use crate::domain::clock::Reading;
 
-/// Reads the clock of every server that the node is connected to: the primary, or each primary of a Cluster.
+/// Reads the clock of each server that the node has a connection to: of the primary, or of every primary of a Redis
+/// Cluster.
 pub(super) async fn readings(redis: &Redis) -> Result<Vec<(String, Reading)>, Unavailable> {
     let client = redis.client();
     let mut servers = client.active_connections();

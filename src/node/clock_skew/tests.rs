@@ -1,4 +1,4 @@
-//! Tests of the skew measurement and its effects. The tests supply the clock readings and contact no server.
+//! Tests of the skew measurement and its effects. The tests supply the clock readings, so no server is contacted.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::domain::clock::ManualClock;
 
 const SERVER: &str = "127.0.0.1:6379";
 
-/// Clock skew of a cluster node whose stores return times that a test sets.
+/// Skew measurement of a cluster node whose store clocks the test sets.
 struct Setup {
     skew: Skew,
     machine: Arc<ManualClock>,
@@ -31,8 +31,8 @@ impl Setup {
         Reading { shown, asked: now, answered: now + Duration::from_millis(1) }
     }
 
-    /// Records readings of the SQL clock and of a Redis server's clock. The arguments are the seconds by which each
-    /// clock is ahead of the machine's clock. Returns whether the agreement holds afterwards.
+    /// Records readings of the database clock and of the clock of a Redis server. Each argument is the number of
+    /// seconds by which that clock is ahead of the machine. Returns whether the agreement holds afterwards.
     fn measured(&self, sql: i64, redis: i64) -> bool {
         while self.skew.observe_sql(&self.reading(sql)) {
             assert!(!self.skew.agreement().holds(), "not while a step may be happening");
@@ -68,7 +68,8 @@ async fn any_two_of_the_three_clocks_may_forbid_jobs() {
         (-691_200, -691_200, false),
         (0, 3_600, false),
         (86_400, 0, false),
-        // Both clocks are within the limit of the machine's clock, but their difference from each other is above it.
+        // Each clock is within the limit of the machine's clock, but the difference between the two clocks is above the
+        // limit.
         (20, -20, false),
     ] {
         let setup = Setup::new().await;
@@ -85,14 +86,14 @@ async fn a_step_of_sql_forbids_jobs_before_its_clock_follows_and_until_it_is_cor
     let before = clock.now();
     assert!(setup.skew.observe_sql(&setup.reading(8 * 86_400)), "it is read again");
     assert_eq!((agreement.holds(), (clock.now() - before).num_minutes()), (false, 0));
-    // The second reading fails because SQL becomes unavailable.
+    // The second reading fails, because the database is no longer available.
     setup.skew.judge();
     assert!(!agreement.holds());
     assert!(!setup.measured(8 * 86_400, 0));
     assert!((clock.now() - before - TimeDelta::days(8)).abs() < TimeDelta::minutes(1));
     assert!(setup.measured(0, 0));
     assert_eq!((clock.now() - before).num_minutes(), 0);
-    // The clock follows a step of a few seconds, and the agreement still holds.
+    // The clock adopts a change of a few seconds, and the agreement still holds.
     assert!(setup.measured(5, 0));
     assert!((4..=7).contains(&(clock.now() - before).num_seconds()));
 }
@@ -103,7 +104,7 @@ async fn a_step_of_the_machine_is_skew_and_changes_no_clock() {
     assert!(setup.measured(0, 0));
     let (clock, before) = (setup.skew.clock(), setup.skew.clock().now());
     setup.machine.advance(Duration::from_secs(3_600));
-    // The result is the same if no store responds.
+    // The result is the same although no store responds.
     setup.skew.judge();
     assert!(!setup.skew.agreement().holds());
     assert!((clock.now() - before).num_seconds() < 60);

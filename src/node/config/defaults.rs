@@ -16,7 +16,7 @@ use super::values::{OtlpEndpoint, PublicUrl};
 use crate::domain::Rng;
 use crate::outbound::media;
 
-/// Returns the endpoint of the trace collector: the value of `--otlp-endpoint`, or otherwise of the standard
+/// Returns the endpoint of the trace collector: the value of `--otlp-endpoint` or, without the flag, of the standard
 /// OpenTelemetry environment variable.
 pub(super) fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEndpoint>, ConfigError> {
     let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
@@ -29,8 +29,8 @@ pub(super) fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEn
     }
 }
 
-/// Returns the keys for access tokens: the keys given with `--jwt-secret`, or, for a single-node server without this
-/// flag, the key stored in the data directory.
+/// Returns the keys for access tokens: those of `--jwt-secret` or, for a single-node server without this flag, the key
+/// in the data directory.
 pub(super) fn jwt_secrets(
     keys: Option<&Hidden>,
     mode: &Mode,
@@ -55,23 +55,24 @@ fn stored_secret(data_dir: &Path, rng: &Rng) -> Result<JwtSecrets, ConfigError> 
         .map_err(|error| ConfigError::new("data-dir", format!("{} is invalid: {error}", path.display())))
 }
 
-/// Parses `--media-url`. The usual `AWS_…` variables set the endpoint, region and credentials of a bucket.
+/// Parses `--media-url`. The standard `AWS_…` variables set the endpoint, the region and the credentials of a bucket.
 pub(super) fn media_location(url: &str) -> Result<media::MediaLocation, ConfigError> {
     let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     media::MediaLocation::parse(url, || media::S3Settings::among(std::env::vars_os().filter_map(readable)))
         .map_err(|error| ConfigError::new("media-url", error))
 }
 
-/// Returns the default sender of e-mails: `no-reply` at the host of the public URL.
+/// Returns the default sender of e-mails: `no-reply` at the host name in the public URL.
 pub(super) fn mail_from(public_url: &PublicUrl) -> Result<Mailbox, ConfigError> {
     let url = Url::parse(public_url.as_str()).ok();
-    // The domain of an e-mail address must be a name and not an IP address.
+    // The domain of an e-mail address must be a name; an IP address is not permitted.
     let host = url.as_ref().and_then(Url::domain).unwrap_or("localhost");
     let address = Address::new("no-reply", host).map_err(|error| ConfigError::new("mail-from", error))?;
     Ok(Mailbox::new(Some("PinTalk".to_owned()), address))
 }
 
-/// Returns `http://<listen>`. An unspecified address is replaced by the loopback address, which a browser can reach.
+/// Returns `http://<listen>`. Replaces an unspecified address by the loopback address, because browsers cannot connect
+/// to the former.
 pub(super) fn public_url_of(listen: SocketAddr) -> Result<PublicUrl, ConfigError> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -11,12 +11,12 @@ use crate::store::restrict;
 /// Number of random bytes in a generated key.
 const KEY_BYTES: usize = 32;
 
-/// Names of the program's files in the data directory. Temporary files and additional SQLite files have names that
-/// begin with one of these names.
+/// Names of the files that the program creates in the data directory. The names of temporary files and of additional
+/// SQLite files begin with one of these names.
 const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
 
-/// Creates a directory with access for its owner only, under any umask. The permissions of an existing directory are
-/// restricted only if it contains no other files, because other programs may use it.
+/// Creates a directory that only its owner can access, with any umask. Restricts the permissions of an existing
+/// directory only if it contains no other files, because other programs may use it.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     let exists = path.exists();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -32,10 +32,10 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Sticky bit, which shared directories such as `/tmp` have. The permissions of such a directory are not restricted.
+/// Sticky bit. Shared directories such as `/tmp` have it, and their permissions are not restricted.
 const STICKY: u32 = 0o1000;
 
-/// Returns whether the directory contains only files of this program.
+/// Returns whether a directory contains only files of this program.
 fn holds_only_own(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
@@ -46,8 +46,8 @@ fn holds_only_own(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Returns the content of a file. If the file does not exist, creates the file atomically with the result of `make`,
-/// readable by its owner only. If two processes start at the same time, only one of them creates the file.
+/// Returns the content of a file. If the file does not exist, creates it atomically with the result of `make`, readable
+/// only by its owner. If two processes start at the same time, only one of them creates the file.
 pub(crate) fn read_or_create(path: &Path, rng: &Rng, make: impl FnOnce() -> String) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -60,7 +60,7 @@ pub(crate) fn read_or_create(path: &Path, rng: &Rng, make: impl FnOnce() -> Stri
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(make().as_bytes())?;
     file.sync_all()?;
-    // Unlike a rename, a link never replaces a file that another process has created in between.
+    // Unlike a rename, a link does not replace a file that another process has created.
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     match linked {

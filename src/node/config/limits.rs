@@ -1,5 +1,5 @@
-//! Limits per client (DESIGN "Limits"). Each limit can be set to a number or to `off`; `--limits off` disables all
-//! limits.
+//! Limits per client (DESIGN "Limits"). Each limit is a number or `off`; `--limits off` disables all limits that can be
+//! off.
 
 use std::str::FromStr;
 
@@ -12,10 +12,10 @@ use super::values::{InvalidValue, Switch};
 pub struct Cap(Option<u32>);
 
 impl Cap {
-    /// A cap without a limit.
+    /// No limit.
     pub const OFF: Self = Self(None);
 
-    /// Creates a limit of `max`.
+    /// Creates the limit `max`.
     pub const fn at(max: u32) -> Self {
         Self(Some(max))
     }
@@ -25,7 +25,7 @@ impl Cap {
         self.0
     }
 
-    /// Returns whether `count` is at or above the limit, so that no further item is allowed.
+    /// Returns whether `count` is at or above the limit. In that case, no further item is permitted.
     pub fn is_reached_by(self, count: u64) -> bool {
         self.0.is_some_and(|max| count >= u64::from(max))
     }
@@ -123,58 +123,65 @@ pub struct LimitArgs {
     pub limit_webhook_tests_per_minute: Cap,
 }
 
-/// Limits per client, with the switch `--limits` applied.
+/// Limits per client, after `--limits` has been applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
-    /// Messages per second from one socket; above, the socket is read at this rate.
+    /// Maximum number of messages per second from one socket. A socket above the limit is read at this rate.
     pub messages_per_second: Cap,
-    /// Messages that one socket may send at once.
+    /// Maximum number of messages that one socket may send in a burst.
     pub message_burst: Cap,
-    /// Bytes per second from one socket; above, it is read at this rate.
+    /// Maximum number of bytes per second from one socket. A socket above the limit is read at this rate.
     pub socket_bytes_per_second: Cap,
-    /// Bytes that one socket may send at once.
+    /// Maximum number of bytes that one socket may send in a burst.
     pub socket_burst_bytes: Cap,
-    /// Bytes per second from all sockets of an address, per node; above, they are read at this rate.
+    /// Maximum number of bytes per second from all sockets of an address on one node. Sockets above the limit are read
+    /// at this rate.
     pub address_bytes_per_second: Cap,
-    /// MiB per day from all sockets of an address, per node; above, they are read at this average rate.
+    /// Maximum MiB per day from all sockets of an address on one node. Sockets above the limit are read at this average
+    /// rate.
     pub address_mib_per_day: Cap,
-    /// MiB of messages per day in all rooms of one host; above, close 1013.
+    /// Maximum MiB of messages per day in all rooms of a host. Sockets above the limit are closed with 1013.
     pub host_mib_per_day: Cap,
-    /// Maximum size of a frame from a client, in bytes; above, close 1009. The limit bounds the memory of the node, so
-    /// it cannot be off.
+    /// Maximum size of a frame from a client, in bytes. A larger frame closes the socket with 1009. The limit bounds
+    /// the memory of the node, so it cannot be off.
     pub frame_bytes: usize,
-    /// Open connections of one address; above, close 4029 and HTTP 429.
+    /// Maximum number of open connections of one address. Sockets above the limit are closed with 4029, and requests
+    /// receive 429.
     pub sockets_per_address: Cap,
-    /// Open sockets in one room; above, close 4029.
+    /// Maximum number of open sockets per side in one room. Sockets above the limit are closed with 4029.
     pub sockets_per_room: Cap,
-    /// WebSocket handshakes per minute from one address; above, HTTP 429.
+    /// Maximum number of WebSocket handshakes per minute from one address. Handshakes above the limit receive 429.
     pub handshakes_per_minute: Cap,
-    /// Joins that wait on this node; above, close 1013. The limit bounds the memory of the node, so it cannot be off.
+    /// Maximum number of joins that wait on this node. Sockets above the limit are closed with 1013. The limit bounds
+    /// the memory of the node, so it cannot be off.
     pub joins_waiting: usize,
-    /// Rooms created per minute from one address; above, HTTP 429.
+    /// Maximum number of rooms created per minute from one address. Requests above the limit receive 429.
     pub rooms_per_minute: Cap,
-    /// Logins per minute from one address; above, HTTP 429.
+    /// Maximum number of logins per minute from one address. Requests above the limit receive 429.
     pub logins_per_address: Cap,
-    /// Failed logins per minute for one account from one address; above, HTTP 429.
+    /// Maximum number of failed logins per minute for one account from one address. Requests above the limit receive
+    /// 429.
     pub logins_per_account: Cap,
-    /// Failed logins per hour for one account; above, HTTP 429 unless the device sends a refresh cookie of the account.
+    /// Maximum number of failed logins per hour for one account. Above the limit, only devices that send a refresh
+    /// cookie of the account may log in; others receive 429.
     pub login_failures_per_hour: Cap,
-    /// Calls per minute from one address with unknown keys, and as many steps of signing up; above, HTTP 429.
+    /// Maximum number of calls per minute with unknown keys from one address, and maximum number of sign-up steps.
+    /// Requests above the limit receive 429.
     pub lookups_per_minute: Cap,
-    /// E-mails per hour that requests from one address cause; above, HTTP 429.
+    /// Maximum number of e-mails per hour that requests from one address cause. Requests above the limit receive 429.
     pub mails_per_hour: Cap,
-    /// E-mails per hour and class to one mailbox; above, they are delayed.
+    /// Maximum number of e-mails per hour and class to one mailbox. E-mails above the limit are delayed.
     pub mails_per_mailbox: Cap,
-    /// E-mails per hour and class on behalf of one host; above, they are delayed.
+    /// Maximum number of e-mails per hour and class on behalf of one host. E-mails above the limit are delayed.
     pub mails_per_host: Cap,
-    /// E-mails per hour and class in the whole installation; above, they are delayed.
+    /// Maximum number of e-mails per hour and class in the whole installation. E-mails above the limit are delayed.
     pub mails_per_installation: Cap,
-    /// Webhook tests per minute of one host; above, HTTP 429.
+    /// Maximum number of webhook tests per minute of one host. Requests above the limit receive 429.
     pub webhook_tests_per_minute: Cap,
 }
 
 impl LimitConfig {
-    /// Returns limits that are all off, except the two limits that cannot be off.
+    /// Returns limits that are all off, except for the two that cannot be off.
     pub fn off(frame_bytes: usize, joins_waiting: usize) -> Self {
         Self {
             messages_per_second: Cap::OFF,

@@ -1,4 +1,4 @@
-//! Stores of a node, as selected by `--database-url`, `--redis-url` and `--data-dir` together.
+//! Stores of a node. The options `--database-url`, `--redis-url` and `--data-dir` together determine them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use super::files::private_dir;
 use super::secrets::{DatabaseUrl, Hidden, RedisUrl};
 use super::{ConfigError, StoreArgs};
 
-/// Data directory if `--data-dir` is not set.
+/// Data directory that is used if `--data-dir` is not set.
 pub const DEFAULT_DATA_DIR: &str = "./pintalk-data";
 
-/// Which stores a node uses.
+/// Stores that a node uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Single-node server with SQLite in the data directory. All other state is in the process.
+    /// Single-node server with SQLite in the data directory. All other state is in the memory of the process.
     Embedded {
         /// URL of the SQLite file in the data directory.
         database: DatabaseUrl,
@@ -50,8 +50,8 @@ impl Mode {
     }
 }
 
-/// Returns the database URL for a command that uses no other store. Creates the data directory if the database is in
-/// it.
+/// Returns the database URL for a command that uses no other store. Creates the data directory if it contains the
+/// database.
 ///
 /// # Errors
 /// Returns [`ConfigError`] if the URL is invalid or the directory cannot be used.
@@ -66,10 +66,11 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     }
 }
 
-/// Returns the stores for a command that notifies running nodes. Creates the data directory if the database is in it.
+/// Returns the stores for a command that notifies running nodes. Creates the data directory if it contains the
+/// database.
 ///
 /// # Errors
-/// Returns [`ConfigError`] if the stores cannot be combined, a URL is invalid, or the directory cannot be used.
+/// Returns [`ConfigError`] if the options cannot be combined, a URL is invalid, or the directory cannot be used.
 pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
     let data_dir = absolute_data_dir(args)?;
     let mode = mode(args, redis_url, &data_dir)?;

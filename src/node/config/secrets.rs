@@ -1,7 +1,7 @@
 //! Option values that contain secrets and must not appear in logs or error messages.
 //!
-//! **Invariant:** `Debug` and `Display` print no secret. Clap parses these options as [`Hidden`], which accepts any
-//! text, because an error message of clap would contain the value.
+//! **Invariant:** the output of `Debug` and `Display` contains no secret. Clap parses these options as [`Hidden`],
+//! which accepts any string, because clap's error messages contain the rejected value.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,12 +12,12 @@ use url::Url;
 
 use super::values::InvalidValue;
 
-/// Unparsed option value whose `Debug` output hides the text.
+/// Unparsed option value whose `Debug` output hides the string.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(String);
 
 impl Hidden {
-    /// Returns the text, which may be a secret and must not be logged.
+    /// Returns the string, which may be a secret and must not be logged.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -36,8 +36,8 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// Keys for access tokens. The first key signs new tokens. All keys verify tokens, so that a key can be replaced while
-/// its tokens are still valid.
+/// Keys for access tokens. The first key signs new tokens, and all keys verify tokens. A key can therefore be replaced
+/// while tokens that it signed are still valid.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwtSecrets(Vec<String>);
 
@@ -64,7 +64,7 @@ impl JwtSecrets {
         self.0.first().map_or(&[], |key| key.as_bytes())
     }
 
-    /// Returns the keys that verify tokens, the signing key first.
+    /// Returns the keys that verify tokens, with the signing key first.
     pub fn verifying(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|key| key.as_bytes())
     }
@@ -76,11 +76,11 @@ impl fmt::Debug for JwtSecrets {
     }
 }
 
-/// Returns the URL with `***` in place of the password and the query, which may contain another password.
+/// Returns the URL with `***` in place of its password and of its query, which may contain another password.
 fn masked(url: &str) -> String {
     let Ok(mut url) = Url::parse(url) else { return "***".to_owned() };
     if url.password().is_some() {
-        // The call fails only for a URL without a host, which has no password either.
+        // The call fails only if the URL has no host. Such a URL has no password.
         let _ = url.set_password(Some("***"));
     }
     if url.query().is_some() {
@@ -96,7 +96,7 @@ macro_rules! secret_url {
         pub struct $name(String);
 
         impl $name {
-            /// Returns the URL including its password, for the driver that connects. The result must not be logged.
+            /// Returns the URL with its password, for the driver that connects to it. The result must not be logged.
             pub fn expose(&self) -> &str {
                 &self.0
             }
@@ -122,7 +122,8 @@ secret_url! {
 }
 
 secret_url! {
-    /// URL of Redis: `redis://`, `redis-sentinel://`, `redis-cluster://`, each also as `rediss…://` over TLS.
+    /// URL of Redis: `redis://`, `redis-sentinel://` or `redis-cluster://`; with TLS, `rediss://`, `rediss-sentinel://`
+    /// or `rediss-cluster://`.
     RedisUrl
 }
 
@@ -155,7 +156,7 @@ impl DatabaseUrl {
     pub fn sqlite(path: &Path) -> Option<Self> {
         let mut url = "sqlite://".to_owned();
         for character in path.to_str()?.chars() {
-            // These characters have another meaning in a URL.
+            // These characters have a special meaning in URLs.
             match character {
                 '%' => url.push_str("%25"),
                 '?' => url.push_str("%3F"),
@@ -167,7 +168,7 @@ impl DatabaseUrl {
         Some(Self(url))
     }
 
-    /// Returns whether the database is SQLite. Only one node can use a SQLite file.
+    /// Returns whether the database is SQLite. Only one node at a time can use a SQLite file.
     pub fn is_sqlite(&self) -> bool {
         self.0.starts_with("sqlite:")
     }
@@ -178,9 +179,9 @@ impl DatabaseUrl {
 pub enum RedisTopology {
     /// A single Redis server.
     Standalone,
-    /// A primary with replicas; Redis Sentinel monitors the primary and promotes a replica if it fails.
+    /// A primary with replicas. Redis Sentinel monitors the primary and promotes a replica if the primary fails.
     Sentinel,
-    /// Redis Cluster: several primaries, each of which stores a part of the slots.
+    /// Redis Cluster: several primaries, each of which stores some of the slots.
     Cluster,
 }
 
@@ -193,12 +194,12 @@ impl RedisUrl {
         if !known.contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
             return Err(invalid());
         }
-        // The error message of the driver may contain the URL.
+        // The error is replaced, because its message may contain the URL.
         fred::types::config::Config::from_url(text).map_err(|_| invalid())?;
         Ok(Self(text.to_owned()))
     }
 
-    /// Returns the topology selected by the scheme.
+    /// Returns the topology that the scheme of the URL selects.
     pub fn topology(&self) -> RedisTopology {
         match self.0.split_once("://").map(|(scheme, _)| scheme) {
             Some("redis-sentinel" | "rediss-sentinel") => RedisTopology::Sentinel,

@@ -186,7 +186,7 @@ fn wire_offset_can_be_negative() {
     assert_eq!(config(&["--wire-offset", "-03:00"]).unwrap().wire_offset.to_string(), "-03:00");
 }
 
-/// Returns the rows of the options table for one help heading, in the order of `pintalk serve --help`.
+/// Returns the rows of the options table under one help heading, in the order of `pintalk serve --help`.
 fn options_table(heading: Option<&str>) -> String {
     use clap::Args as _;
     use std::fmt::Write as _;

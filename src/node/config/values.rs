@@ -1,4 +1,4 @@
-//! Types of option values. A parse error states the expected form in one clause.
+//! Types of option values. A parse error describes the expected format.
 
 mod networks;
 mod spans;
@@ -10,7 +10,7 @@ pub use networks::Networks;
 pub use spans::{KeyGrace, LongSpan, Span, SpanOrOff};
 pub use urls::{CookieDomain, OtlpEndpoint, PublicUrl, WebOrigin};
 
-/// Error for an option value in the wrong format. The text is printed after "invalid value …: ".
+/// Error: an option value has the wrong format. The message is printed after "invalid value …: ".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidValue(String);

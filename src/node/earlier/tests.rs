@@ -1,4 +1,4 @@
-//! Tests of the migration of Redis keys of releases without installation ids.
+//! Tests of the migration of Redis keys that releases without installation ids have written.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::domain::{Room, RoomChange, Seq};
 on_redis!(redis7, Redis7, crate::backend::broker::testing::Fixture::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Fixture::on: keys_of_the_earlier_release_are_archived_and_removed, nothing_changes_while_nodes_of_the_earlier_release_run);
 
-/// Writes the keys of a room with unarchived messages, in the format that `accept.lua` of the earlier release wrote.
+/// Writes the keys of a room with unarchived messages in the format of `accept.lua` of the earlier release.
 async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
     let (partition, name, id) = (Partition::of(room.name, PARTITIONS).0, room.name.to_string(), room.id.0.to_string());
     let key = |kind: &str| format!("pt:{{{partition}}}:{kind}");
@@ -48,13 +48,13 @@ async fn keys_of_the_earlier_release_are_archived_and_removed(fixture: Fixture) 
     leave(&node, &other, 1..=3).await;
     leave(&node, &deleted, 1..=2).await;
     fixture.store.rooms().change(deleted.name, RoomChange::Delete, deleted.created_at).await.unwrap();
-    // The node of the earlier release stopped after it had archived a part of a queue.
+    // The node of the earlier release had archived a part of its queue when it stopped.
     node.redis().raw::<String>("SET", &["pt:{cart}:of-another-application", "1"]).await;
     node.redis().raw::<i64>("ZADD", &["pt:nodes", "1", "gone.1"]).await;
     node.redis().raw::<i64>("SADD", &["pt:node:gone.1:hosts", fixture.host.uuid.as_str()]).await;
     let presence = format!("pt:{{{}}}:presence", fixture.host.uuid);
     node.redis().raw::<i64>("HSET", &[&presence, "n:gone.1", "1"]).await;
-    // A room of another installation, whose rows are in another database.
+    // This room belongs to another installation, so its row is in another database.
     let stranger = Room { name: RoomName::from_random([9; 16]), ..room.clone() };
     leave(&node, &stranger, 1..=2).await;
 
@@ -72,14 +72,14 @@ async fn keys_of_the_earlier_release_are_archived_and_removed(fixture: Fixture) 
     let queue = format!("pt:{{{}}}:queue", Partition::of(stranger.name, PARTITIONS).0);
     assert_eq!(node.redis().raw::<u64>("XLEN", &[&queue]).await, 2);
 
-    // Sequence numbers continue, and message ids of the earlier release are deduplicated.
+    // The sequence numbers continue, and message ids that the earlier release accepted are still deduplicated.
     node.seed(room.name).await;
     let outcomes = node.accept(&[guest(&room, "id-1200"), guest(&room, "id-1201")]).await;
     assert_eq!(outcomes[0], Outcome::Known { seq: 1_200, frame: None });
     assert!(matches!(outcomes[1], Outcome::Accepted(seq) if seq > 10_000), "{outcomes:?}");
 
-    // After the keys of the other installation are removed, the only keys left are those that prevent a suspended node
-    // of the earlier release from accepting messages.
+    // The test removes the keys of the other installation. The remaining keys only prevent a suspended node of the
+    // earlier release from accepting messages.
     for kind in ["room:", "log:", "ids:"] {
         let key = format!("pt:{{{}}}:{kind}{}", Partition::of(stranger.name, PARTITIONS).0, stranger.name);
         let _: i64 = node.redis().raw("DEL", &[&key]).await;
@@ -114,7 +114,8 @@ async fn nothing_changes_while_nodes_of_the_earlier_release_run(fixture: Fixture
     assert!(why.contains("1 nodes of an earlier release"), "{why}");
     assert!(take_over(node.redis(), &fixture.store).await.is_err());
     assert_eq!(stored(&fixture, &room).await, [0; 0]);
-    // A lease deadline too far in the future was written by a clock that was ahead, so the lease does not count.
+    // The deadline of this lease is too far in the future. It was written by a clock that was ahead, so the lease is
+    // ignored.
     let far = (time.0 * 1_000 + 3_600_000).to_string();
     node.redis().raw::<i64>("ZADD", &["pt:nodes", &far, "old.1"]).await;
     assert!(wait_for_nodes(node.redis()).await.is_ok());

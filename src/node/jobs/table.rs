@@ -1,53 +1,53 @@
-//! Table of the jobs, with the affected rows, batch size, interval and reason of each job.
+//! Table of the jobs. It contains the affected rows, the batch size, the interval and the reason of each job.
 
 use std::time::Duration;
 
 use crate::store::ExpiringRows;
 
-/// A periodic job.
+/// Periodic job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     /// Deletes rooms that never had a message.
     DeleteEmpty,
     /// Closes rooms without recent messages.
     CloseIdle,
-    /// Marks the messages of closed rooms as purged, which hides them.
+    /// Marks the messages of closed rooms as purged, so that clients no longer receive them.
     Purge,
     /// Deletes the rows of purged messages.
     DeleteMessages,
-    /// Marks webhook events as failed that were not delivered in time.
+    /// Marks webhook events that were not delivered in time as failed.
     GiveUpEvents,
-    /// Deletes expired rows of one table.
+    /// Deletes the expired rows of one table.
     Forget(ExpiringRows),
-    /// Finds dead nodes that have presence entries and are missing from the list of nodes. Adds them to the list, so
+    /// Finds stopped nodes that have presence entries but are missing from the list of nodes. Adds them to the list, so
     /// that other nodes remove these entries.
     AdoptOrphans,
 }
 
-/// Row of the job table.
+/// Entry of the job table.
 #[derive(Debug)]
 pub struct JobEntry {
-    /// Job that this row describes.
+    /// Job that this entry describes.
     pub job: Job,
     /// Name of the job in logs and metrics.
     pub name: &'static str,
-    /// Description of the affected rows.
+    /// Description of the rows that the job affects.
     pub upon: &'static str,
     /// Maximum number of rows per step.
     pub batch: u64,
-    /// Time between the end of one run and the start of the next.
+    /// Delay between the end of a run and the start of the next one.
     pub every: Duration,
     /// Reason why the job is needed.
     pub why: &'static str,
 }
 
-/// Interval of jobs that use an index to determine whether any row is due.
+/// Interval of jobs that find due rows with an index.
 const OFTEN: Duration = Duration::from_secs(10);
 
 /// Interval of jobs that are not urgent.
 const SELDOM: Duration = Duration::from_secs(3_600);
 
-/// All jobs, in the order in which they run. A job may process rows that a preceding job has marked.
+/// All jobs, in the order in which they run. A job may process rows that an earlier job has marked.
 pub const TABLE: [JobEntry; 12] = [
     JobEntry {
         job: Job::DeleteEmpty,
@@ -77,8 +77,8 @@ pub const TABLE: [JobEntry; 12] = [
         job: Job::DeleteMessages,
         name: "delete_messages",
         upon: "purged messages",
-        // With 1,000 rows, one step in a hundred took MySQL more than 100 ms, which is the limit for blocking other
-        // statements.
+        // With 1,000 rows, one in a hundred steps took MySQL more than 100 ms. A step must not block other statements
+        // for longer.
         batch: 500,
         every: OFTEN,
         why: "SPEC 6.4: hidden messages are deleted as well, including those that an interrupted run left",

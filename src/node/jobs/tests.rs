@@ -1,4 +1,4 @@
-//! Tests of the leader's jobs over a period of days. Only the clock of the jobs is advanced.
+//! Tests of the leader's jobs over several days. The tests advance only the clock of the jobs.
 
 use super::*;
 use crate::backend::broker::Change;
@@ -10,7 +10,7 @@ use crate::store::Dialect;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Generates a test of each function for a single-node server and for a cluster.
+/// Generates two tests per function: one with a single-node server and one with a cluster.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod embedded {
@@ -48,7 +48,7 @@ struct JobSetup {
     clock: Arc<ManualClock>,
 }
 
-/// Creates the jobs of a node, with a clock that the test can advance.
+/// Creates the jobs of a node with a clock that the test can advance.
 fn jobs_of(fixture: &Fixture, node: &Node) -> JobSetup {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
@@ -59,14 +59,14 @@ fn jobs_of(fixture: &Fixture, node: &Node) -> JobSetup {
 }
 
 impl JobSetup {
-    /// Runs all jobs. Returns the names of the jobs that changed rows, with the number of changed rows.
+    /// Runs all jobs. Returns the name of each job that changed rows, with the number of rows.
     async fn run(&self) -> Vec<(&'static str, u64)> {
         let outcomes = self.jobs.run_once().await.into_iter().map(|(entry, outcome)| (entry.name, outcome.unwrap()));
         outcomes.filter(|(_, rows)| *rows > 0).collect()
     }
 }
 
-/// Creates a room with messages 1 to `last`, all in SQL.
+/// Creates a room with the messages 1 to `last`, all of which are in the database.
 async fn a_room(fixture: &Fixture, node: &Node, last: Seq) -> Room {
     let room = node.room().await;
     node.submit_ids(&room, 1..=last).await;
@@ -81,7 +81,7 @@ async fn a_closed_room(fixture: &Fixture, node: &Node, last: Seq) -> Room {
     node.rooms.change(room.name, RoomChange::Close).await.unwrap()
 }
 
-/// Returns the length of a room's message list, and the sequence numbers in the list.
+/// Returns the number of messages that clients can read in a room, and the sequence numbers of these messages.
 async fn listed(node: &Node, room: &Room) -> (u64, Vec<Seq>) {
     let (count, page) = node.history.by_offset(key_of(room), 0, 100).await.unwrap();
     (count, page.iter().map(|message| message.seq).collect())
@@ -131,7 +131,7 @@ async fn the_next_run_completes_an_interrupted_one(fixture: Fixture) {
     let rooms = [a_closed_room(&fixture, &node, 5).await, a_closed_room(&fixture, &node, 4).await];
     setup.clock.advance(8 * DAY);
     // The first run is interrupted after the rooms were marked as purged. The second run is interrupted while it
-    // deletes the messages of a room, and this room is then resumed.
+    // deletes the messages of a room. The host then restores this room.
     assert_eq!(fixture.store.retention().purge(setup.clock.now(), 10).await, Ok(2));
     assert_eq!(fixture.store.messages().delete_invisible(rooms[0].id, 2).await, Ok(2));
     node.rooms.change(rooms[0].name, RoomChange::Resume).await.unwrap();
@@ -170,7 +170,7 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(fixture: Fixture) {
         "every client was notified"
     );
     assert_eq!(setup.run().await, []);
-    // A resumed room stays open for another seven days without a message.
+    // A restored room stays open for seven more days without a message.
     let resumed =
         fixture.store.rooms().change(room.name, RoomChange::Resume, setup.clock.now()).await.unwrap().unwrap();
     node.rooms.publish(&resumed.event.unwrap()).await;
@@ -208,7 +208,7 @@ async fn counts_equal_the_changed_rows_and_counting_changes_nothing(fixture: Fix
     a_room(&fixture, &node, 2).await;
     let closed = [a_closed_room(&fixture, &node, 3).await, a_closed_room(&fixture, &node, 4).await];
     setup.clock.advance(8 * DAY);
-    // One room is purged, and the other is not purged yet.
+    // One room has been purged, and the other has not.
     assert_eq!(fixture.store.retention().purge(setup.clock.now(), 1).await, Ok(1));
     let left = closed.iter().map(|room| room.last_seq).sum::<u64>();
     for _ in 0..2 {
@@ -231,7 +231,7 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(fixture
     assert_eq!(setup.run().await, []);
     setup.clock.advance(Duration::from_secs(120));
     assert_eq!(setup.jobs.count(Job::DeleteEmpty).await.unwrap(), 2);
-    // The empty room with a guest is closed instead of deleted, like any other idle room.
+    // An empty room with a connected guest is not deleted. It is closed like any other idle room.
     assert_eq!(setup.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
     assert_eq!(fixture.store.rooms().get(unseeded.id).await, Ok(None));
     let is_deletion = |one: &SinkCall| matches!(one, SinkCall::Changed(Change { change: RoomChange::Delete, room, .. }) if *room == unseeded.name);
@@ -279,7 +279,7 @@ async fn the_leader_runs_due_jobs_until_it_is_stopped(fixture: Fixture) {
     let room = a_closed_room(&fixture, &node, 5).await;
     setup.clock.advance(8 * DAY);
     let (leader, stop) = (Leader::new(Arc::new(SoleLease)), CancellationToken::new());
-    // No node is leader yet, and `stop` is cancelled: `run` returns at once.
+    // No node leads yet. `run` returns at once, because `stop` is already cancelled.
     let cancelled = stop.child_token();
     cancelled.cancel();
     setup.jobs.clone().run(leader.clone(), cancelled).await;

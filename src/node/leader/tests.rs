@@ -1,4 +1,4 @@
-//! Tests of leader election. Time is paused, and advances only while a test waits.
+//! Tests of leader election. Time is paused and advances only while a test waits.
 
 use async_trait::async_trait;
 
@@ -11,11 +11,11 @@ use crate::backend::embedded::lease::SoleLease;
 struct LeaseStore {
     held: Mutex<Option<(usize, Instant)>>,
     disconnected: Mutex<Option<usize>>,
-    /// Delay of each answer.
+    /// Delay of each response.
     delay: Mutex<Duration>,
 }
 
-/// Handle with which one node accesses the lease.
+/// Access of one node to the lease store.
 struct LeaseClient {
     node: usize,
     store: Arc<LeaseStore>,
@@ -59,7 +59,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three nodes. The first node leads.
+    /// Starts three nodes, of which the first one leads.
     async fn start() -> Self {
         let store = Arc::<LeaseStore>::default();
         let nodes: Vec<_> =
@@ -79,7 +79,7 @@ impl Cluster {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].is_leading()).collect()
     }
 
-    /// Waits until another node leads, and checks that two nodes never lead at the same time. Returns the elapsed time.
+    /// Waits until another node leads. Checks that two nodes never lead at the same time. Returns the elapsed time.
     async fn succession(&self) -> Duration {
         let began = Instant::now();
         loop {
@@ -119,7 +119,7 @@ async fn a_disconnected_leader_steps_down_before_another_leads() {
     *cluster.store.disconnected.lock() = Some(0);
     let took = cluster.succession().await;
     assert!(took < Duration::from_secs(20), "{took:?}");
-    // The node is reachable again and does not become leader.
+    // The node can reach the store again, but does not become leader.
     *cluster.store.disconnected.lock() = None;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let leaders = cluster.leaders();
@@ -186,7 +186,7 @@ async fn a_node_with_clock_skew_steps_down_at_once_and_does_not_campaign() {
     clocks.set(false);
     assert!(!skewed.is_leading(), "no job begins any more");
     tasks.push(tokio::spawn(other.clone().run(stop.clone())));
-    // The node releases the lease, so another node becomes leader before the lease would have expired.
+    // The node releases the lease. Another node therefore leads before the lease would have expired.
     tokio::time::sleep(RENEWAL_INTERVAL + CAMPAIGN_INTERVAL).await;
     assert_eq!((skewed.is_leading(), other.is_leading()), (false, true));
     tokio::time::sleep(Duration::from_secs(60)).await;

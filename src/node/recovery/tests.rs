@@ -1,4 +1,4 @@
-//! Tests of stores that are restored to an earlier state, with a real Redis and real databases.
+//! Tests of the recovery of restored stores, with a real Redis and real databases.
 
 use sea_orm::ConnectionTrait as _;
 
@@ -13,7 +13,7 @@ use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::{RoomChange, RoomState};
 use crate::store::{InstallationMode, NewRoom};
 
-/// Generates a test of each function for each database system.
+/// Generates one test per function and database system.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         on_database!(mysql, MySql: $($name),*);
@@ -43,7 +43,7 @@ on_every_database!(
     a_node_on_another_database_stops_using_redis,
 );
 
-/// A node with its archivers and its recoverer.
+/// Node with its archivers and its recoverer.
 struct Cluster {
     fixture: Fixture,
     node: Node,
@@ -94,7 +94,8 @@ impl Cluster {
         messages.iter().map(|message| message.seq).collect()
     }
 
-    /// Restores SQL to its state after message `through` of a room was archived, when the generation was `generation`.
+    /// Restores the database to the state after message `through` of a room was archived, with the generation
+    /// `generation`.
     async fn restore_sql(&self, room: &Room, through: Seq, generation: u64) {
         let id = room.id.0;
         self.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {id} AND seq > {through}")).await;
@@ -119,16 +120,16 @@ async fn consistent_stores_need_no_recovery(fixture: Fixture) {
     for at in 1..=3 {
         assert_eq!(cluster.tick().await, None);
         assert_eq!(cluster.node.submit_ids(&room, [at]).await, [at]);
-        // A node calls this at the start of each leadership.
+        // A node makes this call at the start of each leadership.
         cluster.recoverer.tick(false).await.unwrap();
     }
     let row = cluster.fixture.store.installation().get().await.unwrap().unwrap();
     assert_eq!(row.generation, 3);
     assert_eq!(cluster.recoverer.cluster.recovery.generation().await.unwrap(), Some(3));
-    // A leader that crashes between its two writes does not cause a recovery.
+    // A crash of the leader between its two writes does not cause a recovery.
     cluster.fixture.store.installation().raise_generation(4).await.unwrap();
     assert_eq!(cluster.tick().await, None);
-    // An emptied Redis has no generation, and its rooms are seeded again.
+    // An empty Redis has no generation. Its rooms are seeded again.
     let _: i64 = cluster.node.redis().raw("DEL", &[&format!("{PT}generation")]).await;
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.tick().await, None);
@@ -141,7 +142,7 @@ async fn messages_that_sql_lost_are_archived_again(fixture: Fixture) {
     cluster.node.submit_ids(&room, 1..=10).await;
     cluster.archived(&room, 10).await;
     cluster.restore_sql(&room, 4, 0).await;
-    // A message that is archived before the restore is detected leaves a gap in SQL.
+    // A message that is archived before the restore is detected leaves a gap in the database.
     assert_eq!(cluster.node.submit_ids(&room, [11]).await, [11]);
     cluster.archived(&room, 11).await;
     assert_eq!(cluster.stored(&room).await, [1, 2, 3, 4, 11]);
@@ -166,8 +167,8 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(f
     cluster.node.submit_ids(&kept, 1..=3).await;
     cluster.archived(&lost, 3).await;
     cluster.archived(&kept, 3).await;
-    // SQL is restored to a state before the creation of the room. Then another guest creates a room, which gets the id
-    // of the lost room.
+    // The database is restored to a state before the room was created. Then another guest creates a room, which
+    // receives the id of the lost room.
     cluster.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {}", lost.id.0)).await;
     cluster.sql(format!("DELETE FROM chatroom WHERE id = {}", lost.id.0)).await;
     let name = RoomName::from_random(Rng::from_entropy().bytes());
@@ -178,7 +179,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(f
     let other = cluster.fixture.store.rooms().get(lost.id).await.unwrap().unwrap();
     assert_eq!((other.id, other.name), (lost.id, name));
 
-    // The guest of the lost room continues to send messages, while the other room is in use.
+    // The guest of the lost room continues to send messages while the other room is in use.
     let submitted = [guest(&lost, "private")];
     assert_eq!(cluster.node.accept(&submitted).await, [Outcome::Accepted(4)]);
     cluster.node.seed(other.name).await;
@@ -200,7 +201,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(f
         assert_eq!(step.len(), 2);
         assert!(step.iter().all(|entry| !entry.frame.windows(7).any(|part| part == b"private")));
     }
-    // A reader of the lost room with its old id receives no messages of the other room.
+    // A reader that uses the lost room's name and its old id receives no messages of the other room.
     assert!(cluster.node.history.before(key_of(&lost), u64::MAX).await.unwrap().is_empty());
     assert_eq!(cluster.stored(&kept).await, [1, 2, 3]);
     assert_eq!(cluster.node.submit_ids(&kept, [4]).await, [4]);
@@ -257,7 +258,7 @@ async fn an_interrupted_recovery_is_repeated(fixture: Fixture) {
     cluster.archived(&room, 5).await;
     cluster.stop_archive().await;
     cluster.restore_sql(&room, 2, 0).await;
-    // Runs the recovery without its last step, which is the increment of the generation.
+    // The recovery runs without its last step, the increment of the generation.
     assert_eq!(cluster.recoverer.recover(WentBack::Sql).await.unwrap().archived_again, 3);
     assert_eq!(cluster.tick().await.unwrap().archived_again, 0, "what is queued is not queued twice");
     cluster.start_archive();
@@ -280,7 +281,7 @@ async fn the_first_node_of_a_cluster_compares_the_stores(fixture: Fixture) {
     cluster.archived(&back, 10).await;
     cluster.stop_archive().await;
     assert_eq!(cluster.recoverer.compare().await.unwrap(), Recovered { rooms: 2, ..Recovered::default() });
-    // No node is running, so no node has compared the generations. Both stores have the same generation.
+    // No node is running that could compare the generations. Both stores have the same generation.
     cluster.node.redis().restore(&key, before).await;
     cluster.restore_sql(&lost, 2, 1).await;
     let compared = cluster.recoverer.compare().await.unwrap();
@@ -328,8 +329,7 @@ async fn a_node_on_another_database_stops_using_redis(fixture: Fixture) {
     let room = cluster.node.room().await;
     cluster.tick().await;
     cluster.sql("UPDATE installation SET generation = 0".to_owned()).await;
-    // A leader would recover the stores. A node that is not the leader waits for [`GRACE`] before it stops using the
-    // broker.
+    // This node is not the leader, so it waits for [`GRACE`] before it stops using the broker.
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.node.redis().suspension(), None);
     cluster.recoverer.behind_since = Instant::now().checked_sub(GRACE * 2);

@@ -1,10 +1,10 @@
-//! Log output: a separate thread writes formatted lines to standard error.
+//! Log output. A separate thread writes formatted lines to standard error.
 //!
-//! Logging never blocks the caller. Lines wait in a buffer of [`CAPACITY`] bytes. Lines that do not fit into the
-//! buffer, and lines that standard error rejects, are dropped and counted. When a write succeeds again, a line with the
-//! number of dropped lines is logged.
+//! Logging never blocks the caller. Lines wait in a buffer of [`CAPACITY`] bytes. A line is dropped and counted if it
+//! does not fit into the buffer or if standard error rejects it. When a write succeeds again, the number of dropped
+//! lines is logged.
 //!
-//! `tracing-appender` is not used. It limits its queue in lines instead of bytes, does not count failed writes, and
+//! `tracing-appender` is not used: it limits its queue by lines instead of bytes, does not count failed writes, and
 //! prints at exit to the same stream, which may be blocked.
 
 use std::io::{self, ErrorKind, Write};
@@ -18,49 +18,49 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::metrics::{DropReason, ProcessMetrics};
 
-/// Capacity of the buffer in bytes. The writer holds another buffer of this size while it writes. The capacity is about
-/// 8,000 lines: a minute of a typical node, or the burst when all sockets of a node reconnect at once.
+/// Capacity of the buffer in bytes. The writer holds a second buffer of this size while it writes. About 8,000 lines
+/// fit: the output of a typical node in a minute, or of a node whose sockets all reconnect at once.
 const CAPACITY: usize = 1024 * 1024;
 
-/// Pause before the next write if standard error is non-blocking and full.
+/// Pause before the next write if standard error is non-blocking and cannot accept more bytes.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Time limit for writing the remaining lines at exit.
+/// Maximum time for writing the remaining lines at exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Global log writer of the process.
+/// Log of the process.
 struct Log {
     lines: Arc<Lines>,
-    /// Subscriber that queues events regardless of RUST_LOG.
+    /// Subscriber that queues all events, whatever the value of RUST_LOG.
     unfiltered: Dispatch,
 }
 
-/// Buffer of lines for the writer thread.
+/// Lines that wait for the writer thread.
 #[derive(Default)]
 pub(super) struct Lines {
     buffer: Mutex<Buffer>,
-    /// Notified when the buffer is not empty.
+    /// Notified when the buffer has become non-empty.
     filled: Condvar,
     /// Notified when all queued lines have been written.
     written: Condvar,
-    /// Lines dropped because the buffer was full.
+    /// Number of lines that were dropped because the buffer was full.
     overflowed: AtomicU64,
-    /// Lines dropped because standard error returned an error.
+    /// Number of lines that were dropped because standard error returned an error.
     failed: AtomicU64,
 }
 
 #[derive(Default)]
 struct Buffer {
     text: Vec<u8>,
-    /// Number of lines dropped after the last line of `text`.
+    /// Number of lines that were dropped after the last line of `text`.
     dropped: u64,
     is_writing: bool,
 }
 
 impl Lines {
-    /// Queues a line, or drops and counts it if the buffer is full.
+    /// Queues a line. Drops and counts it if the buffer is full.
     fn push(&self, line: &[u8]) {
         let mut buffer = self.buffer.lock();
         if buffer.text.len() + line.len() <= CAPACITY {
@@ -73,7 +73,7 @@ impl Lines {
         self.filled.notify_one();
     }
 
-    /// Writes queued lines in an endless loop. `report` formats the line with the number of dropped lines.
+    /// Writes queued lines and never returns. `report` formats the line that states the number of dropped lines.
     fn write_to(&self, mut out: impl Write, report: impl Fn(u64) -> Vec<u8>) {
         let (mut text, mut unreported) = (Vec::new(), 0);
         loop {
@@ -89,8 +89,8 @@ impl Lines {
             buffer.is_writing = true;
             drop(buffer);
 
-            // The report is written at the position of the gap: before the text for lines dropped before it, and after
-            // the text for lines dropped after it.
+            // The report is written at the position of the dropped lines: before `text` if they precede it, and after
+            // `text` if they follow it.
             if unreported > 0 && write_all(&mut out, &report(unreported)).is_ok() {
                 unreported = 0;
             }
@@ -105,7 +105,7 @@ impl Lines {
         }
     }
 
-    /// Waits until all queued lines have been written, at most for `timeout`.
+    /// Waits until all queued lines have been written, but not longer than `timeout`.
     fn flush(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let mut buffer = self.buffer.lock();
@@ -117,7 +117,7 @@ impl Lines {
     }
 }
 
-/// Writes a text. On failure, returns the number of lines that were not written completely.
+/// Writes `text`. On failure, returns the number of lines that were not written completely.
 fn write_all(out: &mut impl Write, mut text: &[u8]) -> Result<(), u64> {
     while !text.is_empty() {
         match out.write(text) {
@@ -130,7 +130,6 @@ fn write_all(out: &mut impl Write, mut text: &[u8]) -> Result<(), u64> {
     Ok(())
 }
 
-/// Writer that queues each event as one line.
 #[derive(Clone)]
 pub(super) struct QueuedLines(Arc<Lines>);
 
@@ -153,7 +152,7 @@ impl Write for QueuedLines {
     }
 }
 
-/// Writer that collects a formatted event in memory.
+/// Writer that stores a formatted event in memory.
 #[derive(Clone, Default)]
 struct Formatted(Arc<Mutex<Vec<u8>>>);
 
@@ -168,8 +167,8 @@ impl Write for Formatted {
     }
 }
 
-/// Starts the writer thread, and returns the writer for the log of the process. Later calls return the same writer.
-/// `dispatch` builds a subscriber that formats all events and writes them to the given writer.
+/// Starts the writer thread and returns the writer for the log of the process. Later calls return the same writer.
+/// `dispatch` creates a subscriber that formats all events and writes them to the given writer.
 pub(super) fn start<F>(dispatch: F) -> QueuedLines
 where
     F: Fn(tracing_subscriber::fmt::writer::BoxMakeWriter) -> Dispatch,
@@ -188,8 +187,7 @@ where
         let writer = lines.clone();
         let thread = std::thread::Builder::new().name("log".to_owned());
         if let Err(error) = thread.spawn(move || writer.write_to(io::stderr(), report)) {
-            // The program continues without a log. The async runtime needs threads as well, and will fail with its own
-            // error.
+            // The program continues without a log. The async runtime also needs threads and will report its own error.
             print_within(FLUSH_TIMEOUT, io::stderr(), format!("error: no thread for the log: {error}"));
         }
         Log { lines, unfiltered }
@@ -197,7 +195,8 @@ where
     QueuedLines(log.lines.clone())
 }
 
-/// Logs panics as errors, regardless of RUST_LOG. The default hook writes to standard error directly and could block.
+/// Logs panics as errors, whatever the value of RUST_LOG. The default hook writes directly to standard error and could
+/// block.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let Some(log) = LOG.get() else { return };
@@ -214,20 +213,20 @@ pub fn log_panics() {
             tracing::error!(thread = name, location, panic = message, backtrace, "thread panicked");
         });
         if name == "main" {
-            // A panic of the main thread ends the process.
+            // After a panic of the main thread, the process ends.
             flush();
         }
     }));
 }
 
-/// Waits until all log lines have been written, at most for one second.
+/// Waits until all log lines have been written, but not longer than one second.
 pub fn flush() {
     if let Some(log) = LOG.get() {
         log.lines.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// Prints a text and a line end. Stops waiting after one second if the stream is blocked.
+/// Prints a string and a line end. Stops waiting after one second if the stream is blocked.
 pub fn print(out: impl Write + Send + 'static, text: String) {
     print_within(FLUSH_TIMEOUT, out, text);
 }
@@ -237,7 +236,7 @@ fn print_within(timeout: Duration, mut out: impl Write + Send + 'static, mut tex
     let (done, printed) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("print".to_owned());
     let spawned = thread.spawn(move || {
-        // A closed pipe is not an error. A full disk is reported by the exit code.
+        // A closed pipe is not an error. Other errors are ignored too, because the program cannot print them.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         let _ = done.send(());
     });
@@ -246,7 +245,6 @@ fn print_within(timeout: Duration, mut out: impl Write + Send + 'static, mut tex
     }
 }
 
-/// Updates the counters of dropped lines.
 pub(super) fn observe(metrics: &ProcessMetrics) {
     let Some(log) = LOG.get() else { return };
     let counts = [(DropReason::BufferFull, &log.lines.overflowed), (DropReason::WriteFailed, &log.lines.failed)];

@@ -7,7 +7,7 @@ use crate::domain::metric::{
 };
 
 metric_set! {
-    /// Metrics of the process. On systems that do not report a value, its metric is absent.
+    /// Metrics of the process. If the system does not report a value, its metric is absent.
     pub(crate) struct ProcessMetrics {
         /// Always 1; the labels identify the build.
         build_info: OpenFamily<metrics::Gauge, Build> = "pintalk_build_info", Count;
@@ -27,8 +27,7 @@ metric_set! {
 }
 
 impl ProcessMetrics {
-    /// Updates the gauges. Returns the CPU time in seconds, which the recorder cannot hold: its counters are
-    /// integers.
+    /// Updates the gauges. Returns the CPU time in seconds, because the recorder supports only integer counters.
     pub(super) fn observe(&self) -> Option<f64> {
         let found = metrics_process::collector::collect();
         let gauges = [
@@ -53,7 +52,7 @@ impl ProcessMetrics {
 }
 
 label! {
-    /// Why a log line was dropped.
+    /// Reason why a log line was dropped.
     pub(crate) enum DropReason = "reason" {
         BufferFull = "buffer_full",
         WriteFailed = "write_failed",

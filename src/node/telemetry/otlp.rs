@@ -1,7 +1,7 @@
-//! Exports traces to an OTLP collector, as protobuf over HTTP.
+//! Exports traces to an OTLP collector as protobuf over HTTP.
 //!
-//! A separate thread collects spans into batches. If the collector is unavailable, spans are dropped, and the node is
-//! not affected otherwise.
+//! A separate thread collects spans into batches. If the collector is unavailable, spans are dropped; this has no other
+//! effect on the node.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ use crate::domain::trace;
 use crate::node::config::Config;
 use crate::outbound::http_client::{ClientOptions, HttpClient, Schemes};
 
-/// Time limit of an export request, including the last request at exit.
+/// Timeout for an export request, including the last request at exit.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum size of a response body in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Limits of the connections to the collector.
+/// Timeouts and limits of the connections to the collector.
 const CLIENT_OPTIONS: ClientOptions = ClientOptions {
     connect_timeout: Duration::from_secs(2),
     request_timeout: EXPORT_TIMEOUT,
@@ -43,17 +43,17 @@ const CLIENT_OPTIONS: ClientOptions = ClientOptions {
     schemes: Schemes::HttpsAndHttp,
 };
 
-/// Error that prevented the setup of tracing.
+/// Error: tracing could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("--otlp-endpoint: {0}")]
 pub struct TraceSetupError(String);
 
-/// Trace provider of the process.
+/// Trace provider of the process, which exports the spans.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Exports the remaining spans, within 5 s.
+    /// Exports the remaining spans. Takes at most 5 s.
     pub async fn finish(self) {
         let done = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(EXPORT_TIMEOUT)).await;
         if let Ok(Err(error)) = done {
@@ -62,7 +62,7 @@ impl Traces {
     }
 }
 
-/// Starts tracing if the configuration names a collector. Must be called within the runtime that sends the exports.
+/// Starts tracing if the configuration contains a collector. Must be called in the runtime on which the exports run.
 ///
 /// # Errors
 /// Returns [`TraceSetupError`] if the TLS or HTTP client could not be created.
@@ -99,7 +99,7 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, TraceSetupError> {
     Ok(Some(Traces(provider)))
 }
 
-/// HTTP client of the exporter. Requests run on the async runtime, and the exporter's thread blocks until they
+/// HTTP client of the exporter. Requests run on the async runtime, and the thread of the exporter blocks until they
 /// complete.
 #[derive(Clone, Debug)]
 struct TraceHttpClient {
@@ -111,7 +111,7 @@ struct TraceHttpClient {
 }
 
 impl TraceHttpClient {
-    /// Counts an export. Logs the first failure, and the first success after a failure.
+    /// Counts an export. Logs the first of consecutive failures, and the first success after a failure.
     fn record(&self, problem: Option<&str>) {
         let outcome = if problem.is_some() { ExportOutcome::Failed } else { ExportOutcome::Sent };
         self.metrics.exports.get(outcome).increment(1);
@@ -127,7 +127,7 @@ impl TraceHttpClient {
 impl opentelemetry_http::HttpClient for TraceHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        // The request runs on the runtime, because timers and connections need a runtime.
+        // The request runs on the async runtime, because its timers and connections need one.
         let exchange = self.runtime.spawn(async move { client.fetch(request, MAX_BODY_BYTES).await });
         let response = match exchange.await {
             Ok(response) => response.map_err(HttpError::from),
@@ -142,7 +142,7 @@ impl opentelemetry_http::HttpClient for TraceHttpClient {
     }
 }
 
-/// Formats an error with its causes, because the outermost message alone is too general.
+/// Formats an error with its causes, because the outermost message is too general.
 fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

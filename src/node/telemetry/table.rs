@@ -1,4 +1,4 @@
-//! Table of all metrics, collected from the declarations of the components.
+//! Table of all metrics, built from the declarations of the components.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::outbound::metrics::{MailMetrics, NotificationMetrics, WebhookMetrics}
 use crate::store::metrics::SqlMetrics;
 use crate::ws::metrics::{JoinMetrics, SocketMetrics};
 
-/// Metrics of every component, in the order in which the table lists them.
+/// Metrics of each component, in the order of the table.
 const TABLES: &[&[Metric]] = &[
     ProcessMetrics::TABLE,
     HealthMetrics::TABLE,
@@ -47,22 +47,21 @@ pub fn table() -> impl Iterator<Item = &'static Metric> {
     TABLES.iter().copied().flatten()
 }
 
-/// Renders the table of `grafana/README.md`, one row per metric.
+/// Renders the table in `grafana/README.md`, with one row per metric.
 pub fn as_markdown() -> String {
     let mut text = String::from("| metric | type | labels | description |\n|---|---|---|---|\n");
     for metric in table() {
         let Metric { name, kind, labels, .. } = metric;
         let kind = format!("{kind:?}").to_lowercase();
         let labels: Vec<String> = labels.iter().map(LabelDescription::to_string).collect();
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(text, "| `{name}` | {kind} | {} | {} |", labels.join(", "), metric.help());
     }
     text
 }
 
-/// Passes all help texts to the recorder. Starts every counter whose label values are known at 0, including counters of
-/// components that this node does not use. An alert on the increase of a counter needs a value from before the first
-/// event.
+/// Passes all help texts to the recorder. Sets each counter with known label values to 0, including those of components
+/// that this node does not use. An alert on the increase of a counter needs a value from before the first event.
 pub(super) fn describe() {
     for metric in table() {
         metric.describe();
@@ -85,7 +84,7 @@ mod tests {
 
     const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-    /// Reads every Rust file below `folder`, and appends its path and text to `sources`.
+    /// Reads all Rust files below `folder`. Appends the path and the content of each to `sources`.
     fn read(folder: &Path, sources: &mut Vec<(String, String)>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -1,5 +1,5 @@
-//! Links in e-mails to guests: consent and unsubscribe. They are signed, so that only the recipient of an e-mail has a
-//! valid link, and self-contained, so that any node can verify them without a lookup.
+//! Links in e-mails to guests: consent and unsubscribe. A link is signed, so that only the recipient of an e-mail has a
+//! valid link. A link is also self-contained, so that any node can verify it without a lookup.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::{ChatroomId, HostId};
 use crate::store::ConsentPair;
 
-/// Purpose of a link. It is part of the signed text, so that a link is valid for one purpose only.
+/// Purpose of a link. The purpose is part of the signed string, so that a link is valid for one purpose only.
 #[derive(Clone, Copy)]
 enum Purpose {
-    /// Links of earlier releases: a room id and a digest of the address.
+    /// Unsubscribing with a link of an earlier release, which contains a room id and a digest of the address.
     UnsubscribeRoom,
     Unsubscribe,
     Consent,
@@ -44,12 +44,12 @@ pub struct MailLinks {
     secrets: Arc<[Vec<u8>]>,
 }
 
-/// What an unsubscribe link refers to.
+/// Subject of an unsubscribe link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsubscription {
     /// E-mail from one host to one mailbox.
     Pair(ConsentPair),
-    /// A room of the host, in links of earlier releases.
+    /// A room and the address of its guest, in links of earlier releases.
     Room(OfRoom),
 }
 
@@ -62,7 +62,7 @@ pub struct OfRoom {
 }
 
 impl OfRoom {
-    /// Returns whether the link was sent to this address.
+    /// Returns whether the link was sent to `email`.
     pub fn is_for(&self, email: &str) -> bool {
         Sha256::digest(email)[..DIGEST] == self.digest
     }
@@ -74,17 +74,17 @@ impl MailLinks {
         Self { public_url: public_url.into(), secrets: secrets.into_iter().collect() }
     }
 
-    /// Returns the link that withdraws consent; `None` if there is no secret.
+    /// Returns the link that withdraws consent, or `None` if there is no secret.
     pub fn unsubscribe(&self, pair: &ConsentPair) -> Option<String> {
         Some(format!("{}/unsubscribe/{}", self.public_url, self.token(Purpose::Unsubscribe, pair)?))
     }
 
-    /// Returns the link to the page where consent is given; `None` if there is no secret.
+    /// Returns the link to the page where consent is given, or `None` if there is no secret.
     pub fn consent(&self, pair: &ConsentPair) -> Option<String> {
         Some(format!("{}/consent/{}", self.public_url, self.token(Purpose::Consent, pair)?))
     }
 
-    /// Verifies an unsubscribe token and returns what it refers to; `None` if the signature is invalid.
+    /// Verifies an unsubscribe token and returns its subject, or `None` if the signature is invalid.
     pub fn read_unsubscribe(&self, token: &str) -> Option<Unsubscription> {
         if let Some(pair) = self.pair(Purpose::Unsubscribe, token) {
             return Some(Unsubscription::Pair(pair));
@@ -93,7 +93,7 @@ impl MailLinks {
         Some(Unsubscription::Room(OfRoom { room: ChatroomId(id), digest }))
     }
 
-    /// Verifies a consent token and returns its pair; `None` if the signature is invalid.
+    /// Verifies a consent token and returns its pair, or `None` if the signature is invalid.
     pub fn read_consent(&self, token: &str) -> Option<ConsentPair> {
         self.pair(Purpose::Consent, token)
     }

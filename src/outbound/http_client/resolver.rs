@@ -1,7 +1,7 @@
-//! Name resolution of HTTP clients, with an optional filter on the addresses found.
+//! Name resolution of HTTP clients, with an optional filter on the resolved addresses.
 //!
 //! **Invariant:** with a filter, a connection to a name is made only to an address that the filter has allowed in the
-//! same call. IP addresses in URLs are not resolved: callers must check them before each request.
+//! same lookup. IP addresses in URLs are not resolved: callers must check them before each request.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +14,10 @@ use futures_util::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-/// Returns whether a connection to an address is allowed.
+/// Function that returns whether a connection to an address is allowed.
 pub(crate) type AddressFilter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// Resolves a name to addresses.
+/// Function that resolves a name to addresses.
 pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// Error for a name that does not resolve to an allowed address.
@@ -44,9 +44,9 @@ impl Resolver {
         Self { lookup: system_lookup(), filter: None }
     }
 
-    /// Creates a resolver that returns only addresses that `filter` allows, and waits at most `timeout` for a lookup.
-    /// A failed lookup has the same result as a name without allowed addresses: the difference would reveal which names
-    /// exist.
+    /// Creates a resolver that returns only addresses that `filter` allows, and waits at most `timeout` for a lookup. A
+    /// failed lookup returns the same error as a name without allowed addresses. Different errors would reveal which
+    /// names exist.
     pub(crate) fn filtered(lookup: Lookup, filter: AddressFilter, timeout: Duration) -> Self {
         Self { lookup, filter: Some((filter, timeout)) }
     }
@@ -67,14 +67,14 @@ impl Resolver {
     }
 }
 
-/// The lookup of the operating system.
+/// Returns the lookup function of the operating system.
 pub(crate) fn system_lookup() -> Lookup {
     Arc::new(|name| {
         Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
     })
 }
 
-/// Returns the addresses found within `timeout`; none if the lookup fails.
+/// Returns the resolved addresses. Returns an empty list if the lookup fails or takes longer than `timeout`.
 async fn lookup_within(timeout: Duration, lookup: BoxFuture<'static, io::Result<Vec<IpAddr>>>) -> Vec<IpAddr> {
     match tokio::time::timeout(timeout, lookup).await {
         Ok(Ok(addresses)) => addresses,
@@ -86,8 +86,8 @@ async fn lookup_within(timeout: Duration, lookup: BoxFuture<'static, io::Result<
     }
 }
 
-/// Returns whether this is the error of a name without allowed addresses. An I/O error may contain another error that
-/// is not its source.
+/// Returns whether an error is [`NoAddressAllowed`] or an I/O error that contains it. An I/O error does not report the
+/// contained error as its source.
 pub(super) fn is_no_address_allowed(error: &(dyn std::error::Error + 'static)) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<NoAddressAllowed>() || inner.is_some_and(|inner| inner.is::<NoAddressAllowed>())

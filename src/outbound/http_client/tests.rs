@@ -14,7 +14,7 @@ const OPTIONS: ClientOptions = ClientOptions {
     schemes: Schemes::HttpsAndHttp,
 };
 
-/// Starts a server that answers the first request of each connection with these bytes and keeps the connection open.
+/// Starts a server that sends `response` to the first request of each connection and keeps the connection open.
 async fn server(response: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-/// Returns the TLS configuration of clients. Works on a machine without root certificates: all TLS connections then
-/// fail, plain ones still work.
+/// Returns the TLS configuration of clients. On a machine without root certificates, all TLS connections fail, but
+/// connections without TLS still work.
 pub(crate) fn client_config() -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

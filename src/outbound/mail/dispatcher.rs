@@ -1,4 +1,4 @@
-//! Mail dispatcher: sends e-mails from the outbox, within the limits on sent e-mails.
+//! Mail dispatcher: sends e-mails from the outbox and applies the limits on sent e-mails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::domain::metric::LabelValue as _;
 use crate::outbound::metrics::{LimitScope, LimitedMail, MailMetrics, MailOutcome};
 use crate::store::{DueMail, MailQuotas, MailScope, OutgoingMail, SendDecision, Store, StoreError};
 
-/// Polling interval of the outbox, in addition to wake-ups.
+/// Interval at which the outbox is polled. Wake-ups cause additional polls.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum number of e-mails claimed at once.
@@ -22,24 +22,24 @@ const BATCH: u64 = 10;
 /// Duration of a claim on e-mails. After this time, another node may claim them.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 
-/// Delay before the first retry; doubled at each further one.
+/// Delay before the first retry. Each further retry doubles the delay.
 const FIRST_RETRY: TimeDelta = TimeDelta::seconds(5);
 
 /// Maximum delay between retries.
 const LAST_RETRY: TimeDelta = TimeDelta::minutes(10);
 
-/// Wakes the dispatcher when an e-mail was written. Clones share it.
+/// Handle that wakes the mail dispatcher of this node. Clones wake the same dispatcher.
 #[derive(Clone, Debug, Default)]
 pub struct MailWaker(Arc<Notify>);
 
 impl MailWaker {
-    /// Wakes the dispatcher of this node.
+    /// Wakes the dispatcher. Must be called after an e-mail was written to the outbox.
     pub fn wake(&self) {
         self.0.notify_one();
     }
 }
 
-/// Sends the e-mails that are due. Can run on every node concurrently.
+/// Sends due e-mails. Every node can run a dispatcher.
 pub struct MailDispatcher {
     store: Store,
     sender: Arc<dyn MailSender>,
@@ -85,7 +85,7 @@ impl MailDispatcher {
     /// Sends the e-mails that are due now, at most one batch. Returns the number of claimed e-mails.
     ///
     /// # Errors
-    /// Returns an error if SQL fails. Claimed e-mails become due again when the claim expires.
+    /// Returns an error if the database fails. Claimed e-mails become due again when the claim expires.
     pub async fn round(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let due = self.store.mails().claim_due(BATCH, now, now + LEASE).await?;
@@ -98,8 +98,8 @@ impl MailDispatcher {
     async fn deliver(&self, due: &DueMail) -> Result<(), StoreError> {
         let now = self.clock.now();
         if now >= due.mail.expires_at {
-            // E-mails without a recipient are not sent. They are written so that a request for an unknown address takes
-            // as long as one for a known address.
+            // An e-mail without a recipient is never sent and does not count as expired. It is written so that a
+            // request for an unknown address takes as long as a request for a known address.
             if !due.mail.recipient.is_empty() {
                 self.count(MailOutcome::Expired);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, "e-mail expired before it could be sent");
@@ -148,7 +148,7 @@ impl MailDispatcher {
         self.metrics.mails.get(outcome).increment(1);
     }
 
-    /// Delays an e-mail that is over a limit, and the other e-mails under the same limit.
+    /// Delays an e-mail that is over a limit, and all other e-mails under the same limit.
     async fn delay(&self, due: &DueMail, scope: MailScope, until: DateTime<Utc>) -> Result<(), StoreError> {
         let delayed = self.store.mails().delay(due, scope, until, self.clock.now()).await?;
         let (scope, class) = (LimitScope::from(scope), LimitedMail::from(due.mail.kind.class()));

@@ -7,7 +7,7 @@ use crate::domain::text::{name, quote};
 use crate::domain::{ChatroomId, Message};
 use crate::store::{MailKind, MailPart, OutgoingMail};
 
-/// Maximum number of characters shown of a message.
+/// Maximum number of characters of one message that an e-mail shows.
 const SHOWN_CHARS: usize = 300;
 
 /// Language of an e-mail.
@@ -21,7 +21,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// ISO 639-1 code of the language.
+    /// Returns the ISO 639-1 code of the language.
     pub fn code(self) -> &'static str {
         match self {
             Self::Korean => "ko",
@@ -29,7 +29,7 @@ impl Language {
         }
     }
 
-    /// Returns the language of the first entry of an `Accept-Language` header; Korean without a header.
+    /// Returns the language of the first entry of an `Accept-Language` header, or Korean if there is no header.
     pub fn of(header: Option<&str>) -> Self {
         let first = header.unwrap_or_default().split([',', ';', '-']).next().unwrap_or_default().trim();
         if first.is_empty() || first == "*" || first.eq_ignore_ascii_case("ko") { Self::Korean } else { Self::English }
@@ -39,7 +39,7 @@ impl Language {
 impl std::str::FromStr for Language {
     type Err = &'static str;
 
-    /// Parses the result of [`code`](Self::code).
+    /// Parses a code that [`code`](Self::code) returns.
     fn from_str(code: &str) -> Result<Self, Self::Err> {
         let known = [Self::Korean, Self::English].into_iter().find(|language| language.code() == code);
         known.ok_or("expected ko or en")
@@ -54,7 +54,7 @@ pub enum EmailContent {
         /// Code of six digits.
         code: String,
     },
-    /// Temporary password, valid in addition to the forgotten one.
+    /// Temporary password, which is valid in addition to the forgotten one.
     PasswordReset {
         /// The temporary password.
         password: String,
@@ -109,7 +109,7 @@ pub struct RoomText {
 }
 
 impl RoomText {
-    /// Formats the messages with quoted lines, optionally below the guest's name.
+    /// Formats the messages as quotations. With `with_name`, the guest's name is above them.
     fn part(&self, with_name: bool) -> MailPart {
         let mut text = if with_name { format!("“{}”:\n\n", name(&self.guest)) } else { String::new() };
         for message in &self.messages {
@@ -124,13 +124,13 @@ impl RoomText {
     }
 }
 
-/// Reduces a domain entered by a host to the characters of host names.
+/// Removes all characters that are not valid in host names from a domain that a host has entered.
 fn domain_name(domain: &str) -> String {
     domain.chars().filter(|character| character.is_ascii_alphanumeric() || ".-:[]_".contains(*character)).collect()
 }
 
 impl EmailContent {
-    /// Renders the e-mail. Returns `None` only if a template is broken, which a test rules out.
+    /// Renders the e-mail. Returns `None` if the template is invalid. A test checks that all templates are valid.
     pub fn write(
         &self,
         to: &str,
@@ -138,7 +138,8 @@ impl EmailContent {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Option<OutgoingMail> {
-        // The time is rounded up, so that a validity of five minutes that has just begun is shown as five minutes.
+        // The time is rounded up, so that a validity of five minutes is still shown as five minutes just after it has
+        // begun.
         let minutes = (until - now + TimeDelta::seconds(59)).num_minutes();
         let mut parts = Vec::new();
         let (context, kind) = match self {
@@ -173,7 +174,7 @@ impl EmailContent {
         })
     }
 
-    /// Template text. Its first line is the subject.
+    /// Returns the text of the template. Its first line is the subject.
     fn template(&self, language: Language) -> &'static str {
         match (self, language) {
             (Self::Verification { .. }, Language::Korean) => include_str!("templates/ko/verification.txt"),

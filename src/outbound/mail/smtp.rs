@@ -1,4 +1,4 @@
-//! Mail senders: over SMTP, or to the log.
+//! Mail senders: one sends over SMTP, and one writes to the log.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use crate::domain::text::{is_hidden, is_line_break};
 use crate::store::OutgoingMail;
 
-/// Time limit per command of the mail server.
+/// Timeout per command to the mail server.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Why an e-mail was not sent.
+/// Reason why an e-mail was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
-    /// The mail server is unavailable or requests a later retry.
+    /// The mail server is unavailable or requests a retry at a later time.
     #[error("{0}")]
     Temporary(String),
-    /// The connection failed while the e-mail was being sent: it may have been accepted.
+    /// The connection failed during sending, so the mail server may have accepted the e-mail.
     #[error("{0}")]
     Unknown(String),
     /// The mail server will never accept this e-mail.
@@ -28,14 +28,14 @@ pub enum MailError {
     Permanent(String),
 }
 
-/// Port for a mail server.
+/// Transport that sends e-mails.
 #[async_trait]
 pub trait MailSender: Send + Sync {
-    /// Sends an e-mail. On success the mail server has accepted it.
+    /// Sends an e-mail. On success, the mail server has accepted it.
     async fn send(&self, mail: &OutgoingMail) -> Result<(), MailError>;
 }
 
-/// SMTP client. Connections are pooled.
+/// SMTP client with pooled connections.
 pub struct SmtpSender {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
@@ -59,7 +59,8 @@ impl MailSender for SmtpSender {
         let permanent = |error: &dyn std::fmt::Display| MailError::Permanent(without_addresses(error));
         let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
         let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
-        // If an error occurs before the e-mail itself is sent, even an at-most-once e-mail may be retried.
+        // The connection is tested first: an error that occurs before sending starts permits a retry, even of an
+        // at-most-once e-mail.
         if mail.at_most_once {
             match self.transport.test_connection().await {
                 Ok(true) => {}
@@ -82,7 +83,7 @@ impl MailSender for SmtpSender {
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(permanent(&error)),
-            // The server does not support non-ASCII addresses; a retry does not help.
+            // The server does not support non-ASCII addresses, so a retry would fail as well.
             Err(error) if error.is_client() && !is_ascii => Err(permanent(&error)),
             Err(error) if error.is_transient() => Err(MailError::Temporary(without_addresses(&error))),
             Err(error) => Err(MailError::Unknown(without_addresses(&error))),
@@ -113,10 +114,11 @@ fn address(text: &str) -> Result<Address, AddressError> {
     Address::new(local, idna::domain_to_ascii(domain).map_err(|_| AddressError::InvalidDomain)?)
 }
 
-/// Headers for unsubscribing with one click (RFC 2369, RFC 8058).
+/// Returns the headers for unsubscribing with one click (RFC 2369, RFC 8058). Returns no headers if there is no valid
+/// URL.
 fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
-    // The value is written without encoding, because the library would fold long lines. It must therefore contain only
-    // URL characters.
+    // The value is written without encoding, because the library's encoding would fold long lines. The URL must
+    // therefore contain only URL characters.
     let Some(url) = url.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>".contains(&byte))) else {
         return Vec::new();
     };

@@ -1,4 +1,4 @@
-//! Key of a stored image, which includes the image type.
+//! Key of a stored image. The key contains the image type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Format of stored images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ImageType {
-    /// Used for drawings and for images with transparency.
+    /// PNG, for drawings and for images with transparency.
     Png,
-    /// Used for photographs.
+    /// JPEG, for photographs.
     Jpeg,
 }
 
 impl ImageType {
-    /// Value of the `Content-Type` header.
+    /// Returns the value of the `Content-Type` header.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",
@@ -32,14 +32,15 @@ impl ImageType {
     }
 }
 
-/// `<22 URL-safe characters>.<png or jpg>`: 128 random bits without user input.
+/// Name of a stored image: `<22 URL-safe characters>.<png or jpg>`. The characters encode 128 random bits and contain
+/// no user input.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ImageKey {
     text: String,
     image_type: ImageType,
 }
 
-/// Error for text that is not a valid image key.
+/// Error for a string that is not a valid image key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an image key")]
 pub struct InvalidImageKey;
@@ -51,12 +52,12 @@ impl ImageKey {
         Self { text, image_type }
     }
 
-    /// The key as stored in SQL and used in paths.
+    /// Returns the key as stored in the database and used in paths.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Format of the image.
+    /// Returns the format of the image.
     pub fn image_type(&self) -> ImageType {
         self.image_type
     }

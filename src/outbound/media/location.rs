@@ -32,7 +32,7 @@ pub enum MediaLocation {
     },
 }
 
-/// The `AWS_…` variables of the environment: endpoint, region, credentials.
+/// Settings from the `AWS_…` environment variables: endpoint, region and credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct S3Settings(Vec<(String, String)>);
 
@@ -62,7 +62,7 @@ impl fmt::Debug for S3Settings {
 }
 
 impl MediaLocation {
-    /// Parses `file:///path` or `s3://bucket/prefix`. `settings` is called for a bucket only.
+    /// Parses `file:///path` or `s3://bucket/prefix`. `settings` is called only for a bucket.
     ///
     /// # Errors
     /// Returns [`InvalidMediaLocation`] with the expected form if the URL has another form.
@@ -102,8 +102,9 @@ impl MediaLocation {
     }
 }
 
-/// Creates the folder with access for its owner only, and restricts images that earlier releases left readable by
-/// others. The mode of an existing folder is not changed, because several machines may share it.
+/// Creates the folder with access for its owner only. Also restricts the permissions of images that an earlier release
+/// made readable for other users. The mode of an existing folder is not changed, because several machines may share the
+/// folder.
 fn private_folder(path: &std::path::Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     for entry in std::fs::read_dir(path)? {
@@ -121,7 +122,7 @@ fn bucket(name: &str, settings: &S3Settings) -> object_store::Result<Arc<dyn Obj
     let builder =
         settings.known().fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
     let builder = builder.with_http_connector(S3HttpConnector).with_retry(retry).with_bucket_name(name);
-    // Objects are deleted one by one, which every S3 API supports; not all support bulk deletion.
+    // Objects are deleted one by one, because not every S3 API supports bulk deletion.
     Ok(Arc::new(builder.with_disable_bulk_delete(true).build()?))
 }
 

@@ -1,7 +1,7 @@
 //! Converts uploads to pictures: decodes and re-encodes an image, or returns the reason why it is rejected.
 //!
-//! **Invariant:** only the pixels of an upload are kept. Its metadata, such as places and names, and data after the end
-//! of the image are removed. The claimed content type and file name are ignored.
+//! **Invariant:** only the pixels of an upload are kept. Metadata, such as places and names, and data after the end of
+//! the image are removed. The claimed content type and file name are ignored.
 
 use std::io::Cursor;
 
@@ -14,14 +14,14 @@ use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder as _, Im
 
 use super::key::ImageType;
 
-/// Maximum width and height of a stored picture, in pixels. Such a picture is sharp on every screen at the size of
-/// profile images.
+/// Maximum width and height of a stored picture, in pixels. At the size of profile images, such a picture is sharp on
+/// every screen.
 pub const MAX_SIDE: u32 = 512;
 
 /// Maximum number of pixels that are decoded: 4096 × 4096, the size of photographs from phones.
 pub const MAX_PIXELS: u64 = 4096 * 4096;
 
-/// Maximum width and height that are decoded, in pixels. Allows panoramas.
+/// Maximum width and height that are decoded, in pixels. The limit allows panoramas.
 const MAX_DECODED_SIDE: u32 = 16_384;
 
 /// Maximum size of the decoded pixels in bytes: [`MAX_PIXELS`] of four bytes each.
@@ -30,7 +30,7 @@ const MAX_DECODED: u64 = MAX_PIXELS * 4;
 /// Maximum allocation of a decoder in bytes: the pixels, plus half as much for decoding.
 const MAX_ALLOC: u64 = MAX_DECODED + MAX_DECODED / 2;
 
-/// JPEG quality, from 1 to 100. At this value faces show no artefacts.
+/// JPEG quality, from 1 to 100. At this value, faces show no artefacts.
 const JPEG_QUALITY: u8 = 85;
 
 /// A re-encoded picture.
@@ -42,34 +42,35 @@ pub struct Picture {
     pub bytes: Bytes,
 }
 
-/// Reason why an upload is rejected. The text completes "The image …".
+/// Reason why an upload is rejected. The message completes the sentence "The image …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageRejection {
-    /// The signature of the file is not that of a supported format.
+    /// The file does not start with the signature of a supported format.
     #[error("is not a PNG, JPEG, WebP or GIF")]
     Unknown,
-    /// The image has more pixels than are decoded.
+    /// The dimensions of the image exceed a limit.
     #[error("has too many pixels: at most 4096 x 4096 are possible")]
     TooLarge,
     /// The file is incomplete or invalid.
     #[error("is damaged")]
     Damaged,
-    /// Other data follows the end of the image, such as an HTML page, a script or an archive.
+    /// The image is followed by other data, such as an HTML page, a script or an archive.
     #[error("is followed by something else")]
     Tail,
 }
 
 impl Picture {
-    /// Converts an upload to an upright picture with sides of at most [`MAX_SIDE`]. Of an animation, the first frame is
-    /// used. Takes up to one second of CPU time and 200 MB, so it must not run on an async thread.
+    /// Converts an upload to an upright picture with sides of at most [`MAX_SIDE`]. The picture of an animation is its
+    /// first frame. The conversion takes up to one second of CPU time and 200 MB of memory, so it must not run on an
+    /// async thread.
     ///
     /// # Errors
     /// Returns an [`ImageRejection`] if the upload is not an acceptable image.
     pub fn of(upload: &[u8]) -> Result<Self, ImageRejection> {
         let format = format_of(upload)?;
         let (decoded, orientation) = decode(upload, format)?;
-        // The image is scaled before the rotation, so that the rotation is faster. Width and height have the same
-        // limit.
+        // Scaling the image first makes the rotation faster. The order does not affect the result, because width and
+        // height have the same limit.
         let mut image = if decoded.width().max(decoded.height()) > MAX_SIDE {
             decoded.resize(MAX_SIDE, MAX_SIDE, Scaling::CatmullRom)
         } else {
@@ -80,7 +81,7 @@ impl Picture {
     }
 }
 
-/// Detects the format by the first bytes only.
+/// Detects the format from the first bytes of the file.
 fn format_of(upload: &[u8]) -> Result<ImageFormat, ImageRejection> {
     match image::guess_format(upload) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) => Ok(format),
@@ -101,7 +102,8 @@ fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientati
     if u64::from(width) * u64::from(height) > MAX_PIXELS || decoder.total_bytes() > MAX_DECODED {
         return Err(ImageRejection::TooLarge);
     }
-    // The decoder fills missing parts of a JPEG with grey.
+    // The decoder fills missing parts of a JPEG with grey instead of returning an error, so the end of the file is
+    // checked here.
     if format == ImageFormat::Jpeg && !has_end(upload) {
         return Err(ImageRejection::Damaged);
     }
@@ -113,8 +115,8 @@ fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientati
     Ok((image, orientation))
 }
 
-/// Returns whether other data follows the image. Zeros are padding. JPEG files are exempt: phones append a video or
-/// another picture to them, which re-encoding removes.
+/// Returns whether data other than zero padding follows the image. Returns `false` for every JPEG: phones append a
+/// video or another picture to JPEG files, and re-encoding removes such data.
 fn has_tail(upload: &[u8], format: ImageFormat) -> bool {
     let end = upload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     match format {
@@ -135,8 +137,8 @@ fn rejection(error: &image::ImageError) -> ImageRejection {
     }
 }
 
-/// Returns whether the first scan of a JPEG is followed by an end-of-image marker. The bytes 0xFF 0xD9 cannot occur
-/// within a scan, but they can in the segments before it, which contain thumbnails.
+/// Returns whether the first scan of a JPEG is followed by an end-of-image marker (0xFF 0xD9). These bytes cannot occur
+/// within a scan. They can occur before the scan, because earlier segments may contain thumbnails.
 fn has_end(jpeg: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xda;
     const FILL: u8 = 0xff;
@@ -172,7 +174,7 @@ fn write(image: &DynamicImage, was: ImageFormat) -> Result<Picture, ImageRejecti
         ImageType::Png => PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
             .write_image(pixels, width, height, color),
     };
-    // Writing to memory does not fail, so an error comes from the encoder.
+    // Writing to memory does not fail, so every error comes from the encoder.
     written.map_err(|_| ImageRejection::Damaged)?;
     Ok(Picture { image_type, bytes: bytes.into() })
 }

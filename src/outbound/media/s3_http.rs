@@ -1,5 +1,5 @@
 //! Adapter that lets `object_store` use the [`HttpClient`](crate::outbound::http_client::HttpClient) of this program.
-//! Plain `http://` is used where the endpoint specifies it, and for the metadata service of a cloud provider.
+//! The adapter also supports `http://`, for endpoints without TLS and for the metadata service of a cloud provider.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use object_store::client::{
 
 use crate::outbound::http_client::{ClientOptions, HttpClient, RequestError, Schemes};
 
-/// Limits of one attempt.
+/// Limits of one attempt of a request.
 const OPTIONS: ClientOptions = ClientOptions {
     connect_timeout: Duration::from_secs(2),
     request_timeout: Duration::from_secs(5),
@@ -22,7 +22,7 @@ const OPTIONS: ClientOptions = ClientOptions {
     schemes: Schemes::HttpsAndHttp,
 };
 
-/// Time limit of all attempts, below [`OPERATION_TIMEOUT`](super::OPERATION_TIMEOUT).
+/// Timeout of all attempts of a request together. It is below [`OPERATION_TIMEOUT`](super::OPERATION_TIMEOUT).
 pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Number of retries after the first attempt.
@@ -53,7 +53,8 @@ impl HttpService for S3HttpClient {
     }
 }
 
-/// Classifies an error. A request that was not sent, because connecting failed, may always be retried.
+/// Classifies an error for the retries of `object_store`. If connecting failed, the request was not sent and may always
+/// be retried.
 fn kind(error: &RequestError) -> HttpErrorKind {
     match error {
         RequestError::TimedOut(_) => HttpErrorKind::Timeout,

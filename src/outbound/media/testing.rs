@@ -15,7 +15,7 @@ pub(crate) fn flag(width: u32, height: u32) -> DynamicImage {
 /// Encodes an image as a file.
 pub(crate) fn file(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    // JPEG has no transparency.
+    // JPEG does not support transparency.
     let flat = DynamicImage::from(image.to_rgb8());
     let image = if format == ImageFormat::Jpeg { &flat } else { image };
     image.write_to(&mut bytes, format).unwrap();
@@ -27,7 +27,7 @@ pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
     file(&flag(width, height), ImageFormat::Png)
 }
 
-/// Encodes a chunk of a PNG.
+/// Encodes a PNG chunk.
 pub(crate) fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend_from_slice(kind);
@@ -43,7 +43,7 @@ pub(crate) fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Creates a PNG of a few bytes that claims this size and this number of bits per sample.
+/// Creates a PNG of a few bytes that declares the given size and number of bits per sample.
 pub(crate) fn bomb(width: u32, height: u32, bits: u8) -> Vec<u8> {
     let mut head = [width.to_be_bytes(), height.to_be_bytes()].concat();
     head.extend_from_slice(&[bits, 6, 0, 0, 0]);
@@ -52,12 +52,12 @@ pub(crate) fn bomb(width: u32, height: u32, bits: u8) -> Vec<u8> {
     [b"\x89PNG\r\n\x1a\n".as_slice(), &head, &body, &end].concat()
 }
 
-/// Creates a JPEG with the metadata of a phone: orientation and location.
+/// Creates a JPEG with metadata as phones write it: orientation and location.
 pub(crate) fn telephone_jpeg(image: &DynamicImage, orientation: u8) -> Vec<u8> {
     let jpeg = file(image, ImageFormat::Jpeg);
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x02".to_vec();
     exif.extend_from_slice(&[1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0]);
-    // A pointer to the GPS block, which contains a text here.
+    // The entry refers to the GPS block, which contains `PLACE` here.
     exif.extend_from_slice(&[0x88, 0x25, 0, 4, 0, 0, 0, 1, 0, 0, 0, 38]);
     exif.extend_from_slice(&[0; 4]);
     exif.extend_from_slice(PLACE);
@@ -65,7 +65,7 @@ pub(crate) fn telephone_jpeg(image: &DynamicImage, orientation: u8) -> Vec<u8> {
     [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
 }
 
-/// Location in the metadata, which must not be published.
+/// Location in the metadata. It must not be published.
 pub(crate) const PLACE: &[u8] = b"37.5665N 126.9780E, at home";
 
 /// Returns whether `part` occurs in `bytes`.

@@ -1,8 +1,9 @@
-//! Tests the guarantees of the image storage, on a folder and on a bucket.
+//! Tests of the guarantees of the image storage, on a folder and on a bucket.
 
 use super::*;
 
-/// Opens the bucket that `tests/run` serves on this machine. Never uses a public bucket.
+/// Opens the bucket that `tests/run` serves on this machine. Panics if `AWS_ENDPOINT_URL` names a server on another
+/// machine.
 fn bucket() -> Media {
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
     assert!(

@@ -20,7 +20,7 @@ const CONSENT_TTL: TimeDelta = TimeDelta::days(7);
 pub struct NotificationWriter {
     /// URL of the admin page.
     admin_url: Arc<str>,
-    /// URL for guests of a host without a domain.
+    /// URL of the page for guests of a host without a domain.
     public_url: Arc<str>,
     links: MailLinks,
     /// Language of e-mails to hosts.
@@ -33,12 +33,13 @@ impl NotificationWriter {
         Self { admin_url: admin_url.into(), public_url: public_url.into(), links, language }
     }
 
-    /// Returns a writer for e-mails whose validity starts at `now`.
+    /// Returns a writer of e-mails whose validity starts at `now`.
     pub(super) fn at(&self, now: DateTime<Utc>) -> DatedWriter<'_> {
         DatedWriter { writer: self, now }
     }
 
-    /// Returns the domain that names a service in a request for consent; without one, the domain of this installation.
+    /// Returns the domain that names a service in a request for consent. For a service without a domain, returns the
+    /// domain of this installation.
     fn domain_of(&self, domains: Option<&str>) -> String {
         service_domain(domains).unwrap_or_else(|| {
             let url = url::Url::parse(&self.public_url).ok();
@@ -46,7 +47,8 @@ impl NotificationWriter {
         })
     }
 
-    /// Returns the URL of the page for guests: the first domain without a wildcard; without one, `public_url`.
+    /// Returns the URL of the page for guests. The URL contains the first domain without a wildcard. If there is no
+    /// such domain, the URL is `public_url`.
     fn page_of(&self, domains: Option<&str>) -> String {
         let names = domains.unwrap_or_default().split(',').map(str::trim);
         match names.into_iter().find(|name| !name.is_empty() && !name.contains('*')) {
@@ -111,7 +113,8 @@ impl WriteMail for DatedWriter<'_> {
     }
 }
 
-/// Returns the domain that names a service: the first without a wildcard, else the base of the first wildcard.
+/// Returns the domain that names a service: the first domain without a wildcard, or else the base of the first wildcard
+/// domain. Returns `None` if there are no domains.
 pub fn service_domain(domains: Option<&str>) -> Option<String> {
     let names = || domains.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     let name = names().find(|name| !name.contains('*')).or_else(|| names().next())?;

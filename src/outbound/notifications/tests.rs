@@ -14,7 +14,7 @@ fn links() -> MailLinks {
     MailLinks::new("https://chat.example", [b"secret".to_vec()])
 }
 
-/// A room, two nodes, and the clock that decides what is due.
+/// Two nodes, a room, and the clock that determines which notifications are due.
 struct Setup {
     fixture: Fixture,
     nodes: [Node; 2],
@@ -25,7 +25,7 @@ struct Setup {
 impl Setup {
     async fn of(fixture: Fixture) -> Self {
         let first = fixture.node().await;
-        // With the embedded broker, both nodes are the same node.
+        // The embedded broker supports one node, so both array elements are that node.
         let second = if fixture.servers.is_some() { fixture.node().await } else { first.clone() };
         let room = first.room().await;
         Self { fixture, nodes: [first, second], room, clock: Arc::new(ManualClock::new(SystemClock.now())) }
@@ -42,7 +42,7 @@ impl Setup {
         self.nodes[node].backend.states.set_members(self.room.name, guests, hosts).await.unwrap();
     }
 
-    /// Sends a message and waits until SQL has it.
+    /// Sends a message and waits until the database contains it.
     async fn send(&self, seq: Seq, side: Side, text: &str) {
         let message = submission(&self.room, side, &format!("id-{seq}"), text, "2023-03-23T08:15:07");
         self.nodes[0].accept(&[message]).await;
@@ -57,7 +57,7 @@ impl Setup {
         due.into_iter().map(|due| due.mail).collect()
     }
 
-    /// Advances the clock by a minute. Returns the number of decisions, and the e-mails.
+    /// Advances the clock by 61 s and runs a round on both nodes. Returns the number of decisions and the e-mails.
     async fn a_minute_later(&self) -> (usize, Vec<OutgoingMail>) {
         self.clock.advance(Duration::from_secs(61));
         let (a, b) = (self.notifier(0), self.notifier(1));
@@ -129,11 +129,12 @@ async fn guest_with_address_is_mailed_and_can_unsubscribe() {
         setup.send(3, Side::Host, "an\nanswer").await;
         let (_, mails) = setup.a_minute_later().await;
         assert_eq!(mails.len(), 1);
-        // The first e-mail requests consent. It contains no text of a guest or a host except the service's domain.
+        // The first e-mail requests consent. It contains no text written by a guest or a host, except the domain of the
+        // service.
         let asked = &mails[0];
         assert_eq!((asked.recipient.as_str(), &asked.unsubscribe_url), ("guest@mail.example", &None));
         let text = format!("{} {}", asked.subject, asked.body);
-        // The service in these tests has no domain, so that of the installation is used.
+        // The service in these tests has no domain, so the e-mail contains the domain of the installation.
         assert!(
             text.contains("chat on chat.example") && !text.contains("answer\n") && !text.contains("Shop"),
             "{text}"

@@ -1,13 +1,12 @@
 //! Addresses that webhooks may connect to: public ones, and private ones that the operator allows.
 //!
-//! **Invariant:** embedded addresses are checked, too: an IPv6 address that represents an IPv4 address is classified
-//! like that IPv4 address.
+//! **Invariant:** an IPv6 address that represents an IPv4 address is classified like that IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// Returns whether the operator allows webhooks to connect to an address.
+/// Function that returns whether the operator allows webhooks to connect to an address.
 pub type IsAllowed = std::sync::Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Returns whether an address is public, that is, globally reachable.
@@ -69,15 +68,16 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     GLOBAL_UNICAST.contains(&address) && !SPECIAL_V6.iter().any(|network| network.contains(&address))
 }
 
-/// Returns the IPv4 address that an IPv6 address represents: mapped, compatible, translated (NAT64, also with a local
-/// prefix, and SIIT), 6to4.
+/// Returns the IPv4 address that an IPv6 address represents. Supports IPv4-mapped, IPv4-compatible, NAT64, SIIT and
+/// 6to4 addresses. Returns `None` for all other addresses.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match (a, b, c, d, e, f) {
         (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => Some(v4(g, h)),
         (0x64, 0xff9b, 0, 0, 0, 0) => Some(v4(g, h)),
-        // NAT64 with a local prefix: the position of the IPv4 address is unknown, so it counts as not public.
+        // In an address with a local NAT64 prefix, the position of the IPv4 address is unknown. The result `0.0.0.0`
+        // makes such an address count as not public.
         (0x64, 0xff9b, 1, ..) => Some(Ipv4Addr::UNSPECIFIED),
         (0x2002, ..) => Some(v4(b, c)),
         _ => None,

@@ -1,4 +1,4 @@
-//! HTTP client of webhooks: one POST per event, only to addresses that were checked.
+//! HTTP client of webhooks. It sends one POST request per event.
 //!
 //! **Invariant:** a connection is made only to addresses that were checked immediately before. The resolver returns
 //! only checked addresses, and an IP address in a URL is checked before each request. Redirects are not followed and no
@@ -22,7 +22,7 @@ use crate::outbound::http_client::{
     system_lookup, tls,
 };
 
-/// Time limit of a request.
+/// Timeout of a request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of the client for `https` URLs.
@@ -35,16 +35,16 @@ const OPTIONS: ClientOptions = ClientOptions {
     schemes: Schemes::Https,
 };
 
-/// Time limit of name resolution, and the minimum time after which an unresolved name is reported.
+/// Timeout of name resolution, and minimum delay before an unresolved name is reported.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 const UNRESOLVED_AFTER: Duration = LOOKUP_TIMEOUT;
 
-/// Maximum number of body bytes read from a response, so that its connection can be reused, and the time limit for
-/// reading.
+/// Maximum number of bytes that are read from a response body, and timeout for reading them. The body is read so that
+/// the connection can be reused.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why an event was not delivered.
+/// Reason why an event was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DeliveryError {
     /// The URL is not allowed; nothing was sent.
@@ -54,7 +54,7 @@ pub(super) enum DeliveryError {
     /// a difference would reveal to a host which names exist in the operator's network.
     #[error("the name of the URL leads to no public address")]
     Unresolved,
-    /// No response within the time limit, in seconds.
+    /// The receiver did not respond within the contained number of seconds.
     #[error("no answer within {0} s")]
     TimedOut(u64),
     /// The connection or its TLS handshake failed.
@@ -80,16 +80,16 @@ impl From<RequestError> for DeliveryError {
 /// Sends requests to receivers. Clones share the connection pool.
 #[derive(Clone)]
 pub(super) struct WebhookClient {
-    /// For `https` URLs: connects to public and to allowed addresses.
+    /// Client for `https` URLs, which connects to public and to allowed addresses.
     secure: HttpClient<Full<Bytes>>,
-    /// For `http` URLs: connects to allowed addresses only.
+    /// Client for `http` URLs, which connects only to allowed addresses.
     plain: HttpClient<Full<Bytes>>,
     is_allowed: Option<IsAllowed>,
 }
 
 impl WebhookClient {
-    /// Creates a client. The client connects to public addresses and to those that `is_allowed` accepts. Only the
-    /// latter are allowed without TLS.
+    /// Creates a client that connects to public addresses and to addresses that `is_allowed` accepts. Public addresses
+    /// require TLS.
     ///
     /// # Errors
     /// Returns an error if the TLS configuration could not be created.
@@ -111,7 +111,7 @@ impl WebhookClient {
         check(url, self.is_allowed.as_ref())
     }
 
-    /// Sends a body. Returns the status of the response.
+    /// Sends a POST request with a body. Returns the status of the response.
     pub(super) async fn post(&self, url: &str, headers: &[(&str, String)], body: &str) -> Result<u16, DeliveryError> {
         let url = self.check_url(url)?;
         let uri: Uri = url.as_str().parse().map_err(|_| UrlProblem::NotAUrl)?;
@@ -132,8 +132,8 @@ impl WebhookClient {
             Err(error) => {
                 let error = DeliveryError::from(error);
                 if error == DeliveryError::Unresolved {
-                    // Names in the operator's network resolve faster than a lookup fails: the delay hides this
-                    // difference.
+                    // A name in the operator's network resolves faster than the lookup of an unknown name fails. The
+                    // delay hides this difference.
                     tokio::time::sleep_until(began + UNRESOLVED_AFTER).await;
                 }
                 Err(error)
@@ -141,7 +141,7 @@ impl WebhookClient {
         }
     }
 
-    /// Sets the time limit of requests.
+    /// Sets the timeout of requests.
     #[cfg(test)]
     pub(super) fn set_timeout(&mut self, timeout: Duration) {
         self.secure.request_timeout = timeout;
@@ -149,7 +149,7 @@ impl WebhookClient {
     }
 }
 
-/// Creates a resolver that returns allowed addresses, and public ones if `with_public`.
+/// Creates a resolver that returns allowed addresses. With `with_public`, it also returns public addresses.
 fn resolver(lookup: Lookup, with_public: bool, is_allowed: Option<IsAllowed>) -> Resolver {
     let filter: AddressFilter = Arc::new(move |address: IpAddr| {
         with_public && is_public(address) || is_allowed.as_ref().is_some_and(|is_allowed| is_allowed(address))
@@ -159,7 +159,7 @@ fn resolver(lookup: Lookup, with_public: bool, is_allowed: Option<IsAllowed>) ->
 
 /// Reads a body and discards it, so that the connection can be reused.
 async fn discard(body: Incoming) {
-    // The result is ignored, because the status is already known.
+    // The result is ignored, because the status of the response is already known.
     let _read = tokio::time::timeout(BODY_TIMEOUT, read_body(body, MAX_BODY_BYTES)).await;
 }
 

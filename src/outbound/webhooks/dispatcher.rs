@@ -1,10 +1,12 @@
 //! Webhook dispatcher: sends events to their receivers.
 //!
-//! One node at a time sends to a receiver, which holds its lease
-//! ([`acquire_lease`](crate::store::WebhookRepository::acquire_lease)). During one delivery run, several rooms are
-//! served concurrently, and the events of a room are sent in order. The first failure ends the run, so that an
-//! unavailable or slow receiver is paused and does not delay other receivers. An event is marked as delivered after it
-//! was sent, so a node that crashes in between sends it again: at least once, with the same id.
+//! Only the node that holds the lease of a receiver ([`acquire_lease`](crate::store::WebhookRepository::acquire_lease))
+//! sends events to it. During one delivery run, several rooms are served concurrently, and the events of a room are
+//! sent in order. The first failure ends the run and pauses the receiver, so that an unavailable or slow receiver does
+//! not delay other receivers.
+//!
+//! An event is marked as delivered after it was sent. If the node crashes in between, the event is sent again with the
+//! same id. Delivery is therefore at least once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use crate::domain::metric::LabelValue as _;
 use crate::outbound::metrics::{WebhookMetrics, WebhookOutcome};
 use crate::store::{DeliveryLease, DueWebhook, HostWebhook, Store, StoreError, WebhookEvent};
 
-/// Polling interval of due events.
+/// Interval at which due events are polled.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of receivers that a node serves concurrently.
@@ -36,33 +38,34 @@ const MAX_ROOMS: usize = 4;
 /// Maximum number of events read at once.
 const BATCH: u64 = 50;
 
-/// Lease on a receiver, renewed while events are sent; and the minimum remaining time of the lease to send and mark one
-/// event.
+/// Duration of a lease on a receiver, and minimum remaining duration that is needed to send and mark one event. The
+/// lease is renewed while events are sent.
 const LEASE: TimeDelta = TimeDelta::seconds(20);
 const MIN_LEASE: TimeDelta = TimeDelta::seconds(REQUEST_TIMEOUT.as_secs() as i64 + 3);
 
-/// Maximum duration of a delivery run, so that other receivers are served.
+/// Maximum duration of a delivery run. The limit prevents one receiver from blocking the others.
 const TURN: TimeDelta = TimeDelta::seconds(30);
 
-/// Delay before the first retry of an event, factor for each further one, and maximum.
+/// Delay before the first retry of an event, growth factor of the delay, and maximum delay.
 const FIRST_RETRY: TimeDelta = TimeDelta::seconds(5);
 const RETRY_FACTOR: i32 = 4;
 const LAST_RETRY: TimeDelta = TimeDelta::hours(6);
 
-/// Pause of a receiver after a delivery run without a delivered event, doubled after each further one, and maximum.
+/// Pause of a receiver after the first delivery run without a delivered event, and maximum pause. Each further such run
+/// doubles the pause.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const LAST_PAUSE: TimeDelta = TimeDelta::minutes(5);
 
-/// Maximum time until the next delivery run. A later time can only have been written by a clock that was ahead.
+/// Maximum time until the next delivery run. A later time was written by a clock that was ahead, and is ignored.
 const LATEST_TURN: TimeDelta = TimeDelta::minutes(10);
 
-/// Time limit for events in flight when the node stops.
+/// Timeout for events that are being sent when the node stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// HTTP status of a receiver that no longer exists (410 Gone).
 const GONE: u16 = 410;
 
-/// Sends due events. Can run on every node concurrently.
+/// Sends due events. Every node can run a dispatcher.
 #[derive(Clone, Debug)]
 pub struct WebhookDispatcher {
     store: Store,
@@ -90,8 +93,8 @@ impl WebhookDispatcher {
                     Ok(host) => drop(served.remove(&host)),
                     Err(error) => {
                         tracing::error!(%error, "webhook worker failed");
-                        // The host of the failed task is unknown. A delivery run that is still active holds its lease
-                        // in SQL.
+                        // The host of the failed task is unknown, so all hosts are removed. Delivery runs that are
+                        // still active are protected by their leases in the database.
                         served.clear();
                     }
                 },
@@ -114,10 +117,10 @@ impl WebhookDispatcher {
         while turns.join_next().await.is_some() {}
     }
 
-    /// Serves all due receivers once. Returns the number of receivers.
+    /// Serves each due receiver once. Returns the number of these receivers.
     ///
     /// # Errors
-    /// Returns an error if SQL fails. Events that were not marked as delivered are sent again later.
+    /// Returns an error if the database fails. Events that were not marked as delivered are sent again later.
     pub async fn round(&self) -> Result<usize, StoreError> {
         let (due, stop) = (self.due().await?, CancellationToken::new());
         let count = due.len();
@@ -127,7 +130,7 @@ impl WebhookDispatcher {
         Ok(count)
     }
 
-    /// Returns the webhooks that are due, the longest waiting first.
+    /// Returns the due webhooks, starting with the one that has been due longest.
     async fn due(&self) -> Result<Vec<DueWebhook>, StoreError> {
         let now = self.sender.now();
         let mut due = self.store.webhooks().due(now).await?;
@@ -144,7 +147,7 @@ impl WebhookDispatcher {
         }
     }
 
-    /// Serves one receiver: acquires its lease, sends its events, releases the lease.
+    /// Serves one receiver: acquires its lease, sends its events, and releases the lease.
     async fn serve(&self, due: DueWebhook, stop: &CancellationToken) -> Result<(), StoreError> {
         let began = self.sender.now();
         let Some(turn) = self.store.webhooks().acquire_lease(&due, began + LEASE).await? else { return Ok(()) };
@@ -182,12 +185,12 @@ impl WebhookDispatcher {
     }
 }
 
-/// Returns the delay before the next attempt of an event with this number of earlier failures.
+/// Returns the delay before the next attempt of an event that has failed `attempts` times before.
 fn retry(attempts: u32) -> TimeDelta {
     (FIRST_RETRY * RETRY_FACTOR.saturating_pow(attempts.min(8))).min(LAST_RETRY)
 }
 
-/// Returns the pause of a receiver after this number of failed delivery runs.
+/// Returns the pause of a receiver after `failed_turns` failed delivery runs.
 fn pause(failed_turns: u32) -> TimeDelta {
     (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
 }
@@ -208,12 +211,12 @@ struct DeliveryRun<'a> {
     stop: &'a CancellationToken,
     has_delivered: AtomicBool,
     has_failed: AtomicBool,
-    /// Whether another node has the lease, or the host has changed the webhook.
+    /// Whether another node holds the lease or the host has changed the webhook.
     lost_lease: AtomicBool,
 }
 
 impl DeliveryRun<'_> {
-    /// Returns whether no further events must be sent in this run.
+    /// Returns whether this run must stop sending events.
     fn is_over(&self) -> bool {
         self.has_failed.load(Relaxed)
             || self.lost_lease.load(Relaxed)
@@ -249,7 +252,8 @@ impl DeliveryRun<'_> {
         Ok(())
     }
 
-    /// Returns the webhook, after renewing the lease if too little of it remains. Returns `None` if the lease was lost.
+    /// Returns the webhook. Renews the lease first if less than [`MIN_LEASE`] of it remains. Returns `None` if the
+    /// lease was lost.
     async fn webhook(&self) -> Result<Option<HostWebhook>, StoreError> {
         let (store, now) = (&self.dispatcher.store, self.dispatcher.sender.now());
         let mut turn = self.turn.lock().await;
@@ -274,7 +278,8 @@ impl DeliveryRun<'_> {
         };
         let attempt = tokio::select! {
             attempt = sender.send(&webhook, &event.event_id, &event.body) => attempt,
-            // The event is not marked as delivered, so another node sends it again.
+            // The node stops before the receiver has responded. The event is not marked as delivered, so another node
+            // sends it again.
             () = late => return Ok(()),
         };
         metrics.duration.record(Duration::from_millis(attempt.millis).as_secs_f64());

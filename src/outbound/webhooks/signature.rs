@@ -1,5 +1,5 @@
-//! Secrets and signatures of events, in the format of the "Standard Webhooks" specification, which existing libraries
-//! can verify.
+//! Secrets and signatures of events, in the format of the "Standard Webhooks" specification. Existing libraries can
+//! verify these signatures.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +25,7 @@ fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<Strin
     Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
-/// Value of the signature header: one signature per secret, since a replaced secret stays valid for a while.
+/// Returns the value of the signature header: one signature per secret. A replaced secret also signs until it expires.
 pub(super) fn signatures<'a>(
     secrets: impl IntoIterator<Item = &'a str>,
     id: &str,
@@ -55,8 +55,8 @@ mod tests {
         }
     }
 
-    /// Computed with `printf '%s' 'evt_1.1700000000.{"a":1}' | openssl dgst -sha256 -mac HMAC -macopt hexkey:… -binary
-    /// | base64` for the key of the bytes 0 to 31.
+    /// The expected signature was computed with `printf '%s' 'evt_1.1700000000.{"a":1}' | openssl dgst -sha256 -mac
+    /// HMAC -macopt hexkey:… -binary | base64`. The key consists of the bytes 0 to 31.
     #[test]
     fn signature_matches_openssl() {
         let secret = format!("whsec_{}", STANDARD.encode((0..32).collect::<Vec<u8>>()));

@@ -9,27 +9,28 @@ use super::address::{IsAllowed, is_public};
 /// Maximum length of a URL in bytes.
 pub(super) const MAX_URL: usize = 2_000;
 
-/// Why a URL is not allowed. The messages complete "The URL …".
+/// Reason why a URL is not allowed. The message completes the sentence "The URL …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlProblem {
-    /// Not an absolute HTTP URL.
+    /// The string is not an absolute HTTP URL.
     #[error("must be one such as https://shop.example/hooks")]
     NotAUrl,
-    /// Longer than 2,000 bytes.
+    /// The URL is longer than 2,000 bytes.
     #[error("must have at most 2000 characters")]
     TooLong,
-    /// Contains a user name, a password or a fragment.
+    /// The URL contains a user name, a password or a fragment.
     #[error("must have no user, password or fragment")]
     Userinfo,
-    /// Not `https`, and not an address for which the operator allows `http`.
+    /// The scheme is not `https`, and the operator does not allow `http` for the address.
     #[error("must begin with https://")]
     Insecure,
-    /// An IP address that is not public.
+    /// The URL contains an IP address that is not public.
     #[error("must not lead to a private address")]
     Private,
 }
 
-/// Checks a URL and returns its normalised form. A name is not resolved: its addresses are checked at each connection.
+/// Checks a URL and returns its normalised form. A host name is not resolved here: its addresses are checked at each
+/// connection.
 pub(super) fn check(url: &str, is_allowed: Option<&IsAllowed>) -> Result<Url, UrlProblem> {
     let url = Url::parse(url.trim()).map_err(|_| UrlProblem::NotAUrl)?;
     let is_secure = match url.scheme() {

@@ -83,7 +83,7 @@ pub struct User<'a> {
 }
 
 impl<'a> User<'a> {
-    /// Builds the body for a host. `public_url` is the prefix of the image's URL.
+    /// Builds the body for a host. `public_url` is the prefix of the profile image's URL.
     pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             id: host.id,
@@ -105,7 +105,7 @@ impl<'a> User<'a> {
     }
 }
 
-/// Returns the absolute URL of a host's profile image.
+/// Returns the absolute URL of a host's profile image. Returns `None` if the host has no image.
 fn image_url(host: &Host, public_url: &str) -> Option<String> {
     host.profile_image.as_ref().map(|key| format!("{public_url}/media/{key}"))
 }
@@ -192,7 +192,7 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// Builds the body for a host. `public_url` is the prefix of the image's URL.
+    /// Builds the body for a host. `public_url` is the prefix of the profile image's URL.
     pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             email: &host.email,
@@ -232,7 +232,7 @@ pub struct ClientChatroom<'a> {
 }
 
 impl<'a> ClientChatroom<'a> {
-    /// Builds the body for a room and its host. `public_url` is the prefix of the image's URL.
+    /// Builds the body for a room and its host. `public_url` is the prefix of the profile image's URL.
     pub fn new(room: &'a Room, host: &'a Host, public_url: &str) -> Self {
         Self {
             host: Client::new(host, public_url),
@@ -308,7 +308,8 @@ pub struct Chatroom<'a> {
 }
 
 impl<'a> Chatroom<'a> {
-    /// Builds the body for a room and two values that its row does not contain.
+    /// Builds the body for a room. The caller passes the number of unread messages and whether the guest is online,
+    /// because the room's row does not contain them.
     pub fn new(room: &'a Room, unread: u64, guest_online: bool) -> Self {
         Self {
             id: room.id,
@@ -390,7 +391,7 @@ pub struct Paginated<T> {
     pub results: Vec<T>,
 }
 
-// SPEC 1: times are UTC RFC 3339 with milliseconds and Z.
+// Serialises a time as SPEC 1 requires: in UTC, as RFC 3339, with milliseconds and `Z`.
 pub(super) fn instant<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

@@ -1,14 +1,14 @@
-//! Reads a request body field by field and collects every validation error.
+//! Reader of request bodies. It reads field by field and collects all validation errors.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// Reason for each invalid field, by the field's camelCase name: the `fields` of a validation error (SPEC 1).
+/// The `fields` of a validation error (SPEC 1): the reason for each invalid field, by the field's camelCase name.
 pub type FieldErrors = BTreeMap<&'static str, String>;
 
-/// Request body that is being parsed. Each field is read in camelCase and in snake_case, because existing clients mix
-/// both. `null` is treated as absent. If both spellings have a value, camelCase is used.
+/// Request body that is being parsed. Each field is read in camelCase and in snake_case, because existing clients use
+/// both. A field that is `null` counts as absent. If both spellings have a value, the camelCase value is used.
 pub struct Fields<'a> {
     body: &'a Map<String, Value>,
     errors: FieldErrors,
@@ -19,7 +19,8 @@ impl<'a> Fields<'a> {
         Self { body, errors: FieldErrors::new() }
     }
 
-    /// Returns a required text. Absent and blank texts are errors.
+    /// Returns a required string. Records an error and returns an empty string if the field is absent, blank or not a
+    /// string.
     pub(super) fn text(&mut self, name: &'static str) -> String {
         let why = match self.find(name) {
             Some(Value::String(text)) if !text.trim().is_empty() => return text.clone(),
@@ -31,7 +32,7 @@ impl<'a> Fields<'a> {
         String::new()
     }
 
-    /// Returns an optional text.
+    /// Returns an optional string. Records an error if the field has a value that is not a string.
     pub(super) fn maybe_text(&mut self, name: &'static str) -> Option<String> {
         match self.find(name) {
             Some(Value::String(text)) => Some(text.clone()),
@@ -43,7 +44,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns an optional list of texts.
+    /// Returns an optional list of strings. Records an error if the field has any other value.
     pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<&'a str>> {
         let texts = match self.find(name) {
             Some(Value::Array(values)) => values.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
@@ -56,17 +57,18 @@ impl<'a> Fields<'a> {
         texts
     }
 
-    /// Returns the value of a field that is an unsigned integer; `None` for other values, which are not errors.
+    /// Returns the value of a field that contains an unsigned integer. Returns `None` without an error for any other
+    /// value.
     pub(super) fn number(&self, name: &'static str) -> Option<u64> {
         self.find(name)?.as_u64()
     }
 
-    /// Whether a nullable field is `null` and has no value in the other spelling.
+    /// Returns whether a nullable field is `null`. Returns `false` if the other spelling of the field has a value.
     pub(super) fn is_null(&self, name: &'static str) -> bool {
         self.find(name).is_none() && self.spellings(name).next().is_some()
     }
 
-    /// Returns an optional boolean.
+    /// Returns an optional boolean. Records an error if the field has any other value.
     pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
         match self.find(name) {
             Some(Value::Bool(flag)) => Some(*flag),

@@ -9,12 +9,13 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::fields::{FieldErrors, Fields};
 
-/// Request body. A test checks that the schema contains exactly the fields that [`read`](Self::read) reads.
+/// Body of a request. A test checks that the schema contains exactly the fields that [`read`](Self::read) reads.
 pub trait RequestBody: Sized + ToSchema {
-    /// Builds the value from `fields` and records errors in `fields`. If there are errors, the value is discarded.
+    /// Builds the value from `fields` and records errors in `fields`. The caller discards the value if there are
+    /// errors.
     fn take(fields: &mut Fields<'_>) -> Self;
 
-    /// Parses a JSON object.
+    /// Builds the value from a JSON object.
     ///
     /// # Errors
     /// Returns the reason for each invalid field.
@@ -245,7 +246,8 @@ pub enum ChatroomPatch {
 }
 
 impl RequestBody for ChatroomPatch {
-    /// Closing takes precedence over pinning, because a closed room cannot be pinned.
+    /// Reads the flags of the request. If both flags are present, closing takes precedence, because a closed room
+    /// cannot be pinned.
     fn take(fields: &mut Fields<'_>) -> Self {
         match (fields.flag("isFixed"), fields.flag("isClosed")) {
             (_, Some(true)) => Self::Close,
@@ -255,7 +257,7 @@ impl RequestBody for ChatroomPatch {
                 Self::Close
             }
             (None, None) => {
-                // A flag of the wrong type has already been reported as an error.
+                // If a flag has the wrong type, its error has already been recorded.
                 if fields.is_clean() {
                     fields.wrong("isFixed", "isFixed or isClosed is required");
                 }

@@ -101,7 +101,7 @@ fn bodies_are_read_in_both_spellings_and_unknown_fields_are_ignored() {
 fn null_counts_as_absent_unless_the_field_can_be_null() {
     let none = ConfigsPatch { use_online_status: None, email_notifications: None };
     assert_eq!(read(ConfigsPatch::read, json!({"use_online_status": null, "emailNotifications": null})), Ok(none));
-    // If only one spelling has a value, that value is used.
+    // If only one spelling has a non-null value, that value is used. If both have one, the camelCase value is used.
     let off = ConfigsPatch { use_online_status: Some(false), ..none };
     for body in [
         json!({"use_online_status": null, "useOnlineStatus": false}),
@@ -150,14 +150,15 @@ fn every_invalid_field_is_reported() {
     assert!(read(ChatroomPatch::read, json!({"isClosed": false})).unwrap_err().contains_key("isClosed"));
 }
 
-/// Returns the properties of a schema, and the required ones among them.
+/// Returns the names of all properties of a schema, and the names of its required properties.
 fn documented<T: RequestBody>() -> (BTreeSet<String>, BTreeSet<String>) {
     let schema = serde_json::to_value(T::schema()).unwrap();
     let objects = schema["anyOf"].as_array().cloned().unwrap_or_else(|| vec![schema]);
     let (mut properties, mut required) = (BTreeSet::new(), BTreeSet::new());
     for object in &objects {
         properties.extend(object["properties"].as_object().unwrap().keys().cloned());
-        // For an empty body, the fields of the first alternative are reported as missing.
+        // An empty body is reported as an invalid first alternative, so only the required fields of that alternative
+        // count.
         if required.is_empty() {
             let names = object["required"].as_array().into_iter().flatten();
             required.extend(names.map(|name| name.as_str().unwrap().to_owned()));
@@ -172,7 +173,7 @@ fn check_that_what_is_documented_is_what_is_read<T: RequestBody>() {
         let errors = read(T::read, body).err().unwrap_or_default();
         errors.into_keys().map(str::to_owned).collect()
     };
-    // No field accepts an empty list, so every field that is read reports an error in either spelling.
+    // No field accepts an empty list. Every field that is read therefore reports an error, in either spelling.
     let wrong = |name: &dyn Fn(&String) -> String| -> Value {
         properties.iter().map(|property| (name(property), json!([]))).collect::<Map<_, _>>().into()
     };

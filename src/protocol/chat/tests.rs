@@ -1,4 +1,4 @@
-//! Tests of lenient parsing and exact encoding of chat frames.
+//! Tests of the parsing and encoding of chat frames.
 
 use super::*;
 
@@ -95,7 +95,7 @@ fn frames_not_of_the_agreed_form_are_rejected() {
 #[test]
 fn deep_nesting_in_an_unknown_field_is_harmless() {
     let text = format!(r#"{{"x":{}{},"type":"notice","message":"whatever"}}"#, "[".repeat(8_000), "]".repeat(8_000));
-    // Either result is valid; parsing must not overflow the stack.
+    // Both results are valid. The test checks only that the parser does not overflow the stack.
     let _: Result<InboundChat, Refusal> = InboundChat::parse(&text);
 }
 
@@ -128,7 +128,7 @@ fn history_contains_the_original_frames() {
     assert_eq!(history_frame(frames, true), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}],"more":true}"#);
 }
 
-/// Frames that were once parsed incorrectly, or are likely to be.
+/// Frames that earlier releases parsed incorrectly, and frames that are likely to be parsed incorrectly.
 const CORPUS: &[&str] = &[
     "",
     "{",
@@ -153,7 +153,7 @@ const CORPUS: &[&str] = &[
     r#"{"type":"\u0063hat_message","message":"a","datetime":"2023-03-23T08:15:07"}"#,
 ];
 
-/// Checks that an accepted message survives encoding and parsing unchanged.
+/// Checks that a message is unchanged after it was encoded and parsed. Does nothing if `text` is not a message frame.
 fn check(text: &str) {
     let Ok(InboundChat::Message { text, datetime, id }) = InboundChat::parse(text) else { return };
     let id = id.unwrap_or_else(|| "id".parse().unwrap());

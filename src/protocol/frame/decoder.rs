@@ -1,34 +1,35 @@
-//! Decoder: converts the bytes of a client, in chunks of any size, into [`Event`]s.
+//! Decoder for the bytes that a client sends.
 
 use std::mem::take;
 
 use super::{BINARY, CLOSE, CONTINUATION, Event, FIN, FrameError, MAX_CONTROL, PING, PONG, TEXT};
 use FrameError::{InvalidUtf8, Protocol, TooLarge};
 
-/// Bits reserved for extensions. No extension is negotiated.
+/// Bits that are reserved for extensions. The server negotiates no extensions, so these bits must be 0.
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
-/// Maximum length of a header in bytes: two, plus eight for the payload length and four for the mask.
+/// Maximum length of a frame header in bytes: two fixed bytes, eight bytes of extended length and a mask of four bytes.
 const MAX_HEADER: usize = 14;
 
-/// Decodes the client's side of one WebSocket.
+/// Converts the bytes that a client sends on one WebSocket into [`Event`]s. The bytes may arrive in chunks of any size.
 ///
-/// Buffers only the bytes of incomplete messages. Memory is not reserved based on the length in a header, so memory use
-/// grows only with bytes that the client has sent.
+/// The decoder buffers only bytes of incomplete messages. It does not reserve memory for the length that a header
+/// declares. A client can therefore increase the memory use only by sending bytes.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
     end: End,
-    /// Incomplete header.
+    /// Received bytes of an incomplete header.
     head: [u8; MAX_HEADER],
     head_len: u8,
     /// Frame whose payload is incomplete.
     frame: Option<PartialFrame>,
-    /// Incomplete fragmented message. Control frames may arrive between its frames.
+    /// Fragmented message of which the last frame is missing. Control frames may arrive between the frames of the
+    /// message.
     message: Option<PartialMessage>,
-    /// Text received so far.
+    /// Received bytes of an incomplete text message.
     text: Vec<u8>,
-    /// Payload of a ping or close frame received so far.
+    /// Received payload of an incomplete ping or close frame.
     control: Vec<u8>,
 }
 
@@ -50,24 +51,25 @@ enum FrameKind {
 
 #[derive(Debug, Clone, Copy)]
 struct PartialFrame {
-    /// Kind of the frame. For a continuation frame, the kind of the message that it continues.
+    /// Kind of the frame. A continuation frame has the kind of the message that it continues.
     kind: FrameKind,
     fin: bool,
-    /// Mask, rotated so that its first byte applies to the next payload byte.
+    /// Mask of the frame. It is rotated so that its first byte applies to the next payload byte.
     mask: [u8; 4],
-    /// Number of payload bytes not yet received.
+    /// Number of payload bytes that have not been received yet.
     left: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct PartialMessage {
     kind: FrameKind,
-    /// Length that the headers declare so far, in bytes.
+    /// Length that the headers of the message's frames have declared so far, in bytes.
     len: usize,
 }
 
 impl Decoder {
-    /// Creates a decoder for a new socket. `max_message` limits the bytes of a message over all its fragments.
+    /// Creates a decoder for a new socket. `max_message` is the maximum size of a message in bytes. The size of a
+    /// fragmented message is the total size of its fragments.
     pub fn new(max_message: usize) -> Self {
         Self {
             max_message,
@@ -81,10 +83,11 @@ impl Decoder {
         }
     }
 
-    /// Consumes bytes from the front of `input` until an event is complete. Returns `None` once `input` is consumed
-    /// without a complete event.
+    /// Consumes bytes from the front of `input` until an event is complete, and returns the event. Returns `None` if
+    /// `input` is consumed before an event is complete.
     ///
-    /// After [`Event::Close`], further bytes are discarded. After an error, every call returns the same error.
+    /// After [`Event::Close`], the decoder discards all further bytes. After an error, every call returns the same
+    /// error.
     ///
     /// ```
     /// # use pintalk::protocol::frame::{Decoder, Event, FrameError};
@@ -124,8 +127,8 @@ impl Decoder {
             };
             let payload = split_off_front(input, frame.left);
             match frame.kind {
-                // If the whole payload is available, this allocates once with the exact size, and the `String` reuses
-                // the buffer.
+                // If the whole payload is in `input`, this call allocates a buffer of exactly the required size.
+                // `finish` converts the buffer to a `String` without copying it.
                 FrameKind::Text => append_unmasked(&mut self.text, payload, frame.mask),
                 FrameKind::Ping | FrameKind::Close => append_unmasked(&mut self.control, payload, frame.mask),
                 FrameKind::Binary | FrameKind::Pong => {}
@@ -142,7 +145,7 @@ impl Decoder {
         }
     }
 
-    /// Returns the header of the next frame, or `None` while it is incomplete.
+    /// Returns the header of the next frame. Returns `None` if the header is incomplete.
     fn header(&mut self, input: &mut &[u8]) -> Result<Option<PartialFrame>, FrameError> {
         if !self.fill_head(2, input) {
             return Ok(None);
@@ -165,7 +168,7 @@ impl Decoder {
         self.head_len = 0;
         let len = match extended {
             0 => u64::from(second & !MASKED),
-            // Lengths that use more bytes than necessary are accepted.
+            // A length that is encoded in more bytes than necessary is accepted.
             _ => self.head[2..2 + extended].iter().fold(0, |len, &byte| len << 8 | u64::from(byte)),
         };
         if len >> 63 != 0 {
@@ -189,7 +192,8 @@ impl Decoder {
         Ok(Some(PartialFrame { kind, fin, mask, left }))
     }
 
-    /// Moves bytes into `head` until it contains `len` bytes. Returns whether it contains them.
+    /// Moves bytes from `input` into `head` until `head` contains `len` bytes. Returns whether `head` contains `len`
+    /// bytes.
     fn fill_head(&mut self, len: usize, input: &mut &[u8]) -> bool {
         let have = usize::from(self.head_len);
         let came = split_off_front(input, len.saturating_sub(have));
@@ -216,7 +220,8 @@ impl Decoder {
         Ok((message.kind, len as usize))
     }
 
-    /// Returns the event that a frame with a complete payload completes, if any.
+    /// Returns the event that is complete with this frame. Returns `None` if the message continues in another frame.
+    /// The payload of the frame must be complete.
     fn finish(&mut self, frame: PartialFrame) -> Result<Option<Event>, FrameError> {
         let event = match frame.kind {
             FrameKind::Text | FrameKind::Binary if !frame.fin => return Ok(None),
@@ -252,7 +257,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, FrameError> {
         [_] => return Err(Protocol("half a close code")),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
     };
-    // The codes 1004 to 1006 and 1015 are never sent, and 1016 to 2999 are unassigned.
+    // The codes 1004 to 1006 and 1015 must not be sent in a frame. The codes 1016 to 2999 are unassigned.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Protocol("no such close code"));
     }
@@ -282,7 +287,7 @@ fn append_unmasked(to: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
 
 #[cfg(test)]
 impl Decoder {
-    /// Returns the capacity of the buffers on the heap, in bytes.
+    /// Returns the total capacity of the decoder's heap buffers, in bytes.
     pub(super) fn held(&self) -> usize {
         self.text.capacity() + self.control.capacity()
     }

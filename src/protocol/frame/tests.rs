@@ -35,7 +35,7 @@ fn frames(list: &[(u8, &[u8])]) -> Vec<u8> {
 
 type Outcome = (Vec<Event>, Option<FrameError>);
 
-/// Decodes `bytes` in pieces of the given sizes, repeated cyclically.
+/// Decodes `bytes` in pieces. `sizes` contains the sizes of the pieces and is repeated until all bytes are decoded.
 fn decode_cut(bytes: &[u8], sizes: &[usize]) -> Outcome {
     let mut decoder = Decoder::new(LIMIT);
     let (mut rest, mut events) = (bytes, Vec::new());
@@ -57,7 +57,7 @@ fn decode_cut(bytes: &[u8], sizes: &[usize]) -> Outcome {
     (events, None)
 }
 
-/// Decodes `bytes` in one piece and byte by byte, and checks that both give the same outcome.
+/// Decodes `bytes` in one piece and byte by byte, and checks that both ways have the same outcome.
 fn decode(bytes: &[u8]) -> Outcome {
     let whole = decode_cut(bytes, &[usize::MAX]);
     assert_eq!(decode_cut(bytes, &[1]), whole);
@@ -83,7 +83,7 @@ fn examples_of_the_rfc_are_decoded() {
 
 #[test]
 fn fragments_are_joined_and_control_frames_may_come_between() {
-    // The first fragment ends inside a character.
+    // The first fragment ends within a character.
     let bytes = frames(&[(0x01, &"안녕".as_bytes()[..2]), (0x89, b"still there?"), (0x00, b""), (0x8a, b"")]);
     let bytes =
         [bytes, frames(&[(0x80, &"안녕".as_bytes()[2..]), (0x81, b"next"), (0x02, b"\xff"), (0x80, b"")])].concat();
@@ -232,8 +232,8 @@ fn long_reason_is_truncated_at_a_character_boundary() {
     assert_eq!(payload_of(&frame).len(), 2 + 1 + 40 * 3);
 }
 
-/// Encodes a text in fragments cut at the given points, with a ping after each but the last. Returns the bytes and the
-/// expected events.
+/// Encodes a text as fragments that are cut at the given points, with a ping after each fragment except the last.
+/// Returns the bytes and the expected events.
 fn fragmented(text: &str, cuts: &[usize], mask: [u8; 4]) -> (Vec<u8>, Vec<Event>) {
     let (mut bytes, mut events, mut opcode, mut rest) = (Vec::new(), Vec::new(), 0x1, text.as_bytes());
     for cut in cuts {
@@ -276,7 +276,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_decode_the_same_for_any_chunking(
-        // Most inputs are well-formed frames, because few random bytes would pass the header checks.
+        // Most inputs are well-formed frames, because random bytes would rarely pass the checks of the header.
         frames in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..20)), 0..8),
         noise in proptest::collection::vec(any::<u8>(), 0..40),
     ) {

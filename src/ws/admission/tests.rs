@@ -13,7 +13,7 @@ fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
 
-/// Creates an admission whose permits are all taken.
+/// Creates an admission and takes all its permits.
 fn full(max_waiting: usize) -> (Arc<Admission>, Vec<JoinPermit>) {
     let admission = Admission::new(max_waiting, Rng::from_seed(1));
     let places =
@@ -23,11 +23,12 @@ fn full(max_waiting: usize) -> (Arc<Admission>, Vec<JoinPermit>) {
 
 fn enter(admission: &Arc<Admission>, from: u8, class: JoinClass) -> Entering {
     let admission = admission.clone();
-    // A test polls many joins within one poll of its own task.
+    // A test polls many joins in one poll of its own task, so the joins must not use up the cooperative budget of the
+    // task.
     unconstrained(async move { admission.enter(address(from), class).await }).boxed()
 }
 
-/// Joins the queue.
+/// Adds a join to the queue.
 fn wait(admission: &Arc<Admission>, from: u8, class: JoinClass) -> Entering {
     let mut entering = enter(admission, from, class);
     assert!((&mut entering).now_or_never().is_none(), "no place to wait for {from}");
@@ -42,7 +43,7 @@ fn waiting(admission: &Admission) -> usize {
     admission.state.lock().waiting()
 }
 
-/// Releases permits one by one. Returns the waiters that received a permit, in order.
+/// Releases the permits one by one. Returns the waiters that received a permit, in order.
 fn served(places: &mut Vec<JoinPermit>, queue: &mut [(char, Entering)]) -> String {
     let mut order = String::new();
     for place in std::mem::take(places).into_iter().take(queue.len()) {
@@ -86,8 +87,8 @@ async fn a_full_queue_refuses_at_once_and_spreads_the_time_to_retry() {
     }
     assert_eq!(waiting(&admission), 8);
     assert!(hints.iter().all(|hint| *hint >= MIN_RETRY && *hint <= MAX_RETRY * 3 / 2));
-    // One join takes 200 ms, and 256 run concurrently. The expected delay of the thousandth rejected join is 0.8 s,
-    // that of the twelve thousandth 9.4 s. The randomisation adds a quarter on average.
+    // One join takes 200 ms, and 256 joins run concurrently. The expected delay is 0.8 s for the thousandth rejected
+    // join and 9.4 s for the twelve-thousandth. Randomisation adds a quarter on average.
     let mean = |hints: &[Duration]| hints.iter().sum::<Duration>() / hints.len() as u32;
     assert!(mean(&hints[..1_000]) < Duration::from_millis(1_400));
     let later = mean(&hints[11_500..12_500]);
@@ -101,13 +102,13 @@ async fn a_single_address_uses_the_whole_queue_and_shares_it_with_others() {
     let (admission, mut places) = full(8);
     let mut many: Vec<_> = (0..8).map(|_| wait(&admission, 1, JoinClass::Fresh)).collect();
     let other = wait(&admission, 2, JoinClass::Fresh);
-    // The last waiter of the address with the most waiters is displaced.
+    // The new join displaces the last waiter of the address with the most waiters.
     assert!(is_refused(&mut many[7]) && !is_refused(&mut many[6]));
     let more: Vec<_> = (0..3).map(|_| wait(&admission, 2, JoinClass::Fresh)).collect();
     assert!(is_refused(&mut many[4]) && !is_refused(&mut many[3]));
     assert!(is_refused(&mut enter(&admission, 2, JoinClass::Fresh)), "they have as many each");
     assert_eq!(waiting(&admission), 8);
-    // Addresses are served in turn, although the first one arrived earlier.
+    // The addresses are served in turn, although all joins of the first address arrived earlier.
     let mut queue: Vec<_> =
         "abcd".chars().zip(many).chain("wxyz".chars().zip([other].into_iter().chain(more))).collect();
     assert_eq!(served(&mut places, &mut queue), "awbxcydz");
@@ -119,11 +120,11 @@ async fn new_guests_do_not_displace_reconnecting_clients() {
     let mut fresh: Vec<_> = (1..9).map(|from| wait(&admission, from, JoinClass::Fresh)).collect();
     let established: Vec<_> = (11..15).map(|from| wait(&admission, from, JoinClass::Established)).collect();
     assert_eq!(fresh.iter_mut().filter_map(|entering| is_refused(entering).then_some(())).count(), 4);
-    // Neither class displaces the other below half of the queue.
+    // Each class occupies half of the queue, so neither displaces the other.
     assert!(is_refused(&mut enter(&admission, 15, JoinClass::Established)));
     assert!(is_refused(&mut enter(&admission, 16, JoinClass::Fresh)));
     assert_eq!(waiting(&admission), 8);
-    // The classes are served alternately.
+    // The classes receive permits alternately.
     drop(places.pop());
     drop(places.pop());
     let served_of = |entering: Vec<Entering>| {
@@ -143,7 +144,7 @@ async fn a_cancelled_join_leaves_the_queue() {
     drop((first, gone));
     assert_eq!(waiting(&admission), 1);
     assert_eq!(admission.state.lock().queues[1].turns, [address(1)]);
-    // The last waiter received a permit and is cancelled before it is polled.
+    // The last waiter received a permit, but it is cancelled before it is polled.
     drop(places);
     drop(last);
     let state = admission.state.lock();

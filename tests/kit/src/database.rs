@@ -24,7 +24,7 @@ impl Database {
     }
 }
 
-/// Database on a shared server that only one test uses.
+/// Database of one test, on a server that tests share.
 pub struct TestDatabase {
     server: String,
     name: String,

@@ -1,4 +1,4 @@
-//! A MySQL or MariaDB server that belongs to one test. The test may change its global settings.
+//! A MySQL or MariaDB server that belongs to one test, so the test may change the global settings of the server.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -52,7 +52,7 @@ impl OwnServer {
         Self { address, stop, _folder: folder }
     }
 
-    /// Returns the URL of the root user without a database.
+    /// Returns the URL with which the root user connects. It contains no database name.
     pub fn url(&self) -> String {
         format!("mysql://root@{}", self.address)
     }

@@ -21,10 +21,10 @@ const SERVICE: &str = "pintalk";
 /// Password of the server behind TLS.
 const PASSWORD: &str = "a-password-of-tests";
 
-/// Failover timeout of deployments in which no replica is promoted automatically, in milliseconds.
+/// Failover timeout, in milliseconds, of deployments in which no replica is promoted automatically.
 const NEVER_MS: u32 = 120_000;
 
-/// Failover timeout of deployments in which a replica is promoted automatically, in milliseconds.
+/// Failover timeout, in milliseconds, of deployments in which a replica is promoted automatically.
 const TAKEOVER_MS: u32 = 2_000;
 
 /// Number of masters of a Cluster. Each master has one replica.
@@ -274,8 +274,8 @@ impl Servers {
         self.servers[self.masters().len()..].iter().for_each(|server| server.signal("-STOP"));
     }
 
-    /// Resumes all replicas, or adds a replica to a standalone server. Returns whether it added a replica; the master
-    /// then has a new replication id.
+    /// Resumes all replicas, or adds a replica to a standalone server. Returns whether it added a replica. In this case
+    /// the master has a new replication id.
     pub fn start_replicas(&mut self) -> bool {
         let replicas = &self.servers[self.masters().len()..];
         replicas.iter().for_each(|server| server.signal("-CONT"));

@@ -91,7 +91,8 @@ fn joined(thread: ScopedJoinHandle<'_, Finding>) -> Finding {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Sends the messages of each room's history as its guest. With `--await-archive`, waits until they are archived.
+/// Sends the history of each room as the guest of the room. With `--await-archive`, waits until the messages are
+/// archived.
 fn fill(setup: &Setup, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
     let mut talk = Talk::new()?;
     for (at, room) in (0..).zip(rooms) {

@@ -1,4 +1,5 @@
-//! Plot of a latency distribution. Percentiles are spread towards 100 %, and the scale of milliseconds is logarithmic.
+//! Plot of a latency distribution. The scale of percentiles expands towards 100 %, and the scale of milliseconds is
+//! logarithmic.
 
 use std::fmt::Write as _;
 
@@ -6,7 +7,7 @@ use crate::report::Report;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
-/// Edges of the plot area.
+/// Edges of the plot area, in pixels.
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = WIDTH - 112.0;
 const TOP: f64 = 70.0;

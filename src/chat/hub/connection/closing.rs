@@ -1,31 +1,30 @@
-//! Tracks how one socket is closed: at once, or deferred until the socket is up to date.
+//! State of a socket's close: pending, or deferred until the socket is up to date.
 //!
-//! **Invariant:** the first pending close is final, and a deferred close takes effect at most once.
+//! **Invariant:** the first pending close is final. A deferred close takes effect at most once.
 
 use bytes::Bytes;
 
 use crate::protocol::Close;
 
-/// State of a socket's close.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     pending: Option<Close>,
-    /// Last frame and close code that are deferred until the socket is up to date.
+    /// Last frame and close, deferred until the socket is up to date.
     deferred: Option<(Option<Bytes>, Close)>,
 }
 
 impl Closing {
-    /// Makes a close pending. Only the first call has an effect.
+    /// Makes a close pending if none is.
     pub(super) fn close(&mut self, close: Close) {
         self.pending.get_or_insert(close);
     }
 
-    /// Defers a close, with a last frame before it. Only the first call has an effect.
+    /// Defers a close and its last frame if none is deferred yet.
     pub(super) fn defer(&mut self, last: Option<Bytes>, close: Close) {
         self.deferred.get_or_insert((last, close));
     }
 
-    /// Removes and returns the deferred close. Returns `None` if a close is pending already.
+    /// Removes and returns the deferred close. Returns `None` if a close is already pending.
     pub(super) fn take_deferred(&mut self) -> Option<(Option<Bytes>, Close)> {
         self.deferred.take().filter(|_| self.pending.is_none())
     }

@@ -1,26 +1,25 @@
 //! Position of one socket in the log of its room.
 //!
-//! A socket is either **up to date** or **catching up**. If it is up to date, publications are queued as they arrive.
-//! If it is catching up, its own task reads the log after the last queued sequence number, and publications only raise
-//! the target, the sequence number up to which the task must read.
+//! A socket is either **up to date** or **catching up**. If it is up to date, publications are queued on arrival. If it
+//! is catching up, its task reads the log after the last queued sequence number, and a publication only raises the
+//! target. The target is the sequence number up to which the task must read.
 //!
-//! **Invariant:** a message is queued only if its predecessor in the room is the last queued message, so each sequence
-//! number is queued once, in ascending order.
+//! **Invariant:** a message is queued only if its predecessor in the room was the last one queued. Each sequence number
+//! is therefore queued once, in ascending order.
 
 use crate::domain::Seq;
 
-/// Position of one socket in the log of its room; see the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct ReadCursor {
-    /// Highest sequence number queued.
+    /// Highest sequence number that was queued.
     sent: Seq,
-    /// Lowest sequence number queued; 0 before the first message.
+    /// Lowest sequence number that was queued; 0 before the first message.
     first: Seq,
-    /// Highest sequence number known to exist, while the socket is catching up.
+    /// Highest sequence number known to exist. `None` if the socket is up to date.
     target: Option<Seq>,
 }
 
-/// How a publication must be handled.
+/// Required handling of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
     /// The publication is the next message and must be queued.
@@ -29,13 +28,13 @@ pub(super) enum Offer {
     Duplicate,
     /// The socket is catching up and reads the message from the log.
     ReadLater,
-    /// A preceding message is missing. The socket is now catching up.
+    /// A preceding message is missing, so the socket starts to catch up.
     Gap,
 }
 
 impl ReadCursor {
-    /// Returns how to handle a publication. `prev` is the preceding sequence number in the room. With [`Offer::Queue`],
-    /// the publication counts as queued.
+    /// Returns how a publication must be handled. `prev` is the preceding sequence number in the room. If the result is
+    /// [`Offer::Queue`], the publication is recorded as queued.
     pub(super) fn offer(&mut self, prev: Seq, seq: Seq) -> Offer {
         if self.target.is_some() {
             self.catch_up(seq);
@@ -43,7 +42,7 @@ impl ReadCursor {
         } else if seq <= self.sent {
             Offer::Duplicate
         } else if prev > self.sent || seq - prev > 1 {
-            // A message in between was missed, or was lost when the broker began a new epoch.
+            // A message between `sent` and `seq` was missed, or was lost when the broker began a new epoch.
             self.target = Some(seq);
             Offer::Gap
         } else {
@@ -74,14 +73,16 @@ impl ReadCursor {
         self.target = Some(seq);
     }
 
-    /// Returns the sequence number after which to read, and the target; `None` if the socket is up to date.
+    /// Returns the sequence number after which the log must be read, and the target; `None` if the socket is up to
+    /// date.
     pub(super) fn next_read(&self) -> Option<(Seq, Seq)> {
         self.target.map(|target| (self.sent, target))
     }
 
     /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
-    /// returned before the read. Returns whether the socket is up to date now, because no later publication raised the
-    /// target. A message that the log does not contain was lost when the broker began a new epoch.
+    /// returned before the read. Returns whether the socket is now up to date, which is the case if no publication has
+    /// raised the target since. Messages up to `target` that are missing from the log were lost when the broker began a
+    /// new epoch.
     pub(super) fn caught_up(&mut self, through: Seq, target: Seq) -> bool {
         self.sent = self.sent.max(through);
         let is_done = self.target.is_some_and(|known| known <= target.max(self.sent));
@@ -99,7 +100,7 @@ impl ReadCursor {
         self.sent
     }
 
-    /// Returns the lowest sequence number queued; `None` before the first message.
+    /// Returns the lowest sequence number that was queued; `None` before the first message.
     pub(super) fn first(&self) -> Option<Seq> {
         Some(self.first).filter(|first| *first > 0)
     }
@@ -127,7 +128,7 @@ mod tests {
         cursor.queued(6, 6);
         assert!(!cursor.caught_up(6, 5));
         assert_eq!(cursor.next_read(), Some((6, 7)));
-        // The target of the second read is 7, and the log does not contain that message.
+        // The target of the second read is 7. Message 7 is missing from the log, so the read ends at 6.
         assert!(cursor.caught_up(6, 7) && !cursor.is_catching_up());
     }
 

@@ -1,7 +1,7 @@
-//! Notices waiting for one socket: the newest of each topic, in order of arrival.
+//! Notices that wait for one socket: the newest of each topic, in order of arrival.
 //!
-//! A notice describes a state that the next notice replaces, such as online, typing, or the newest message of a room. A
-//! dropped notice therefore loses no information: the next notice or the next room list contains it.
+//! A notice describes a state, such as online, typing, or the newest message of a room. A dropped notice therefore
+//! loses no information: the next notice or room list contains the newer state.
 
 use std::collections::VecDeque;
 
@@ -14,16 +14,17 @@ use crate::domain::RoomName;
 pub enum Topic {
     /// Whether the host is online.
     HostStatus,
-    /// A guest watches the status of the host.
+    /// A guest is watching the status of the host.
     GuestOnline,
     /// A message arrived in a room.
     Arrival(RoomName),
-    /// A notice in a room, such as `typing`. The value is the hash of its JSON up to its `datetime`.
+    /// A notice in a room, such as `typing`. The value is the hash of its JSON before the field `datetime`.
     InRoom(u64),
 }
 
 impl Topic {
-    /// Returns the topic of a notice in a room. Notices of the same side and kind are equal up to their `datetime`.
+    /// Returns the topic of a notice in a room. Notices of the same side and kind have the same topic, because their
+    /// JSON differs only from `datetime` on.
     pub fn of_notice(json: &[u8]) -> Self {
         const TIME: &[u8] = b"\"datetime\"";
         let end = json.windows(TIME.len()).position(|window| window == TIME).unwrap_or(json.len());
@@ -35,7 +36,6 @@ impl Topic {
     }
 }
 
-/// Queue of waiting notices; see the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     waiting: VecDeque<(Topic, Bytes)>,
@@ -56,7 +56,7 @@ impl Notices {
         self.waiting.push_back((topic, framed));
     }
 
-    /// Removes the waiting notice of a topic, which a newer one replaces.
+    /// Removes the waiting notice of a topic, if any.
     pub(super) fn remove(&mut self, topic: Topic) {
         if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == topic)
             && let Some((_, framed)) = self.waiting.remove(at)
@@ -69,7 +69,6 @@ impl Notices {
         let (_, framed) = self.waiting.pop_front()?;
         self.bytes -= framed.len();
         if self.waiting.is_empty() {
-            // The buffer is freed while the socket is idle.
             self.waiting = VecDeque::new();
         }
         Some(framed)

@@ -1,8 +1,8 @@
 //! Bounded queue of frames waiting for one socket.
 //!
-//! **Invariants:** messages and answers (`frames`) are written in order, and none is skipped. If one exceeds the
-//! capacity, the queue overflows and the socket is closed. Notices are written after all frames, and are dropped to
-//! make space for frames.
+//! **Invariants:** messages and responses (`frames`) are written in order and none is skipped. If a frame exceeds the
+//! capacity, the queue overflows and the socket is closed. Notices are written after all frames and are dropped to make
+//! space for frames.
 
 use std::collections::VecDeque;
 
@@ -11,31 +11,29 @@ use bytes::Bytes;
 use super::notices::{Notices, Topic};
 use crate::chat::metrics::OutboxMetrics;
 
-/// Maximum number of frames in an outbox. If it is exceeded, the socket is closed with 1013, and the client resumes.
+/// Maximum number of frames in an outbox. If it is exceeded, the socket is closed with 1013, and the client reconnects
+/// and resumes.
 pub const OUTBOX_FRAMES: usize = 256;
 
 /// Maximum bytes in an outbox.
 pub const OUTBOX_BYTES: usize = 256 * 1024;
 
-/// Error: a frame exceeded the capacity of the queue. The queue is now empty.
+/// Error: a frame exceeded the capacity of the queue. The queue was emptied.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
 
-/// Bounded queue of frames; see the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     frames: VecDeque<Bytes>,
     /// Total size of `frames`, in bytes.
     bytes: usize,
     notices: Notices,
-    /// Bytes that the socket's task removed in the last [`take`](Self::take). They count as waiting until the next
-    /// call.
+    /// Number of bytes that the last call to [`take`](Self::take) moved. They count as waiting until the next call.
     taken: usize,
 }
 
 impl Outbox {
-    /// Queues a frame. If the queue is empty, a frame above the limit is accepted, because a page of history can be
-    /// that large.
+    /// Queues a frame. An empty queue accepts a frame of any size, because a page of history may exceed the limit.
     pub(super) fn push(&mut self, framed: Bytes, metrics: &OutboxMetrics) -> Result<(), Overflow> {
         if self.make_space(framed.len(), metrics) || self.frames.is_empty() {
             self.bytes += framed.len();
@@ -48,8 +46,8 @@ impl Outbox {
         Err(Overflow)
     }
 
-    /// Queues a notice in place of a waiting notice of the same topic. When too many notices wait, the oldest are
-    /// dropped and counted.
+    /// Queues a notice and removes a waiting notice of the same topic. If too many notices wait, the oldest are dropped
+    /// and counted.
     pub(super) fn push_notice(&mut self, topic: Topic, framed: Bytes, metrics: &OutboxMetrics) {
         self.notices.remove(topic);
         if self.make_space(framed.len(), metrics) {
@@ -59,7 +57,7 @@ impl Outbox {
         }
     }
 
-    /// Moves frames to `into`: at most `most` bytes, but at least one frame. Returns whether the queue is empty now.
+    /// Moves frames to `into`: at most `most` bytes, but at least one frame. Returns whether the queue is now empty.
     pub(super) fn take(&mut self, into: &mut VecDeque<Bytes>, most: usize) -> bool {
         self.taken = 0;
         while self.taken < most {
@@ -69,18 +67,17 @@ impl Outbox {
         }
         let is_empty = self.frames.is_empty() && self.notices.len() == 0;
         if is_empty {
-            // The buffer is freed while the socket is idle.
             self.frames = VecDeque::new();
         }
         is_empty
     }
 
-    /// Returns the bytes that wait for the socket, including those that its task is writing.
+    /// Returns the number of bytes that wait for the socket, including frames that its task is writing.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes + self.notices.bytes() + self.taken
     }
 
-    /// Whether only notices wait, so that a page of messages may be read.
+    /// Returns whether a page of messages may be read: only notices wait.
     pub(super) fn has_capacity(&self) -> bool {
         self.frames.is_empty() && self.taken == 0
     }
@@ -91,7 +88,7 @@ impl Outbox {
         Some(frame)
     }
 
-    /// Returns whether `bytes` more are within the limits. Drops waiting notices to make space, the oldest first.
+    /// Returns whether `bytes` more bytes are within the limits. Drops waiting notices to make space, oldest first.
     fn make_space(&mut self, bytes: usize, metrics: &OutboxMetrics) -> bool {
         loop {
             let frames = self.frames.len() + self.notices.len();

@@ -1,4 +1,4 @@
-//! Tests of sockets that are up to date or catching up, and of the changes between these states.
+//! Tests of sockets that are up to date or catching up, and of transitions between these states.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn frame(seq: Seq) -> Bytes {
     seq.to_string().into()
 }
 
-/// Takes all queued frames. Returns them with the pending close, if any.
+/// Takes all queued frames, and returns them with the pending close, if any.
 fn taken(connection: &Connection) -> (Vec<String>, Option<Close>) {
     let mut frames = VecDeque::new();
     connection.take(&mut frames, usize::MAX);
@@ -57,7 +57,7 @@ fn a_message_published_during_a_read_is_read_next_and_queued_once() {
     let guest = guest();
     guest.start_after(0);
     let (sent, target) = guest.next_read().unwrap();
-    guest.deliver(1, 2, &frame(2)); // published after the read began
+    guest.deliver(1, 2, &frame(2)); // It is published after the read began.
     guest.push_from_log(frame(1), 1, 1);
     guest.caught_up(sent + 1, target);
     taken(&guest);
@@ -154,10 +154,10 @@ fn the_window_is_full_at_16_messages_or_64_kib() {
     assert!(guest.window_is_full());
 }
 
-/// An event of the model. Events occur in any order.
+/// Event of the model. Events occur in any order.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A message is accepted. Its sequence number leaves a gap of `jump`, as if the broker had begun a new epoch.
+    /// A message is accepted. Its sequence number skips `jump` numbers, as after a new epoch of the broker.
     Accept { jump: u8 },
     /// The bus delivers the oldest outstanding publication.
     Receive,
@@ -165,11 +165,11 @@ enum Step {
     Lose,
     /// The bus delivers an earlier publication again.
     ReceiveAgain { back: u8 },
-    /// The socket starts to catch up with the newest message.
+    /// The socket starts to catch up to the newest message.
     CatchUp,
-    /// A read of the log begins, if one is due and none is in flight.
+    /// A read of the log begins if the socket must read and no read is in flight.
     BeginRead,
-    /// The read returns at most `most` entries of the current log.
+    /// The read in flight returns at most `most` entries of the current log.
     Read { most: u8 },
     /// The socket's task takes the queued frames.
     Take,
@@ -189,14 +189,13 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
     ]
 }
 
-/// A room with one socket.
 struct RoomModel {
     guest: Connection,
-    /// Accepted messages: preceding number and number.
+    /// Preceding and own sequence number of each accepted message.
     log: Vec<(Seq, Seq)>,
     /// Number of publications that the bus has delivered or lost.
     received: usize,
-    /// The read in flight: the sequence number after which it reads, and the target before the read.
+    /// Sequence number after which the read in flight reads, and the target before the read.
     reading: Option<(Seq, Seq)>,
     taken: Vec<Seq>,
 }
@@ -245,15 +244,16 @@ impl RoomModel {
 }
 
 proptest::proptest! {
-    /// For every interleaving of the publisher, a bus that loses and repeats publications, reads of the log, and the
-    /// socket's task: each message is queued once and in order, and finally all messages are queued.
+    /// Each message is queued once and in order, and finally all are queued. This holds for every interleaving of the
+    /// publisher, the bus, reads of the log and the socket's task. The bus may lose and repeat publications.
     #[test]
     fn every_interleaving_delivers_each_number_once_in_order(steps in proptest::collection::vec(step(), 0..120)) {
         let guest = guest();
         guest.start_after(0);
         let mut model = RoomModel { guest, log: Vec::new(), received: 0, reading: None, taken: Vec::new() };
         steps.into_iter().for_each(|step| model.act(step));
-        // The sweep finds a publication that the bus lost without an error.
+        // As the periodic sweep would, the test makes the socket read the publications that the bus lost without an
+        // error.
         model.guest.catch_up(model.newest());
         for _ in 0..model.log.len() + 2 {
             [Step::Take, Step::BeginRead, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| model.act(step));

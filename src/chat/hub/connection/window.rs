@@ -1,14 +1,13 @@
-//! Messages of one socket that were submitted to the broker and have no answer yet.
+//! Messages of one socket that were submitted to the broker and are not acknowledged yet.
 //!
-//! **Invariant:** each submitted message is removed exactly once: when it is accepted, rejected or dropped.
+//! **Invariant:** each submitted message is removed exactly once, when it is accepted, rejected or dropped.
 
-/// Maximum number of unacknowledged messages per socket. At the limit, the socket is not read.
+/// Maximum number of unacknowledged messages per socket. While it is reached, the socket is not read.
 pub const WINDOW_MESSAGES: u32 = 16;
 
 /// Maximum bytes of unacknowledged messages per socket.
 pub const WINDOW_BYTES: u32 = 64 * 1024;
 
-/// Unacknowledged messages of a socket.
 #[derive(Debug, Default)]
 pub(super) struct InFlightWindow {
     messages: u32,
@@ -22,7 +21,8 @@ impl InFlightWindow {
         self.bytes += bytes;
     }
 
-    /// Removes an answered message. Returns whether the window changed from full to not full.
+    /// Removes a message that was accepted, rejected or dropped. Returns whether the window changed from full to not
+    /// full.
     pub(super) fn answered(&mut self, bytes: u32) -> bool {
         let was_full = self.is_full();
         self.messages = self.messages.saturating_sub(1);
@@ -34,8 +34,8 @@ impl InFlightWindow {
         self.messages >= WINDOW_MESSAGES || self.bytes >= WINDOW_BYTES
     }
 
-    /// Marks the unanswered messages as dropped. The mark is permanent, because a later message must not overtake a
-    /// dropped one.
+    /// Marks the unacknowledged messages as dropped. The mark is permanent: if a later message were accepted, the order
+    /// of the client's messages would change.
     pub(super) fn abandon(&mut self) {
         self.is_abandoned = true;
     }

@@ -1,4 +1,4 @@
-//! Tests: which connections receive notices and last frames.
+//! Tests of which connections receive notices and last frames.
 
 use super::*;
 

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use crate::chat::hub::Connection;
 use crate::domain::{RoomName, Seq};
 
-/// An accepted message that its sender has not received yet.
+/// Accepted message that its sender has not received yet.
 pub(super) struct Awaited {
-    /// When the connections in the room read the log.
+    /// Time at which the connections in the room read the log.
     pub(super) deadline: Instant,
-    /// When the sender is disconnected.
+    /// Time at which the sender is disconnected.
     pub(super) give_up: Instant,
     pub(super) room: RoomName,
     pub(super) connection: Arc<Connection>,

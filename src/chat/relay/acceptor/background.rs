@@ -1,4 +1,4 @@
-//! Work of an acceptor that must not delay its calls: seeding rooms, and answers that need SQL.
+//! Work that must not delay the calls of an acceptor: seeding rooms, and responses that need the database.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::protocol::{Close, frame};
 /// Delay before the messages of a room are retried after its archive queue was full.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(500);
 
-/// Rooms whose held messages may now be sent. Each has a flag that is `true` if the room still exists.
+/// Rooms whose held messages may now be sent. The flag is `true` if the room still exists.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     pub(super) rooms: Mutex<Vec<(RoomName, bool)>>,
@@ -21,7 +21,7 @@ pub(super) struct Released {
 
 impl Worker {
     pub(super) fn closed(&self, pending: &Pending) {
-        // The bus also delivers a notice when a room is closed, usually before this one.
+        // The bus also delivers a notice when a room is closed, usually before the one sent here.
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
         self.shutdown.spawn(async move {
             let notice = rooms.closed_notice(room).await;
@@ -34,8 +34,7 @@ impl Worker {
         self.shutdown.spawn(async move {
             match rooms.original(room, seq).await {
                 Ok(Some(original)) => connection.answer_duplicate(seq, frame::text(&original)),
-                // Retention removed the original, or the original cannot be read now. The client reconnects and
-                // retries.
+                // Retention purged the original. The client reconnects and retries.
                 Ok(None) => connection.close(connection.try_later()),
                 Err(error) => {
                     tracing::warn!(%error, %room, "failed to read stored copy of duplicate message, closing socket");

@@ -1,4 +1,4 @@
-//! Messages that were submitted to the acceptor and have no answer yet.
+//! Messages that were submitted to the acceptor and have no outcome yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::chat::hub::Connection;
 use crate::domain::Seq;
 use crate::domain::trace::TraceSpan;
 
-/// A message that waits for its outcome.
+/// Message whose outcome is not known yet.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) connection: Arc<Connection>,
     pub(super) submission: Submission,
     pub(super) since: Instant,
-    /// Highest sequence number that the sender had received at submission.
+    /// Highest sequence number that the sender had received when it submitted the message.
     pub(super) sent: Seq,
-    /// Whether an earlier call with this message may have taken effect.
+    /// Whether an earlier call to the broker contained this message and may have taken effect.
     pub(super) tried: bool,
-    /// Span from reading the message to its answer, if it is traced.
+    /// Span from reading the message to its outcome; `None` if the message is not sampled.
     pub(super) span: Option<TraceSpan>,
 }
 
@@ -43,6 +43,6 @@ impl Pending {
 pub(super) struct SubmissionQueue {
     pub(super) queue: Mutex<VecDeque<Pending>>,
     pub(super) arrived: Notify,
-    /// Bytes of all unanswered messages.
+    /// Total bytes of all unacknowledged messages of the partition.
     pub(super) bytes: AtomicUsize,
 }

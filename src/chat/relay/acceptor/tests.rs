@@ -1,4 +1,5 @@
-//! Tests of the acceptor with a broker that fails on command. Time is paused, so that timeouts elapse at once.
+//! Tests of the acceptor with a broker whose failures the tests control. Time is paused, so that timeouts elapse at
+//! once.
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -35,7 +36,7 @@ impl AcceptorTest {
         let hub = Hub::new(Rng::from_seed(1));
         let state = FakeState { faults: faults.into_iter().collect(), ..FakeState::default() };
         let broker = Arc::new(FakeBroker { state: Mutex::new(state), hub: hub.clone(), takes });
-        // No operation here needs SQL. The database has no tables, so an unexpected query fails.
+        // No operation in these tests needs the database. It has no tables, so an unexpected query fails.
         let folder = tempfile::tempdir().unwrap();
         let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
@@ -77,7 +78,7 @@ impl AcceptorTest {
         self.broker.accepted(room)
     }
 
-    /// Stops the acceptor and waits until it has no messages left.
+    /// Stops the acceptor and waits until it has processed all messages.
     async fn stop(&self) {
         tokio::time::timeout(Duration::from_secs(60), self.shutdown.finish()).await.expect("it ends");
         assert_eq!(self.acceptor.0.bytes.load(Ordering::Relaxed), 0, "every message is accounted for once");
@@ -88,7 +89,7 @@ fn room(number: u8) -> RoomName {
     RoomName::from_random([number; 16])
 }
 
-/// Returns the ids in the frames that a socket received.
+/// Returns the message ids in the frames that wait for a socket.
 fn received(connection: &Connection) -> Vec<String> {
     let mut frames = VecDeque::new();
     connection.take(&mut frames, usize::MAX);
@@ -122,7 +123,7 @@ async fn a_call_whose_answer_was_lost_is_retried_and_answered_once() {
     test.stop().await;
     assert_eq!(test.broker.calls().len(), 3);
     assert_eq!(test.broker.accepted(room(1)), ["a", "b"]);
-    // The bus delivered the message. The outcome `Known` of the node's own retry adds no second copy.
+    // The bus delivered the message. The retry has the outcome `Known` and adds no second copy.
     assert_eq!(received(&guest), ["a", "b"]);
     assert!(!guest.is_closing());
 }
@@ -176,8 +177,8 @@ async fn a_held_room_keeps_its_order_while_others_continue() {
     for outcome in [Outcome::Unseeded, Outcome::Full] {
         let test = AcceptorTest::slow([Fault::Refused(room(1), outcome)], Duration::from_millis(10)).await;
         let ((guest, _one), (other, _other)) = (test.guest(room(1)), test.guest(room(2)));
-        // The first call contains 64 messages. The remaining messages of the room must not overtake those that are
-        // held.
+        // The first call contains 64 messages. The remaining messages of the room must not be sent before its held
+        // messages.
         for at in 0..40 {
             test.submit(&guest, room(1), &format!("id-{at}"));
             test.submit(&other, room(2), &format!("id-{at}"));
@@ -211,7 +212,7 @@ async fn an_overdue_message_closes_its_sender_and_drops_later_ones() {
         let waited = began.elapsed();
         assert!((ANSWER_TIMEOUT..ANSWER_TIMEOUT + Duration::from_secs(2)).contains(&waited), "{fault:?}: {waited:?}");
 
-        // The broker is available again. Messages of other sockets are accepted; messages of this socket are dropped.
+        // The broker is available again. It accepts messages of other sockets; messages of this socket are dropped.
         test.broker.state.lock().forever = None;
         test.submit(&guest, room(1), "late");
         let (other, _other) = test.guest(room(1));
@@ -231,7 +232,7 @@ async fn a_closed_or_deleted_room_closes_the_sender() {
         test.submit(&guest, room(1), "a");
         test.submit(&other, room(2), "a");
         assert_eq!(ended(&guest).await, close);
-        // Later messages of this socket are dropped even if the room is open again.
+        // Later messages of this socket are dropped although the room is open again.
         test.submit(&guest, room(1), "b");
         test.stop().await;
         assert_eq!(test.broker.accepted(room(1)), Vec::<String>::new());
@@ -250,7 +251,7 @@ async fn a_message_not_received_within_a_second_is_read_from_the_log() {
     tokio::time::sleep(ECHO_TIMEOUT / 2).await;
     assert_eq!(guest.next_read(), None);
     tokio::time::sleep(ECHO_TIMEOUT).await;
-    // All connections in the room have missed the message.
+    // The connections in the room read the log.
     assert_eq!((guest.next_read(), host.next_read(), other.next_read()), (Some((0, 1)), Some((0, 1)), None));
     test.stop().await;
 }
@@ -310,7 +311,7 @@ async fn bytes_waiting_for_the_broker_are_bounded() {
     assert_eq!(test.broker.accepted(room(1)).len(), sent);
 }
 
-/// Generates the fault of a call.
+/// Generates the faults of calls to the broker.
 fn fault() -> impl proptest::strategy::Strategy<Value = Fault> {
     use proptest::prelude::*;
     let refused = (1_u8..4, prop_oneof![Just(Outcome::Unseeded), Just(Outcome::Full)]);
@@ -326,8 +327,8 @@ fn fault() -> impl proptest::strategy::Strategy<Value = Fault> {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
-    /// For any sequence of lost, rejected and repeated calls, each message is accepted at most once and in the sender's
-    /// order. If the sender is disconnected, the accepted messages are the first ones that it submitted.
+    /// Calls are lost, rejected and repeated in any sequence. Each message is accepted at most once and in the sender's
+    /// order. If a sender is disconnected, its accepted messages are a prefix of those it submitted.
     #[test]
     fn every_sequence_of_faults_leaves_each_message_once_and_in_order(
         faults in proptest::collection::vec(fault(), 0..20),

@@ -1,4 +1,4 @@
-//! Guard of a chat session: keeps it registered in its room, and records what its peer has read.
+//! Guard of a chat session. It keeps the session registered in its room and records which messages its peer has read.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::chat::hub::{Connection, Place, Registration};
 use crate::chat::rooms::RoomOwner;
 use crate::domain::{Seq, Side};
 
-/// Keeps a connection in a room until it is dropped.
+/// Keeps a connection registered in a room until it is dropped.
 pub(super) struct RoomGuard {
     context: Arc<Sessions>,
     pub(super) key: RoomKey,
-    /// Whether the time of the guest's last visit must be stored, because the room has a contact.
+    /// Whether the guest's visits must be stored, because the guest left an e-mail address.
     has_contact: bool,
     pub(super) connection: Arc<Connection>,
     registration: Option<Registration>,
@@ -25,15 +25,15 @@ impl RoomGuard {
         Self { context, key, has_contact, connection, registration }
     }
 
-    /// Records in the background that the peer has read everything sent to it. Has no effect for a host that is away.
+    /// Records in the background that the peer has read all messages sent to it. Has no effect for a host who is away.
     pub(super) fn note_visit(&self) {
         if !self.connection.is_away() {
             self.note_seen(self.connection.sent());
         }
     }
 
-    /// Records that the host has read up to a sequence number. While the host is present, everything sent counts as
-    /// read.
+    /// Records that the host has read the messages up to a sequence number. For a host who is not away, records all
+    /// messages sent to the host.
     pub(super) fn note_read(&self, seq: Seq) {
         let sent = self.connection.sent();
         self.note_seen(if self.connection.is_away() { seq.min(sent) } else { sent });

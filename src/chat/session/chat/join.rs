@@ -1,4 +1,4 @@
-//! Admission to a room: identity, room state, limits, and the first frames of the socket.
+//! Admission to a room: identity of the peer, state of the room, limits, and first frames of the socket.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ impl Sessions {
     /// Admits a connection to a room.
     ///
     /// # Errors
-    /// Returns the refusal, with the close code of SPEC 4.
+    /// Returns the [`Refusal`] with the close code of SPEC 4.
     pub async fn open_chat(self: &Arc<Self>, name: &str, handshake: &Handshake) -> Result<ChatSession, Refusal> {
         let name: RoomName = name.parse().map_err(|_| Close::NotFound)?;
         let after = handshake.after.as_deref().map(read_after).transpose()?;
         let (owner, host, identity) = self.identify_member(name, handshake).await?;
         let connection = self.hub.connection_with(identity, handshake.extras);
-        // The connection is registered before the history is read, so that the socket also reads messages that are
-        // published during the read.
+        // The connection is registered before the history is read, so that it receives messages that are published
+        // during the read.
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
         match after {
@@ -34,7 +34,7 @@ impl Sessions {
         Ok(ChatSession::new(self.clone(), guard, &host, after.is_some()))
     }
 
-    /// Returns the owner of the room, the host, and the identity of the peer, who must be a guest or this host.
+    /// Returns the owner of the room, the host, and the identity of the peer. The peer must be a guest or this host.
     async fn identify_member(
         &self,
         name: RoomName,
@@ -49,7 +49,8 @@ impl Sessions {
         Ok((owner, host, identity))
     }
 
-    /// Joins without a sequence number: sends the newest messages, which may be cached.
+    /// Admits a connection without `after`: queues the join frame with the newest messages, which may come from the
+    /// cache.
     async fn join(&self, room: RoomKey, connection: &Connection) -> Result<(), Refusal> {
         let cached = self.history.cached_join_frame(room.name).await;
         let reads = cached.is_none();
@@ -62,14 +63,15 @@ impl Sessions {
         Ok(())
     }
 
-    /// Joins with `after`, the last sequence number that the client has received, and starts to catch up from it.
+    /// Admits a connection with `after`, the last sequence number that the client received. The connection catches up
+    /// from that number.
     async fn rejoin(&self, room: RoomKey, connection: &Connection, after: Seq) -> Result<(), Refusal> {
         let (status, _) = self.enter(room, connection, 0, true).await?;
         self.replay(room, &status, connection, after).await
     }
 
-    /// Reports the connection and checks the limits and the state of the room. Returns the status of the room and at
-    /// most `newest` of its newest log entries.
+    /// Reports the connection, and checks the limits and the state of the room. Returns the status of the room and its
+    /// newest log entries, at most `newest`.
     async fn enter(
         &self,
         room: RoomKey,
@@ -79,7 +81,7 @@ impl Sessions {
     ) -> Result<(RoomStatus, Vec<LogEntry>), Refusal> {
         let entered = self.members.report_and_read(room.name, newest).await;
         let (status, log) = entered.map_err(|error| self.refusal_of(&error))?;
-        // Sockets are limited per side, so that guests cannot prevent the host from joining.
+        // The limit applies per side, so that guests cannot prevent the host from joining.
         let sockets = match connection.side() {
             Side::Guest => status.guests,
             Side::Host => status.hosts + status.away,
@@ -91,8 +93,8 @@ impl Sessions {
         Ok((status, log))
     }
 
-    /// Checks the state of the room. A closed room rejects hosts and reconnecting guests. A guest who joins without a
-    /// sequence number reopens it.
+    /// Checks the state of the room. A closed room rejects hosts and guests who reconnect. A guest who joins without a
+    /// sequence number reopens the room.
     async fn admit_to_state(
         &self,
         room: RoomKey,
@@ -105,7 +107,7 @@ impl Sessions {
             (RoomState::Deleted, _) => Err(Close::NotFound.into()),
             (RoomState::Closed, Side::Host) => Err(Close::Unavailable.into()),
             (RoomState::Closed, Side::Guest) if is_reconnecting => {
-                // A reconnecting background tab must not reopen a room that the host closed.
+                // A background tab that reconnects must not reopen a room that the host has closed.
                 let notice = self.rooms.closed_notice(room.name).await;
                 let notice = notice.unwrap_or_else(|| closed_frame(&self.wire.wall_clock(self.clock.now())));
                 Err(Refusal { frame: Some(frame::text(&notice)), close: Close::Normal })
@@ -117,8 +119,8 @@ impl Sessions {
         }
     }
 
-    /// Starts to catch up after the sequence number that the client has received, limited to the highest one that
-    /// exists.
+    /// Starts to catch up after the sequence number that the client sent, or after the highest existing one if that is
+    /// lower.
     async fn replay(
         &self,
         room: RoomKey,
@@ -128,7 +130,7 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let mut known = status.seq;
         if after > known {
-            // After a failover, SQL may contain a higher sequence number than the broker.
+            // After a failover, the database may contain a higher sequence number than the broker.
             known = known.max(self.rooms.stored_seq(room).await.map_err(|error| self.refusal_of(&error))?);
         }
         connection.start_after(after.min(known));
@@ -148,21 +150,21 @@ impl Sessions {
     }
 }
 
-/// Queues the newest messages for a client that joins without a sequence number. `seq` was the room's highest sequence
-/// number shortly before.
+/// Queues the newest messages for a client that joins without a sequence number. `seq` is the highest sequence number
+/// that the room had shortly before.
 fn send_join_frame(connection: &Connection, frame: &JoinFrame, seq: Seq) {
     if let Some(framed) = &frame.framed {
         connection.push_from_log(framed.clone(), frame.first, frame.newest);
     }
     connection.caught_up(frame.newest, frame.newest);
     if frame.newest < seq {
-        // Either a message was accepted during the read, or retention removed all messages. In the second case, the
-        // next read finds none.
+        // Either a message was accepted during the read, or retention purged all messages. In the second case, the next
+        // read finds no messages.
         connection.catch_up(seq);
     }
 }
 
-/// Parses `after`, which must consist of digits. A number that overflows is treated as the maximum.
+/// Parses `after`, which must consist of digits. A number that overflows becomes the maximum.
 fn read_after(text: &str) -> Result<Seq, Close> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { Ok(text.parse().unwrap_or(Seq::MAX)) } else { Err(Close::BadForm("after is not a number")) }

@@ -1,5 +1,5 @@
-//! Reads messages for a chat session: missed messages while its socket catches up, and requested pages of older
-//! messages.
+//! Reads messages for a chat session: missed messages while the socket catches up, and pages of older messages on
+//! request.
 
 use std::time::Duration;
 
@@ -12,11 +12,10 @@ use crate::domain::Seq;
 use crate::protocol::chat::{Before, history_frame};
 use crate::protocol::frame;
 
-/// Delay before the log is read again while the broker is unavailable.
+/// Delay before a read is retried while the broker is unavailable.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
-/// Read of the log in progress. Resolves to the messages, and to the sequence number up to which the socket had to read
-/// when the read began.
+/// Read of the log in progress. Resolves to the messages and to the target of the socket at the start of the read.
 pub(super) type LogRead = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Seq), HistoryError>> + Send>>;
 
 impl ChatSession {
@@ -25,7 +24,7 @@ impl ChatSession {
         Box::pin(async move {
             loop {
                 match history.after(room, sent).await {
-                    // The socket stays open while the broker is unavailable.
+                    // The socket stays open while the broker is unavailable, and the read is retried.
                     Err(HistoryError::Broker(error)) => {
                         tracing::debug!(%error, "failed to read message log of room, retrying");
                         tokio::time::sleep(READ_RETRY).await;
@@ -55,7 +54,7 @@ impl ChatSession {
         }
     }
 
-    /// Reads a page of older messages for this socket only.
+    /// Reads a page of older messages and queues it for this socket only.
     pub(super) fn older(&self, before: Before) -> Work {
         let (context, room, connection) = (self.context.clone(), self.guard.key, self.connection().clone());
         async move {
@@ -67,8 +66,7 @@ impl ChatSession {
                         context.history.find(room, &shown, connection.first_sent(), instant).await?
                     }
                 };
-                // If no message matches, the requested time is later than all messages, and the newest page is
-                // returned.
+                // `None` means that the requested time is later than all messages. The result is then the newest page.
                 context.history.before(room, before.unwrap_or(Seq::MAX >> 1)).await
             };
             let entries = page.await.map_err(|error| context.refusal_of(&error.into()))?;

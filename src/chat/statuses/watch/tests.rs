@@ -1,4 +1,4 @@
-//! Tests of status reads and change events that arrive in any order.
+//! Tests of results of reads and change events that arrive in any order.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use crate::chat::hub::{Identity, Place, Registration};
 use crate::domain::Rng;
 use crate::domain::clock::{ManualClock, SystemClock};
 
-/// A store that returns a given status.
+/// Presence store that returns a given status.
 #[derive(Default)]
 struct FakePresence(PlainMutex<Option<Status>>);
 
@@ -47,7 +47,7 @@ struct Guest {
 }
 
 impl Guest {
-    /// Returns the statuses received since the last call.
+    /// Returns the statuses that the guest received since the last call.
     fn received(&self) -> Vec<bool> {
         let mut frames = VecDeque::new();
         self.connection.take(&mut frames, usize::MAX);
@@ -108,7 +108,7 @@ async fn an_older_event_is_ignored() {
         received.extend(guest.received());
     }
     assert_eq!(received, [true, false, true]);
-    // A guest that does not read its socket in the meantime receives only the newest status.
+    // A guest whose socket is not read while events arrive receives only the newest status.
     for version in 9..100 {
         test.receive_event(status(version % 2 == 0, version));
     }

@@ -33,7 +33,8 @@ pub(super) fn frames() -> Map<String, Value> {
     FRAMES.iter().map(|(name, describe)| ((*name).to_owned(), describe())).collect()
 }
 
-/// Describes a frame: constant fields first, then variable ones. `optional` lists the fields that may be absent.
+/// Describes a frame. In `properties`, constant fields precede variable ones. `optional` lists the fields that may be
+/// absent.
 fn frame(title: &str, mut properties: Value, optional: &[&str], example: Value) -> Value {
     let fields: Vec<&String> = properties.as_object().map(|all| all.keys().collect()).unwrap_or_default();
     let required: Vec<&String> = fields.into_iter().filter(|name| !optional.contains(&name.as_str())).collect();
@@ -68,7 +69,7 @@ fn is_host() -> Value {
     json!({"type": "boolean", "description": "Whether the host sent it. The server ignores the client's value."})
 }
 
-/// Returns the fields of a delivered message.
+/// Describes a delivered message.
 fn delivered() -> Value {
     json!({"type": {"const": "chat_message"}, "is_host": is_host(), "message": text(), "datetime": datetime(),
         "id": id(), "seq": seq()})
@@ -212,7 +213,7 @@ fn arrival() -> Value {
     )
 }
 
-/// Describes a notice from a client that consists of one word.
+/// Describes a notice that a client sends and that consists of one word.
 fn client_notice(title: &str, word: &str) -> Value {
     let datetime = json!({"type": "string", "pattern": DATETIME});
     frame(

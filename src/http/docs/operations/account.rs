@@ -1,4 +1,4 @@
-//! Describes the calls by which hosts read and change their account.
+//! Describes the calls with which hosts read and change their accounts.
 
 use crate::http::docs::call_doc::{CallDoc, Caller};
 use crate::protocol::api::{Configs, ConfigsPatch, KeysRequest, ProfilePatch, User};

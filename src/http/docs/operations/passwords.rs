@@ -1,4 +1,4 @@
-//! Describes changes and resets of passwords, and leaving and restoring an account.
+//! Describes password changes and resets, and the deactivation and restoration of accounts.
 
 use crate::http::docs::call_doc::{CallDoc, Caller};
 use crate::protocol::api::{Detail, EmailRequest, LeaveRequest, PasswordChangeRequest, User};

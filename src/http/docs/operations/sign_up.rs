@@ -3,7 +3,7 @@
 use crate::http::docs::call_doc::{CallDoc, Caller, Content};
 use crate::protocol::api::{ConfirmationRequest, Detail, Email, EmailRequest, SignUpRequest, User};
 
-/// Description of the outcome of each step while `sign-up` is `closed`.
+/// Description of the error that each step returns while `sign-up` is `closed`.
 const SIGN_UP_CLOSED: &str = "Sign-up is closed on this server.";
 
 pub(super) fn check_email() -> CallDoc {

@@ -1,4 +1,4 @@
-//! Tracks the connections that share one limit, and which of them wait for a request.
+//! Tracks the connections that share one limit, and which of them are waiting for a request.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,19 +11,20 @@ use tokio::sync::Notify;
 use super::{OVERLAP, Slot};
 use crate::http::metrics::{RefusalReason, TcpMetrics};
 
-/// Maximum number of idle connections that are examined to find one of a given address.
+/// Maximum number of idle connections that a search for a given address examines.
 const SEARCHED: usize = 1_024;
 
-/// Connection that waits for a request, with the address under which it is counted.
+/// Connection that waits for a request, and the address for which it is counted.
 type WaitingSlot = (Option<IpAddr>, Weak<Slot>);
 
-/// Limit on a group of connections. Contains their number, and the connections that wait for a request.
+/// Group of connections with a common limit. Contains the number of open connections and the connections that wait for
+/// a request.
 pub(super) struct SlotGroup {
     pub(super) limit: usize,
     pub(super) open: AtomicUsize,
     next_ticket: AtomicU64,
     pub(super) waiting: Mutex<BTreeMap<u64, WaitingSlot>>,
-    /// Notified when a connection has ended.
+    /// Notified when a connection of the group ends.
     pub(super) freed: Notify,
     metrics: Arc<TcpMetrics>,
 }
@@ -46,7 +47,7 @@ impl SlotGroup {
         }
     }
 
-    /// Whether the limit permits one more connection, if necessary after an idle connection is closed.
+    /// Returns whether the limit permits another connection. If necessary, closes an idle connection.
     pub(super) fn has_room(&self) -> bool {
         let open = self.open.load(Relaxed);
         open < self.limit || (open < self.limit + OVERLAP.min(self.limit) && self.shed(None))
@@ -57,13 +58,13 @@ impl SlotGroup {
         self.open.load(Relaxed).saturating_sub(self.waiting.lock().len())
     }
 
-    /// Returns a new position at the end of the waiting connections.
+    /// Returns the next position in the order of waiting connections.
     pub(super) fn next_ticket(&self) -> u64 {
         self.next_ticket.fetch_add(1, Relaxed)
     }
 
-    /// Closes the connection that has waited longest for a request; if `address` is given, among the connections of
-    /// that address. Returns whether a connection was closed.
+    /// Closes the connection that has waited longest for a request. If `address` is given, considers only connections
+    /// of that address. Returns whether a connection was closed.
     pub(super) fn shed(&self, address: Option<IpAddr>) -> bool {
         let longest = {
             let mut waiting = self.waiting.lock();

@@ -60,7 +60,7 @@ fn longest_idle_connection_is_closed_and_busy_ones_stay() {
     [&second, &fourth].into_iter().for_each(|slot| slot.work());
     let reserved = [6, 7].map(|number| slots.find(address(number)).unwrap());
     assert_eq!([reserved[0].class(), reserved[1].class()], [SlotClass::OverNode; 2]);
-    // Another reserved connection: the longest idle reserved one is closed.
+    // A further reserved connection replaces the reserved connection that has been idle longest.
     let newest = slots.find(address(8)).unwrap();
     assert_eq!(newest.class(), SlotClass::OverNode);
     assert!(is_shed(&reserved[0]) && !is_shed(&reserved[1]) && !is_shed(&first));
@@ -77,7 +77,7 @@ fn address_above_its_limit_uses_no_reserved_slot_of_the_node() {
     assert_eq!(flood.len(), 4, "its two, and the reserved ones of addresses");
     let others: Vec<_> = (3..5).filter_map(admit).collect();
     assert!(others.iter().all(|slot| slot.class() == SlotClass::Served) && others.len() == 2);
-    // The node is at its limit now.
+    // The node is now at its limit.
     assert_eq!(admit(5).map(|slot| slot.class()), Some(SlotClass::OverNode));
 }
 

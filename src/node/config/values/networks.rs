@@ -1,4 +1,4 @@
-//! Lists of networks, for trusted proxies and for webhook receivers in private networks.
+//! Lists of networks, used for trusted proxies and for webhook receivers in private networks.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -15,7 +15,8 @@ impl Networks {
     /// The empty list.
     pub const NONE: Self = Self(Vec::new());
 
-    /// Returns whether an address is in one of the networks. An IPv4-mapped IPv6 address counts as the IPv4 address.
+    /// Returns whether an address is in one of the networks. An IPv4-mapped IPv6 address is treated as the IPv4
+    /// address.
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
@@ -40,7 +41,7 @@ impl FromStr for Networks {
     }
 }
 
-/// Parses a network. An address is parsed as the network that contains only this address.
+/// Parses a network. A single address is parsed as the network that contains only this address.
 fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }

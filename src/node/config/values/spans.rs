@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::InvalidValue;
 
-/// A duration such as `90s`, `15m` or `7d`.
+/// Duration, such as `90s`, `15m` or `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -18,7 +18,7 @@ impl FromStr for Span {
     }
 }
 
-/// How long replaced keys stay valid: from 0 to 366 days.
+/// Time for which replaced keys remain valid: from 0 to 366 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyGrace(pub Duration);
 
@@ -32,7 +32,7 @@ impl FromStr for KeyGrace {
     }
 }
 
-/// A duration of at least one second, for retention periods. Zero is rejected, because rows would be deleted at once.
+/// Duration of at least one second, used for retention periods. Zero is rejected, because it would delete rows at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongSpan(pub Duration);
 
@@ -46,7 +46,7 @@ impl FromStr for LongSpan {
     }
 }
 
-/// A [`LongSpan`], or `off`.
+/// [`LongSpan`] or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanOrOff(pub Option<Duration>);
 

@@ -8,7 +8,7 @@ use url::Url;
 use super::InvalidValue;
 use crate::domain::url_path;
 
-/// Base URL of an OTLP collector: scheme, authority and optional path, without a trailing slash.
+/// Base URL of an OTLP collector: scheme, authority and an optional path, without a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpEndpoint(String);
 
@@ -33,7 +33,7 @@ impl FromStr for OtlpEndpoint {
     }
 }
 
-/// Origin of a page in the form of the `Origin` header: `https://admin.example`, without path and default port.
+/// Origin of a page in the form of the `Origin` header: `https://admin.example`, without a path or a default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebOrigin(String);
 
@@ -62,12 +62,12 @@ impl FromStr for WebOrigin {
 pub struct PublicUrl(String);
 
 impl PublicUrl {
-    /// Returns the URL without a trailing slash, so that absolute paths can be appended.
+    /// Returns the URL without a trailing slash, so that an absolute path can be appended.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the path without a trailing slash: `/chat`, or empty for the root.
+    /// Returns the path without a trailing slash, such as `/chat`. Returns an empty string for the root.
     pub fn path(&self) -> &str {
         url_path(&self.0)
     }
@@ -77,7 +77,7 @@ impl PublicUrl {
         self.0.strip_suffix(self.path()).is_some_and(|own| own.eq_ignore_ascii_case(origin.trim_end_matches('/')))
     }
 
-    /// Returns whether the URL has the scheme `https`, so that cookies can be `Secure`.
+    /// Returns whether the scheme is `https`. Cookies can then be `Secure`.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
@@ -94,7 +94,7 @@ impl FromStr for PublicUrl {
             return Err(invalid());
         }
         let url = url.as_str().trim_end_matches('/');
-        // `Url` resolves dot segments and backslashes, so the original text is checked for them.
+        // `Url` resolves dot segments and backslashes, so the original string is checked for them.
         let is_resolved = text.contains(['\\', '%']) || text.split('/').any(|segment| matches!(segment, "." | ".."));
         if is_resolved || !url_path(url).split('/').skip(1).all(is_path_segment) {
             return Err(InvalidValue::new(
@@ -105,7 +105,7 @@ impl FromStr for PublicUrl {
     }
 }
 
-/// Returns whether a path segment needs no percent-encoding, so that its text is the same in URLs, in the `Path` of
+/// Returns whether a path segment needs no percent-encoding. It then has the same form in URLs, in the `Path` of
 /// cookies and in the configuration of proxies.
 fn is_path_segment(segment: &str) -> bool {
     !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
@@ -117,7 +117,7 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-/// `Domain` of the refresh cookie: a host name. A leading dot is removed.
+/// `Domain` attribute of the refresh cookie: a host name without a leading dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieDomain(String);
 

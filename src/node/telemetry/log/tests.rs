@@ -2,7 +2,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::*;
 
-/// Writer that blocks until the test permits a write, and that returns the result chosen by the test.
+/// Writer that blocks until the test permits a write. The test determines the result of each write.
 struct Gate {
     permits: Receiver<io::Result<()>>,
     written: SyncSender<String>,
@@ -35,7 +35,7 @@ fn start_gate() -> (Arc<Lines>, SyncSender<io::Result<()>>, Receiver<String>) {
 fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
     let (lines, permit, written) = start_gate();
     lines.push(b"first\n");
-    // From here on, the writer thread is blocked.
+    // The writer thread is blocked from here on.
     let began = Instant::now();
     while !lines.buffer.lock().is_writing {
         assert!(began.elapsed() < Duration::from_secs(10));
@@ -66,7 +66,7 @@ fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
 fn lines_that_the_stream_rejects_are_counted_and_reported_before_the_next_one() {
     let (lines, permit, written) = start_gate();
     lines.push(b"one\ntwo\n");
-    // The first error fails the lines, and the second error fails the report of the dropped lines.
+    // The first error drops the lines. The second error drops the report on them.
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     lines.flush(Duration::from_secs(10));

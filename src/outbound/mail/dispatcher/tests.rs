@@ -10,7 +10,7 @@ use crate::outbound::mail::{EmailContent, Language};
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, OutgoingMail, PendingVerification};
 
-/// Mail sender that returns the given results first, then succeeds, and records the e-mails.
+/// Mail sender that records e-mails. It returns the given results first and then always succeeds.
 #[derive(Default)]
 struct Scripted {
     results: Mutex<VecDeque<Result<(), MailError>>>,
@@ -126,7 +126,7 @@ async fn interrupted_sending_is_retried_unless_at_most_once() {
 async fn rate_limited_email_is_delayed_and_dropped_if_it_expires_first() {
     with_an_outbox(|setup| async move {
         let quotas = MailQuotas { per_mailbox: Some(2), ..MailQuotas::default() };
-        // The mail server fails temporarily: e-mails that it did not accept do not count towards the limit.
+        // The mail server fails temporarily. E-mails that it did not accept do not count towards the limit.
         let busy = || Err(MailError::Temporary("busy".into()));
         setup.sender.results.lock().extend([busy(), busy(), busy()]);
         setup.write("1").await;
@@ -145,7 +145,7 @@ async fn rate_limited_email_is_delayed_and_dropped_if_it_expires_first() {
         setup.clock.advance(Duration::from_secs(300));
         assert_eq!(setup.dispatcher().with_quotas(quotas).round().await.unwrap(), 2, "they expired");
         assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (5, 0));
-        // One hour after the first e-mail.
+        // One hour has passed since the first e-mail, so that e-mail no longer counts towards the limit.
         setup.clock.advance(Duration::from_secs(3_600));
         setup.write("5").await;
         assert_eq!(setup.dispatcher().with_quotas(quotas).round().await.unwrap(), 1);

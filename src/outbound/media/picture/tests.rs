@@ -7,7 +7,7 @@ use crate::outbound::media::testing::{BLUE, PLACE, RED, bomb, chunk, contains, f
 
 const FORMATS: [ImageFormat; 4] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif];
 
-/// A lossy WebP of one pixel, as other programs write it.
+/// Lossy WebP image of one pixel, as another program writes it.
 const LOSSY_WEBP: &[u8] =
     b"RIFF\x22\0\0\0WEBPVP8 \x16\0\0\0\x30\x01\0\x9d\x01\x2a\x01\0\x01\0\x0e\xc0\xfe\x25\xa4\0\x03\x70\0\0\0\0";
 
@@ -95,7 +95,7 @@ fn photograph_is_upright_and_has_no_location() {
     for secret in [PLACE, b"Exif", b"GPS"] {
         assert!(!contains(&picture.bytes, secret));
     }
-    // Upside down, and larger than a stored picture.
+    // The image is upside down and larger than a stored picture.
     let image = read(&Picture::of(&telephone_jpeg(&flag(1024, 256), 3)).unwrap());
     assert_eq!(image.dimensions(), (512, 128));
     assert!(is_near(*image.get_pixel(10, 64), BLUE));
@@ -108,7 +108,7 @@ fn file_with_other_data_after_its_end_is_rejected() {
             let upload = [&file(&flag(40, 20), format), tail].concat();
             let padded = [&file(&flag(40, 20), format), [0; 9].as_slice()].concat();
             assert!(Picture::of(&padded).is_ok(), "{format:?}");
-            // Phones append a video to a JPEG.
+            // A JPEG with a tail is accepted, because phones append a video.
             let expected = if format == ImageFormat::Jpeg { None } else { Some(ImageRejection::Tail) };
             assert_eq!(Picture::of(&upload).err(), expected, "{format:?}");
         }
@@ -129,7 +129,7 @@ fn only_pixels_of_a_polyglot_file_are_kept() {
     assert_eq!(chunks(&picture.bytes), ["IHDR", "IDAT", "IEND"]);
 }
 
-/// Returns the kinds of a PNG's chunks.
+/// Returns the types of the chunks of a PNG.
 fn chunks(png: &[u8]) -> Vec<String> {
     let mut kinds = Vec::new();
     let mut rest = &png[8..];
@@ -147,7 +147,8 @@ fn decompression_bomb_is_rejected_by_its_header() {
     assert_eq!(Picture::of(&bomb(u32::MAX >> 1, 1, 8)), Err(ImageRejection::TooLarge));
     assert_eq!(Picture::of(&bomb(4097, 4096, 8)), Err(ImageRejection::TooLarge));
     assert_eq!(Picture::of(&bomb(4096, 4096, 16)), Err(ImageRejection::TooLarge));
-    // The maximum size, without content.
+    // The dimensions are at the limit, so the size check passes. Decoding fails because the file contains no image
+    // data.
     assert_eq!(Picture::of(&bomb(4096, 4096, 8)), Err(ImageRejection::Damaged));
     let mut gif = file(&flag(4, 4), ImageFormat::Gif);
     gif[6..10].copy_from_slice(&[0xff; 4]);
@@ -170,8 +171,8 @@ fn compressed_profile_is_limited_in_memory() {
     assert_eq!(Picture::of(&upload), Picture::of(&plain));
 }
 
-/// Returns a zlib stream of at least `count` zeros: one zero, followed by repeated references of 13 bits to 258
-/// preceding zeros.
+/// Returns a zlib stream that decompresses to at least `count` zeros. The stream contains one zero and then references
+/// of 13 bits, each of which repeats 258 preceding zeros.
 fn deflated_zeros(count: usize) -> Vec<u8> {
     let bits = |text: &'static str| text.bytes().map(|bit| bit == b'1');
     let repeated = std::iter::repeat_n("1100010100000", count / 258 + 1).flat_map(bits);
@@ -188,7 +189,7 @@ fn incomplete_image_is_rejected() {
             assert_eq!(Picture::of(&whole[..cut]), Err(ImageRejection::Damaged), "{format:?} of {cut} bytes");
         }
     }
-    // A complete thumbnail before half a picture does not make it complete.
+    // A file with half of its picture is incomplete, even if it contains a complete thumbnail.
     let whole = telephone_jpeg(&noise(64, 64), 1);
     let mut thumbnail = whole[..whole.len() / 2].to_vec();
     let place = thumbnail.windows(PLACE.len()).position(|window| window == PLACE).unwrap();

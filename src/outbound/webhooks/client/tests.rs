@@ -21,7 +21,7 @@ fn public_only() -> WebhookClient {
     WebhookClient::new(None).unwrap()
 }
 
-/// Creates a client whose names resolve to the result of `find`, called for each lookup.
+/// Creates a client that resolves names with `find`. The client calls `find` for each lookup.
 fn resolving_to(
     allowed: Option<IsAllowed>,
     find: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static,
@@ -39,7 +39,7 @@ fn url_must_be_https_and_public_or_allowed() {
         " https://shop.example:8443/hooks?a=b ",
         "https://8.8.8.8/",
         "https://[2606:4700:4700::1111]/",
-        // Names are checked by the addresses that they resolve to.
+        // A name passes this check, because its addresses are checked after it is resolved.
         "https://localhost/",
     ] {
         assert!(client.check_url(good).is_ok(), "{good}");
@@ -58,7 +58,7 @@ fn url_must_be_https_and_public_or_allowed() {
         ("https://me:secret@shop.example/", Userinfo),
         ("https://shop.example/#part", Userinfo),
         ("https://127.0.0.1/", Private),
-        // Alternative notations of addresses that browsers and older resolvers accept.
+        // These are alternative notations of private addresses. Browsers and older resolvers accept them.
         ("https://127.1/", Private),
         ("https://0x7f000001/", Private),
         ("https://2130706433/", Private),
@@ -85,7 +85,7 @@ fn url_must_be_https_and_public_or_allowed() {
 async fn connection_to_a_name_with_a_private_address_is_rejected() {
     let receiver = Receiver::start().await;
     let port = receiver.address.port();
-    // A host name that the resolver of the system resolves.
+    // The system's resolver resolves this host name to a loopback address.
     let url = format!("https://localhost:{port}/");
     assert_eq!(public_only().post(&url, &[], "{}").await, Err(DeliveryError::Unresolved));
     for hidden in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd00::1"]
@@ -129,13 +129,13 @@ async fn name_is_resolved_and_checked_again_for_each_connection() {
     let receiver = Receiver::start().await;
     let asked = Arc::new(AtomicUsize::new(0));
     let times = asked.clone();
-    // The first lookup returns an allowed address, all later ones a forbidden one.
+    // The first lookup returns an allowed address, and all later lookups return a forbidden one.
     let client = resolving_to(loopback(), move |_| {
         let last = if times.fetch_add(1, SeqCst) == 0 { 1 } else { 9 };
         vec![IpAddr::from([127, 0, 0, last])]
     });
     let url = format!("http://shop.example:{}/", receiver.address.port());
-    // After an endless response the connection cannot be reused.
+    // A connection cannot be reused after an endless response, so the second request needs another lookup.
     receiver.reply(Reply::Endless);
     assert_eq!(client.post(&url, &[], "{}").await, Ok(200));
     assert_eq!(client.post(&url, &[], "{}").await, Err(DeliveryError::Unresolved));
@@ -179,7 +179,7 @@ async fn private_unknown_and_slow_names_are_indistinguishable() {
     for name in ["private.example", "unknown.example", "empty.example", "slow.example"] {
         let began = Instant::now();
         let problem = client.post(&format!("https://{name}/"), &[], "{}").await.unwrap_err();
-        // Timers have a resolution of one millisecond.
+        // Durations are compared in units of 10 ms, because timers have a resolution of 1 ms.
         seen.insert((problem.to_string(), began.elapsed().as_millis() / 10));
     }
     assert_eq!(seen.len(), 1, "{seen:?}");

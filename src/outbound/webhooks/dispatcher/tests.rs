@@ -104,7 +104,7 @@ impl Setup {
         self.store.messages().append(&batch, self.clock.now()).await.unwrap();
     }
 
-    /// Returns how many of a host's events are waiting, delivered and failed.
+    /// Returns the numbers of a host's events that are waiting, delivered and failed.
     async fn states(&self, host: &Host) -> [usize; 3] {
         let events = self.store.webhooks().recent_events(host.id, 1_000).await.unwrap();
         [EventState::Waiting, EventState::Delivered, EventState::Failed]
@@ -139,7 +139,7 @@ async fn events_arrive_once_signed_and_in_room_order(setup: Setup) {
     assert_eq!(first.json()["id"], first.id());
     assert!(first.is_signed_with(&secret) && !first.is_signed_with("whsec_b25l"));
 
-    // For a day after the secret was replaced, both signatures are valid.
+    // For a day after the replacement, requests are signed with both secrets.
     let new = setup.webhooks.rotate(host.id, false).await.unwrap().unwrap().secret;
     setup.write(&rooms[0], 40..41).await;
     setup.dispatcher.round().await.unwrap();
@@ -165,7 +165,7 @@ async fn failing_receiver_is_retried_with_backoff_for_three_days(setup: Setup) {
         if setup.dispatcher.round().await.unwrap() > 0 {
             tries.push(elapsed);
         }
-        // The steps are short enough to observe each retry, and long enough to reach the end of the attempts.
+        // The steps are short enough to observe each retry, and long enough to reach the last attempt.
         setup.clock.advance(Duration::from_secs(if elapsed < 600 { 1 } else { 120 }));
     }
     assert_eq!(setup.states(&host).await, [0, 0, 1]);
@@ -259,7 +259,7 @@ on_sqlite! {
         receiver.reply(Reply::Status(200));
         setup.write(&room, 0..10).await;
         setup.clock.advance(Duration::from_secs(7));
-        // The event that was rejected is due again, too.
+        // The rejected event is due again as well.
         setup.dispatcher.round().await.unwrap();
         assert_eq!(setup.states(&host).await, [0, 11, 0]);
     }
@@ -288,8 +288,8 @@ on_sqlite! {
         setup.room(&host).await;
         setup.clock.advance(Duration::from_secs(3_600));
         assert_eq!((setup.dispatcher.round().await, receiver.received().len()), (Ok(0), 1));
-        // After it is enabled again, the webhook receives the events that were waiting, but none from the time while it
-        // was disabled.
+        // After the webhook is enabled again, it receives the events that were waiting. Messages that arrived while it
+        // was disabled caused no events.
         receiver.reply(Reply::Status(200));
         setup.hook(&host, &receiver.url()).await;
         setup.dispatcher.round().await.unwrap();
@@ -331,7 +331,7 @@ on_sqlite! {
         receiver.wait_for(1, Duration::from_secs(20)).await;
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
-        // It is unknown whether the event arrived, so another node sends it at once.
+        // It is unknown whether the event arrived, so another node sends it again at once.
         receiver.reply(Reply::Status(200));
         assert_eq!(setup.dispatcher.round().await, Ok(1));
         assert_eq!((receiver.ids().len(), receiver.different(), setup.states(&host).await), (2, 1, [0, 1, 0]));

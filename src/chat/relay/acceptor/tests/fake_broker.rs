@@ -1,4 +1,4 @@
-//! A minimal in-memory broker with injected faults.
+//! Minimal in-memory broker with injected faults.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,32 +12,31 @@ use crate::backend::broker::{MessageLog, Outcome, Partition, Publication, Submis
 use crate::chat::hub::Hub;
 use crate::domain::{HostId, MessageId, RoomName, Seq, Side};
 
-/// Fault of one call.
+/// Fault of one call to the broker.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// No fault.
+    /// The call succeeds.
     Nothing,
     /// The call does not reach the broker.
     Lost,
-    /// The call takes effect, and its answer is lost.
+    /// The call takes effect, but its response is lost.
     AnswerLost,
-    /// The call takes effect, and its publications are lost.
+    /// The call takes effect, but its publications are lost.
     Unpublished,
-    /// All messages of a room have this outcome.
+    /// All messages of this room have this outcome.
     Refused(RoomName, Outcome),
 }
 
 #[derive(Default)]
 pub(super) struct FakeState {
     pub(super) faults: VecDeque<Fault>,
-    /// Fault of all calls after `faults`; `None`: no faults.
+    /// Fault of each call after those in `faults`. `None`: these calls succeed.
     pub(super) forever: Option<Fault>,
-    /// Message ids of every call.
+    /// Message ids of each call.
     pub(super) calls: Vec<Vec<String>>,
     pub(super) rooms: HashMap<RoomName, Vec<(Side, MessageId, Bytes)>>,
 }
 
-/// A minimal in-memory broker with injected faults.
 pub(super) struct FakeBroker {
     pub(super) state: Mutex<FakeState>,
     pub(super) hub: Arc<Hub>,
