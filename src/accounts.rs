@@ -1,11 +1,12 @@
 //! Accounts: sign-up, login, tokens, passwords and keys of hosts (SPEC 2).
 //!
-//! A **login** is one row in SQL, and its tokens refer to it by `sid`. An access token is valid while its login is
-//! active. A refresh token names the login and its generation; each use increments the generation.
+//! A **login** is one row in the database, and its tokens refer to it by `sid`. An access token is valid while its
+//! login is active. A refresh token contains the `sid` and the generation of its login. Each use increments the
+//! generation.
 //!
-//! **Invariants:** every operation that ends a login is published to all nodes ([`PublishControl`]), so that its sockets
-//! close and no cache keeps it active. Every operation that changes a host removes the host from this node's cache
-//! ([`hosts`]) and publishes the change, so that callers do not have to.
+//! **Invariants:** every revocation of a login is published to all nodes ([`PublishControl`]), so that the sockets of
+//! the login close and no cache keeps it active. Every operation that changes a host removes the host from this node's
+//! cache ([`hosts`]) and publishes the change. Callers do not have to do so.
 
 mod device;
 mod django;
@@ -57,8 +58,8 @@ pub use temporary::readable_password;
 pub use tokens::AccessClaims;
 use tokens::TokenKeys;
 
-/// Publishes an account change to all nodes. It reports no error to the caller: the change is already committed in SQL,
-/// and nodes query SQL again when their caches expire.
+/// Function that publishes an account change to all nodes. It reports no error to the caller: the change is already
+/// committed, and nodes read the database again when their caches expire.
 pub type PublishControl = Arc<dyn Fn(Control) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Creates hosts, logs them in and issues their tokens. Clones share the login cache.
@@ -90,18 +91,18 @@ pub struct NewAccount {
     pub service_domain: Option<String>,
 }
 
-/// A dependency (SQL, password hashing, signing) failed.
+/// Error of a dependency: the database, password hashing or signing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Temporarily unavailable: retry later.
+    /// The dependency is temporarily unavailable. The caller may retry later.
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// Internal error; a retry does not help.
+    /// An internal error occurred. A retry does not help.
     #[error("internal: {0}")]
     Internal(String),
 }
 
-/// Why a host could not be created.
+/// Reason why a host could not be created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateHostError {
     /// One or more fields are invalid.
@@ -156,7 +157,7 @@ impl Accounts {
         &self.hosts
     }
 
-    /// Returns a host that is not deactivated, from the cache.
+    /// Returns a host from the cache, or `None` if the host does not exist or is deactivated.
     ///
     /// # Errors
     /// Returns a [`Fault`] if a dependency fails.
@@ -164,7 +165,8 @@ impl Accounts {
         Ok(self.hosts.by_id(id).await?.filter(|host| !host.is_deleted))
     }
 
-    /// Reads a host from SQL, not from the cache, because it may have just been changed on another node.
+    /// Reads a host from the database, or returns `None` if it does not exist. The cache is not used, because another
+    /// node may have just changed the host.
     ///
     /// # Errors
     /// Returns a [`Fault`] if a dependency fails.
@@ -172,7 +174,7 @@ impl Accounts {
         Ok(self.store.hosts().get(id).await?)
     }
 
-    /// Removes a changed host from the cache of this node, and publishes the change to the others.
+    /// Removes a changed host from the cache of this node and publishes the change to the other nodes.
     async fn host_changed(&self, host: HostId) {
         self.hosts.evict(host);
         (self.publish)(Control::ConfigChanged { host }).await;
@@ -222,7 +224,7 @@ impl Accounts {
         mail.ok_or_else(|| Fault::Internal("a mail's template is broken".to_owned()))
     }
 
-    /// Random URL-safe string of 22 characters (128 bits).
+    /// Returns a random URL-safe string of 22 characters (128 bits).
     fn random_token(&self) -> String {
         HostUuid::from_random(self.rng.bytes()).to_string()
     }

@@ -1,7 +1,7 @@
-//! Ports (traits) through which a node accesses shared state, and their drivers. A cluster uses the Redis drivers; a
-//! single node uses the embedded drivers, which store state in the process and in SQL.
+//! Ports (traits) through which a node accesses shared state, and their drivers. A cluster uses the Redis drivers. A
+//! single-node server uses the embedded drivers, which store their state in memory and in the database.
 //!
-//! [`Backend`] contains all ports of a node. Only its constructors choose between the drivers.
+//! [`Backend`] contains all ports of a node. Only its constructors select the drivers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub struct Backend {
     pub log: Arc<dyn MessageLog>,
     /// States of rooms and the connections in them.
     pub states: Arc<dyn RoomStates>,
-    /// Delivers publications, notices and account changes to all nodes.
+    /// Delivers publications, notices, room changes and account changes to all nodes.
     pub bus: Arc<dyn Bus>,
     /// Reports which hosts are online.
     pub presence: Arc<dyn Presence>,
@@ -56,38 +56,38 @@ pub struct Backend {
     pub lease: Arc<dyn Lease>,
     /// Rate limits that apply to all nodes together.
     pub throttle: Arc<dyn Throttle>,
-    /// Ports that only a cluster has.
+    /// Ports that only a cluster has. `None` on a single-node server.
     pub cluster: Option<ClusterPorts>,
 }
 
 /// Ports that only a cluster has. Clones share the drivers.
 #[derive(Clone)]
 pub struct ClusterPorts {
-    /// Logs of recent messages, which may not be in SQL yet.
+    /// Recent messages, which may be missing from the database.
     pub recent: Arc<dyn RecentLog>,
-    /// Seeding of rooms from SQL.
+    /// Loads rooms from the database into the broker.
     pub seeding: Arc<dyn Seeding>,
     /// Health of this node's subscriptions.
     pub bus_health: Arc<dyn BusHealth>,
-    /// Queues of accepted messages that are not in SQL yet.
+    /// Queues of accepted messages that are missing from the database.
     pub archive: Arc<dyn ArchiveQueue>,
-    /// Recovery after a store returned to an earlier state.
+    /// Recovery after a store was restored to an earlier state.
     pub recovery: Arc<dyn Recovery>,
-    /// This node's lease, and the leases of other nodes.
+    /// Leases of all nodes. This node renews its own lease.
     pub membership: Arc<dyn Membership>,
-    /// Restores presence entries of this node and removes those of dead nodes.
+    /// Restores presence entries of this node and removes the entries of dead nodes.
     pub presence: Arc<dyn PresenceUpkeep>,
-    /// Redis clients that all drivers share. Callers also use them to verify the owner of Redis and to read the clocks
-    /// of its servers.
+    /// Redis clients that all drivers share. Callers use them directly to verify the owner of Redis and to read the
+    /// clocks of its servers.
     pub redis: Redis,
 }
 
-/// Options of the Redis drivers. The default values are for commands, which accept no messages.
+/// Options of the Redis drivers. The default values are for commands. A command accepts no messages.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisOptions {
-    /// Number of replicas that must have a message before any reader sees it.
+    /// Number of replicas that must have a message before readers see it.
     pub replicas: u32,
-    /// Limits of the messages kept in Redis.
+    /// Limits on the messages that are kept in Redis.
     pub capacity: Capacity,
     /// UTC offset of the wall-clock times that clients send.
     pub wire: WireOffset,
@@ -112,7 +112,7 @@ impl std::fmt::Debug for ClusterPorts {
 }
 
 impl Backend {
-    /// Creates the ports of a cluster node over its Redis clients.
+    /// Creates the ports of a cluster node. `redis` contains the Redis clients of the node.
     pub fn redis(redis: Redis, rng: Rng, options: RedisOptions) -> Self {
         let RedisOptions { replicas, capacity, wire } = options;
         let broker = RedisBroker::new(redis.clone(), rng, replicas).with_wire(wire).with_capacity(capacity);
@@ -137,7 +137,7 @@ impl Backend {
         }
     }
 
-    /// Creates the ports of a single node over a database that no other process writes to.
+    /// Creates the ports of a single-node server. No other process may write to the database.
     pub fn embedded(store: Store, clock: Arc<dyn Clock>) -> Self {
         let broker = Arc::new(EmbeddedBroker::new(store, clock.clone()));
         Self {
@@ -151,13 +151,13 @@ impl Backend {
         }
     }
 
-    /// Returns whether other nodes may serve the same rooms.
+    /// Returns whether this node is part of a cluster, so that other nodes may serve the same rooms.
     pub fn is_cluster(&self) -> bool {
         self.cluster.is_some()
     }
 
-    /// Shortens this node's lease to at most `lease`, so that other nodes soon treat this node as dead. Then closes the
-    /// connections.
+    /// Shortens the remaining time of this node's lease to at most `lease`, so that other nodes soon treat this node as
+    /// dead. Then closes the connections to Redis. Has no effect on a single-node server.
     pub async fn leave(&self, lease: Duration) {
         let Some(cluster) = &self.cluster else { return };
         if let Err(error) = cluster.membership.sign_off(lease).await {
@@ -166,7 +166,8 @@ impl Backend {
         cluster.redis.quit().await;
     }
 
-    /// Closes the connections of a command, which has no lease.
+    /// Closes the connections to Redis without changing a lease. Commands call this method, because a command has no
+    /// lease.
     pub async fn close(&self) {
         if let Some(cluster) = &self.cluster {
             cluster.redis.quit().await;

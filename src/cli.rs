@@ -30,7 +30,7 @@ use crate::node::config::{ConfigError, LogFormat};
 use crate::node::telemetry;
 use crate::store::{Store, StoreError, is_made};
 
-/// Exit code for an invalid configuration (EX_USAGE), which a restart cannot resolve.
+/// Exit code for an invalid configuration (EX_USAGE). A restart cannot resolve this error.
 const USAGE: u8 = 64;
 /// Exit code for a command that failed.
 const FAILED: u8 = 1;

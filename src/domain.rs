@@ -1,7 +1,8 @@
-//! Domain vocabulary: identifiers, hosts, rooms, messages, origins, and the sender's wall clock.
+//! Domain vocabulary: identifiers, hosts, rooms, messages, origins and the wall-clock times of senders.
 //!
-//! Depends on std, serde, chrono and other crates without I/O. **Invariant:** no I/O, no tasks, and no clock is read in
-//! this layer; the current time is a parameter.
+//! This layer depends on std, serde, chrono and other crates without I/O. **Invariant:** except for the system clock in
+//! [`clock`] and the random source in [`Rng`], this layer performs no I/O and starts no tasks. The current time is a
+//! parameter.
 
 pub mod clock;
 mod control;

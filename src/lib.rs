@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | vocabulary: no tokio, no I/O | [`domain`] | ids, rooms, messages, clocks, types of metrics, traces |
 //! | | [`protocol`] | frames, request and response bodies, close codes |
-//! | ports and storage | [`store`] | SQL |
+//! | ports and storage | [`store`] | the database (SQLite, MySQL, MariaDB) |
 //! | | [`backend`] | broker, presence, leases, throttle: the ports and their drivers (Redis, embedded) |
 //! | services: use ports, never a driver, never a socket | [`outbound`] | e-mail, notifications, webhooks, object storage |
 //! | | [`accounts`] | sign-up, login, tokens, limits |

@@ -1,7 +1,7 @@
-//! Wire formats: frames of the chat and status sockets, close codes, bodies of the HTTP API, webhook events, and
-//! conversations as text files.
+//! Wire formats: frames of the chat and status sockets, close codes, bodies of the HTTP API, webhook events and
+//! transcripts of conversations.
 //!
-//! Contains no I/O, like the domain layer: only parses and encodes values.
+//! This layer only parses and encodes values. Like the domain layer, it performs no I/O.
 
 pub mod api;
 pub mod chat;

@@ -1,13 +1,13 @@
 //! SQL repositories. One schema serves MySQL, MariaDB and SQLite.
 //!
-//! A method of [`Store`] returns the repository of a noun: `store.rooms().create(…)`. Its SQL is in the module of that
-//! name (`rooms.rs` and `rooms/`), and the rows are in `entity/`, one table per file. `database/` contains what all
-//! repositories share: connections, retries, faults, and the monitor that probes the database.
+//! Each method of [`Store`] returns one repository, as in `store.rooms().create(…)`. The SQL of a repository is in the
+//! module of that name (`rooms.rs` and `rooms/`), and the rows are in `entity/`, one table per file. `database/`
+//! contains what all repositories share: connections, retries, faults, and the monitor that probes the database.
 //!
-//! An operation is atomic. [`StoreError::Unavailable`] can be returned although the operation was committed, if the
-//! response was lost. Every operation is therefore idempotent, and callers retry it. An operation takes at most
-//! [`OPERATION_TIMEOUT`]; deadlocks and lock wait timeouts are retried within that time. Dropping the future rolls the
-//! transaction back.
+//! An operation is atomic. If the response is lost, [`StoreError::Unavailable`] is returned although the operation was
+//! committed. Every operation is therefore idempotent, and callers retry it. An operation takes at most
+//! [`OPERATION_TIMEOUT`]; within that time, it is retried after a deadlock or a lock wait timeout. Dropping the future
+//! rolls the transaction back.
 //!
 //! **Locks** are always taken in this order: the row of a host, then rooms by ascending id, then everything else. The
 //! lock on a room's row protects the sequence numbers and messages of the room: every transaction that inserts messages
@@ -92,7 +92,7 @@ use crate::store::metrics::SqlMetrics;
 /// Maximum duration of one operation, including its retries and the wait for a connection.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long [`Store::close`] waits for connections whose server does not respond.
+/// Maximum time for which [`Store::close`] waits for connections whose server does not respond.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Defines the repositories, and the methods of [`Store`] that return them. A repository only borrows the store. Its
@@ -165,14 +165,14 @@ pub enum Dialect {
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
-    /// With SQLite, `writer`, `archiver` and `schema` share one connection. With a database server, each of the four
-    /// fields is a separate pool, so that operations that wait for a lock or for a disk in one pool do not occupy
-    /// connections of the others.
+    /// With SQLite, `writer`, `archiver` and `schema` share one connection. With a database server, `writer`,
+    /// `archiver`, `reader` and `schema` are separate pools. Operations that wait for a lock or for the disk in one
+    /// pool therefore do not occupy connections of the other pools.
     writer: DatabaseConnection,
-    /// Writes batches of messages.
+    /// Pool for batches of messages.
     archiver: DatabaseConnection,
     reader: DatabaseConnection,
-    /// Changes the schema. Its statements have no time limit.
+    /// Pool for schema changes. Its statements have no timeout.
     schema: DatabaseConnection,
     shared: Arc<StoreState>,
     /// See [`Store::with_clock`].
@@ -181,14 +181,14 @@ pub struct Store {
     wire: WireOffset,
 }
 
-/// Cache of the lengths of long room lists, by host and filter. Entries expire after one minute.
+/// Cache of the lengths of long room lists, by host and filter.
 type RoomCountCache = moka::future::Cache<(HostId, RoomFilter), u64>;
 
 fn room_count_cache() -> RoomCountCache {
     moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(60)).build()
 }
 
-/// State that the clones of a store share, besides their connections.
+/// State that the clones of a store share in addition to their connections.
 #[derive(Debug)]
 struct StoreState {
     monitor: Monitor,
@@ -200,8 +200,9 @@ struct StoreState {
 }
 
 impl Store {
-    /// Sets the clock from which the due times of notifications and webhook events are calculated. Without it, they are
-    /// calculated from the message's `accepted_at`, which is correct if the same clock is used for both.
+    /// Sets the clock from which the due times of notifications and webhook events are calculated. Without such a
+    /// clock, they are calculated from the message's `accepted_at`. This is correct if the clock that sets
+    /// `accepted_at` also determines what is due.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -216,7 +217,7 @@ impl Store {
         self
     }
 
-    /// UTC offset of the clients' wall clocks.
+    /// Returns the UTC offset of the clients' wall clocks.
     pub fn wire(&self) -> WireOffset {
         self.wire
     }
@@ -227,7 +228,7 @@ impl Store {
         millis(self.clock.as_ref().map_or(accepted_at, |clock| clock.now()))
     }
 
-    /// Database system of this store.
+    /// Returns the database system of this store.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -268,23 +269,23 @@ impl Store {
     }
 }
 
-/// Truncates to milliseconds, which every dialect stores unchanged. MariaDB would truncate finer values, MySQL round
-/// them, and SQLite keep them.
+/// Truncates a time to milliseconds, which every dialect stores unchanged. MariaDB would truncate finer values, MySQL
+/// would round them, and SQLite would keep them.
 fn millis(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(3)
 }
 
-/// Converts a number to its column type. Numbers start at 0 and never approach the limit.
+/// Converts a number to its column type. Numbers start at 0 and never approach the maximum of `i64`.
 fn to_column(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The reverse of [`to_column`].
+/// Converts a column value to a number. Reverses [`to_column`].
 fn from_column(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
-/// Parses the text of a column that must have a certain form.
+/// Parses the value of a column. Returns an error if its form is invalid.
 fn parse_column<T: std::str::FromStr>(column: &str, text: &str) -> Result<T, DbErr> {
     text.parse().map_err(|_| DbErr::Type(format!("{column} holds a value of another shape")))
 }

@@ -1,8 +1,8 @@
-//! Embedded pages and scripts: the widget for visitors of a site, the console for hosts, and the demo, which shows both
-//! side by side.
+//! Embedded pages and scripts: the widget for visitors of a site, the console for hosts, and the demo, whose page shows
+//! both side by side.
 //!
-//! The sources in `src/web/` are TypeScript. `src/web/README.md` describes how they are bundled into `src/web/dist/`,
-//! which is committed, so that building the server needs no other tools.
+//! The sources in `src/web/` are TypeScript. They are bundled into `src/web/dist/` as `src/web/README.md` describes.
+//! The bundle is committed, so that building the server needs no other tools.
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ use crate::http::{JSON, Page, SVG};
 
 mod assets;
 
-/// Host of `pintalk demo`, with what the demo page needs.
+/// Host of `pintalk demo`, with the data that the demo page needs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DemoHost {
-    /// Login address.
+    /// E-mail address for the login.
     pub email: String,
-    /// Password, with which the demo page logs in automatically.
+    /// Password with which the demo page logs in automatically.
     pub password: String,
     /// Access key of the service.
     pub access_key: String,
     /// Secret key of the service.
     pub secret_key: String,
-    /// Public identifier, used in the path of the status socket.
+    /// Public identifier, which is in the path of the status socket.
     pub uuid: String,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Debug for DemoHost {
     }
 }
 
-/// Values inserted into the demo page.
+/// Values that the server inserts into the demo page.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DemoFacts<'a> {
@@ -49,17 +49,17 @@ struct DemoFacts<'a> {
 /// Configuration of the embedded pages.
 #[derive(Clone, Copy, Debug)]
 pub struct WebSettings<'a> {
-    /// Host of `pintalk demo`; its page is served only if this is set.
+    /// Host of `pintalk demo`. The demo page is served only if this is set.
     pub demo: Option<&'a DemoHost>,
     /// Whether the console offers sign-up.
     pub sign_up: SignUp,
-    /// Path of `public-url` without a trailing slash, empty if it has none.
+    /// Path of `public-url` without a trailing slash; empty if the URL has no path.
     pub base: &'a str,
-    /// Offset of the wall clocks on the wire.
+    /// Offset from UTC of the wall-clock times on the wire.
     pub wire_offset: WireOffset,
 }
 
-/// Returns the widget, the console and their files, and the demo if it has a host.
+/// Returns the widget, the console and their files. Also returns the demo if it has a host.
 pub fn pages(settings: &WebSettings<'_>) -> Vec<Page> {
     let mut pages = assets::pages(settings);
     pages.push(Page::new("/favicon.ico", SVG, Bytes::from_static(include_bytes!("web/icon.svg"))));

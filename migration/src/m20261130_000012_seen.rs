@@ -1,9 +1,9 @@
 //! Adds the sequence numbers up to which the host and the guest have seen a room. Unread counts and e-mails then no
 //! longer depend on clocks.
 //!
-//! Both are null for rooms that have not been viewed since this change. For these rooms, the time of the last view is
-//! used. A node of the previous release updates only the times, so a message that was seen through such a node may be
-//! e-mailed again.
+//! Both numbers are null for rooms that have not been viewed since this change. For these rooms, the time of the last
+//! view is used. A node of the previous release updates only the times, so a message that was seen through such a node
+//! may be e-mailed again.
 
 use sea_orm_migration::prelude::*;
 

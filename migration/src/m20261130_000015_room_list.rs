@@ -1,5 +1,5 @@
-//! Adds an index for a host's list of rooms. It contains all columns that are needed to filter, sort and count the
-//! list. Also adds an index that finds rooms without messages by their creation time.
+//! Adds an index for a host's list of rooms. The index contains all columns that are needed to filter, sort and count
+//! the list. Also adds an index that finds rooms without messages by their creation time.
 //!
 //! Nodes of the previous release use the new index as well, because its first columns are those of the replaced index.
 

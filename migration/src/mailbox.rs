@@ -37,7 +37,7 @@ pub fn mailbox_digest(address: &str) -> [u8; MAILBOX_DIGEST] {
     std::array::from_fn(|at| digest[at])
 }
 
-/// Returns the [`mailbox_digest`] as base64url, the form stored in columns: 22 characters. Tables that keep a row
+/// Returns the [`mailbox_digest`] in base64url (22 characters), the form that columns contain. Tables that keep a row
 /// longer than the e-mail store this key instead of the address.
 pub fn mailbox_key(address: &str) -> String {
     URL_SAFE_NO_PAD.encode(mailbox_digest(address))

@@ -11,8 +11,8 @@ use crate::lock::SchemaLock;
 
 /// Changes of this release, and changes applied by another release.
 ///
-/// A release also works with the schema of the next one. A node of this release therefore runs on a schema with changes
-/// that this release does not contain, during a rolling update or after a rollback.
+/// A release also works with the schema of the next release. A node of this release therefore runs on a schema with
+/// changes that this release does not contain, during a rolling update or after a rollback.
 #[derive(Clone, Debug)]
 pub struct SchemaState {
     /// Name of each change of this release, oldest first, and whether it is applied.
@@ -46,7 +46,7 @@ impl SchemaState {
         Ok(Self { changes, foreign })
     }
 
-    /// Number of changes that are not applied yet.
+    /// Returns the number of changes that are not applied yet.
     pub fn pending(&self) -> usize {
         self.changes.iter().filter(|(_, is_applied)| !is_applied).count()
     }

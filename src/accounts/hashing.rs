@@ -48,7 +48,8 @@ impl Source {
     }
 }
 
-/// Position in the queue, lowest first: priority class of the caller, recent attempts of its network, order of arrival.
+/// Position in the queue: priority class of the caller, recent attempts of its network, order of arrival. The entry
+/// with the lowest position is served first.
 type QueuePosition = (u8, u32, u64);
 
 /// Fixed number of hashing slots. Clones share the slots.
@@ -63,7 +64,7 @@ struct QueueState {
     halved_at: Instant,
 }
 
-/// Permission to hash one password. Dropping it passes the slot to the next waiter.
+/// Slot that permits hashing one password. Dropping it passes the slot to the next waiter.
 pub(super) struct HashingSlot(Option<HashingSlots>);
 
 impl HashingSlots {
@@ -148,8 +149,8 @@ impl Drop for HashingSlot {
             let Some((_, sender)) = next else { return };
             match sender.send(HashingSlot(Some(slots.clone()))) {
                 Ok(()) => return,
-                // The waiter has stopped waiting. Taking the slot out of `unused` keeps its drop from passing on the
-                // slot, because the loop does so.
+                // The waiter no longer waits, so the loop tries the next waiter. `None` keeps the drop of `unused` from
+                // releasing the slot as well.
                 Err(mut unused) => unused.0 = None,
             }
         }

@@ -18,7 +18,7 @@ pub const TTL: Duration = Duration::from_secs(5);
 /// Maximum age of a host that is used while the database is unavailable.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 
-/// Timeout of a query for a host that is remembered.
+/// Timeout of a query for a host whose last known state is available.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of entries per cache of hosts: about 10 MB.

@@ -37,9 +37,9 @@ pub struct Quotas {
     pub handshakes: Option<Quota>,
     /// Rooms created per address.
     pub rooms: Option<Quota>,
-    /// Rooms created per host by calls without `Origin`, from all addresses.
-    pub rooms_per_host: Option<Quota>,
     /// Rooms that calls without `Origin` create per host, over all addresses.
+    pub rooms_per_host: Option<Quota>,
+    /// Logins per address.
     pub logins_per_address: Option<Quota>,
     /// Failed logins per account and address, per minute.
     pub login_failures_per_pair: Option<Quota>,
@@ -60,7 +60,7 @@ pub struct Quotas {
     pub sign_ups: Option<Quota>,
     /// Profile images read per address and node.
     pub images: Option<Quota>,
-    /// Bytes of messages in the rooms of a host.
+    /// Bytes of messages per day in the rooms of a host.
     pub host_bytes: Option<ByteQuota>,
 }
 
@@ -150,7 +150,7 @@ impl Limits {
         self.count_here(Kind::UnknownKeys, address, self.quotas.unknown_keys)
     }
 
-    /// Refunds a call that [`Limits::unknown_keys`] counted, because its keys are valid.
+    /// Refunds a call with valid keys that [`Limits::unknown_keys`] counted.
     pub fn known_keys(&self, address: IpAddr) {
         if let Some(quota) = self.quotas.unknown_keys {
             self.own.refund(Kind::UnknownKeys, &Who::address(address), quota, self.clock.now());
@@ -173,7 +173,8 @@ impl Limits {
         self.count_here(Kind::Image, address, self.quotas.images)
     }
 
-    /// Counts an e-mail to any recipient that a client at `address` requests. Callers must call this before any lookup.
+    /// Counts an e-mail that a client at `address` requests, regardless of the recipient. Callers must call this before
+    /// any lookup.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit.
@@ -181,8 +182,8 @@ impl Limits {
         self.count(Kind::Mail, Who::address(address), self.quotas.mails).await.map(|_| ())
     }
 
-    /// Counts an e-mail to `email` that a client at `address` requests, whether or not the e-mail is then sent. Callers
-    /// must call this before any lookup, so that a rejection reveals nothing about the account.
+    /// Counts an e-mail that a client at `address` requests for the mailbox `email`, whether or not the e-mail is then
+    /// sent. Callers must call this before any lookup, so that a rejection reveals nothing about the account.
     ///
     /// # Errors
     /// Returns [`TooMany`] above either limit, with the time after which both limits permit the call.
@@ -278,8 +279,8 @@ impl Limits {
         self.clock.now().timestamp_micros()
     }
 
-    /// Returns the time until the next attempt passes, or [`TooMany`] for a rejection, which is also counted in the
-    /// metrics.
+    /// Returns the time until the next attempt passes, or [`TooMany`] for a rejection. A rejection is also counted in
+    /// the metrics.
     fn judge(&self, kind: Kind, verdict: Verdict) -> Result<Duration, TooMany> {
         if verdict.passes {
             return Ok(verdict.next_in);

@@ -28,8 +28,8 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of cached logins, about 10 MB. Once it is reached, entries older than [`ENDED_TTL`] are removed.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// Maximum number of attempts at one login. An attempt is repeated if another call changes the password or its hash
-/// during the check.
+/// Maximum number of attempts at one login. An attempt is repeated if another call changes the password or the stored
+/// hash during the check.
 const LOGIN_TRIES: usize = 3;
 
 /// Cached state of a login and the time of the lookup.
@@ -73,7 +73,7 @@ pub enum LoginError {
 /// Reason why a token was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// Malformed, not signed by this server, or of another token type.
+    /// The token is malformed, not signed by this server, or of another type.
     #[error("the token is invalid")]
     Invalid,
     /// The token was valid, but has expired.
@@ -120,7 +120,8 @@ impl Accounts {
         Err(LoginError::WrongCredentials)
     }
 
-    /// Makes one login attempt. Returns `None` if another call changed the password or its hash during the check.
+    /// Makes one login attempt. Returns `None` if another call changed the password or the stored hash during the
+    /// check.
     async fn try_login(&self, source: Source, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.hosts().credentials(email).await.map_err(Fault::from)? };
@@ -203,8 +204,8 @@ impl Accounts {
     }
 
     /// Returns whether a login is active. The database is queried at most once every 5 s per login. While the database
-    /// is unavailable, a login counts as active unless its revocation was published. This is acceptable because callers
-    /// hold a valid access token, and it lets hosts reconnect.
+    /// is unavailable, a login counts as active unless its revocation was published. Hosts can therefore reconnect.
+    /// This is acceptable, because callers hold a valid access token.
     ///
     /// # Errors
     /// Returns a [`Fault`] if the query failed although the database is available.

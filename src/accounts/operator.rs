@@ -1,7 +1,7 @@
 //! Operator actions on an account: disable, enable, set the password.
 //!
-//! The first step of each action commits the change, and the later steps publish it. All steps are idempotent: the
-//! caller must repeat an action that returned a [`Fault`].
+//! The first step of each action commits the change, and the later steps publish it. All steps are idempotent. If an
+//! action returns a [`Fault`], the caller must repeat the action.
 
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
 use super::{Accounts, Fault};

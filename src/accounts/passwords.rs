@@ -100,8 +100,8 @@ impl Passwords {
         .await
     }
 
-    /// Returns whether `password` matches `hash`. No password matches `None` or an unreadable hash. A mismatch takes as
-    /// long for every hash as for the slowest stored kind of hash.
+    /// Returns whether `password` matches `hash`. No password matches `None` or an unreadable hash. Every mismatch
+    /// takes as long as a mismatch with the slowest stored kind of hash.
     ///
     /// # Errors
     /// Returns a [`PasswordError`] if the queue is full or hashing fails.

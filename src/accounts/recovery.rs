@@ -46,7 +46,7 @@ impl From<StoreError> for PasswordChangeError {
     }
 }
 
-/// Result of trying a password as the temporary one.
+/// Result of comparing a password with the temporary password of an account.
 pub(super) enum TemporaryLogin {
     /// The password matched and is now the host's password. Contains the host and the new hash.
     Accepted(Box<Host>, String),

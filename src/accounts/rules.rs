@@ -20,7 +20,7 @@ pub(super) const MAX_PASSWORD_LEN: usize = 1024;
 pub(super) const NO_LINE: &str = "must not contain line breaks or control characters";
 pub(super) const NO_PROSE: &str = "must not contain control characters";
 
-/// Validates a new account. Returns its domains in stored form.
+/// Validates a new account. Returns its domains in stored form, or `None` if it has none.
 pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut rule = |holds: bool, field: &'static str, why: &str| {

@@ -41,7 +41,7 @@ const CODE_TTL: TimeDelta = TimeDelta::minutes(5);
 /// Time for which a confirmation is valid.
 const CONFIRMATION_TTL: TimeDelta = TimeDelta::minutes(10);
 
-/// Number of possible codes: six digits.
+/// Number of possible codes. A code has six digits.
 const CODES: u64 = 1_000_000;
 
 /// Token type of sign-up tokens. Tokens of this type are not valid for other purposes.

@@ -52,7 +52,8 @@ fn account() -> NewAccount {
 }
 
 impl TestAccounts {
-    /// Claims all due e-mails. Returns the code or password in the newest e-mail, and its recipient.
+    /// Claims all due e-mails. Returns the code or password in the newest e-mail, and its recipient. Returns `None` if
+    /// no e-mail is due.
     async fn mailed(&self) -> Option<(String, String)> {
         let now = self.clock.now();
         let mut mails = self.accounts.store.mails().claim_due(10, now, now).await.unwrap();

@@ -51,7 +51,7 @@ pub struct RefreshClaims {
 /// Reason why a token was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Malformed, not signed by this server, or of another type.
+    /// The token is malformed, not signed by this server, or of another type.
     #[error("the token is invalid")]
     Invalid,
     /// The token was valid, but has expired.

@@ -1,9 +1,9 @@
-//! The broker accepts messages: it assigns a sequence number to each message, stores the message and publishes it to
-//! every node, in one atomic step.
+//! Message broker. In one atomic step, it assigns a sequence number to a message, stores the message and publishes it
+//! to every node.
 //!
-//! [`redis`](crate::backend::redis::broker) implements the ports for a cluster,
-//! [`embedded`](crate::backend::embedded::broker) for a single-node server. Both drivers pass the same test suites
-//! (`broker/suite`). Each caller uses only the ports that it needs:
+//! [`redis`](crate::backend::redis::broker) implements the ports for a cluster, and
+//! [`embedded`](crate::backend::embedded::broker) implements them for a single-node server. Both drivers pass the same
+//! test suites (`broker/suite`). Each caller uses only the ports that it needs:
 //!
 //! | port | callers |
 //! |---|---|
@@ -16,17 +16,16 @@
 //!
 //! Guarantees:
 //!
-//! - **Atomicity.** A message that is [`Outcome::Accepted`] is stored before any client receives it. It is published in
-//!   the same step. One call submits a batch; each message of the batch has its own outcome.
-//! - **Order.** Within a room, sequence numbers rise in the order of the batch and of the calls, and publications
-//!   arrive in the order of their sequence numbers. The order between rooms is undefined.
-//! - **Deduplication.** Messages of a room with the same `(side, id)` count as one message. Every submission after the
-//!   first returns [`Outcome::Known`].
+//! - **Atomicity.** An [`Outcome::Accepted`] message is stored before any client receives it, and it is published in
+//!   the same step. One call submits a batch. Each message of the batch has its own outcome.
+//! - **Order.** Within a room, sequence numbers increase in the order of the calls and, within a call, in the order of
+//!   the batch. Publications arrive in the order of their sequence numbers. The order between rooms is undefined.
+//! - **Deduplication.** Messages of a room with the same side and id count as one message. Every submission after the
+//!   first one returns [`Outcome::Known`].
 //! - **Failure.** A call that returns [`Unavailable`] may have taken effect. The caller submits the same batch again.
-//! - **Cancellation.** A call whose future is dropped may have taken effect. A call never takes effect after its time
-//!   limit.
-//! - **Delivery.** Publications may be missed; the driver then calls [`Sink::missed`]. A consumer that needs every
-//!   publication compares sequence numbers and reads the missing messages with [`RecentLog::log_after`].
+//! - **Cancellation.** A call whose future is dropped may have taken effect. It never takes effect after its deadline.
+//! - **Delivery.** Publications may be missed. The driver then calls [`Sink::missed`]. A consumer that needs every
+//!   publication detects gaps in the sequence numbers and reads the missing messages with [`RecentLog::log_after`].
 
 mod bus;
 mod log;

@@ -1,4 +1,4 @@
-//! Drivers of a single-node server. They store state in memory and in the node's SQL database.
+//! Drivers of a single-node server. They store their state in memory and in the database.
 
 pub mod broker;
 pub mod lease;

@@ -1,8 +1,8 @@
-//! Error type of all ports.
+//! Error type that all ports share.
 
 use crate::store::StoreError;
 
-/// The shared state could not be reached, or did not answer in time. The call may have taken effect.
+/// The shared state could not be reached or did not respond in time. The call may have taken effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the broker is unavailable: {0}")]
 pub struct Unavailable(pub String);

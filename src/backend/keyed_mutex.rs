@@ -1,14 +1,15 @@
-//! Keyed mutex: serialises work per key, for example per room or host. Work on different keys runs concurrently.
+//! Keyed mutex. It serialises work on the same key, for example on the same room or host. Work on different keys
+//! usually runs concurrently.
 
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Number of mutexes. Keys are assigned by hash, so two keys may share a mutex; work on these keys is then serialised
-/// as well.
+/// Number of mutexes. Each key is assigned to a mutex by its hash. Two keys may share a mutex, and work on them is then
+/// serialised as well.
 const PLACES: usize = 256;
 
-/// Set of mutexes to which keys are assigned by hash.
+/// Fixed set of mutexes. Each key is assigned to one of them by its hash.
 #[derive(Clone, Debug)]
 pub struct KeyedMutex(Arc<[Mutex<()>]>);
 
@@ -19,7 +20,7 @@ impl Default for KeyedMutex {
 }
 
 impl KeyedMutex {
-    /// Acquires the mutex of a key. The mutex is held until the guard is dropped.
+    /// Locks the mutex of a key. Waits while the mutex is locked. Dropping the guard unlocks it.
     pub async fn lock(&self, key: &[u8]) -> MutexGuard<'_, ()> {
         let place = key.iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         self.0[place % PLACES].lock().await

@@ -3,7 +3,7 @@
 use crate::domain::metric::{Counter, Family, Gauge, Histogram, label, metric_set};
 
 metric_set! {
-    /// Metrics of the Redis client and of the check to which installation the Redis belongs.
+    /// Metrics of the Redis clients and of the installation check.
     pub(crate) struct RedisMetrics {
         /// 1 while the node does not use its Redis: it belongs to another installation, or the node's database is not
         /// the leader's.
@@ -16,7 +16,7 @@ metric_set! {
 }
 
 label! {
-    /// Connection of a node to Redis.
+    /// Redis client of a node.
     pub(crate) enum RedisClient = "client" {
         Commands = "commands",
         Subscriber = "subscriber",

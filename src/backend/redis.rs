@@ -1,8 +1,9 @@
-//! Redis clients of the node: one for commands and scripts, one for subscriptions. The drivers of all ports share them.
+//! Redis clients of a node: one client for commands and scripts, and one for subscriptions. The drivers of all ports
+//! share them.
 //!
-//! **Invariant:** every call has a time limit. A call that may have run is never repeated automatically; its caller
-//! decides whether to repeat it. Only a call that a Redis Cluster rejected, because the slot of its key has moved or is
-//! moving, is retried automatically.
+//! **Invariant:** every call has a timeout. A call that may have run is never repeated automatically, and the caller
+//! decides whether to repeat it. There is one exception: a Redis Cluster rejects a call while the slot of its key
+//! moves. Such a call did not run, so it is retried automatically.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,31 +44,31 @@ pub use nodes::id_of;
 pub use ownership::Owner;
 use ownership::Ownership;
 
-/// Script that acquires or renews a lease. The key of a lease stores the id of the holder.
+/// Script that acquires or renews a lease. The key of the lease stores the id of the holder.
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
 pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
 
-/// Time after which a call counts as failed.
+/// Maximum duration of a call.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Capacity of the subscriber's channel, in messages. A burst of 8,192 messages uses about 5 MB. Messages beyond the
-/// capacity are missed, and the sink is then notified that it must compare its rooms with the broker.
+/// Capacity of the subscriber's channel, in messages. A burst of 8,192 messages uses about 5 MB. Messages above the
+/// capacity are lost. The sink is then notified that it must compare its rooms with the broker.
 const LISTENER_CAPACITY: usize = 8_192;
 
-/// Maximum number of commands that wait for a connection. Above this number, calls fail at once.
+/// Maximum number of commands that wait for a connection. When this number is reached, further calls fail at once.
 const COMMAND_BUFFER: usize = 20_000;
 
-/// Interval at which each command connection is pinged to detect an unresponsive server.
+/// Interval at which each command connection is pinged, to detect an unresponsive server.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Number of partitions on a Redis Cluster. Each partition has one slot, one queue, one bus and one call in flight. Any
-/// other Redis deployment has one active server and needs only one partition.
+/// Number of partitions on a Redis Cluster. Each partition has one slot, one archive queue and one bus. All other Redis
+/// deployments have one active server and need only one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// Delay before the retry of a call that a Redis Cluster rejected because of a moving slot.
+/// Delay before the retry of a call. A Redis Cluster rejects a call while the slot of its key moves.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
-/// Lua script and its digest.
+/// A Lua script and its digest.
 #[derive(Debug)]
 pub struct Script(FredScript);
 
@@ -104,10 +105,10 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Creates the clients and begins to connect. The clients retry without limit.
+    /// Creates the clients and starts to connect them. They retry without limit.
     ///
     /// # Errors
-    /// The URL is invalid.
+    /// Returns an error if the URL is invalid.
     pub fn new(url: &str, node: NodeId) -> Result<Self, fred::error::Error> {
         Self::with_config(Config::from_url(url)?, node)
     }
@@ -149,7 +150,7 @@ impl Redis {
         self.node
     }
 
-    /// Returns the number of partitions of this kind of Redis.
+    /// Returns the number of partitions on this Redis deployment.
     pub fn partitions(&self) -> u16 {
         self.partitions
     }
@@ -164,11 +165,11 @@ impl Redis {
         &self.subscriber
     }
 
-    /// Runs a script once. If the server does not have the script, the client sends its source; the script has not run
-    /// in that case.
+    /// Runs a script once. If the server does not have the script, the client sends the source of the script. In that
+    /// case, the first attempt has not run the script.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run in that case.
     pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
     where
         K: Into<MultipleKeys> + Send,
@@ -198,12 +199,12 @@ impl Redis {
         }
     }
 
-    /// Runs a script with one key, and waits at most `limit` until `wait` replicas have its writes. Returns the answer
-    /// of the script and the number of replicas that have the writes. Both commands use the same connection, because
-    /// `WAIT` covers only writes of its own connection.
+    /// Runs a script with one key. Then waits until `replicas` replicas have the writes of the script, but at most for
+    /// `limit`. Returns the answer of the script, and the number of replicas that have its writes. `WAIT` covers only
+    /// writes of its own connection, so both commands use the same connection.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run in that case.
     pub async fn eval_replicated(
         &self,
         script: &Script,
@@ -235,14 +236,14 @@ impl Redis {
     }
 
     /// Subscribes to a plain channel, which belongs to no slot, and waits until the subscription is active. The client
-    /// reports success before the server confirms the subscription. Therefore a PING follows on the same connection;
-    /// its answer arrives after the confirmation.
+    /// reports success before the server confirms the subscription. This method therefore sends a PING on the same
+    /// connection. The server answers the PING after it has confirmed the subscription.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
-        // In a Redis Cluster, the client keeps plain channels on the connection that serves the slot of the client's
-        // own id.
+        // In a Redis Cluster, the client uses one connection for all plain channels. It leads to the server that has
+        // the slot of the client's own id, so the PING must be sent to this slot.
         let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
         let subscribed = async {
             self.subscriber.subscribe(channel).await?;
@@ -251,19 +252,19 @@ impl Redis {
         within(subscribed).await.map(|_| ())
     }
 
-    /// Returns a receiver of the events that may interrupt subscriptions. It receives events that occur after this
+    /// Returns a receiver of the events that may interrupt subscriptions. It receives only events that occur after this
     /// call.
     pub fn disturbances(&self) -> Disturbances {
         Disturbances::of(&self.subscriber)
     }
 
-    /// Waits until the clients have quit. Tasks that receive messages from the subscriber have then ended as well.
+    /// Waits until the clients quit. The tasks that receive messages from the subscriber end at the same time.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Quits both clients. A client without a connection cannot confirm the command, so this method does not wait for a
-    /// confirmation.
+    /// Stops both clients and the tasks that receive messages. Waits for each client's confirmation, but only for a
+    /// limited time, because a client without a connection cannot confirm.
     pub async fn quit(&self) {
         self.ended.cancel();
         let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
@@ -275,7 +276,7 @@ impl Redis {
     }
 }
 
-/// Sets the time limits and buffer limits of a client.
+/// Sets the timeouts and buffer sizes of a client.
 fn configure(builder: &mut Builder) {
     builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
     builder.with_performance_config(|performance| {
@@ -286,8 +287,8 @@ fn configure(builder: &mut Builder) {
         connection.connection_timeout = Duration::from_secs(2);
         connection.internal_command_timeout = Duration::from_secs(2);
         connection.max_command_attempts = 1;
-        // A redirection would count as an attempt. With no redirection allowed, a redirected call can be distinguished
-        // from a call that may have run.
+        // A redirection would count as an attempt. Because no redirection is allowed, the error of a redirected call
+        // differs from the error of a call that may have run.
         connection.max_redirections = 0;
         connection.max_command_buffer_len = COMMAND_BUFFER;
         connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
@@ -296,7 +297,7 @@ fn configure(builder: &mut Builder) {
     });
 }
 
-/// Counts the reconnections of a client.
+/// Counts how often a client reconnects.
 async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     let mut is_first = true;
     loop {
@@ -311,8 +312,9 @@ async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     }
 }
 
-/// Reconnects if a server accepts commands but does not answer, so that the clients find the server that has replaced
-/// it. The client's own check restarts with each write, so a busy node would stay connected to an unresponsive master.
+/// Reconnects both clients if a server accepts commands but does not answer. The clients then connect to the server
+/// that has replaced it. The client's own check is not sufficient, because it restarts with each write. A busy node
+/// would stay connected to an unresponsive master.
 async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
@@ -339,8 +341,8 @@ async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
     }
 }
 
-/// Events after which subscriptions may be lost, or the server may lack recent writes: a new connection, or a changed
-/// topology of a Redis Cluster. A slot that moves also moves its channels, and the client reports no event for that.
+/// Receiver of events after which subscriptions may be lost or a server may lack recent writes. The events are a new
+/// connection and a changed topology of a Redis Cluster. The client reports no event when a slot and its channels move.
 pub struct Disturbances {
     reconnected: Receiver<Server>,
     changed: Receiver<Vec<ClusterStateChange>>,
@@ -351,7 +353,7 @@ impl Disturbances {
         Self { reconnected: client.reconnect_rx(), changed: client.cluster_change_rx() }
     }
 
-    /// Waits for the next event. Returns `None` after the client has quit. Cancel safe: no event is missed.
+    /// Waits for the next event. Returns `None` after the client has quit. Cancel safe: no event is lost.
     pub async fn next(&mut self) -> Option<()> {
         let ended = tokio::select! {
             server = self.reconnected.recv() => matches!(server, Err(RecvError::Closed)),
@@ -361,10 +363,10 @@ impl Disturbances {
     }
 }
 
-/// Runs a call under the common time limit. Repeats the call while a Redis Cluster reports that it did not run.
+/// Runs a call with the common timeout. Repeats the call while a Redis Cluster reports that it did not run.
 ///
 /// # Errors
-/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run.
+/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run in that case.
 pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
@@ -380,11 +382,11 @@ where
     within(attempts).await
 }
 
-/// Runs a call once, under the common time limit. The client's own limit does not apply while the client has no
+/// Runs a call once, with the common timeout. The timeout of the client itself does not apply while the client has no
 /// connection.
 ///
 /// # Errors
-/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run.
+/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run in that case.
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),
@@ -392,9 +394,9 @@ pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>
     }
 }
 
-/// Returns whether an error means that the call did not run. Either the slot has moved (MOVED; the client has already
-/// learned the new server), or the slot is moving (ASK, TRYAGAIN, or the error of a script about a key that has already
-/// moved), or the server has just become a replica.
+/// Returns whether an error means that the call did not run. There are three cases: the slot has moved (MOVED, reported
+/// as too many redirections), the slot is moving (TRYAGAIN, ASK, or a script error about a key that has moved), or the
+/// server has just become a replica (READONLY).
 fn did_not_run(error: &fred::error::Error) -> bool {
     let details = error.details();
     (*error.kind() == ErrorKind::Routing && details.starts_with("Too many redirections"))

@@ -1,17 +1,16 @@
-//! Shutdown of a node. The first signal drains the node, and the second signal forces the shutdown. The end of a
-//! critical task also drains the node.
+//! Shutdown of a node. The first signal drains the node, and a second signal forces the shutdown. If a critical task
+//! ends unexpectedly, the node is also drained.
 //!
 //! ```text
 //! running ──first signal, begin()──► draining ──finish()──► stopping ──► all tasks ended
 //!     └─ a critical task ended by itself ─► draining, exit code 70
 //!        second signal, or timeout ──────────────────────► forced: exit code 1
-//! ```
-//! Draining applies to everything that serves clients (readiness, sockets). Stopping applies to the tasks that are
-//! still needed while the node drains (archivers, buses, leases). `App` decides when draining is complete and stopping
+//! ``` Draining applies to readiness, sockets and everything else that serves clients. Stopping applies to the tasks
+//! that a draining node still needs: archivers, buses and leases. `App` decides when draining is complete and stopping
 //! begins.
 //!
-//! **Invariant:** every task of a node is spawned on [`Shutdown::tasks`], so that all tasks have ended when
-//! [`Shutdown::finish`] returns.
+//! **Invariant:** [`Shutdown::finish`] waits for every task that is spawned on [`Shutdown::tasks`]. Tasks that must
+//! complete their work before the process exits are therefore spawned there.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,9 +22,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Exit code if a critical task ended unexpectedly, which indicates a bug (EX_SOFTWARE).
+/// Exit code if a critical task ended unexpectedly. Such an end indicates a bug (EX_SOFTWARE).
 pub const CRASHED: u8 = 70;
-/// Exit code of a forced shutdown, which does not wait for work in flight.
+/// Exit code of a forced shutdown, which does not wait for work in progress.
 pub const FORCED: u8 = 1;
 
 /// Shutdown state of a node. Clones share it.
@@ -69,7 +68,7 @@ impl Shutdown {
         self.stopping.is_cancelled()
     }
 
-    /// Runs `work`, and cancels it when background work must stop. Returns `None` if `work` was cancelled.
+    /// Runs `work` until it is complete or background work must stop. Returns `None` if `work` was cancelled.
     pub async fn until_stopping<F: Future>(&self, work: F) -> Option<F::Output> {
         self.stopping.run_until_cancelled(work).await
     }
@@ -84,7 +83,7 @@ impl Shutdown {
         self.stopping.clone()
     }
 
-    /// Waits until the shutdown is forced. The caller then drops the node without waiting for its tasks.
+    /// Waits until the shutdown is forced. The caller then drops the node without waiting for its tasks. Cancel safe.
     pub async fn forced(&self) {
         self.forced.cancelled().await;
     }
@@ -103,14 +102,15 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
-    /// Spawns a critical task, without which the node cannot work. The task should return after [`Self::stopping`]. If
-    /// it returns before draining has started, or panics, the node drains and its exit code is [`CRASHED`].
+    /// Spawns a critical task, without which the node cannot work. The task should return only after [`Self::stopping`]
+    /// has returned. If the task panics or returns before draining has started, the node is drained and its exit code
+    /// is [`CRASHED`].
     pub fn spawn_critical<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let end = EndOfCritical { name, shutdown: self.clone() };
-        // The guard is dropped when the task returns, and during a panic.
+        // The guard is dropped when the task returns or panics.
         self.tasks.spawn(async move {
             let _end = end;
             task.await;
@@ -125,21 +125,21 @@ impl Shutdown {
         self.tasks.wait().await;
     }
 
-    /// Returns the exit code of the process: 0 unless a critical task failed.
+    /// Returns the exit code of the process. It is 0 unless a critical task ended unexpectedly.
     pub fn exit_code(&self) -> u8 {
         self.exit_code.load(Ordering::Relaxed)
     }
 
     /// Installs handlers for SIGTERM and SIGINT. The first signal drains the node. A second signal forces the shutdown.
-    /// If draining takes longer than `patience`, the shutdown is forced as well.
+    /// The shutdown is also forced if it takes longer than `patience` after draining has started.
     ///
     /// # Errors
     /// The operating system rejected a signal handler.
     pub fn on_signals(&self, patience: Duration) -> std::io::Result<()> {
         let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
         let shutdown = self.clone();
-        // This task is not tracked, because `finish` would wait for it, and the task must run until then. It ends with
-        // the runtime.
+        // The task is not spawned on the tracker. `finish` would wait for it, but the task must run until the process
+        // exits.
         tokio::spawn(async move {
             tokio::select! {
                 () = any(&mut signals) => tracing::info!("shutdown requested, draining"),
@@ -165,8 +165,7 @@ async fn any([first, second]: &mut [Signal; 2]) {
     }
 }
 
-/// Guard that a critical task holds. When the task returns or panics, the guard is dropped and reports the end of the
-/// task.
+/// Guard of a critical task. It is dropped when the task returns or panics, and then reports the end of the task.
 struct EndOfCritical {
     name: &'static str,
     shutdown: Shutdown,

@@ -1,15 +1,16 @@
-//! Throttle: rate limits that apply to all nodes together.
+//! Rate limits that apply to all nodes together.
 //!
-//! [`redis`](crate::backend::redis::throttle) implements the port for a cluster,
-//! [`embedded`](crate::backend::embedded::throttle) for a single-node server. Both drivers pass the same test suite.
+//! [`redis`](crate::backend::redis::throttle) implements the port for a cluster, and
+//! [`embedded`](crate::backend::embedded::throttle) implements it for a single-node server. Both drivers pass the same
+//! test suite.
 //!
-//! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 calls pass at once, and then one call
-//! every 3 s. [`Throttle::take`] takes a token, or returns the time until the next token. A rejected call takes no
-//! token, so the returned time is exact if there is no other call. Concurrent calls for the same bucket are serialised
-//! across all nodes, so no token is taken twice.
+//! A [`Quota`] is a token bucket that refills steadily. A full bucket of 20 per minute allows 20 calls at once, and
+//! then one call every 3 s. [`Throttle::take`] takes a token, or returns the time until the next token. A rejected call
+//! takes no token. The returned time is therefore exact if there is no other call. Concurrent calls for the same bucket
+//! are serialised across all nodes, so no token is taken twice.
 //!
 //! **Invariant:** a bucket is stored as the instant at which it will be full, and is deleted at that instant. Even
-//! after a clock change, this instant is at most the quota's span in the future.
+//! after a clock change, this instant is at most the span of the quota in the future.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -36,41 +37,41 @@ pub trait Throttle: Send + Sync + 'static {
     /// may have been taken.
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
 
-    /// Returns a token to its bucket, for an operation that must not count. If the call is cancelled or returns
-    /// `Unavailable`, the token may not have been returned.
+    /// Puts a token back into its bucket, because the operation must not count. If the call is cancelled or returns
+    /// `Unavailable`, the bucket may lack the token.
     async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
 
-/// Kind of limited operation. Each kind has separate buckets.
+/// Kind of rate-limited operation. Each kind has separate buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// WebSocket handshakes per address.
     Handshake,
-    /// Creations of rooms per address or host.
+    /// Created rooms per address or per host.
     Room,
     /// Login attempts per address.
     LoginAddress,
-    /// Failed logins per account and address, or per device, per minute.
+    /// Failed logins per minute, per device or per combination of account and address.
     LoginPair,
-    /// Failed logins per account and address, per hour.
+    /// Failed logins per hour, per combination of account and address.
     LoginPairHour,
-    /// Failed logins per account from all addresses, or per device, per hour.
+    /// Failed logins per hour, per device or per account from all addresses.
     LoginAccount,
-    /// E-mails caused by an address.
+    /// E-mails that an address has caused.
     Mail,
     /// E-mails to a mailbox.
     Mailbox,
-    /// Chunks of bytes that the guests of a host may send per day.
+    /// Chunks of bytes per day that the guests of a host may send.
     GuestBytes,
-    /// Chunks of bytes that a host may send per day.
+    /// Chunks of bytes per day that a host may send.
     OwnBytes,
-    /// Webhook tests that a host requests.
+    /// Webhook tests per host.
     WebhookTest,
-    /// Calls with unknown service keys.
+    /// Requests with unknown service keys.
     UnknownKeys,
     /// Steps of the sign-up that send no e-mail.
     SignUp,
-    /// Profile images that are read from storage.
+    /// Profile images that are read from object storage.
     Image,
 }
 
@@ -78,7 +79,7 @@ impl Kind {
     /// Number of kinds.
     const COUNT: usize = Kind::Image as usize + 1;
 
-    /// Returns the name used in keys and metrics.
+    /// Returns the name of the kind in keys and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -99,7 +100,7 @@ impl Kind {
     }
 }
 
-/// Owner of a bucket. Its text form is used in keys and is unique within a kind.
+/// Owner of a bucket. Its string form is part of the key and is unique within a kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Who(Is);
 
@@ -111,28 +112,31 @@ enum Is {
 }
 
 impl Who {
-    /// All clients with an IPv4 address, or in the /64 network of an IPv6 address.
+    /// Returns the owner that represents all clients with this IPv4 address, or in the /64 network of this IPv6
+    /// address.
     pub fn address(address: IpAddr) -> Self {
         Self(Is::Network(network(address)))
     }
 
-    /// A host, independent of the current service keys.
+    /// Returns the owner that represents a host. It does not change when the host's service keys change.
     pub fn host(id: HostId) -> Self {
         Self(Is::Host(id))
     }
 
-    /// An account, identified by its normalised e-mail address. The account need not exist. Only a digest of the
-    /// address is stored.
+    /// Returns the owner that represents an account, identified by its normalised e-mail address. The account need not
+    /// exist. The owner contains only a digest of the e-mail address.
     pub fn account(email_key: &str) -> Self {
         Self::digest(&[email_key])
     }
 
-    /// An account in combination with one address. The account need not exist. Only a digest is stored.
+    /// Returns the owner that represents an account in combination with one address. The account need not exist. The
+    /// owner contains only a digest of both.
     pub fn account_from(email_key: &str, address: IpAddr) -> Self {
         Self::digest(&[email_key, "\0from\0", &network(address).to_string()])
     }
 
-    /// A device, identified by the login session (`sid`) in its refresh cookie.
+    /// Returns the owner that represents a device. The device is identified by the login session (`sid`) in its refresh
+    /// cookie.
     pub fn device(sid: &str) -> Self {
         Self::digest(&["\0device\0", sid])
     }
@@ -154,8 +158,8 @@ impl fmt::Display for Who {
     }
 }
 
-/// Returns the part of an address that identifies one client: an IPv4 address unchanged, and the /64 network of an IPv6
-/// address, because one client usually has a whole /64 network.
+/// Returns the part of an address that identifies one client. For an IPv4 address, it is the whole address. For an IPv6
+/// address, it is the /64 network, because a client usually has a whole /64 network.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -163,29 +167,30 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Rate limit: a maximum number of events in a span of time.
+/// Rate limit: a maximum number of events per span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Capacity of the bucket.
     pub(crate) burst: i64,
-    /// Refill interval of one token in µs, rounded to an integer. At 60,000 tokens per second, the rounding error is 6
-    /// %.
+    /// Time in which the bucket gains one token, in µs. The time is rounded to an integer. At 60,000 tokens per second,
+    /// the rounding error is 6 %.
     pub(crate) interval: i64,
 }
 
 impl Quota {
-    /// Allows `count` events per `span`; a `count` of 0 is treated as 1.
+    /// Creates a quota of `count` events per `span`. A `count` of 0 is treated as 1.
     pub fn new(count: u32, span: Duration) -> Self {
         let burst = i64::from(count.max(1));
         let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         Self { burst, interval: (span / burst).clamp(1, i64::MAX / (4 * burst)) }
     }
 
-    /// Takes a token, if there is one, and returns the new `full_at`. Instants are in µs since 1970. The script of
-    /// [`redis`](crate::backend::redis::throttle) implements the same algorithm.
+    /// Takes a token from a bucket that will be full at `full_at`, if the bucket has a token. Returns the new `full_at`
+    /// and the verdict. Instants are in µs since 1970. The script of [`redis`](crate::backend::redis::throttle)
+    /// implements the same algorithm.
     fn take(self, full_at: i64, now: i64) -> (i64, Verdict) {
         let Self { burst, interval } = self;
-        // Without the upper bound, an empty bucket would stay empty after the clock was set back.
+        // Without the upper bound, an empty bucket would stay empty for too long after the clock was set back.
         let mut full_at = full_at.clamp(now, now + burst * interval);
         let passes = full_at - (burst - 1) * interval <= now;
         if passes {
@@ -195,18 +200,18 @@ impl Quota {
         (full_at, Verdict { passes, next_in: micros(next_in) })
     }
 
-    /// Returns a token to the bucket, and returns the new `full_at`.
+    /// Puts a token back into a bucket that will be full at `full_at`. Returns the new `full_at`.
     fn refund(self, full_at: i64, now: i64) -> i64 {
         (full_at - self.interval).max(now)
     }
 }
 
-/// Result of taking a token.
+/// Result of an attempt to take a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether a token was taken.
     pub passes: bool,
-    /// Time until the next token, if no other call takes it.
+    /// Time until the bucket has the next token, if no other call takes it.
     pub next_in: Duration,
 }
 

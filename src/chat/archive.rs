@@ -6,7 +6,7 @@
 //! of the primary key.
 //!
 //! **Invariant:** an entry is removed from the queue only after it was committed to the database, its room was deleted,
-//! or it was dead-lettered. A room is looked up by id **and** name: after the database was restored from a backup, its
+//! or it was dead-lettered. A room is looked up by id **and** name: after the database was restored from a backup, the
 //! id may belong to another room.
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Reads the messages of a room: from the broker's log, and from the database those that are missing from the log.
+//! Reads the messages of a room from the broker's log. Messages that are missing from the log are read from the
+//! database.
 //!
 //! **Invariant:** every acknowledged message is found. The log is read before the database, and a message is removed
 //! from the log only after it was committed to the database.
@@ -143,7 +144,7 @@ impl History {
             }
             mean = mean_size(&log);
             for entry in log {
-                // The messages between the previous entry and this one may be in the database. They were trimmed from
+                // Messages between the previous entry and this one are read from the database. They were trimmed from
                 // the log, or they precede a change of the Redis epoch.
                 if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
                     return Ok(step);
@@ -349,8 +350,8 @@ pub(crate) async fn log_numbers(
     }
 }
 
-/// Returns the number of messages that a read requests to receive about `bytes` bytes, because Redis limits a read only
-/// by count. `mean` is the mean message size of the previous read.
+/// Returns the number of messages that a read must request to receive about `bytes` bytes. Redis limits a read only by
+/// count. `mean` is the mean message size of the previous read.
 fn count_within(bytes: usize, mean: Option<usize>, most: usize) -> usize {
     mean.map_or(FIRST_READ, |mean| (bytes / mean.max(1)).max(FIRST_READ)).min(most)
 }

@@ -78,7 +78,8 @@ impl Hub {
     /// first protocol version (`?v=2`).
     pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        // The delay varies by four seconds, so that clients that are disconnected together do not reconnect together.
+        // The delay varies by up to four seconds, so that clients that are disconnected together do not reconnect
+        // together.
         let retry_ms = 1_000 + self.rng.below(4_000) as u16;
         Arc::new(Connection::new(id, identity, extras, retry_ms, self.outbox_metrics.clone()))
     }
@@ -233,7 +234,7 @@ impl Hub {
         );
     }
 
-    /// Closes at most `most` sockets because this node shuts down. Each close frame contains the retry delay of its
+    /// Closes at most `most` sockets for the shutdown of this node. Each close frame contains the retry delay of its
     /// socket. Returns the number of closed sockets.
     pub fn close_some(&self, most: usize) -> usize {
         let mut closed = 0;
@@ -311,8 +312,8 @@ impl Hub {
         self.all().iter().filter_map(host).collect()
     }
 
-    /// Returns the hosts with a status socket on this node, whether it belongs to the host or to a guest who watches
-    /// them.
+    /// Returns the hosts for which this node has a status socket, either of the host or of a guest who watches the
+    /// host.
     pub fn statuses(&self) -> Vec<HostUuid> {
         self.statuses.iter().map(|entry| *entry.key()).collect()
     }

@@ -80,7 +80,7 @@ pub struct Deliveries {
     pub revalidator: SessionRevalidator,
     /// Sends `offline` to guests after a host has disabled the online status.
     pub watch: Watch,
-    /// Archiver, which every message wakes. `None` on a single-node server.
+    /// Archiver, woken by every message. `None` on a single-node server.
     pub archive: Option<Archive>,
     /// Runs asynchronous work for events, because the handling of an event must not wait.
     pub tracker: TaskTracker,

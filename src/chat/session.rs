@@ -184,8 +184,8 @@ impl Session {
 
     /// Handles a text frame.
     ///
-    /// Returns the close to send to the client.
-    /// Returns the close code with which the socket must be closed.
+    /// # Errors
+    /// Returns the close with which the socket must be closed.
     pub fn receive(&mut self, text: &str) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.receive(text),
@@ -204,8 +204,8 @@ impl Session {
     /// Executes one step of the pending work. Cancel safe: after the future was dropped, the method can be called
     /// again.
     ///
-    /// Returns the close to send to the client.
-    /// Returns the close code with which the socket must be closed.
+    /// # Errors
+    /// Returns the close with which the socket must be closed.
     pub async fn drive(&mut self) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.drive().await,
@@ -216,7 +216,8 @@ impl Session {
     /// Returns the ping interval and the idle timeout of the socket.
     pub fn heartbeat(&self) -> Heartbeat {
         match self {
-            // SPEC 5: a host whose network connection fails is offline within 20 s.
+            // A host whose network connection fails must be offline within 20 s (SPEC 5), so these intervals are
+            // shorter.
             Session::Status(session) if session.connection().side().is_host() => {
                 Heartbeat { ping: Duration::from_secs(10), idle_timeout: Duration::from_secs(15) }
             }

@@ -170,7 +170,8 @@ impl Drop for StatusGuard {
             return;
         }
         let (grace, outlives_us) = match self.connection.pending_close() {
-            // A logout takes effect at once. After a host closed a page, they may open another one.
+            // A logout takes effect at once. After other closes there is a grace period, because the host may be
+            // loading another page.
             Some(Close::Unauthenticated) => (Duration::ZERO, false),
             Some(Close::Restarting { .. }) => (self.statuses.grace.drained, true),
             _ => (self.statuses.grace.usual, false),
@@ -182,7 +183,8 @@ impl Drop for StatusGuard {
         self.statuses.shutdown.spawn(async move {
             let wait = tokio::time::sleep_until(due);
             if outlives_us {
-                // The presence entries of a stopped node expire with its lease.
+                // If this node stops, it does not report the host: the presence entries expire with the lease of the
+                // node.
                 if statuses.shutdown.until_stopping(wait).await.is_none() {
                     return;
                 }

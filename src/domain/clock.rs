@@ -22,7 +22,7 @@ pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods)] // the only read of the real clock
+    #[allow(clippy::disallowed_methods)] // This is the only read of the real clock.
     fn now(&self) -> DateTime<Utc> {
         Utc::now().trunc_subsecs(3)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct HostId(pub i64);
 
-/// Row id of a `chatroom`. Never sent to guests, who identify a room by its [`RoomName`].
+/// Row id of a `chatroom`. It is never sent to guests. They identify a room by its [`RoomName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ChatroomId(pub i64);

@@ -116,7 +116,6 @@ pub(crate) struct OnFirstUse<H> {
 }
 
 impl<H> OnFirstUse<H> {
-    /// Returns the name of the metric.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }

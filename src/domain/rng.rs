@@ -12,7 +12,7 @@ pub struct Rng(Arc<Mutex<StdRng>>);
 
 impl Rng {
     /// Creates a generator seeded by the operating system.
-    #[allow(clippy::disallowed_methods)] // the only use of the real random source
+    #[allow(clippy::disallowed_methods)] // This is the only use of the real random source.
     pub fn from_entropy() -> Self {
         Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
     }

@@ -80,7 +80,7 @@ pub struct Room {
     pub latest_msg_at: Option<DateTime<Utc>>,
     /// Time at which the host last had the room open.
     pub last_checked_at: Option<DateTime<Utc>>,
-    /// Highest `seq` that the host has read; `None` if only `last_checked_at` is known.
+    /// Highest `seq` that the host has read. `None` if only `last_checked_at` is known.
     pub checked_seq: Option<Seq>,
     /// Whether the room is closed.
     pub is_closed: bool,

@@ -1,8 +1,8 @@
 //! Traces of messages across all nodes. No span is created unless traces are exported
 //! ([`telemetry`](crate::node::telemetry)).
 //!
-//! Several tasks and nodes process a message. Therefore its spans are created explicitly. The context of a span
-//! ([`Trace`]) is sent with the message over the bus and into the archive queue.
+//! Several tasks and nodes process a message. The spans of a message are therefore created explicitly. The context of a
+//! span ([`Trace`]) is sent with the message over the bus and into the archive queue.
 //!
 //! **Invariant:** attributes contain only numbers, room names and constants, never text written by a client. While
 //! traces are disabled, the overhead per message is one atomic load.

@@ -1,4 +1,4 @@
-//! Kinds of webhook events, and the reasons for closing a room that `RoomClosed` events contain.
+//! Kinds of webhook events, and the reasons that a `RoomClosed` event can give.
 
 use std::fmt;
 use std::str::FromStr;

@@ -29,8 +29,8 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
 }
 
 /// Returns whether a request must be the last on its connection (RFC 9112, 6.1). If a request has both `Content-Length`
-/// and `Transfer-Encoding`, hyper removes the former, so such a request cannot be detected here. Therefore nothing is
-/// read after any request with `Transfer-Encoding`.
+/// and `Transfer-Encoding`, hyper removes `Content-Length`, so such a request cannot be detected here. Therefore
+/// nothing is read after any request with `Transfer-Encoding`.
 pub(super) fn is_last<B>(request: &Request<B>) -> bool {
     request.headers().contains_key(TRANSFER_ENCODING)
 }

@@ -106,7 +106,7 @@ pub(super) fn clear_sign_up(response: &mut Response, settings: &HttpSettings) {
 
 fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &HttpSettings) {
     let path = path(settings);
-    // Earlier releases set the cookies without a prefix at the path `/`.
+    // Earlier releases set the cookies without a prefix at the path `/`, so the cookie at that path is expired.
     if path != "/" && name != SECURE_REFRESH_COOKIE {
         write_at("/", response, name, "", 0, settings);
     }

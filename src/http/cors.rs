@@ -61,9 +61,9 @@ pub(super) fn stamp(response: &mut Response, audience: Audience, request: &Heade
 
 /// Returns the response to an `OPTIONS` request, without the headers of [`stamp`].
 ///
-/// A guest-side preflight permits every header that it requests: monitoring scripts on the guest's page add headers
-/// such as `traceparent` or `baggage` to every `fetch`, and operators do not control these pages. For admin origins,
-/// the set of headers is fixed.
+/// A guest-side preflight permits every header that it requests. The reason is that monitoring scripts on the guest's
+/// page add headers such as `traceparent` or `baggage` to every `fetch`, and operators do not control these pages. For
+/// admin origins, the set of headers is fixed.
 pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) -> Response {
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();

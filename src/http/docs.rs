@@ -1,6 +1,6 @@
 //! API documentation: OpenAPI 3.1 for the calls, AsyncAPI 3 for the sockets, and an HTML page generated from both.
 //!
-//! Most of the documents is derived from the code: paths and methods from the route table, bodies from
+//! The documents are mostly derived from the code: paths and methods from the route table, bodies from
 //! [`crate::protocol`], close codes from [`crate::protocol::close`]. [`operations`] describes the purpose and the
 //! outcomes of each call. Tests validate every response that they receive against the OpenAPI document.
 

@@ -99,12 +99,12 @@ async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {
         if IMAGE_FIELDS.contains(&name.as_str()) {
             let is_file = part.file_name().is_some();
             let image = part.bytes().await?;
-            // Scripts that call `formData.append("profileImage", null)` send the string "null".
+            // Scripts that call `formData.append("profileImage", null)` send the string "null". It removes the image.
             form.image = Some(if !is_file && image == "null" { Bytes::new() } else { image });
         } else if let Some((known, _)) = TEXT_FIELDS.iter().find(|(camel, snake)| [camel, snake].contains(&&&*name)) {
             let text = String::from_utf8(part.bytes().await?.into());
             let text = text.map_err(|_| ApiError::field(known, "must be UTF-8 text"))?;
-            // Scripts that call `formData.append("serviceName", null)` send the string "null".
+            // Scripts that call `formData.append("serviceName", null)` send the string "null". It is read as `null`.
             if text == "null" {
                 form.fields.entry(*known).or_insert(Value::Null);
             } else {

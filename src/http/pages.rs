@@ -70,7 +70,7 @@ impl Page {
         Self { path: path.into(), label, content_type, bytes, cache: IMMUTABLE, is_cross_origin: true }
     }
 
-    /// Forbids pages of other origins to load the file.
+    /// Prevents pages of other origins from loading the file.
     pub fn same_origin_only(self) -> Self {
         Self { is_cross_origin: false, ..self }
     }

@@ -91,7 +91,7 @@ const COOKIES: &[&[u8]] = &[
     b"$Version=1; pintalk_refresh_token=evil; $Path=/",
 ];
 
-/// Checks that the result contains only the server's own cookie, whichever cookies other sites have set.
+/// Checks that the result contains only the server's own cookie, for any cookies that other sites have set.
 fn check_cookies(beside: &[Vec<u8>], at: usize) {
     let own = format!("{HOST_REFRESH_COOKIE}=own");
     let is_own_name =

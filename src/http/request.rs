@@ -28,8 +28,8 @@ pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const RATE_BYTES: usize = 32 * 1024;
 pub(super) const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// Maximum number of bytes and maximum time for reading the rest of a rejected body, which is read so that the client
-/// receives the response. The number of bytes permits a photograph that is too large for a profile image.
+/// Maximum number of bytes and maximum time for reading the rest of a rejected body. The body is read so that the
+/// client receives the response. The number of bytes permits a photograph that is too large for a profile image.
 const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -101,7 +101,7 @@ fn is_json(content_type: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    // serde_json returns an error if the nesting is deeper than 128 levels.
+    // The depth needs no check, because serde_json returns an error if the nesting is deeper than 128 levels.
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(ApiError::Malformed("The request body must be a JSON object.")),

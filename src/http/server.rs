@@ -36,8 +36,8 @@ pub(crate) use slots::{Slot, SlotClass};
 pub(crate) use stream::PeerStream;
 use stream::{Activity, CallBody, Timeouts};
 
-/// Timeout for the first byte of a connection. Also the timeout for a request head, which starts at the first byte of
-/// the head.
+/// Timeout for the first byte of a connection, and for each request head. The timeout for a request head starts at its
+/// first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Value of [`HEAD_TIMEOUT`] for a connection in a reserved slot.

@@ -64,7 +64,7 @@ pub(super) async fn list_deliveries(app: &HttpContext, request: &Request, id: i6
     Ok(reply::json(StatusCode::OK, &WebhookDeliveries { results: events.iter().map(delivery).collect() }))
 }
 
-/// Returns the response body for a webhook. Only the calls that create a secret include it.
+/// Returns the response body for a webhook. `with_secret` adds the secret; only the calls that create a secret set it.
 fn shown(webhook: &HostWebhook, with_secret: bool) -> Webhook<'_> {
     Webhook {
         url: &webhook.url,

@@ -1,8 +1,8 @@
 //! Clock skew between this machine, the database and Redis.
 //!
 //! A timestamp is written and compared by the clock of the store that contains it ([`StoreClock`]), so skew alone
-//! causes no errors. The skew is exported and logged for two reasons: logs and certificates depend on the clock of the
-//! machine, and a large skew means that a clock is wrong, possibly that of a store.
+//! causes no errors. The skew is exported and logged, because logs and certificates depend on the clock of the machine.
+//! In addition, a large skew means that a clock is wrong, possibly that of a store.
 //!
 //! If the skew is above [`JOBS_LIMIT`], [`Agreement::holds`] returns `false`, and the node neither leads nor runs jobs.
 //! Otherwise a wrong clock could cause rows to be deleted too early.

@@ -33,7 +33,7 @@ pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
 
 /// Archives the queues of the earlier release and removes its keys. Returns at once if there are no such keys.
 pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
-    // A node of the earlier release may have started since the first check.
+    // The check is repeated, because a node of the earlier release may have started since the first one.
     wait_for_nodes(redis).await?;
     let keys = EarlierKeys::new(redis);
     let mut known = Vec::new();
@@ -149,7 +149,7 @@ impl Taken<'_> {
     }
 
     /// Inserts a batch of messages into the database. Returns the chatroom id and sequence number of each message whose
-    /// number another message already has.
+    /// sequence number belongs to another message.
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<HashSet<(ChatroomId, u64)>, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));

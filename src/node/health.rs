@@ -96,7 +96,7 @@ impl NodeHealth {
 impl Health for NodeHealth {
     fn readiness(&self) -> Readiness {
         let fault = *self.facts.sql.lock();
-        // Until its start is complete, a node has not written to the database.
+        // A node is degraded until its start is complete, because it has not written to the database before.
         let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
         let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
         if self.shutdown.is_draining() {

@@ -10,8 +10,8 @@ use crate::domain::InstallationId;
 use crate::node::config::Mode;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// Delay before a node claims an empty Redis. Within this delay, the node detects whether the cluster has a leader that
-/// uses another Redis, because a leader raises the generation in the database every 5 s.
+/// Delay before a node claims an empty Redis. In this time, the node detects a leader that uses another Redis, because
+/// a leader raises the generation in the database every 5 s.
 const OTHER_LEADER: Duration = Duration::from_secs(12);
 
 impl Mode {
@@ -80,7 +80,7 @@ pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
     let generation = async || Ok::<_, Unavailable>(store.installation().get().await?.map_or(0, |row| row.generation));
     let before = generation().await?;
     if before == 0 {
-        // No node has been leader so far.
+        // No node has been leader so far, so no node uses another Redis.
         return Ok(());
     }
     tokio::time::sleep(OTHER_LEADER).await;

@@ -69,7 +69,7 @@ impl Leader {
         self.show(led);
     }
 
-    /// Runs `work` to completion. If the lease ends before that, updates the leader metric.
+    /// Runs `work` to completion. Updates the leader metric if the lease ends while `work` is running.
     async fn showing<T>(&self, led: &mut bool, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {

@@ -20,9 +20,9 @@ const DATABASE: &str = "the database";
 pub(super) enum Lock {
     /// No lock, because the nodes of a cluster share the database.
     None,
-    /// Lock on an open file, which the operating system releases when the process ends.
+    /// Lock on an open file. The operating system releases the lock when the process ends.
     File { _file: File },
-    /// Named lock of MySQL, which is released when its connection ends.
+    /// Named lock of MySQL. It is released when its connection ends.
     Database(DatabaseLock),
 }
 

@@ -33,8 +33,8 @@ pub use table::{as_markdown, table};
 /// scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Upper bounds of the histogram buckets for durations, in seconds. They range from a loopback call to the longest
-/// timeout.
+/// Upper bounds of the histogram buckets for durations, in seconds. They range from the duration of a loopback call to
+/// the longest timeout.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Upper bounds of the histogram buckets for batch sizes. A call to the broker contains at most 256 messages, or 64 on
 /// a Redis Cluster. A batch of the archiver contains at most 2,000 messages.
@@ -101,7 +101,7 @@ pub fn log(format: LogFormat, default: &str) {
     });
     let lines = lines.with_writer(writer);
     let log = tracing_subscriber::registry().with(filter).with(filter_fn(is_fit));
-    // An error means that the process already has a log, which then remains in use.
+    // An error means that the process already has a log. That log remains in use.
     let _ = match format {
         LogFormat::Text => log.with(lines).try_init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),

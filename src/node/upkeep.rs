@@ -108,7 +108,7 @@ fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
     let report = move |fault: Option<WriteFault>| {
         health.set_sql(fault);
         if is_broker {
-            // The broker of a single-node server stores messages in the database.
+            // The broker of a single-node server stores messages in the database, so its state is that of the database.
             health.set_broker(fault.is_none());
         }
     };

@@ -51,7 +51,7 @@ impl Contacts {
         self.links.consent(pair)
     }
 
-    /// Records consent and makes the notifications due that wait for it. Idempotent.
+    /// Records consent and makes due the notifications that wait for it. Idempotent.
     ///
     /// # Errors
     /// Returns the error of the store if the database fails.

@@ -37,7 +37,7 @@ const MAX_OBJECT: u64 = 4 * 1024 * 1024;
 pub struct MediaError(String);
 
 impl From<object_store::Error> for MediaError {
-    /// Appends those causes that the message of the error does not contain.
+    /// Converts an error. The text includes the causes that the message of the error omits.
     fn from(error: object_store::Error) -> Self {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());
         Self(causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
@@ -119,7 +119,7 @@ impl Media {
         within_timeout(deleting).await
     }
 
-    /// Stores, reads and deletes an object. Used by `pintalk check`.
+    /// Stores, reads and deletes an object. `pintalk check` calls this method.
     ///
     /// # Errors
     /// Returns the error of the first operation that fails.
@@ -155,7 +155,7 @@ fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
     }
 }
 
-/// Limits an operation to [`OPERATION_TIMEOUT`].
+/// Runs an operation with the timeout [`OPERATION_TIMEOUT`].
 async fn within_timeout<T, E>(operation: impl Future<Output = Result<T, E>>) -> Result<T, MediaError>
 where
     MediaError: From<E>,

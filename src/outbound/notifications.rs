@@ -172,7 +172,7 @@ impl Notifier {
     }
 }
 
-/// Members of rooms on all nodes.
+/// Numbers of members in rooms, summed over all nodes.
 struct RoomMembers(HashMap<RoomName, RoomStatus>);
 
 impl RoomMembers {

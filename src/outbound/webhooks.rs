@@ -145,8 +145,8 @@ impl Webhooks {
         self.store.webhooks().delete(host).await
     }
 
-    /// Replaces the secret of a webhook. The old secret also signs requests for a day. With `revoke_old`, it is removed
-    /// immediately. Returns `None` if there is no webhook.
+    /// Replaces the secret of a webhook. The old secret also signs requests for a day. With `revoke_old`, the old
+    /// secret is removed immediately. Returns `None` if there is no webhook.
     ///
     /// # Errors
     /// Returns the error of the store if the database fails.

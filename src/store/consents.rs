@@ -1,8 +1,8 @@
-//! Consent of guests' mailboxes to e-mail from a host (SPEC 8): requested once, given and withdrawn by the mailbox's
-//! owner.
+//! Consent of guests' mailboxes to e-mail from a host (SPEC 8). Consent is requested once. The owner of the mailbox
+//! gives and withdraws it.
 //!
-//! Consent is changed under the lock of the row of its host and mailbox. This lock is taken after the lock of the
-//! sending room.
+//! The row of a host and a mailbox is locked while its consent is changed. If the lock of a room is needed as well, the
+//! room is locked first.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::Set;
@@ -31,17 +31,17 @@ pub struct ConsentPair {
 /// Consent of a mailbox to e-mail from a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consent {
-    /// The mailbox has agreed.
+    /// Consent was given and not withdrawn.
     Given,
-    /// Consent must be requested. The request is already recorded.
+    /// Consent must be requested. The request has already been recorded.
     Ask,
-    /// Consent was requested but not answered, or a limit prevents a request now.
+    /// Consent was requested but not given, or a limit prevents a request now.
     Missing,
     /// Consent was withdrawn.
     Withdrawn,
 }
 
-/// Reads the consent of a pair and keeps its row locked. If the result is `Ask`, the request is recorded.
+/// Locks the row of a pair and returns its consent. If the result is `Ask`, the request has been recorded.
 pub(super) async fn consent(
     tx: &DatabaseTransaction,
     pair: &ConsentPair,
@@ -94,8 +94,8 @@ fn row(
 }
 
 impl ConsentRepository<'_> {
-    /// Records consent, even after a withdrawal, and makes the notifications due that waited for consent. Returns the
-    /// number of these notifications. Idempotent.
+    /// Records consent, even after a withdrawal, and makes due the notifications that wait for it. Returns the number
+    /// of these notifications. Idempotent.
     pub async fn grant(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
         self.store.run("consents", || self.grant_once(pair, millis(now))).await
     }
@@ -108,8 +108,8 @@ impl ConsentRepository<'_> {
             .on_conflict(again)
             .exec_without_returning(&tx)
             .await?;
-        // The row of the pair is locked: a concurrent decision about a room has either committed already or reads this
-        // consent.
+        // The row of the pair is locked, so this update misses no notification: a concurrent decision about a room has
+        // either committed already or will read this consent.
         let released = notification::Entity::update_many()
             .col_expr(notification::Column::DueAt, now.into())
             .col_expr(notification::Column::AwaitsConsent, Option::<String>::None.into())

@@ -34,7 +34,7 @@ impl ContactRepository<'_> {
         Ok(changed.rows_affected > 0)
     }
 
-    /// Returns the e-mail address of a room's guest.
+    /// Returns the e-mail address of a room's guest, or `None` if there is none.
     pub async fn get(self, room: ChatroomId) -> Result<Option<String>, StoreError> {
         let found: Option<Option<String>> = self
             .store
@@ -49,7 +49,7 @@ impl ContactRepository<'_> {
         Ok(found.flatten())
     }
 
-    /// Deletes a guest's address, unless the guest has replaced it.
+    /// Deletes a guest's e-mail address if it is still `email`.
     pub async fn delete(self, room: ChatroomId, email: &str) -> Result<(), StoreError> {
         self.store
             .run("contacts", || {
@@ -64,7 +64,7 @@ impl ContactRepository<'_> {
     }
 
     /// Records that the guest was in the room at `at` and has seen messages up to `through`. Has no effect if the guest
-    /// left no address. The stored time and sequence number never decrease.
+    /// has left no address. The stored time and sequence number never decrease.
     pub async fn mark_seen(self, room: impl Into<RoomRow>, through: Seq, at: DateTime<Utc>) -> Result<(), StoreError> {
         use chatroom::Column::{GuestEmail, GuestSeenAt, GuestSeenSeq};
         if through == 0 {

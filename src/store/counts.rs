@@ -12,8 +12,8 @@ use crate::domain::{Message, Side};
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{millis, to_column};
 
-/// Position up to which one side has seen a room: the sequence number of a message. The time is used only for rooms
-/// last viewed before sequence numbers were recorded, because messages and views may be timestamped by different
+/// Position up to which one side has seen a room. The time is used only for a room without a sequence number, whose
+/// last view an earlier release recorded. Times are less reliable: messages and views may be timestamped by different
 /// clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct SeenThrough {
@@ -31,7 +31,7 @@ impl SeenThrough {
         }
     }
 
-    /// Restricts `messages` to those that have not been seen.
+    /// Restricts the condition `messages` to messages that have not been seen.
     pub(in crate::store) fn missed(self, messages: Condition) -> Condition {
         match (self.seq, self.at) {
             (Some(seen), _) => messages.add(chat_message::Column::Seq.gt(seen)),
@@ -41,7 +41,7 @@ impl SeenThrough {
     }
 }
 
-/// Counts of a room. The caller holds the lock of the room.
+/// Counts of a room. The caller must hold the lock of the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 pub(in crate::store) struct Counts {
@@ -58,7 +58,7 @@ impl Counts {
         SeenThrough { seq: self.checked_seq, at: self.last_checked_at }
     }
 
-    /// Adds the messages in SQL up to `last_seq` that are not counted yet.
+    /// Counts the stored messages up to `last_seq` that are not counted yet.
     pub(in crate::store) async fn catch_up(
         &mut self,
         tx: &DatabaseTransaction,
@@ -76,7 +76,7 @@ impl Counts {
         Ok(())
     }
 
-    /// Adds a message that is being written.
+    /// Counts a message that the current transaction writes.
     pub(in crate::store) fn add(&mut self, message: &Message) {
         self.message_count += 1;
         let is_new = !self.seen().covers(to_column(message.seq), millis(message.accepted_at));
@@ -84,7 +84,8 @@ impl Counts {
         self.counted_through = Ord::max(self.counted_through, to_column(message.seq));
     }
 
-    /// Writes the counts to the row of a room that no other statement of the transaction updates.
+    /// Writes the counts to the room row. Must be called only for a room that no other statement of the transaction
+    /// updates.
     pub(in crate::store) async fn write(&self, tx: &DatabaseTransaction, room: i64) -> Result<(), DbErr> {
         chatroom::Entity::update_many()
             .col_expr(chatroom::Column::MessageCount, self.message_count.into())
@@ -97,7 +98,7 @@ impl Counts {
     }
 }
 
-/// Rows of a room above `after`, up to and including `through`.
+/// Selects the messages of a room above `after`, up to and including `through`.
 pub(in crate::store) fn range(room: i64, after: i64, through: i64) -> Condition {
     Condition::all()
         .add(chat_message::Column::ChatroomId.eq(room))
@@ -105,12 +106,11 @@ pub(in crate::store) fn range(room: i64, after: i64, through: i64) -> Condition 
         .add(chat_message::Column::Seq.lte(through))
 }
 
-/// Restricts `rows` to guest messages that the host has not seen.
+/// Restricts the condition `rows` to guest messages that the host has not seen.
 pub(in crate::store) fn unseen(rows: Condition, seen: SeenThrough) -> Condition {
     seen.missed(rows.add(chat_message::Column::IsHost.eq(false)))
 }
 
-/// Counts rows.
 pub(in crate::store) async fn count(connection: &impl ConnectionTrait, rows: Condition) -> Result<i64, DbErr> {
     let counted: Option<i64> = chat_message::Entity::find()
         .select_only()

@@ -1,5 +1,5 @@
-//! Connections to the database: pools, time limits, retries, faults and the SQLite files. The only table accessed here
-//! is the one of the write probe.
+//! Connections to the database: pools, timeouts, retries, faults and the SQLite files. This module accesses only one
+//! table, that of the write probe.
 
 pub(super) mod clock;
 pub(super) mod connect;

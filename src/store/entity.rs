@@ -1,4 +1,4 @@
-//! Entities: one table per file, without behaviour. The schema is created by the `migration` crate.
+//! Entities without behaviour, one table per file. The `migration` crate creates the schema.
 #![allow(unreachable_pub)] // the derives generate `pub` items
 
 pub(super) mod chat_message;

@@ -12,23 +12,23 @@ use crate::store::{ExpiredRepository, StoreError, millis};
 /// Kind of row that expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiringRows {
-    /// A login, whether it was ended before its expiry or not.
+    /// A login, revoked or not.
     Login,
     /// The confirmation code of an e-mail address.
     Verification,
-    /// An e-mail that no node has sent in time.
+    /// An e-mail that no node has sent before its expiry.
     Mail,
     /// The record of a sent e-mail that no longer counts towards a limit.
     SentMail,
     /// A replaced pair of keys.
     OldKey,
-    /// The record of a webhook event. An event that still waits fails at this time.
+    /// The record of a webhook event that was delivered or has failed.
     Event,
 }
 
 impl ExpiredRepository<'_> {
-    /// Deletes up to `limit` rows that expired at or before `ended_by`, oldest first. Returns the number of deleted
-    /// rows.
+    /// Deletes up to `limit` rows that expired at or before `ended_by`, in the order of their expiry. Returns the
+    /// number of deleted rows.
     pub async fn delete(self, what: ExpiringRows, ended_by: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         use {email_verification as verification, mail_outbox as mail};
         let by = millis(ended_by);
@@ -52,7 +52,8 @@ impl ExpiredRepository<'_> {
                         let deleted = self
                             .delete_rows::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit)
                             .await?;
-                        // Only waiting e-mails have parts, so few parts are without an e-mail.
+                        // Deletes the parts of the deleted e-mails. Only waiting e-mails have parts, so the statement
+                        // examines few rows.
                         let waits = Query::select().column(mail::Column::Id).from(mail::Entity).take();
                         let orphans = mail_part::Column::MailId.not_in_subquery(waits);
                         mail_part::Entity::delete_many().filter(orphans).exec(&self.store.writer).await?;
@@ -80,7 +81,7 @@ impl ExpiredRepository<'_> {
             .await
     }
 
-    /// Number of rows that expired at or before `ended_by`.
+    /// Returns the number of rows that expired at or before `ended_by`.
     pub async fn count(self, what: ExpiringRows, ended_by: DateTime<Utc>) -> Result<u64, StoreError> {
         let by = millis(ended_by);
         self.store

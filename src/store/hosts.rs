@@ -71,22 +71,24 @@ impl HostRepository<'_> {
             .await
     }
 
-    /// Returns a host by id.
+    /// Returns a host by id, or `None` if it does not exist. Includes deactivated hosts.
     pub async fn get(self, id: HostId) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::Id.eq(id.0)).await?.map(|found| found.host))
     }
 
-    /// Returns a host by public id.
+    /// Returns a host by public id, or `None` if it does not exist. Includes deactivated hosts.
     pub async fn by_uuid(self, uuid: HostUuid) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::Uuid.eq(uuid.as_str())).await?.map(|found| found.host))
     }
 
-    /// Returns a host by the current access key of the service.
+    /// Returns a host by the current access key of its service, or `None` if no host has it. Includes deactivated
+    /// hosts.
     pub async fn by_access_key(self, key: &str) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::AccessKey.eq(key)).await?.map(|found| found.host))
     }
 
-    /// Returns a host and its password hashes by e-mail address, case-insensitively. Includes deactivated hosts.
+    /// Returns a host and its password hashes by e-mail address, or `None` if there is no such host. The comparison is
+    /// case-insensitive. Includes deactivated hosts.
     pub async fn credentials(self, email: &str) -> Result<Option<Credentials>, StoreError> {
         let key = email_key(email);
         let found = self.user_where(&user::Column::EmailKey.eq(key.as_str())).await?;
@@ -95,7 +97,7 @@ impl HostRepository<'_> {
         Ok(found.filter(|found| email_key(&found.host.email) == key))
     }
 
-    /// Returns a host and its password hashes by id. Includes deactivated hosts.
+    /// Returns a host and its password hashes by id, or `None` if there is no such host. Includes deactivated hosts.
     pub async fn credentials_of(self, id: HostId) -> Result<Option<Credentials>, StoreError> {
         self.user_where(&user::Column::Id.eq(id.0)).await
     }

@@ -21,7 +21,7 @@ pub enum InstallationMode {
 }
 
 impl InstallationMode {
-    /// Name of the mode in the column and on the command line.
+    /// Returns the name of the mode in the column and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cluster => "cluster",
@@ -41,21 +41,22 @@ pub struct Installation {
     pub id: InstallationId,
     /// Mode in which the database is served.
     pub mode: InstallationMode,
-    /// Generation of the data, which the leader increments. After this database was restored to an earlier state, it is
-    /// lower than the generation in Redis.
+    /// Generation of the data, which the leader increments. After a restore of this database to an earlier state, this
+    /// generation is lower than the one in Redis.
     pub generation: u64,
 }
 
 impl InstallationRepository<'_> {
-    /// Returns the installation, if the database has a record of it.
+    /// Returns the installation, or `None` if the database has no record of it.
     pub async fn get(self) -> Result<Option<Installation>, StoreError> {
         let row =
             self.store.run("installation", || installation::Entity::find_by_id(ROW).one(&self.store.writer)).await?;
         Ok(row.map(to_installation).transpose()?)
     }
 
-    /// Returns the installation. If the database has no record, creates one with the id `candidate` and with `mode`, or
-    /// with the mode of a cluster if a cluster of an earlier release has used the database.
+    /// Returns the installation. If the database has no record of it, creates one with the id `candidate`. The record
+    /// contains `mode`, unless a cluster of an earlier release has used the database: the mode is then that of a
+    /// cluster.
     pub async fn ensure(
         self,
         candidate: InstallationId,
@@ -116,7 +117,7 @@ impl InstallationRepository<'_> {
         Ok(())
     }
 
-    /// Raises the generation. A lower value has no effect.
+    /// Raises the generation to `generation`. Has no effect if the stored generation is higher.
     pub async fn raise_generation(self, generation: u64) -> Result<(), StoreError> {
         let generation = to_column(generation);
         self.store

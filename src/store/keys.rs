@@ -1,4 +1,4 @@
-//! Keys of services: each host has one current pair, and replaced pairs that stay valid until their expiry.
+//! Keys of services. Each host has one current pair, and replaced pairs that stay valid until their expiry.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub enum OldKeys {
     Revoked,
 }
 
-/// Host that an access key belongs to.
+/// Host that an access key belongs to, with the rest of the key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyHolder {
     /// Owner of the key.
@@ -42,7 +42,8 @@ pub struct KeyHolder {
 }
 
 impl KeyRepository<'_> {
-    /// Returns the host of an access key, current or replaced. A replaced one may have expired.
+    /// Returns the holder of an access key, current or replaced, or `None` if the key is unknown. A replaced key may
+    /// have expired.
     pub async fn holder(self, access_key: &str) -> Result<Option<KeyHolder>, StoreError> {
         if let Some(host) = self.store.hosts().by_access_key(access_key).await? {
             return Ok(Some(KeyHolder { secret_key: host.secret_key.clone(), host: Arc::new(host), ends_at: None }));
@@ -54,8 +55,8 @@ impl KeyRepository<'_> {
         Ok(host.map(|host| KeyHolder { host: Arc::new(host), secret_key: old.secret_key, ends_at: Some(old.ends_at) }))
     }
 
-    /// Gives a host a new pair of keys. Returns `None` if the host does not exist. At most [`MAX_OLD_PAIRS`] replaced
-    /// pairs remain.
+    /// Replaces the key pair of a host and returns the host. Returns `None` if the host does not exist. At most
+    /// [`MAX_OLD_PAIRS`] replaced pairs remain.
     pub async fn rotate(
         self,
         host: HostId,
@@ -72,7 +73,7 @@ impl KeyRepository<'_> {
     async fn rotate_once(self, host: HostId, new: &KeyPair, old: OldKeys, now: DateTime<Utc>) -> Result<bool, DbErr> {
         let tx = self.store.begin().await?;
         let Some(row) = user::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await? else { return Ok(false) };
-        // On a retry, the new pair may already be stored.
+        // If the operation is retried after its commit, the new pair is already stored.
         if row.access_key != new.access_key {
             user::Entity::update_many()
                 .col_expr(user::Column::AccessKey, new.access_key.as_str().into())

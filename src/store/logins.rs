@@ -1,4 +1,4 @@
-//! Logins. Each is a family of refresh tokens, of which only the newest generation is valid.
+//! Logins. A login is a family of refresh tokens. Only the newest generation of a family is valid.
 
 use std::time::Duration;
 
@@ -31,12 +31,12 @@ pub enum Rotation {
         /// Time of the last rotation.
         rotated_at: DateTime<Utc>,
     },
-    /// An older token was used, so the token was copied. The login has been ended.
+    /// An older token was used, so the token must have been copied. The login has been revoked.
     Theft {
         /// Host of the login.
         host: HostId,
     },
-    /// The login is unknown, expired or ended.
+    /// The login is unknown, expired or revoked.
     Ended,
 }
 
@@ -50,8 +50,9 @@ pub enum LoginCreation {
 }
 
 impl LoginRepository<'_> {
-    /// Creates a login at generation 0, if the host is still active and the password hash has not changed since it was
-    /// checked. Otherwise a login with the old password could remain active after a concurrent password change.
+    /// Creates a login at generation 0 if the host is still active and the password hash has not changed since it was
+    /// checked. Without this condition, a login with the old password could remain active after a concurrent password
+    /// change.
     pub async fn create(
         self,
         sid: &str,
@@ -74,7 +75,7 @@ impl LoginRepository<'_> {
 
     async fn create_once(self, row: &login::Model, checked_hash: &str) -> Result<LoginCreation, DbErr> {
         let tx = self.store.begin().await?;
-        // A concurrent password change or deactivation waits for this lock, and then ends all existing logins,
+        // A concurrent password change or deactivation waits for this lock, and then revokes all existing logins,
         // including this one.
         let stands = user::Entity::find_by_id(row.user_id)
             .filter(user::Column::IsDeleted.eq(false))
@@ -90,8 +91,8 @@ impl LoginRepository<'_> {
         Ok(LoginCreation::Created)
     }
 
-    /// Replaces the refresh token of one generation by that of the next. Of concurrent callers with the same token, one
-    /// gets `Rotated` and the others `JustRotated`.
+    /// Replaces the refresh token of one generation by that of the next generation. If several callers use the same
+    /// token concurrently, one receives `Rotated` and the others receive `JustRotated`.
     pub async fn rotate(
         self,
         sid: &str,
@@ -141,7 +142,7 @@ impl LoginRepository<'_> {
         }
     }
 
-    /// Ends a login. Returns `false` if it had already ended.
+    /// Revokes a login. Returns `false` if the login is unknown or already revoked.
     pub async fn end(self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
         self.store.run("logins", || self.end_once(sid, millis(now))).await
     }
@@ -156,7 +157,7 @@ impl LoginRepository<'_> {
         Ok(ended.rows_affected > 0)
     }
 
-    /// Ends all logins of a host except `keep`. Returns the ids of those that were active.
+    /// Revokes all logins of a host except `keep`. Returns the ids of those that were active.
     pub async fn end_others(
         self,
         host: HostId,
@@ -190,7 +191,7 @@ impl LoginRepository<'_> {
         Ok(sids)
     }
 
-    /// Returns whether a login is neither ended nor expired.
+    /// Returns whether a login is neither revoked nor expired.
     pub async fn is_active(self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let found: Option<i32> = self
             .store
@@ -206,7 +207,7 @@ impl LoginRepository<'_> {
         Ok(found.is_some())
     }
 
-    /// Returns those of the given logins that are neither ended nor expired.
+    /// Returns those of the given logins that are neither revoked nor expired.
     pub async fn active(self, of: &[&str], now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
         let found = self
             .store

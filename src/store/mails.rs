@@ -1,5 +1,5 @@
-//! Outbox of e-mails. An e-mail is written in the transaction that causes it, sent by the node that claims it first,
-//! and deleted once a mail server has accepted it.
+//! Outbox of e-mails. An e-mail is written in the transaction that causes it, sent by the node that claims it, and
+//! deleted once a mail server has accepted it.
 //!
 //! [`sending`] decides whether an e-mail may be sent.
 
@@ -19,13 +19,13 @@ use crate::store::mails::mail::to_due;
 use crate::store::{DueMail, MailClass, MailKind};
 use crate::store::{MailRepository, StoreError, from_column, mailbox_key, millis};
 
-/// Maximum delay of an e-mail: the period of the limits plus a margin. A later due time can only have been written by a
-/// clock that was ahead; the e-mail is then due immediately.
+/// Maximum delay of an e-mail: the period of the limits plus a margin. A later due time was written by a clock that was
+/// ahead. The e-mail is then due immediately.
 const LATEST_DUE: TimeDelta = TimeDelta::minutes(75);
 
 impl MailRepository<'_> {
-    /// Claims due e-mails until `again`. If this node crashes, another node sends them after `again`, except e-mails
-    /// that have [departed](Self::begin_send) and must not be sent twice.
+    /// Claims due e-mails until the time `again` and returns them. If this node crashes, another node sends them after
+    /// `again`. At-most-once e-mails whose sending has [begun](Self::begin_send) are not sent again.
     pub async fn claim_due(
         self,
         most: u64,
@@ -40,7 +40,7 @@ impl MailRepository<'_> {
         let due = mail_outbox::Entity::find()
             .filter(
                 Condition::any().add(mail_outbox::Column::DueAt.lte(now)).add(
-                    // Excludes departed e-mails, whose due time is their expiry.
+                    // Excludes at-most-once e-mails whose sending has begun, because their due time is their expiry.
                     Condition::all()
                         .add(mail_outbox::Column::DueAt.gt(now + LATEST_DUE))
                         .add(Expr::col(mail_outbox::Column::DueAt).lt(Expr::col(mail_outbox::Column::ExpiresAt))),
@@ -52,7 +52,7 @@ impl MailRepository<'_> {
             .await?;
         let mut taken = Vec::with_capacity(due.len());
         for row in due {
-            // Of several nodes that read this row, only one succeeds in updating it.
+            // If several nodes have read this row, the update of only one of them succeeds.
             let claimed = mail_outbox::Entity::update_many()
                 .col_expr(mail_outbox::Column::DueAt, again.into())
                 .col_expr(mail_outbox::Column::Attempts, (row.attempts + 1).into())
@@ -92,8 +92,8 @@ impl MailRepository<'_> {
             .await
     }
 
-    /// Deletes an e-mail that was never handed to a mail server. If it is a request for consent, deletes the record of
-    /// the request as well.
+    /// Deletes an e-mail that was never sent to a mail server. If the e-mail is a request for consent, deletes the
+    /// record of the request as well.
     pub async fn discard(self, due: &DueMail) -> Result<(), StoreError> {
         self.store
             .run("outbox", || async {
@@ -113,7 +113,7 @@ impl MailRepository<'_> {
             .await
     }
 
-    /// Number of e-mails in the outbox.
+    /// Returns the number of e-mails in the outbox.
     pub async fn count(self) -> Result<u64, StoreError> {
         let count: Option<i64> = self
             .store
@@ -149,8 +149,8 @@ pub(super) async fn delete_mails_to(tx: &DatabaseTransaction, host: HostId, mail
     if ids.is_empty() { Ok(()) } else { delete_mails(tx, &ids).await }
 }
 
-/// Removes the text of a room from the waiting e-mails (SPEC 6.7): all of it, or the parts up to `through`. Deletes an
-/// e-mail without any other text.
+/// Removes the text of a room from the waiting e-mails (SPEC 6.7). With `through`, removes only the parts whose newest
+/// message is at or below it. Deletes an e-mail that has no other text.
 pub(super) async fn remove_text(tx: &DatabaseTransaction, room: ChatroomId, through: Option<i64>) -> Result<(), DbErr> {
     let of_room = mail_part::Entity::find()
         .filter(mail_part::Column::ChatroomId.eq(room.0))

@@ -1,7 +1,7 @@
 //! Messages: reading them, and deleting those that are no longer visible.
 //!
 //! A message is visible if its room has a row and its sequence number is above the room's `purged_through`. The rows of
-//! other messages are deleted later, in batches.
+//! messages that are not visible are deleted later, in batches.
 
 mod advance;
 pub(super) mod append;
@@ -16,7 +16,8 @@ use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOf
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{MessageRepository, RoomRow, StoreError, from_column, millis, parse_column, to_column};
 
-/// Maximum number of messages of the same second among which the oldest is searched. A room receives fewer in practice.
+/// Maximum number of messages with a wall-clock time in the same second that are read to find the oldest one. In
+/// practice, a room receives fewer messages per second.
 const WITHIN_A_SECOND: u64 = 200;
 
 impl MessageRepository<'_> {
@@ -35,7 +36,7 @@ impl MessageRepository<'_> {
         self.read(messages.order_by_asc(chat_message::Column::Seq).limit(limit)).await
     }
 
-    /// Returns the messages below `before`, or else the newest ones, newest first.
+    /// Returns messages below `before`, newest first. Without `before`, starts with the newest message.
     pub async fn before(
         self,
         room: impl Into<RoomRow>,
@@ -61,7 +62,7 @@ impl MessageRepository<'_> {
         Ok(numbers.into_iter().map(from_column).collect())
     }
 
-    /// Returns the message that one side sent under an id. If there are several, returns the oldest.
+    /// Returns the message that one side sent under an id, or the oldest one if there are several.
     pub async fn by_id(
         self,
         room: impl Into<RoomRow>,
@@ -99,7 +100,7 @@ impl MessageRepository<'_> {
     }
 
     /// Returns the sequence number of the oldest message whose `datetime`, truncated to whole seconds, equals
-    /// `whole_seconds`.
+    /// `whole_seconds`. Returns `None` if there is no such message.
     pub async fn seq_of_datetime(
         self,
         room: impl Into<RoomRow>,
@@ -111,9 +112,9 @@ impl MessageRepository<'_> {
         else {
             return Ok(None);
         };
-        // The upper bound of the range ends with a slash, the character after the dot that starts the fractional
-        // seconds. Unlike a pattern, a range is read from the index on every dialect. Purged messages are filtered
-        // afterwards, because a second range makes SQLite choose the other index.
+        // The range ends before the string `whole_seconds` followed by a slash. The slash is the character after the
+        // dot that starts the fractional seconds. Unlike a pattern, a range is read from the index on every dialect.
+        // Purged messages are filtered afterwards, because a second range makes SQLite choose the other index.
         let with_datetime = chat_message::Entity::find()
             .filter(chat_message::Column::ChatroomId.eq(room.id.0))
             .filter(chat_message::Column::Datetime.gte(whole_seconds))
@@ -128,8 +129,8 @@ impl MessageRepository<'_> {
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
-    /// Returns the sequence number of the oldest message accepted at or after `instant`. Acceptance times rise with
-    /// sequence numbers, so this is a binary search.
+    /// Returns the sequence number of the oldest message accepted at or after `instant`, or `None` if there is none.
+    /// Acceptance times rise with sequence numbers, so the function uses a binary search.
     pub async fn seq_accepted_at(
         self,
         room: impl Into<RoomRow>,
@@ -138,7 +139,8 @@ impl MessageRepository<'_> {
         let (room, instant) = (room.into(), millis(instant));
         let newest = self.before(room, None, 1).await?.pop();
         let Some(newest) = newest.filter(|newest| newest.accepted_at >= instant) else { return Ok(None) };
-        // Messages up to `low` are older than `instant`; `found` is not. No message lies between `high` and `found`.
+        // Loop invariant: messages up to `low` are older than `instant`, and message `found` is not. No message lies
+        // between `high` and `found`.
         let (mut low, mut high, mut found) = (0, newest.seq, newest.seq);
         while low + 1 < high {
             let middle = low + (high - low) / 2;
@@ -168,14 +170,14 @@ impl MessageRepository<'_> {
         Ok(seqs.into_iter().map(from_column).collect())
     }
 
-    /// Deletes up to `limit` rows that are not visible: those up to the room's `purged_through`, or all rows of a room
-    /// without a row. Returns the number of deleted rows; 0 means that none remain.
+    /// Deletes up to `limit` messages that are not visible: those up to the room's `purged_through`, or all of them if
+    /// the room has no row. Returns the number of deleted messages; 0 means that none remain.
     pub async fn delete_invisible(self, room: ChatroomId, limit: u64) -> Result<u64, StoreError> {
         self.store.run("messages", || self.delete_invisible_once(room, limit)).await
     }
 
     async fn delete_invisible_once(self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
-        // Both reads are safe without a lock: `purged_through` only rises, and a deleted room is never created again.
+        // The bound is read without a lock. It only rises, and a deleted room is never created again.
         let bound: Option<i64> = chatroom::Entity::find_by_id(room.0)
             .select_only()
             .column(chatroom::Column::PurgedThrough)
@@ -212,8 +214,8 @@ fn visible(room: RoomRow) -> Select<chat_message::Entity> {
     visible_above(room, 0)
 }
 
-/// Like [`visible`], restricted to numbers above `after`. Combines both limits into one lower bound. With two, SQLite
-/// may seek to the smaller one and scan from there.
+/// Selects the visible messages of a room above `after`. Both limits are combined into one lower bound, because with
+/// two bounds SQLite may seek to the smaller one and scan from there.
 fn visible_above(room: RoomRow, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)
@@ -236,8 +238,8 @@ fn visible_through(room: RoomRow, through: Option<Seq>) -> Select<chat_message::
     }
 }
 
-/// Converts a row to a message. Replaces an invalid wall-clock time, which a node of an earlier release may have
-/// stored, by `accepted_at`.
+/// Converts a row to a message. An invalid wall-clock time, as stored by nodes of an earlier release, is replaced by
+/// `accepted_at`.
 pub(super) fn to_message(row: chat_message::Model, wire: WireOffset) -> Result<Message, DbErr> {
     // Imported rows may contain any text. One such row must not make its room unreadable.
     let datetime = match row.datetime.parse::<WallClock>() {

@@ -1,4 +1,4 @@
-//! Metrics of the SQL store.
+//! Metrics of the store.
 
 use metrics::{Histogram, Label};
 

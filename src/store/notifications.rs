@@ -1,6 +1,8 @@
-//! Due notifications of recipients, and the decisions about whether to e-mail them. A decision is one transaction under
-//! the lock of the room, so that only one node decides, and a concurrent message is ordered before or after the
-//! decision. Decisions about guests are in [`guests`], those about hosts in [`digests`].
+//! Due notifications, and the decisions about whether to e-mail their recipients.
+//!
+//! A decision is one transaction that holds the lock of the room. Therefore only one node decides, and a concurrent
+//! message is ordered before or after the decision. Decisions about guests are in [`guests`], those about hosts in
+//! [`digests`].
 
 pub(super) mod digests;
 mod guests;
@@ -19,7 +21,7 @@ use crate::store::{NotificationRepository, OutgoingMail, StoreError, from_column
 /// Maximum number of messages of a room in an e-mail.
 pub const EXCERPT: usize = 10;
 
-/// A recipient who may have to be e-mailed about a room.
+/// Due notification of one recipient about one room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueNotification {
     /// Id of the room.
@@ -30,9 +32,9 @@ pub struct DueNotification {
     pub host: Option<HostId>,
     /// Side of the recipient.
     pub to: Side,
-    /// Time at which the recipient became due.
+    /// Time at which the notification became due.
     pub due_at: DateTime<Utc>,
-    /// Highest sequence number of the room when this was read.
+    /// Highest sequence number of the room when the notification was read.
     pub last_seq: Seq,
 }
 
@@ -74,7 +76,7 @@ pub trait WriteMail: Sync {
     fn consent_request(&self, request: &ConsentRequest) -> Option<OutgoingMail>;
 }
 
-/// Decision about a recipient who was due.
+/// Decision about a due notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotificationDecision {
     /// An e-mail is in the outbox.
@@ -96,14 +98,14 @@ pub enum NotificationDecision {
 }
 
 impl NotificationDecision {
-    /// Returns whether an e-mail was written.
+    /// Returns whether the decision has written an e-mail to the outbox.
     pub fn has_mail(self) -> bool {
         matches!(self, Self::Mailed | Self::Asked)
     }
 }
 
 impl NotificationRepository<'_> {
-    /// Returns the recipients who are due, longest due first, at most `most`.
+    /// Returns the due notifications, longest due first, at most `most`.
     pub async fn due(self, now: DateTime<Utc>, most: u64) -> Result<Vec<DueNotification>, StoreError> {
         let now = millis(now);
         let due = notification::Entity::find()
@@ -119,7 +121,7 @@ impl NotificationRepository<'_> {
             .await
     }
 
-    /// Adds the data of the rooms to notification rows.
+    /// Adds the data of the rooms to notification rows. Omits rows without a pending e-mail.
     pub(super) async fn with_rooms(self, rows: Vec<notification::Model>) -> Result<Vec<DueNotification>, DbErr> {
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -151,7 +153,7 @@ impl NotificationRepository<'_> {
     }
 }
 
-/// Returns the decision about a recipient of a locked room, if it does not depend on missed messages.
+/// Returns the decision about a notification of a locked room, or `None` if the decision depends on missed messages.
 pub(super) fn without_mail(
     row: &chatroom::Model,
     due: &DueNotification,
@@ -160,7 +162,7 @@ pub(super) fn without_mail(
     if row.is_closed {
         Some(NotificationDecision::Closed)
     } else if is_present && from_column(row.last_seq) != due.last_seq {
-        // The recipient may have left before the newest messages arrived.
+        // The recipient may have left before the newest messages arrived, so the notification is processed again.
         Some(NotificationDecision::Changed)
     } else {
         is_present.then_some(NotificationDecision::Present)
@@ -171,14 +173,14 @@ pub(super) fn is_row((chatroom, to_host): (i64, bool)) -> Condition {
     Condition::all().add(notification::Column::ChatroomId.eq(chatroom)).add(notification::Column::ToHost.eq(to_host))
 }
 
-/// Returns a host whose account is active.
+/// Returns a host, or `None` if its account is not active.
 pub(super) async fn active_host(tx: &DatabaseTransaction, id: i64) -> Result<Option<Host>, DbErr> {
     let found = user::Entity::find_by_id(id).find_also_related(user_config::Entity).one(tx).await?;
     found.filter(|(user, _)| !user.is_deleted).map(|(user, config)| to_host(user, config)).transpose()
 }
 
-/// Returns the messages of a locked room that a recipient missed, oldest first and at most `most`, and whether there
-/// are more.
+/// Returns the messages of a locked room that a recipient missed, oldest first and at most `most`. Also returns whether
+/// there are more.
 pub(super) async fn missed(
     tx: &DatabaseTransaction,
     row: &chatroom::Model,
@@ -196,7 +198,7 @@ pub(super) async fn missed(
         .add(chat_message::Column::IsHost.eq(!known.to_host));
     let missed = chat_message::Entity::find().filter(seen.missed(of_others));
     let rows = missed.order_by_asc(chat_message::Column::Seq).limit(most as u64 + 1).all(tx).await?;
-    // E-mails contain no wall-clock times, so the offset has no effect.
+    // E-mails contain no wall-clock times, so the offset has no effect here.
     let mut messages =
         rows.into_iter().map(|row| to_message(row, WireOffset::default())).collect::<Result<Vec<_>, _>>()?;
     let more = messages.len() > most;

@@ -20,9 +20,10 @@ pub enum PasswordReplacement {
 }
 
 impl PasswordRepository<'_> {
-    /// Sets a temporary password for the account of an address and e-mails the password. The account's state must equal
-    /// `is_deleted`, and no operator must have disabled the account. Without such an account the same statements run,
-    /// with an e-mail that expires at once, so that timing does not reveal whether the account exists.
+    /// Sets a temporary password for the account with the address `email`, and e-mails the password. The account must
+    /// be deactivated if `is_deleted` and active otherwise, and must not be disabled by an operator. If there is no
+    /// such account, the same statements run with an e-mail that expires at once. The response time therefore does not
+    /// reveal whether the account exists.
     pub async fn mail_temporary(
         self,
         email: &str,
@@ -44,7 +45,7 @@ impl PasswordRepository<'_> {
         now: DateTime<Utc>,
     ) -> Result<(), DbErr> {
         let tx = self.store.begin().await?;
-        // The confirmed address of the account. Its spelling may differ from `email`.
+        // The e-mail is sent to the confirmed address of the account. Its spelling may differ from `email`.
         let known: Option<(i64, String)> = user::Entity::find()
             .select_only()
             .columns([user::Column::Id, user::Column::Email])
@@ -66,8 +67,8 @@ impl PasswordRepository<'_> {
         tx.commit().await
     }
 
-    /// Makes the temporary password the password of the account, and reactivates a deactivated account. An account that
-    /// an operator has disabled stays unchanged.
+    /// Makes the temporary password the permanent password of the account, and reactivates a deactivated account. Has
+    /// no effect on an account that an operator has disabled.
     pub async fn accept_temporary(
         self,
         id: HostId,
@@ -90,7 +91,8 @@ impl PasswordRepository<'_> {
         Ok(if done.rows_affected > 0 { PasswordReplacement::Replaced } else { PasswordReplacement::Outdated })
     }
 
-    /// Changes a password if the current hash is still `checked_hash`. Deletes the temporary password, if there is one.
+    /// Changes a password if the current hash is still `checked_hash`. Also deletes the temporary password, if there is
+    /// one.
     pub async fn change(
         self,
         id: HostId,
@@ -125,7 +127,7 @@ impl PasswordRepository<'_> {
         Ok(())
     }
 
-    /// Returns at most `limit` password hashes that start with `beginning`, those of the newest accounts first.
+    /// Returns at most `limit` password hashes that start with `beginning`, starting with the newest account.
     pub async fn hashes_with_prefix(self, beginning: &str, limit: u64) -> Result<Vec<String>, StoreError> {
         let hashes = self
             .store

@@ -1,7 +1,7 @@
 //! Retention (SPEC 6.4): deletes the messages of rooms that were closed long ago.
 //!
 //! One conditional update purges a room: it raises `purged_through` and sets `is_purging`. Messages up to
-//! `purged_through` are not visible. The rows are deleted later, in batches; `is_purging` marks rooms that may still
+//! `purged_through` are not visible. Their rows are deleted later, in batches. `is_purging` marks rooms that may still
 //! have such rows, so that any node can continue.
 
 use chrono::{DateTime, Utc};
@@ -15,8 +15,8 @@ use crate::domain::{ChatroomId, RoomName, Seq};
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{RetentionRepository, StoreError, from_column, mails, millis, parse_column, to_column};
 
-/// Generated column for `last_seq > purged_through`, which the index uses. The column is absent from the entity,
-/// because it is never written.
+/// Generated column with the value of `last_seq > purged_through`, for the index on due rooms. The entity omits the
+/// column, because it is never written.
 const HAS_MESSAGES: &str = "has_messages";
 
 /// A purged room that may still have rows to delete.
@@ -31,8 +31,9 @@ pub struct PurgedRoom {
 }
 
 impl RetentionRepository<'_> {
-    /// Purges up to `limit` rooms that were closed before `closed_before` and still are: their messages are no longer
-    /// visible or counted. Returns the number of rooms. A room that is resumed concurrently keeps its messages.
+    /// Purges up to `limit` rooms that were closed before `closed_before` and are still closed: their messages are no
+    /// longer visible or counted. Returns the number of purged rooms. A room that is resumed concurrently keeps its
+    /// messages.
     pub async fn purge(self, closed_before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let is_due = is_due(closed_before);
         self.store.run("retention", || self.purge_once(&is_due, limit)).await
@@ -69,13 +70,13 @@ impl RetentionRepository<'_> {
         Ok(purged.rows_affected)
     }
 
-    /// Number of rooms that [`purge`](Self::purge) would purge.
+    /// Returns the number of rooms that [`purge`](Self::purge) would purge.
     pub async fn count_rooms(self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_due(closed_before));
         self.store.run("retention", || rooms.clone().count(&self.store.reader)).await
     }
 
-    /// Number of messages that [`purge`](Self::purge) would purge.
+    /// Returns the number of messages that [`purge`](Self::purge) would purge.
     pub async fn count_messages(self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rows =
             chat_message::Entity::find().join(JoinType::InnerJoin, of_room()).filter(is_due(closed_before)).filter(
@@ -103,7 +104,7 @@ impl RetentionRepository<'_> {
     }
 
     /// Removes purged text from waiting e-mails (SPEC 6.7) and clears `is_purging` if no purged row is left. Returns
-    /// `false` if rows are left, or if the room was purged again.
+    /// `false` if rows are left or the room was purged again.
     pub async fn finish(self, room: PurgedRoom) -> Result<bool, StoreError> {
         let through = to_column(room.through);
         let left = Query::select()
@@ -131,7 +132,7 @@ impl RetentionRepository<'_> {
         Ok(finished.rows_affected > 0)
     }
 
-    /// Number of purged messages whose rows still exist.
+    /// Returns the number of purged messages whose rows still exist.
     pub async fn count_purged_messages(self) -> Result<u64, StoreError> {
         let rows = chat_message::Entity::find()
             .join(JoinType::InnerJoin, of_room())

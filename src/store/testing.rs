@@ -1,4 +1,4 @@
-//! Provides each test with a fresh database on each kind of server.
+//! Provides each test with a new database on each kind of server.
 
 use std::panic::resume_unwind;
 
@@ -24,7 +24,7 @@ impl From<Dialect> for Database {
     }
 }
 
-/// Runs a test on a new database, which is dropped afterwards, even if the test fails.
+/// Runs a test on a new database. The database is dropped afterwards, even if the test fails.
 pub(crate) async fn on_fresh<F>(database: impl Into<Database>, test: impl FnOnce(Store, String) -> F)
 where
     F: Future<Output = ()> + Send + 'static,

@@ -25,7 +25,7 @@ use super::{Append, NewHost, NewRoom, Store};
 use crate::domain::Rng;
 use crate::domain::{ChatroomId, Host, HostUuid, Message, Room, RoomName, Seq, Side};
 
-/// Generates a test per function and database system. A function takes the store and its URL.
+/// Generates one test per function and database system. A function receives the store and its URL.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         crate::store::tests::on_database!(sqlite, Sqlite: $($name),*);

@@ -1,10 +1,11 @@
 //! Records notifications for absent recipients, in the transaction that writes the messages that they miss.
 //!
-//! A batch without missed messages runs no query. Otherwise it reads the notification rows of the affected rooms and
-//! writes at most once: the first message of an absence makes the recipient due, and later messages change nothing.
+//! A batch without missed messages runs no query. Otherwise, it reads the notification rows of the affected rooms and
+//! writes to them in at most one statement. The first message of an absence creates a due notification, and later
+//! messages change nothing.
 //!
-//! **Invariant:** a row is changed under the lock of its room. The only exception is `due_at` of an existing row, which
-//! a grant of consent and the deferral of a digest change without that lock.
+//! **Invariant:** a row is changed under the lock of its room. The only exception is `due_at` of an existing row:
+//! granting consent and deferring a digest change it without that lock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,14 +19,14 @@ use crate::store::counts::SeenThrough;
 use crate::store::entity::{chatroom, notification};
 use crate::store::{millis, to_column};
 
-/// How long messages are collected before the e-mail is sent (SPEC 8).
+/// Time for which missed messages are collected before the e-mail is sent (SPEC 8).
 const GATHER: TimeDelta = TimeDelta::seconds(60);
 
 /// Minimum time between two e-mails to the guest of a room (SPEC 8). Hosts receive digests:
 /// [`digests`](crate::store::notifications::digests).
 const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
-/// Columns of a locked room that describe its guest.
+/// Columns with the data of a room's guest, read while the room is locked.
 #[derive(Clone, Debug, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 pub(in crate::store) struct Contact {
@@ -35,7 +36,7 @@ pub(in crate::store) struct Contact {
     host_id: i64,
 }
 
-/// First message of a batch that a recipient missed.
+/// First missed message of one recipient in a batch.
 struct Unattended<'a> {
     to: Side,
     message: &'a Message,
@@ -64,8 +65,8 @@ impl<'a> UnattendedRooms<'a> {
         });
     }
 
-    /// Makes recipients due, except those who are due already or were e-mailed in this absence. `due_from` maps the
-    /// time of a message to the time from which the delay of its e-mail is counted.
+    /// Records due notifications, except for recipients who already have one or were e-mailed in this absence.
+    /// `due_from` maps the time of a message to the time at which the delay of its e-mail starts.
     pub(in crate::store) async fn write(
         &self,
         tx: &DatabaseTransaction,
@@ -116,11 +117,13 @@ impl<'a> UnattendedRooms<'a> {
     }
 }
 
-/// Time at which to e-mail about a missed message that arrives `now`; `None` if the row already covers it.
+/// Returns the time at which the e-mail about a missed message that arrives at `now` is due. Returns `None` if the row
+/// already covers the message.
 fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let gathered = now + GATHER;
     let Some(row) = row else { return Some(gathered) };
-    // `first_seq` is the first message missed in that absence. A recipient who has seen it has been in the room since.
+    // `first_seq` is the first message that the recipient missed in the absence that the row describes. A recipient who
+    // has seen it has returned since, so this message starts another absence.
     let was_back_after = |at| match seen.seq {
         Some(seq) => seq >= row.first_seq,
         None => seen.at.is_some_and(|seen| seen >= at),
@@ -133,12 +136,13 @@ fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Ut
     if is_settled {
         return None;
     }
-    // If a clock was ahead at the last e-mail, this one is delayed by at most the interval.
+    // `mailed_at` is limited to `now`. If a clock was ahead at the last e-mail, this e-mail is therefore delayed by at
+    // most `MAIL_INTERVAL`.
     let mailed_at = row.mailed_at.filter(|_| !row.to_host);
     Some(mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
 }
 
-/// Latest valid due time of an e-mail: a later time was written by a clock that was ahead.
+/// Returns the latest valid due time of an e-mail. A later time was written by a clock that was ahead.
 pub(in crate::store) fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
     now + GATHER + MAIL_INTERVAL
 }
@@ -180,10 +184,10 @@ mod tests {
         assert_eq!(due_at(None, nothing, at(0)), Some(at(60)));
         let due = row(0, Some(60), None);
         assert_eq!(due_at(Some(&due), nothing, at(30)), None);
-        // The sequence number decides, regardless of the times.
+        // The sequence number decides, regardless of the time.
         assert_eq!(due_at(Some(&due), seen(Some(0), 10), at(30)), None);
         assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "returned, and absent again");
-        // Without a sequence number, the time decides.
+        // If there is no sequence number, the time decides.
         assert_eq!(due_at(Some(&due), seen(None, -5), at(30)), None);
         assert_eq!(due_at(Some(&due), seen(None, 10), at(30)), Some(at(90)));
     }

@@ -1,4 +1,4 @@
-//! Confirmation of e-mail addresses, one row per attempt to sign up. All state is stored in SQL.
+//! Confirmation of e-mail addresses, one row per attempt to sign up. All state is stored in the database.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -31,7 +31,7 @@ pub struct PendingVerification {
 pub enum CodeOutcome {
     /// The address is confirmed.
     Right,
-    /// The code is wrong; another attempt may follow.
+    /// The code is wrong, but another attempt is permitted.
     Wrong,
     /// The verification has expired, or its attempts are used up.
     Over,
@@ -90,7 +90,7 @@ impl VerificationRepository<'_> {
             return Ok(CodeOutcome::Over);
         }
         let confirmed = email_verification::Entity::update_many()
-            // A right code that is entered twice, for example by a double click, is accepted again; the time of
+            // A right code that is entered twice, for example by a double click, is accepted again. The time of
             // confirmation does not change.
             .col_expr(
                 email_verification::Column::ConfirmedAt,
@@ -100,7 +100,7 @@ impl VerificationRepository<'_> {
             .filter(email_verification::Column::CodeHash.eq(code_hash))
             .exec(&self.store.writer)
             .await?;
-        // MySQL reports matched rows, including unchanged ones.
+        // MySQL also counts matched rows that do not change, so a repeated right code is accepted.
         Ok(if confirmed.rows_affected > 0 { CodeOutcome::Right } else { CodeOutcome::Wrong })
     }
 
@@ -117,7 +117,7 @@ impl VerificationRepository<'_> {
     }
 
     /// Creates a host with a confirmed address and consumes the confirmation. Returns `None` if the confirmation has
-    /// expired or was consumed.
+    /// expired or was already consumed.
     ///
     /// # Errors
     /// Returns `Conflict` if the address is taken. Addresses are compared case-insensitively.

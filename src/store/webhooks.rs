@@ -14,7 +14,7 @@ mod leases;
 pub use deliveries::{DeliveryAttempt, EventState, RecordedEvent, WebhookEvent};
 pub use leases::{DeliveryLease, DueWebhook};
 
-/// Number of events per statement when a webhook is deleted.
+/// Maximum number of events that one statement deletes when a webhook is deleted.
 const DELETE_BATCH: u64 = 1_000;
 
 /// Webhook of a host.
@@ -26,13 +26,13 @@ pub struct HostWebhook {
     pub url: String,
     /// Kinds of events that are sent.
     pub events: EventKinds,
-    /// Whether the webhook is enabled. While disabled, events are neither recorded nor sent.
+    /// Whether the webhook is enabled. While it is disabled, events are neither recorded nor sent.
     pub is_enabled: bool,
-    /// When the webhook was disabled because its receiver returned 410.
+    /// Time at which the webhook was disabled because its receiver returned 410.
     pub gone_at: Option<DateTime<Utc>>,
     /// Secret that signs requests.
     pub secret: String,
-    /// Previous secret, which also signs requests until the given time.
+    /// Previous secret, and the time until which it also signs requests.
     pub old_secret: Option<(String, DateTime<Utc>)>,
     /// Creation time of the webhook.
     pub created_at: DateTime<Utc>,
@@ -58,7 +58,7 @@ pub struct WebhookChange {
 }
 
 impl WebhookRepository<'_> {
-    /// Returns the webhook of a host.
+    /// Returns the webhook of a host, or `None` if the host has none.
     pub async fn get(self, host: HostId) -> Result<Option<HostWebhook>, StoreError> {
         let row = self.store.run("webhooks", || webhook::Entity::find_by_id(host.0).one(&self.store.reader)).await?;
         Ok(row.map(to_webhook).transpose()?)
@@ -143,7 +143,7 @@ impl WebhookRepository<'_> {
         Ok((row, is_new))
     }
 
-    /// Replaces the secret of a webhook. With `old_ends_at`, the previous secret also signs requests until then.
+    /// Replaces the secret of a webhook. With `old_ends_at`, the previous secret also signs requests until that time.
     /// Returns `None` if the host has no webhook.
     pub async fn rotate_secret(
         self,
@@ -185,7 +185,7 @@ impl WebhookRepository<'_> {
         Ok(Some(row))
     }
 
-    /// Deletes the webhook of a host and all its events. Returns `false` if there was none.
+    /// Deletes the webhook of a host and all its events. Returns `false` if there was no webhook.
     pub async fn delete(self, host: HostId) -> Result<bool, StoreError> {
         // The webhook is deleted first, so that no further events are recorded.
         let deleted =
@@ -211,7 +211,7 @@ impl WebhookRepository<'_> {
         Ok(gone.exec(&self.store.writer).await?.rows_affected)
     }
 
-    /// Disables a webhook whose receiver returned 410, unless the host has changed the webhook since.
+    /// Disables a webhook whose receiver returned 410, unless the host has changed the webhook since it was read.
     pub async fn disable(self, webhook: &HostWebhook, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
         self.store

@@ -1,6 +1,6 @@
-//! Loader of the widget, pages of the console and the demo, and the files that they load. The path of these files
-//! contains a digest of all of them, so that a page loads files of one release only and browsers cache them
-//! indefinitely.
+//! The loader of the widget, the pages of the console and the demo, and the files that they load. The paths of these
+//! files contain a digest of all files. A page therefore loads only files of one release, and browsers cache the files
+//! without revalidation.
 
 use bytes::Bytes;
 
@@ -30,7 +30,7 @@ const DEMO_FILES: &[File] = dist! {
 
 const ICON: File = ("icon.svg", SVG, include_bytes!("icon.svg"));
 
-/// Returns the loader, the pages and their files. The demo is included only if it has a host.
+/// Returns the loader, the pages and their files. Includes the demo only if it has a host.
 pub(super) fn pages(settings: &WebSettings<'_>) -> Vec<Page> {
     let demo = if settings.demo.is_some() { DEMO_FILES } else { &[] };
     let files: Vec<File> = FILES.iter().chain(demo).chain([&ICON]).copied().collect();
@@ -43,7 +43,7 @@ pub(super) fn pages(settings: &WebSettings<'_>) -> Vec<Page> {
             .replace("{{wire-offset}}", &settings.wire_offset.minutes().to_string())
     };
     let page = |path, html: &str| Page::new(path, HTML, fill(html, &format!("{base}{assets}")).into());
-    // The loader derives the address of the server from its own URL.
+    // The loader obtains the address of the server from its own URL.
     let loader = fill(include_str!("dist/widget.js"), &assets);
     let mut pages =
         vec![Page::new("/widget.js", SCRIPT, loader.into()), page("/console/", include_str!("console/index.html"))];
@@ -77,7 +77,8 @@ mod tests {
         String::from_utf8(page.unwrap().bytes().to_vec()).unwrap()
     }
 
-    /// Returns the values of an attribute.
+    /// Returns all values of an attribute in `html`. `name` is the start of the attribute up to its opening quotation
+    /// mark.
     fn attributes<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
         html.split(name).skip(1).filter_map(|rest| rest.split('"').next())
     }
@@ -127,7 +128,7 @@ mod tests {
         assert!(pages(&SETTINGS).iter().all(|page| !page.path().contains("demo")));
     }
 
-    /// Maximum size of what a visitor's browser loads before the panel is opened, in bytes.
+    /// Maximum compressed size, in bytes, of the files that a visitor's browser loads before the panel is opened.
     const MAX_GZIPPED: usize = 12 * 1024;
 
     #[test]

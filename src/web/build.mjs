@@ -1,9 +1,9 @@
-// Bundles the front end into dist/, which is committed: building PinTalk needs the Rust toolchain only.
+// Bundles the front end into dist/. The result is committed, so that building PinTalk needs only the Rust toolchain.
 // usage: npm ci && npm run build
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { build, transform } from "esbuild";
 
-/** The oldest supported browsers (README, "Browsers"). */
+/** Oldest supported browsers (README, "Browsers"). */
 const BROWSERS = ["chrome92", "firefox90", "safari15.4"];
 
 /** Module whose exports replace global names. */
@@ -20,7 +20,7 @@ const cssText = {
   },
 };
 
-/** Generated names that are pronouns. They are renamed, so that a search for pronouns in the repository finds texts only. */
+/** Generated names that are pronouns. They are renamed, so that a search for pronouns in the repository finds only natural text. */
 const PRONOUNS = /(?<![\w$])(?:h[e]|hi[ms])(?![\w$])/gi;
 
 const script = async (entry, outfile, more) => {

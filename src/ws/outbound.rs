@@ -2,8 +2,8 @@
 //! accept output too slowly.
 //!
 //! **Invariant:** in addition to the frames of the outbox, at most one pong, one ping and one close frame wait for the
-//! peer, however many frames the peer sends. Frames that are being written here still count towards the limit of the
-//! outbox.
+//! peer, for any number of frames that the peer sends. Frames that are being written here still count towards the limit
+//! of the outbox.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -177,7 +177,7 @@ impl Outbound {
     /// Answers the close frame of the peer. Does not wait for the peer, because it sends nothing after its close frame.
     pub(super) async fn answer_close(mut self) {
         if !self.is_drained() {
-            // Earlier output still waits for the peer.
+            // Earlier output still waits for the peer, so the close frame is sent after it.
             return self.close(Close::Normal).await;
         }
         self.frames.push_back(frame::close(Close::Normal.code(), &Close::Normal.reason()));

@@ -104,8 +104,8 @@ impl Pump {
         }
     }
 
-    /// Runs until the socket ends. Drops the session, and thereby unregisters it from its room, before waiting for the
-    /// answer to a close frame.
+    /// Runs until the socket ends. Drops the session, which unregisters the socket from its room, before it waits for
+    /// the answer to a close frame.
     pub(super) async fn run(mut self) {
         let end = loop {
             match self.step().await {
@@ -251,7 +251,8 @@ impl Pump {
             return Err(SocketEnd::Close(self.connection.try_later()));
         }
         if read_readiness != ReadReadiness::Ready {
-            // While reading was paused, the peer may have sent data that has not been read.
+            // While reading was paused, the peer may have sent data that has not been read, so the idle timeout is
+            // restarted.
             self.received_at = now;
         }
         if now >= self.idle_deadline() {

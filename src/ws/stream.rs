@@ -13,7 +13,7 @@ use crate::http::{PeerStream, Slot};
 pub(super) struct UpgradedStream {
     pub(super) tcp: TcpStream,
     pub(super) early: Vec<u8>,
-    /// Slot of the connection, which is held while the connection is open.
+    /// Slot of the connection. It is held while the connection is open.
     pub(super) slot: Arc<Slot>,
 }
 

@@ -33,7 +33,7 @@ pub struct Trial<'a> {
 }
 
 impl Limits {
-    /// Counts a login from an address, before its account is known.
+    /// Counts a login from an address, before the account is known.
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit of the address. The limits of the account may require a longer wait.

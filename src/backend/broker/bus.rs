@@ -1,4 +1,4 @@
-//! Ports for the bus, which delivers publications, notices and account changes to all nodes.
+//! Ports for the bus, which delivers publications, notices, room changes and account changes to all nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use crate::backend::Unavailable;
 use crate::domain::trace::Trace;
 use crate::domain::{Control, HostId, RoomName, Seq, Side};
 
-/// An accepted message, as received over the bus.
+/// An accepted message, as the bus delivers it.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {
     /// Name of the room.
     pub room: RoomName,
     /// Row id of the room's host.
     pub host: HostId,
-    /// Sequence number of the preceding message. If `seq` is more than one above `prev`, the broker began a new epoch
-    /// in between.
+    /// Sequence number of the preceding message in the room. If `seq` is more than `prev + 1`, the broker began a new
+    /// epoch between the two messages.
     pub prev: Seq,
     /// Sequence number of the message.
     pub seq: Seq,
-    /// The complete WebSocket frame that clients receive.
+    /// Complete JSON frame that clients receive.
     pub frame: &'a [u8],
-    /// Whether this node submitted the message, and the age of the message; `None` if unknown.
+    /// Whether this node submitted the message, and the age of the message. `None` if unknown.
     pub provenance: Option<Provenance>,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
 }
 
-/// Whether this node submitted a received message, and how old the message is.
+/// Origin and age of a received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Provenance {
     /// Whether this node submitted the message.
@@ -40,37 +40,39 @@ pub struct Provenance {
     pub age: Duration,
 }
 
-/// Receives the events that the buses deliver. The tasks of the bus driver call its methods, and keep the order of
+/// Receiver of the events that the buses deliver. The tasks of the bus driver call its methods in the order of the
 /// events within a room. An implementation must not block.
 pub trait Sink: Send + Sync + 'static {
-    /// Called for each accepted message, on any node.
+    /// Called for each accepted message. Any node may have submitted it.
     fn publication(&self, publication: &Publication<'_>);
-    /// Called for each notice. Notices are relayed and not stored; `from` is the sender's side.
+    /// Called for each notice. `from` is the side that sent it. Notices are not stored.
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]);
     /// Called for each change of a room's state.
     fn changed(&self, change: Change);
-    /// Called for each account change of a host.
+    /// Called for each change of a host's account.
     fn control(&self, control: Control);
-    /// Called when publications may have been missed. The sink must compare every room of this node with the broker.
+    /// Called if publications may have been missed. The sink must compare every room in use on this node with the
+    /// broker.
     fn missed(&self);
 }
 
-/// Port for the buses, to which every node subscribes.
+/// Port for the buses. Every node subscribes to all buses.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Subscribes to all buses and starts to deliver events to `sink`. Must be called once. Returns `Ok` when all
-    /// subscriptions are active. Returns [`Unavailable`] if a subscription failed; the driver continues to retry.
+    /// Subscribes to all buses and starts to deliver events to `sink`. Must be called only once. Returns `Ok` after all
+    /// subscriptions are active. Returns [`Unavailable`] if a subscription failed. The driver then continues to retry
+    /// it.
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable>;
 
-    /// Relays a notice to every connection in a room. Delivery is at most once, and the notice is not stored.
+    /// Sends a notice to every connection in a room. Delivery is at most once, and the notice is not stored.
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable>;
 
-    /// Publishes an account change to every node. Delivery is at least once and includes nodes that reconnect later.
+    /// Publishes an account change to every node. Delivery is at least once, including nodes that reconnect later.
     async fn publish_control(&self, control: Control) -> Result<(), Unavailable>;
 }
 
-/// Port for the health of this node's subscriptions. A single-node server does not implement it, because it publishes
-/// within its own process.
+/// Port for the health of this node's subscriptions. A single-node server does not implement the port, because it
+/// delivers publications within its own process.
 pub trait BusHealth: Send + Sync + 'static {
     /// Returns whether this node receives publications, as far as the driver can detect.
     fn is_receiving(&self) -> bool;

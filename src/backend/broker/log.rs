@@ -12,21 +12,21 @@ use crate::domain::{HostId, MessageId, RoomName, Seq, Side, WallClock};
 pub const MAX_BATCH: usize = 64;
 
 /// Maximum number of messages per [`MessageLog::accept`] call on a Redis with one partition. The limit is higher than
-/// [`MAX_BATCH`] because one call then contains messages of all rooms.
+/// [`MAX_BATCH`], because a batch then contains messages of all rooms.
 pub const MAX_BATCH_OF_ALL: usize = 256;
 
-/// Maximum size of the batch of one [`MessageLog::accept`] call, in bytes. Limits the execution time of one call in the
-/// broker to well under a millisecond.
+/// Maximum size of a batch for [`MessageLog::accept`], in bytes. With this limit, the broker executes a call in well
+/// under a millisecond.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// A fixed subset of the rooms, identified by its index. Each partition has one bus, one archive queue, and at most one
-/// call in flight per node.
+/// A fixed subset of the rooms, identified by an index. Each partition has one bus, one archive queue, and at most one
+/// `accept` call in flight per node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(pub u16);
 
 impl Partition {
-    /// Returns the partition of a room among `count` partitions: the FNV-1a hash of the room's name, modulo `count`.
-    /// The function must never change, because the keys of running clusters depend on it.
+    /// Returns the partition of a room among `count` partitions. The index is the FNV-1a hash of the room's name,
+    /// modulo `count`. The function must never change, because the Redis keys of running clusters depend on it.
     pub fn of(room: RoomName, count: u16) -> Self {
         let hash = room
             .as_bytes()
@@ -43,14 +43,13 @@ pub struct Submission {
     pub room: RoomName,
     /// Side of the sender.
     pub side: Side,
-    /// Id that the client assigned to the message. It makes retries idempotent.
+    /// Id of the message, assigned by the client or by the server. It makes retries idempotent.
     pub id: MessageId,
     /// Text of the message.
     pub text: String,
-    /// Wall-clock time at which the sender sent the message, by the sender's clock.
+    /// Wall-clock time that the sender wrote into the message.
     pub datetime: WallClock,
-    /// The frame up to the position at which the sequence number is inserted
-    /// ([`message_head`](crate::protocol::chat::message_head)).
+    /// JSON frame up to the position of the sequence number ([`message_head`](crate::protocol::chat::message_head)).
     pub head: Bytes,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
@@ -65,7 +64,7 @@ pub enum Outcome {
     Known {
         /// Sequence number of the message.
         seq: Seq,
-        /// Frame of the message, if the broker still has it.
+        /// Frame of the message. `None` if the broker no longer has it.
         frame: Option<Bytes>,
     },
     /// The room is closed.
@@ -75,26 +74,26 @@ pub enum Outcome {
     /// The broker does not have the room. The caller must seed the room, and then submit this message and all later
     /// messages of the room again.
     Unseeded,
-    /// The archive queue of the partition is full. The caller must retry later.
+    /// The archive queue of the partition is full. The caller must submit the message again later.
     Full,
 }
 
-/// Query for the messages of a room that the message counters in the room's SQL row do not include yet.
+/// Query for messages of one room. The message counts in the room's database row do not include these messages yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailQuery {
     /// Name of the room.
     pub room: RoomName,
-    /// Highest sequence number that the counters in the SQL row include.
+    /// Highest sequence number that the counts in the row include.
     pub after: Seq,
     /// Sequence number of the newest visible message.
     pub through: Seq,
     /// Highest sequence number that the host has read.
     pub seen: Seq,
-    /// Time of acceptance up to which the host has read the messages. Set only if `seen` is unknown.
+    /// Time of acceptance of the newest message that the host has read. Set only if `seen` is unknown.
     pub seen_at: Option<DateTime<Utc>>,
 }
 
-/// Result of a [`TailQuery`].
+/// Result of a [`TailQuery`] that found messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// The newest message.
@@ -103,14 +102,14 @@ pub struct Tail {
     pub unread: u64,
 }
 
-/// An entry of a room's log.
+/// Entry of a room's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     /// Sequence number of the message.
     pub seq: Seq,
     /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
-    /// The complete WebSocket frame.
+    /// Complete JSON frame.
     pub frame: Bytes,
 }
 
@@ -120,7 +119,7 @@ pub trait MessageLog: Send + Sync + 'static {
     /// Returns the number of partitions, which is constant for the lifetime of the process.
     fn partitions(&self) -> u16;
 
-    /// Returns the maximum number of messages per [`accept`](Self::accept).
+    /// Returns the maximum number of messages per [`accept`](Self::accept) call.
     fn max_batch(&self) -> usize {
         MAX_BATCH
     }
@@ -130,34 +129,34 @@ pub trait MessageLog: Send + Sync + 'static {
         Partition::of(room, self.partitions())
     }
 
-    /// Assigns sequence numbers to a batch of messages of one partition, stores it and publishes it. A batch contains
-    /// at most [`max_batch`](Self::max_batch) messages and [`MAX_BATCH_BYTES`] bytes. Returns one outcome per message.
-    /// After the first [`Outcome::Unseeded`] or [`Outcome::Full`] of a room, all later messages of that room in the
-    /// batch have the same outcome.
+    /// Assigns sequence numbers to a batch of messages of one partition, stores the batch and publishes it. A batch
+    /// contains at most [`max_batch`](Self::max_batch) messages and [`MAX_BATCH_BYTES`] bytes. Returns one outcome per
+    /// message. After the first [`Outcome::Unseeded`] or [`Outcome::Full`] of a room, all later messages of the room in
+    /// the batch have the same outcome.
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable>;
 }
 
-/// Port for the recent messages of a cluster's rooms, which may not be in SQL yet. A single-node server does not
-/// implement it, because SQL is its only log.
+/// Port for the recent messages of a cluster's rooms. These messages may be missing from the database. A single-node
+/// server does not implement the port, because the database is its only log.
 #[async_trait]
 pub trait RecentLog: Send + Sync + 'static {
-    /// Reads at most `limit` log entries with a sequence number above `after`, in ascending order. Messages that are
-    /// missing before the first entry or between two entries may be in SQL.
+    /// Returns at most `limit` log entries with a sequence number above `after`, in ascending order. Messages that
+    /// precede the first entry or lie between two entries may be in the database.
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Reads at most `limit` log entries with a sequence number below `before`, or the newest entries if `before` is
-    /// `None`, in descending order. Messages older than the oldest log entry are in SQL.
+    /// Returns at most `limit` log entries with a sequence number below `before`, in descending order. Starts at the
+    /// newest entry if `before` is `None`. Messages older than the oldest log entry are in the database.
     async fn log_before(&self, room: RoomName, before: Option<Seq>, limit: usize)
     -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Returns rooms of a host that have messages which are not in SQL yet, at most `limit` per partition.
+    /// Returns rooms of a host for which the database lacks messages. Returns at most `limit` rooms per partition.
     async fn unarchived_rooms(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable>;
 
-    /// Returns one result per query: a summary of the messages that are not in SQL, or `None` if all messages are in
-    /// SQL.
+    /// Returns one result per query: a summary of the messages that are missing from the database, or `None` if none
+    /// are missing.
     async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable>;
 
-    /// Removes a room's messages up to the sequence number `through` from the log. Called after the retention job has
-    /// deleted these messages from SQL. Idempotent.
+    /// Removes the messages of a room up to the sequence number `through` from the log. The caller has deleted these
+    /// messages from the database. Idempotent.
     async fn purge(&self, room: RoomName, through: Seq) -> Result<(), Unavailable>;
 }

@@ -1,9 +1,9 @@
-//! Port for the archive queues, from which the archiver copies messages to SQL. The queue of a partition contains the
-//! accepted messages that are not in SQL yet.
+//! Port for the archive queues, from which the archiver copies messages to the database. The queue of a partition
+//! contains the accepted messages that are missing from the database.
 //!
-//! One node at a time archives a partition, under a lease. Losing the lease during a batch causes no error: a second
-//! insert of the same message has no effect, because rows are keyed by sequence number. The next lease holder continues
-//! at the head of the queue.
+//! One node at a time archives a partition, under a lease. If the node loses the lease during a batch, no error
+//! follows. Rows are keyed by sequence number, so inserting the same message twice has no effect. The next lease holder
+//! continues at the head of the queue.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::backend::Unavailable;
 use crate::domain::trace::Trace;
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 
-/// Lease on archiving a partition, valid until it expires.
+/// Lease on archiving a partition. Contains the id of the holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveLease(pub String);
 
@@ -32,9 +32,9 @@ pub struct QueueEntry {
     pub epoch: String,
     /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
-    /// The complete WebSocket frame; empty if the entry is malformed.
+    /// Complete JSON frame. Empty if the entry is malformed.
     pub frame: bytes::Bytes,
-    /// Whether the recipient side had no known connection in the room when the message was accepted.
+    /// Whether the recipient's side had no known connection in the room when the message was accepted.
     pub unattended: bool,
     /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
@@ -51,27 +51,27 @@ pub struct Backlog {
     pub head: Option<String>,
 }
 
-/// Result of [`ArchiveQueue::remove_lost_room`].
+/// Result of a call to [`ArchiveQueue::remove_lost_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// The room was removed. Contains the number of its messages that became dead letters.
+    /// The room was removed. The field contains the number of its messages that became dead letters.
     Now(u64),
     /// The broker had already marked the room as deleted.
     Deleted,
-    /// The broker has the room with another row id, and nothing was removed.
+    /// The broker has the room under a different row id. Nothing was removed.
     Other,
 }
 
-/// How long a room must be unused before it is removed from the broker.
+/// Minimum time without use before a room is removed from the broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
-    /// Idle time required while the broker has enough memory.
+    /// Minimum time while the broker has enough memory.
     pub usual: Duration,
-    /// Idle time required while the broker is low on memory.
+    /// Minimum time while the broker is low on memory.
     pub short_of_memory: Duration,
 }
 
-/// Result of [`ArchiveQueue::remove_idle`].
+/// Result of a call to [`ArchiveQueue::remove_idle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Swept {
     /// Number of removed rooms.
@@ -80,18 +80,18 @@ pub struct Swept {
     pub is_memory_short: bool,
 }
 
-/// State of a room in SQL after a batch was committed.
+/// State of a room in the database after a batch was committed.
 #[derive(Clone, Debug)]
 pub struct ArchivedMark {
     /// Name of the room.
     pub room: RoomName,
-    /// Every message up to this number is in SQL, or will never be in SQL because the room was deleted.
+    /// Every message up to this number is in the database, or will never be, because the room was deleted.
     pub archived: Seq,
-    /// State of the room in SQL. The broker applies it if its version is higher than the broker's.
+    /// State of the room in the database. The broker applies it if `version` is higher than the version in the broker.
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
-    /// Highest sequence number in SQL before this batch; `None` if the room has no row.
+    /// Highest sequence number in the database before this batch. `None` if the room has no row.
     pub stored: Option<Seq>,
 }
 
@@ -101,18 +101,17 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     /// Acquires or renews this node's lease on archiving a partition. Returns `None` if another node holds it.
     async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable>;
 
-    /// Releases the lease, so that another node can acquire it before it would expire.
+    /// Releases the lease, so that another node can acquire it at once.
     async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable>;
 
-    /// Returns the oldest entries in order, at most `limit`. The entries remain in the queue.
+    /// Returns at most `limit` entries of the queue, oldest first. The entries remain in the queue.
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable>;
 
     /// Returns the size and age of a partition's queue.
     async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable>;
 
-    /// Marks committed messages as archived, and removes the entries up to and including `through` from the queue.
-    /// `bytes` is the total size of the frames of the removed entries. Returns `false` and changes nothing if the lease
-    /// is lost.
+    /// Marks committed messages as archived. Removes the queue entries up to and including `through`. `bytes` is the
+    /// total size of the removed frames. Returns `false` and changes nothing if the lease is lost.
     async fn finish(
         &self,
         partition: Partition,
@@ -122,9 +121,9 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         marks: &[ArchivedMark],
     ) -> Result<bool, Unavailable>;
 
-    /// Moves an entry that SQL can never store to the dead letters, with the reason. `is_conflict` means that another
-    /// message has the same sequence number, so the broker may have been restored to an earlier state. Returns `false`
-    /// if the lease is lost.
+    /// Moves an entry from the queue to the dead letters, because the database can never store it. `why` is the reason.
+    /// If `is_conflict` is true, a different message already has the sequence number, so the broker may have been
+    /// restored to an earlier state. Returns `false` and changes nothing if the lease is lost.
     async fn dead_letter(
         &self,
         partition: Partition,
@@ -134,8 +133,8 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         is_conflict: bool,
     ) -> Result<bool, Unavailable>;
 
-    /// Removes a room from the broker because the room is missing in SQL, or because it has another id in SQL
-    /// (`seed_again`). The messages of the room become dead letters.
+    /// Removes a room from the broker. The reason is that the room has no row in the database, or that its row has a
+    /// different id (`seed_again`). The messages of the room become dead letters.
     async fn remove_lost_room(
         &self,
         room: RoomName,
@@ -144,7 +143,8 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         seed_again: bool,
     ) -> Result<Lost, Unavailable>;
 
-    /// Removes rooms without connections that have been unused for some time and whose messages are all in SQL. While
-    /// the broker is low on memory, also deletes the archived log entries of unused rooms that have connections.
+    /// Removes a room if it is unused, has no connections, and has no messages that are missing from the database.
+    /// `idle` determines when a room counts as unused. While the broker is low on memory, also deletes the archived log
+    /// entries of unused rooms that have connections.
     async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;
 }

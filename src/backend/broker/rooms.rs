@@ -1,4 +1,4 @@
-//! Port for the state of rooms: whether they accept messages, and how many connections they have.
+//! Port for the state of rooms. The state determines whether a room accepts messages and how many connections it has.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -7,15 +7,15 @@ use super::LogEntry;
 use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, HostId, RoomChange, RoomName, RoomState, Seq};
 
-/// Number of connections that one node has in a room, by kind.
+/// Numbers of connections that one node has in a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
-    /// Connections of guests.
+    /// Number of guests' connections.
     pub guests: u32,
-    /// Connections of present hosts. While a host is present in a room, new messages count as read and no e-mail is
-    /// sent to the host.
+    /// Number of connections of present hosts. While a host is present in a room, new messages count as read and the
+    /// host receives no e-mails about them.
     pub hosts: u32,
-    /// Connections of hosts that sent the notice `away` (SPEC 4).
+    /// Number of connections of hosts that sent the notice `away` (SPEC 4).
     pub away: u32,
 }
 
@@ -30,36 +30,36 @@ pub struct RoomStatus {
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
-    /// Highest sequence number assigned.
+    /// Highest sequence number that the broker has assigned.
     pub seq: Seq,
-    /// Every message up to this sequence number is in SQL.
+    /// Every message up to this sequence number is in the database.
     pub archived: Seq,
-    /// Connections of guests in the room, on all live nodes.
+    /// Number of guests' connections in the room, on all live nodes.
     pub guests: u32,
-    /// Connections of present hosts, on all live nodes.
+    /// Number of connections of present hosts in the room, on all live nodes.
     pub hosts: u32,
-    /// Connections of hosts that are `away`, on all live nodes.
+    /// Number of connections of hosts that are `away`, on all live nodes.
     pub away: u32,
 }
 
-/// A change of a room's state, committed in SQL.
+/// A change of a room's state that is committed in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Name of the room.
     pub room: RoomName,
     /// Kind of change.
     pub change: RoomChange,
-    /// Version of the new state, assigned by SQL.
+    /// Version of the new state, assigned by the database.
     pub version: u64,
-    /// For [`RoomChange::Close`]: the notice sent to every connection in the room.
+    /// Notice for every connection in the room. Used only for [`RoomChange::Close`].
     pub notice: Bytes,
 }
 
 /// Port for the state of rooms and the connections in them.
 #[async_trait]
 pub trait RoomStates: Send + Sync + 'static {
-    /// Sets the number of this node's connections in a room. The counts replace the previous counts of this node.
-    /// Returns `None` if the room must be seeded first.
+    /// Replaces the numbers of this node's connections in a room. Returns the status of the room. Returns `None` if the
+    /// room must be seeded first.
     async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable>;
 
     /// Calls [`set_counts`](Self::set_counts) with all hosts counted as present.
@@ -68,8 +68,9 @@ pub trait RoomStates: Send + Sync + 'static {
     }
 
     /// Calls [`set_counts`](Self::set_counts) and reads at most `newest` of the newest log entries, in descending
-    /// order. A client that joins needs no other data from the broker, so a join takes one round trip. A message that
-    /// is accepted during the call may be counted in the status and missing in the log entries.
+    /// order. Returns `None` if the room must be seeded first. A client that joins needs no other data from the broker,
+    /// so a join takes one round trip. A message that is accepted during the call may be included in the status and
+    /// missing from the log entries.
     async fn enter(
         &self,
         room: RoomName,
@@ -77,14 +78,15 @@ pub trait RoomStates: Send + Sync + 'static {
         newest: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable>;
 
-    /// Returns the state of each room; `None` for rooms that the broker does not have.
+    /// Returns the status of each room. The status is `None` for a room that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
 
-    /// Applies a change committed in SQL and publishes it, unless a newer change has already been applied.
+    /// Applies and publishes a change that is committed in the database. Has no effect if a newer change has been
+    /// applied.
     async fn apply(&self, change: Change) -> Result<(), Unavailable>;
 
-    /// Marks a room that never had a message as deleted. The room accepts no messages afterwards. Returns `false` and
-    /// changes nothing if the room has a message or a connection. `version` is the version of the deletion that SQL
-    /// commits next.
+    /// Marks a room that never had a message as deleted, so that it accepts no messages. Returns `false` and changes
+    /// nothing if the room has a message or a connection. `version` is the version with which the caller will delete
+    /// the room in the database.
     async fn delete_if_empty(&self, room: RoomName, version: u64) -> Result<bool, Unavailable>;
 }

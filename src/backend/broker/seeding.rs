@@ -1,4 +1,4 @@
-//! Port that loads rooms from SQL into the broker of a cluster.
+//! Port that loads rooms from the database into the broker of a cluster.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -7,7 +7,7 @@ use super::Partition;
 use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, HostId, MessageId, RoomName, RoomState, Seq, Side};
 
-/// State of a room, from which the broker creates the room. The caller reads it from SQL while it holds a [`Ticket`].
+/// State from which the broker creates a room. The caller reads it from the database while it holds a [`Ticket`].
 #[derive(Clone, Debug)]
 pub struct Seed {
     /// Row id of the room.
@@ -18,34 +18,38 @@ pub struct Seed {
     pub state: RoomState,
     /// Version of `state`.
     pub version: u64,
-    /// Highest sequence number in SQL.
+    /// Highest sequence number in the database.
     pub seq: Seq,
-    /// Broker epoch in which `seq` was assigned. If it is not the current epoch, the next sequence number skips ahead.
+    /// Broker epoch in which `seq` was assigned. If it differs from the current epoch, the next sequence number skips
+    /// ahead.
     pub epoch: Option<String>,
-    /// Time at which the newest message was accepted, or the room was created.
+    /// Time at which the newest message was accepted. For a room without messages, the time at which the room was
+    /// created.
     pub last_at: DateTime<Utc>,
-    /// Senders' sides, ids and sequence numbers of the newest messages, for deduplication.
+    /// Side, id and sequence number of each of the newest messages, for deduplication.
     pub ids: Vec<(Side, MessageId, Seq)>,
 }
 
-/// Permission to seed one room, valid for a few seconds. A change of the room's state revokes it.
+/// Permission to seed one room. It expires after a few seconds. A change of the room's state revokes it.
 #[derive(Clone, Debug)]
 pub struct Ticket(pub String);
 
-/// Port for the seeding of rooms. A single-node server does not implement it, because its broker reads rooms from SQL.
+/// Port for the seeding of rooms. A single-node server does not implement the port, because its broker reads rooms
+/// directly from the database.
 #[async_trait]
 pub trait Seeding: Send + Sync + 'static {
-    /// Returns the current epoch of a partition; `None` for a driver without epochs. A new epoch begins when Redis may
-    /// have lost writes, for example in a failover, so messages of earlier epochs may be lost.
+    /// Returns the current epoch of a partition. Returns `None` if no epoch has begun. A new epoch begins when Redis
+    /// may have lost writes, for example in a failover. Messages of earlier epochs may be lost.
     async fn epoch(&self, partition: Partition) -> Result<Option<String>, Unavailable>;
 
-    /// Requests a ticket to seed a room. Returns `None` if another node holds a ticket, or if the broker has the room.
+    /// Requests a ticket to seed a room. Returns `None` if a ticket for the room already exists or the broker has the
+    /// room.
     async fn begin_seed(&self, room: RoomName) -> Result<Option<Ticket>, Unavailable>;
 
-    /// Creates a room from `seed`. Returns `false` if the ticket expired or was revoked by a change of the room; the
-    /// caller must then call [`begin_seed`](Self::begin_seed) again.
+    /// Creates a room from `seed`. Returns `false` if the ticket expired or a change of the room's state revoked it.
+    /// The caller must then call [`begin_seed`](Self::begin_seed) again.
     async fn finish_seed(&self, room: RoomName, ticket: Ticket, seed: Seed) -> Result<bool, Unavailable>;
 
-    /// Marks a room as deleted, because it has no row in SQL.
+    /// Marks a room as deleted. The caller found no row of the room in the database.
     async fn mark_deleted(&self, room: RoomName) -> Result<(), Unavailable>;
 }

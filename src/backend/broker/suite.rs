@@ -1,4 +1,4 @@
-//! Tests of the broker's guarantees, run on every driver. [`cluster`] contains the tests that need several nodes.
+//! Tests of the broker's guarantees, run on every driver. [`cluster`] contains tests that need several nodes.
 
 mod cluster;
 mod failover;
@@ -12,7 +12,7 @@ use super::*;
 use crate::domain::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
 
-/// Generates a test of each function for the Redis driver, on every Redis deployment.
+/// Generates a test of each function on each Redis deployment.
 macro_rules! on_a_cluster {
     ($($name:ident),* $(,)?) => {
         $crate::backend::redis::testing::on_every_redis!($crate::backend::broker::testing::Fixture::on: $($name),*);
@@ -31,7 +31,7 @@ macro_rules! embedded {
     };
 }
 
-/// Generates a test of each function for each driver.
+/// Generates a test of each function on each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         embedded!(embedded_on_sqlite, Sqlite: $($name),*);
@@ -106,10 +106,10 @@ async fn an_id_is_one_message_within_its_room_and_side(fixture: Fixture) {
     let (first, changed) = (guest(&room, "same"), submission(&room, Side::Guest, "same", "!", "2023-03-23T08:15:07"));
     let outcomes = node.accept(&[first.clone(), host, guest(&other, "same")]).await;
     assert_eq!(outcomes, [Outcome::Accepted(1), Outcome::Accepted(2), Outcome::Accepted(1)]);
-    // The first accepted frame is returned, even if a later submission has another text under the same id.
+    // A submission with a known id returns the frame that was accepted first, even if its own text is different.
     let original = Outcome::Known { seq: 1, frame: Some(frame_of(&first, 1)) };
     assert_eq!(node.accept(&[changed, first.clone()]).await, [original.clone(), original]);
-    // The message is published once: the next publication is the next message.
+    // The known message is not published again, so the next publication is the next message.
     node.submit_ids(&room, [3]).await;
     let calls: Vec<_> = node.sink.publications(room.name, 3).await.iter().map(|calls| calls.1).collect();
     assert_eq!(calls, [1, 2, 3]);
@@ -141,7 +141,7 @@ async fn numbers_of_concurrent_callers_leave_no_hole(fixture: Fixture) {
     let mut all = Vec::new();
     for caller in callers.collect::<Vec<_>>() {
         let calls = caller.await.unwrap();
-        // A batch is atomic: its sequence numbers are consecutive, and a later call receives higher numbers.
+        // A batch is atomic, so its sequence numbers are consecutive. The numbers of a later call are higher.
         assert!(calls.iter().all(|numbers| numbers.windows(2).all(|pair| pair[1] == pair[0] + 1)), "{calls:?}");
         assert!(calls.is_sorted(), "{calls:?}");
         all.extend(calls.into_iter().flatten());
@@ -173,7 +173,7 @@ async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(fixtu
     let room = node.room().await;
     node.submit_ids(&room, 1..=2).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
-    // The client treats this rejection as the close notice, so `Closed` takes precedence over `Known`.
+    // A client treats `Closed` as the notice that the room is closed. `Closed` therefore takes precedence over `Known`.
     assert_eq!(node.accept(&[guest(&room, "id-1"), guest(&room, "id-3")]).await, [Outcome::Closed, Outcome::Closed]);
     assert_eq!(node.backend.states.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().state, RoomState::Closed);
 
@@ -274,7 +274,7 @@ async fn a_node_counts_its_members(fixture: Fixture) {
     let status = node.backend.states.set_members(room.name, 2, 1).await.unwrap().unwrap();
     assert_eq!((status.chatroom, status.host, status.guests, status.hosts), (room.id, fixture.host.id, 2, 1));
     node.submit_ids(&room, [1]).await;
-    // Counts are absolute: setting them again changes nothing.
+    // The numbers are absolute, so setting the same numbers again changes nothing.
     for (guests, hosts) in [(1, 1), (1, 1), (0, 0), (3, 0)] {
         let told = node.backend.states.set_members(room.name, guests, hosts).await.unwrap();
         let asked = node.backend.states.status(&[room.name]).await.unwrap().remove(0);

@@ -1,4 +1,4 @@
-//! Fixtures for tests of the broker: a database, nodes that use it, and a recorder of bus events.
+//! Fixtures for tests of the broker: a database, nodes that use it, and a sink that records bus events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::store::{BatchRoom, NewHost, Store};
 /// Maximum time that a test waits for a condition.
 pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Polls a condition until it is true. Panics after [`WAIT_LIMIT`].
+/// Polls a condition until it is true. Panics if it is not true within [`WAIT_LIMIT`].
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
     let attempts = async {
         while !is_true().await {
@@ -35,7 +35,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: imp
     assert!(tokio::time::timeout(WAIT_LIMIT, attempts).await.is_ok(), "timed out waiting for {what}");
 }
 
-/// Recorded call of a [`Sink`] method.
+/// Recorded call to a method of [`Sink`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SinkCall {
     Publication { room: RoomName, host: HostId, prev: Seq, seq: Seq, frame: Bytes },
@@ -58,17 +58,15 @@ impl RecordingSink {
         self.more.notify_one();
     }
 
-    /// Returns all recorded calls.
     pub(crate) fn calls(&self) -> Vec<SinkCall> {
         self.calls.lock().clone()
     }
 
-    /// Discards all recorded calls.
     pub(crate) fn clear(&self) {
         self.calls.lock().clear();
     }
 
-    /// Waits until the recorded calls satisfy `enough`, and returns them.
+    /// Waits until the recorded calls satisfy `enough`. Returns all recorded calls.
     pub(crate) async fn until(&self, what: &str, enough: impl Fn(&[SinkCall]) -> bool) -> Vec<SinkCall> {
         let waiting = async {
             while !enough(&self.calls.lock()) {
@@ -84,7 +82,7 @@ impl RecordingSink {
     }
 
     /// Waits until the message with the sequence number `through` is published in a room. Returns `(prev, seq, frame)`
-    /// of every publication of that room so far.
+    /// of every recorded publication of the room.
     pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
         let calls = self
             .until(&format!("{through}"), |calls| {
@@ -100,7 +98,6 @@ impl RecordingSink {
         of_room.collect()
     }
 
-    /// Returns the recorded room changes.
     pub(crate) fn changes(&self) -> Vec<Change> {
         let changes = self.calls().into_iter().filter_map(|calls| match calls {
             SinkCall::Changed(change) => Some(change),
@@ -129,7 +126,7 @@ impl Sink for RecordingSink {
     }
 }
 
-/// Test environment: a database with one host, and optionally Redis servers.
+/// Test environment: a database with one host and, for a cluster, Redis servers.
 #[derive(Debug)]
 pub(crate) struct Fixture {
     pub(crate) store: Store,
@@ -146,7 +143,7 @@ impl Fixture {
         on_fresh(database, |store, _| async move { test(Fixture::new(store, None).await).await }).await;
     }
 
-    /// Runs a test with the Redis broker.
+    /// Runs a test with the Redis broker on one deployment.
     pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -154,7 +151,7 @@ impl Fixture {
         Self::with(Kind::Redis7, database.into(), test).await;
     }
 
-    /// Runs a test with the Redis broker, on any kind of Redis.
+    /// Runs a test with the Redis broker on the given deployment.
     pub(crate) async fn on<F>(kind: Kind, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -211,7 +208,7 @@ impl Fixture {
     }
 }
 
-/// Backend and services of a node, without a listener and sockets.
+/// Backend and services of a node. The node has no listener and no sockets.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) backend: Backend,
@@ -223,22 +220,22 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Returns the Redis clients of the node.
+    /// Returns the Redis clients of the node. Panics if the node is not in a cluster.
     pub(crate) fn redis(&self) -> &Redis {
         self.redis.as_ref().expect("a cluster")
     }
 
-    /// Returns the ports that exist only in a cluster.
+    /// Returns the ports that exist only in a cluster. Panics if the node is not in a cluster.
     pub(crate) fn cluster(&self) -> &ClusterPorts {
         self.backend.cluster.as_ref().expect("a cluster")
     }
 
-    /// Creates a room only in SQL.
+    /// Creates a room only in the database.
     pub(crate) async fn unseeded_room(&self) -> Room {
         self.rooms.open(&self.host, None).await.unwrap()
     }
 
-    /// Creates a room in SQL and in the broker.
+    /// Creates a room in the database and in the broker.
     pub(crate) async fn room(&self) -> Room {
         let room = self.unseeded_room().await;
         self.seed(room.name).await;
@@ -256,14 +253,14 @@ impl Node {
         }
     }
 
-    /// Seeds a room from SQL.
+    /// Loads a room from the database into the broker. Does nothing on a single-node server.
     pub(crate) async fn seed(&self, room: RoomName) {
         if self.redis.is_some() {
             self.rooms.seed(room).await.unwrap();
         }
     }
 
-    /// Returns the messages that a fresh join receives.
+    /// Returns the messages that a joining client receives.
     pub(crate) async fn newest(&self, room: &Room) -> Vec<LogEntry> {
         match self.rooms.enter(room.name, MemberCounts::default(), PAGE).await {
             Ok((status, log)) => self.history.newest(key_of(room), status.seq, log).await.unwrap(),
@@ -272,13 +269,14 @@ impl Node {
         }
     }
 
-    /// Submits a batch.
+    /// Submits a batch of messages. All messages must belong to one partition.
     pub(crate) async fn accept(&self, batch: &[Submission]) -> Vec<Outcome> {
         let partition = self.backend.log.partition_of(batch[0].room);
         self.backend.log.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap()
     }
 
-    /// Writes queued messages to SQL without marking them as archived in the queue.
+    /// Writes a room's queued messages to the database, if their numbers are in `seqs`. Does not mark them as archived.
+    /// Returns the queue position of the last written message.
     pub(crate) async fn write_to_sql(&self, store: &Store, room: &Room, seqs: std::ops::RangeInclusive<Seq>) -> String {
         let queue = self.cluster().archive.clone();
         let entries = queue.read(self.backend.log.partition_of(room.name), 1_000_000).await.unwrap();
@@ -297,7 +295,8 @@ impl Node {
         through
     }
 
-    /// Archives the messages of a room up to the sequence number `through`. Also removes every queue entry before them.
+    /// Archives the messages of a room up to the sequence number `through`. Also removes all earlier entries from the
+    /// queue.
     pub(crate) async fn archive_through(&self, store: &Store, room: &Room, through: Seq) {
         let (queue, partition) = (self.cluster().archive.clone(), self.backend.log.partition_of(room.name));
         let position = self.write_to_sql(store, room, 1..=through).await;
@@ -323,17 +322,16 @@ impl Node {
     }
 }
 
-/// Returns the key that identifies a room for reading its history.
+/// Returns the key of a room, which is used to read its history.
 pub(crate) fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }
 
-/// Builds a guest message with the given id.
+/// Builds a guest's message with the given id.
 pub(crate) fn guest(room: &Room, id: &str) -> Submission {
     submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:07.123")
 }
 
-/// Builds a message to submit.
 pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime: &str) -> Submission {
     let (id, datetime) = (id.parse().unwrap(), datetime.parse().unwrap());
     let head = message_head(side, text, &datetime, &id).into();

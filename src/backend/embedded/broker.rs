@@ -1,9 +1,9 @@
-//! Broker of a single-node server. SQL is the log, and the bus is a function call within the process.
+//! Broker of a single-node server. The database is the log, and a publication is a function call within the process.
 //!
-//! A single-node server is sufficient if one machine can process the traffic and downtime during a restart is
-//! acceptable. An acknowledgement has the same meaning as in a cluster: a batch is committed before any client receives
-//! it, so a killed process loses no message. This broker needs no archive queue, no epochs and no markers for deleted
-//! rooms. No other process may open the database (`node::lock`).
+//! A single-node server is sufficient if one machine can handle the traffic and downtime during a restart is
+//! acceptable. Acknowledgements mean the same as in a cluster: a batch is committed before any client receives it. A
+//! process that is killed therefore loses no acknowledged message. This broker needs no archive queue, no epochs and no
+//! markers for deleted rooms. No other process may open the database (`node::lock`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -24,13 +24,14 @@ use crate::domain::{RoomChange, RoomName, Side};
 use crate::protocol::chat::message_frame;
 use crate::store::{Append, Appended, Store};
 
-/// Driver of the broker's ports over SQL. The driver has one partition, and commits each batch in one transaction.
+/// Driver that implements the broker's ports over the database. It has one partition and commits each batch in one
+/// transaction.
 pub struct EmbeddedBroker {
     store: Store,
     clock: Arc<dyn Clock>,
     sink: OnceLock<Arc<dyn Sink>>,
     members: Mutex<HashMap<RoomName, MemberCounts>>,
-    /// Held while a batch is committed and published, and while a room change is published, so that messages are
+    /// Locked while a batch is committed and published, and while a room change is published. Messages are therefore
     /// published in the order of their sequence numbers.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -42,7 +43,7 @@ impl std::fmt::Debug for EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Creates the driver over a database to which no other process writes.
+    /// Creates the driver. No other process may write to the database.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self {
             store,
@@ -149,7 +150,8 @@ impl RoomStates for EmbeddedBroker {
 
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
         let _publishing = self.publishing.lock().await;
-        // SQL has already applied the change. The driver publishes it unless a newer change was committed in between.
+        // The change is already committed in the database. It is published unless a newer change has been committed
+        // since.
         let is_old = match self.store.rooms().by_name(change.room).await? {
             Some(room) => room.state_version > change.version,
             None => change.change != RoomChange::Delete,
@@ -161,7 +163,7 @@ impl RoomStates for EmbeddedBroker {
     }
 
     async fn delete_if_empty(&self, room: RoomName, _: u64) -> Result<bool, Unavailable> {
-        // SQL checks whether the room has a message; only the connections are checked here.
+        // The database checks whether the room has a message, so only the connections are checked here.
         Ok(!self.members.lock().contains_key(&room))
     }
 }

@@ -1,4 +1,4 @@
-//! Lease of a single-node server. The node always holds the lease.
+//! Leader lease of a single-node server. The node always holds the lease.
 
 use async_trait::async_trait;
 

@@ -20,7 +20,7 @@ pub struct MemoryPresence {
     metrics: PresenceMetrics,
 }
 
-/// Online hosts with the versions of their status, and the highest version assigned to any host.
+/// Online hosts with the versions of their statuses, and the highest version that was assigned to any host.
 #[derive(Debug, Default)]
 struct OnlineHosts {
     online: HashMap<HostUuid, u64>,
@@ -41,7 +41,7 @@ impl MemoryPresence {
     }
 
     fn set(&self, host: HostUuid, online: bool) {
-        // Sinks are called while the lock is held, so that events are delivered in the order of the changes.
+        // The sinks are called while the lock is held, so that they receive events in the order of the changes.
         let mut known = self.known.lock();
         if known.online.contains_key(&host) == online {
             return;
@@ -76,7 +76,8 @@ impl Presence for MemoryPresence {
 
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
         let known = self.known.lock();
-        // Versions of offline hosts are not stored. `known.version` is at least the version of any host's last change.
+        // The versions of offline hosts are not stored. The result contains `known.version` instead, because it is not
+        // lower than the version of any change.
         let (online, version) = known.online.get(&host).map_or((false, known.version), |version| (true, *version));
         Ok(Status { online, version })
     }

@@ -8,7 +8,7 @@ use crate::backend::Unavailable;
 use crate::backend::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 use crate::domain::clock::Clock;
 
-/// Driver of [`Throttle`] that keeps its buckets in memory. All limits are reset when the process restarts.
+/// Driver of [`Throttle`] that keeps its buckets in memory. A restart of the process therefore resets all limits.
 pub struct MemoryThrottle {
     buckets: Buckets,
     clock: Arc<dyn Clock>,

@@ -41,7 +41,7 @@ async fn one_node_at_a_time_has_the_lease(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!((one.hold().await, other.hold().await), (Ok(true), Ok(false)));
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "5000"]).await;
-    // A failed attempt does not extend the lease; a renewal by its holder extends it.
+    // A failed attempt does not extend the lease, but a renewal by the holder does.
     assert_eq!(other.hold().await, Ok(false));
     assert!(ttl(&redis).await <= 5_000);
     assert_eq!(one.hold().await, Ok(true));
@@ -63,7 +63,7 @@ async fn a_released_lease_is_free_at_once_and_only_its_holder_releases_it(server
 async fn a_lease_that_is_not_renewed_expires(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
-    // Makes the lease expire at once.
+    // The lease expires at once.
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "0"]).await;
     assert_eq!((other.hold().await, one.hold().await), (Ok(true), Ok(false)));
 }

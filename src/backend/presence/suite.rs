@@ -1,5 +1,5 @@
-//! Tests of the guarantees of presence, run on every driver. [`cluster`] contains the tests that need several nodes,
-//! [`failover`] the tests with a lost master, and [`cost`] the measurement of the load on Redis.
+//! Tests of the guarantees of presence, run on every driver. [`cluster`] contains tests that need several nodes,
+//! [`failover`] contains tests with a lost master, and [`cost`] measures the load on Redis.
 
 mod cluster;
 mod cost;
@@ -24,7 +24,7 @@ use crate::domain::Rng;
 /// Maximum time that a test waits for a condition.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Generates a test of each function for each driver.
+/// Generates a test of each function on each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -66,7 +66,7 @@ impl EventRecorder {
         self.more.notify_one();
     }
 
-    /// Waits until the event `last` was received `times` times. Returns all events received so far.
+    /// Waits until the event `last` has been received `times` times. Returns all events received so far.
     async fn until(&self, last: &Event, times: usize) -> Vec<Event> {
         let waiting = async {
             while self.received.lock().iter().filter(|event| *event == last).count() < times {
@@ -99,7 +99,7 @@ struct Setup {
 
 struct Node {
     presence: Arc<dyn Presence>,
-    /// `None` for a single-node server.
+    /// `None` on a single-node server.
     upkeep: Option<Arc<dyn PresenceUpkeep>>,
     recorder: Arc<EventRecorder>,
     redis: Option<Redis>,
@@ -145,9 +145,9 @@ impl Node {
         self.presence.status(host).await.unwrap().online
     }
 
-    /// Sends a greeting as a marker, and returns every event received before it. The result therefore also shows that
-    /// an event was not published. In a Redis Cluster, each master publishes over its own connection, so one marker is
-    /// sent per master.
+    /// Sends a greeting as a marker, and returns every event received before it. A test can therefore also check that
+    /// an event was not published. In a Redis Cluster, each master has its own connection, so one marker is sent per
+    /// master.
     async fn received(&self) -> Vec<Event> {
         let (host, frame) = (a_host(), Bytes::from_static(b"marker"));
         let marker = Event::Greeting(host, frame.clone());
@@ -161,15 +161,16 @@ impl Node {
         received.into_iter().filter(|event| !matches!(event, Event::Greeting(_, sent) if *sent == frame)).collect()
     }
 
-    /// Expires the lease of the node, as if the node had died.
+    /// Makes the lease of the node expire, as if the node had died.
     async fn expire_lease(&self) {
         let name = self.redis().incarnation().unwrap();
         self.redis().raw::<i64>("ZADD", &[&*format!("{PT}nodes"), "XX", "1", &name]).await;
     }
 
-    /// Marks the lease as renewed for a full lease duration, so that the node may treat other nodes as dead.
+    /// Makes the lease count as renewed for a full lease duration, so that the node may treat other nodes as dead.
     async fn make_uninterrupted(&self) {
-        // The connection event of the client may arrive during this call and begin a new incarnation.
+        // The client may report its connection during this call, which begins a new incarnation. The loop then tries
+        // again.
         while !self.redis().can_judge() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();
@@ -207,7 +208,7 @@ async fn a_host_is_online_while_a_node_has_its_sockets(setup: Setup) {
 
 async fn a_repeated_report_is_published_once(setup: Setup) {
     let (node, host) = (setup.node().await, a_host());
-    // A `leave` call for a host without sockets has no effect.
+    // A call to `leave` for a host without sockets has no effect.
     node.leave(host).await;
     for _ in 0..2 {
         node.enter(host).await;
@@ -263,7 +264,7 @@ async fn changes_of_a_host_are_received_in_order(setup: Setup) {
 async fn a_greeting_is_delivered_unchanged(setup: Setup) {
     let (node, host) = (setup.node().await, a_host());
     let frame = Bytes::from_static("{\"message\":\"online 🙂\"}\n".as_bytes());
-    // Greetings are delivered whether or not the host is online.
+    // Greetings are delivered even if the host is offline.
     for _ in 0..2 {
         node.presence.greet(host, frame.clone()).await.unwrap();
     }

@@ -1,8 +1,9 @@
 //! Broker of a cluster. Redis stores the rooms, their logs and the archive queues. Lua scripts make each call atomic.
 //!
-//! The keys of a partition share the hash tag `{k}`, so that a script accesses only one slot of a Redis Cluster. Any
-//! other Redis deployment has one partition. The scripts are in `broker/lua`. A comment at the top of each script lists
-//! its keys, arguments and results. These comments omit the prefix `pt:<installation id>:` of every key.
+//! All keys of a partition share the hash tag `{k}`, where `k` is the index of the partition. In a Redis Cluster, a
+//! script therefore accesses only one slot. All other Redis deployments have one partition. The scripts are in
+//! `broker/lua`. A comment at the top of each script lists its keys, arguments and results. In these comments, key
+//! names omit the prefix `pt:<installation id>:`.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,13 +38,13 @@ pub use capacity::Capacity;
 use clocks::Clocks;
 use scripts::BrokerScripts;
 
-/// Time after sending within which a call of `accept.lua` must arrive. A call that arrives later writes nothing.
+/// Maximum age of an `accept.lua` call on arrival at Redis. A call that arrives later writes nothing.
 const ACCEPT_TTL: Duration = Duration::from_secs(3);
 
-/// Lifetime of a tombstone, the marker that remains in place of a deleted room.
+/// Lifetime of a tombstone. A tombstone is the marker that replaces a deleted room.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Driver of the broker's ports over Redis.
+/// Driver that implements the broker's ports over Redis.
 #[derive(Clone, Debug)]
 pub struct RedisBroker {
     redis: Redis,
@@ -54,13 +55,14 @@ pub struct RedisBroker {
     clocks: Arc<Clocks>,
     probes: Arc<BusProbes>,
     capacity: Capacity,
-    /// Whether Redis was low on memory at the last removal of idle rooms by this node's archiver.
+    /// Whether Redis was low on memory when this node last removed idle rooms.
     is_memory_short: Arc<AtomicBool>,
     wire: WireOffset,
 }
 
 impl RedisBroker {
-    /// Creates the driver over the node's clients. `wait` replicas must have a batch before any reader sees it.
+    /// Creates the driver over the node's clients. `wait` is the number of replicas that must have a batch before
+    /// readers see it.
     pub fn new(redis: Redis, rng: Rng, wait: u32) -> Self {
         let probes = Arc::new(BusProbes::new(redis.node(), redis.partitions()));
         let (scripts, clocks) = (Arc::default(), Arc::new(Clocks::of_partitions(redis.partitions())));
@@ -77,12 +79,12 @@ impl RedisBroker {
         }
     }
 
-    /// Sets the capacity of queues and logs.
+    /// Sets the limits of queues and logs.
     pub fn with_capacity(self, capacity: Capacity) -> Self {
         Self { capacity, ..self }
     }
 
-    /// Simulates that each call takes `delay` to arrive, by shifting the estimated clock of the server.
+    /// Simulates that each call takes `delay` to arrive. Shifts the estimated clock of the server for this purpose.
     #[cfg(test)]
     pub(crate) async fn delay_calls(&self, partition: Partition, delay: Duration) {
         self.clocks.forget(partition);
@@ -95,7 +97,7 @@ impl RedisBroker {
         Ok(self.redis.keys()?.partition(partition, kind))
     }
 
-    /// Returns the clock of the server that stores a partition, in ms.
+    /// Returns the current time of the server that stores a partition, in ms.
     async fn clock(&self, partition: Partition) -> Result<i64, Unavailable> {
         if let Some(now) = self.clocks.now(partition) {
             return Ok(now);
@@ -113,7 +115,7 @@ impl RedisBroker {
     }
 }
 
-/// Returns a command that is routed to the server that stores `key`.
+/// Returns a command that the client sends to the server that stores `key`.
 fn at_key(command: &'static str, key: &str) -> CustomCommand {
     CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
 }
@@ -126,8 +128,8 @@ fn state_word(state: RoomState) -> &'static str {
     }
 }
 
-/// Returns the error for an answer in an unexpected format. Only this driver defines these formats, so an unexpected
-/// format means that another program has written to this Redis.
+/// Returns the error for an answer in an unexpected format. This driver alone defines the formats. An unexpected format
+/// therefore means that another program has written to this Redis.
 fn unexpected_reply(what: &str) -> Unavailable {
     Unavailable(format!("unexpected reply from redis: {what}"))
 }

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Ends leases early: removes expired leases, and shortens the others to a maximum remaining time.
+-- Shortens the remaining time of the given leases to a maximum, and removes those that have expired.
 --
 -- KEYS 1  nodes
--- ARGV 1  maximum remaining time in ms  2… incarnations
+-- ARGV 1  maximum remaining time in ms; 0 removes the leases  2… incarnations
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 2, #ARGV do

@@ -1,18 +1,17 @@
 #!lua flags=allow-oom
--- Renews a node's lease. If that is not possible, grants the node a new lease under another incarnation. Returns live
--- and dead nodes. An expired lease is never renewed, because another node may be removing the entries of its
--- incarnation.
+-- Renews the lease of a node. If the lease cannot be renewed, grants a new lease to the next incarnation of the node.
+-- An expired lease is never renewed, because another node may already be removing the entries of its incarnation.
 --
 -- KEYS 1  nodes
--- ARGV 1  the incarnation whose lease is renewed; may be empty  2  the incarnation that receives a new lease otherwise;
---      empty: read only  3  the server's replication id when the incarnation of ARGV 1 received its lease
---      4  duration of a lease in ms
--- Returns {replication id, incarnation that holds the lease, {live…}, {dead…}}.
+-- ARGV 1  incarnation whose lease is renewed; may be empty
+--      2  incarnation that receives a new lease otherwise; if empty, the script only reads
+--      3  replication id of the server that granted the lease of ARGV 1  4  duration of a lease in ms
+-- Returns {replication id, incarnation that holds the lease, {live incarnations…}, {dead incarnations…}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = string.format('%.0f', now + ARGV[4])
 local mark = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
--- A master whose clock was ahead may have written leases that would outlive their nodes.
+-- A master whose clock was ahead may have written deadlines that are too late. They are reduced to the maximum.
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. deadline, '+inf')) do
   redis.call('ZADD', KEYS[1], deadline, node)
 end

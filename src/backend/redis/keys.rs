@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** every key and every channel starts with `pt:<installation id>:`. Pub/sub ignores database indexes, so
 //! only this prefix separates two installations on one server. The one exception is [`INSTALLATION`], which stores the
-//! id of the installation that owns this Redis. `broker::earlier` names the keys of earlier releases (`pt:` without an
-//! id).
+//! id of the installation that owns this Redis. The keys of earlier releases start with `pt:` without an id. They are
+//! defined in `broker::earlier`.
 
 use crate::backend::broker::Partition;
 use crate::domain::{HostUuid, InstallationId, RoomName};
@@ -30,13 +30,13 @@ impl Keys {
         self.id
     }
 
-    /// Returns a key that belongs to no partition.
+    /// Returns the name of a key that belongs to no partition.
     pub(crate) fn shared(&self, kind: &str) -> String {
         format!("pt:{}:{kind}", self.id)
     }
 
-    /// Returns a key or channel of a partition. The hash tag keeps all keys of a partition in one slot of a Redis
-    /// Cluster.
+    /// Returns the name of a key or channel of a partition. The hash tag keeps all keys of the partition in one slot of
+    /// a Redis Cluster.
     pub(crate) fn partition(&self, partition: Partition, kind: &str) -> String {
         format!("pt:{}:{{{}}}:{kind}", self.id, partition.0)
     }
@@ -45,18 +45,18 @@ impl Keys {
         format!("pt:{}:{{{}}}:{kind}:{room}", self.id, partition.0)
     }
 
-    /// Returns the key of the sorted set of node leases, whose scores are the deadlines.
+    /// Returns the key of the sorted set of node leases. The score of a lease is its deadline.
     pub(crate) fn nodes(&self) -> &str {
         &self.nodes
     }
 
-    /// Returns the key of the stream of account changes. The channel of the same name carries a notification for each
-    /// new entry.
+    /// Returns the key of the stream of account changes. It is also the name of the channel that notifies nodes of new
+    /// entries.
     pub(crate) fn control(&self) -> &str {
         &self.control
     }
 
-    /// Returns the channel for presence events.
+    /// Returns the name of the channel for presence events.
     pub(crate) fn status(&self) -> &str {
         &self.status
     }
@@ -65,14 +65,14 @@ impl Keys {
         format!("pt:{}:{{{host}}}:presence", self.id)
     }
 
-    /// Returns the key of the set of hosts that have status sockets on a node. Each incarnation of a node has its own
-    /// set.
+    /// Returns the key of the set of hosts that have status sockets on a node. Each incarnation of the node has a
+    /// separate set.
     pub(crate) fn hosts_of(&self, incarnation: &str) -> String {
         format!("pt:{}:node:{incarnation}:hosts", self.id)
     }
 
-    /// Returns the pattern that matches every [`hosts_of`](Self::hosts_of). [`incarnation_in`](Self::incarnation_in)
-    /// parses a matching key.
+    /// Returns a pattern that matches every key returned by [`hosts_of`](Self::hosts_of). To parse a matching key, call
+    /// [`incarnation_in`](Self::incarnation_in).
     pub(crate) fn hosts_pattern(&self) -> String {
         format!("pt:{}:node:*:hosts", self.id)
     }

@@ -1,4 +1,4 @@
-//! Leader lease of a cluster: a key that stores the id of the holder and expires.
+//! Leader lease of a cluster. It is a key that stores the id of the holder and expires.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct LeaseScripts {
 }
 
 impl RedisLease {
-    /// Creates the driver. The lease is held in the name of the node to which the clients belong.
+    /// Creates the driver. The holder of the lease is the node that owns the clients.
     pub fn new(redis: Redis) -> Self {
         let scripts = LeaseScripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }

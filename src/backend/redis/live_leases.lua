@@ -1,5 +1,5 @@
--- Counts the unexpired leases. A deadline further ahead than the duration of a lease was written by a clock that was
--- ahead.
+-- Counts the unexpired leases. A deadline that is further ahead than the duration of a lease does not count, because a
+-- server whose clock was ahead wrote it.
 --
 -- KEYS 1  sorted set of lease deadlines in ms
 -- ARGV 1  duration of a lease in ms

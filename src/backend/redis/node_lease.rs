@@ -1,14 +1,13 @@
-//! This node's view of its own lease, and the list of all nodes as of the last renewal. Redis stores the leases in the
-//! sorted set of [`Keys::nodes`](super::keys::Keys::nodes).
+//! State of this node's own lease, and the list of all nodes at the last renewal. Redis stores the leases in the sorted
+//! set [`Keys::nodes`](super::keys::Keys::nodes).
 //!
 //! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
-//! be removing the entries of its incarnation. The node then continues as its next incarnation. The node also begins a
-//! new incarnation after every event in which a server may have lost writes: a new connection, another master, or
-//! another epoch.
+//! be removing the entries of its incarnation. The node begins a new incarnation instead. The node also begins a new
+//! incarnation after every event in which a server may have lost writes: a new connection, a new master or a new epoch.
 //!
 //! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
-//! a full lease duration. Otherwise a node would treat live nodes as dead after Redis stalled, or after the clock of a
-//! new master jumped, because all leases then expire at once.
+//! a full lease duration. All leases expire at once if Redis stalls or the clock of a new master is ahead. Without this
+//! rule, a node would then treat live nodes as dead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,45 +19,45 @@ use crate::domain::NodeId;
 /// Duration of a lease.
 pub(super) const TTL: Duration = Duration::from_secs(15);
 
-/// Maximum interval between two renewals of an uninterrupted lease. Renewals are normally sent every 2 s. A lease lasts
-/// three times `MAX_INTERVAL`, so no lease expires if the renewals of all nodes are delayed by at most `MAX_INTERVAL`.
+/// Maximum interval between two renewals of an uninterrupted lease. Nodes normally renew their leases every 2 s. A
+/// lease lasts three times `MAX_INTERVAL`, so no lease expires if all renewals are delayed by at most `MAX_INTERVAL`.
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum age of a cached list of nodes.
 const LIST_TTL: Duration = Duration::from_secs(2);
 
-/// The live and the dead nodes, by incarnation.
+/// Live and dead incarnations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Nodes {
     pub(super) alive: Arc<[String]>,
     pub(super) dead: Arc<[String]>,
 }
 
-/// Renewal request in flight.
+/// Renewal request.
 #[derive(Clone, Debug)]
 pub(super) struct Renewal {
-    /// Incarnation whose lease is renewed; empty if there is none.
+    /// Incarnation whose lease is renewed. Empty if there is none.
     pub(super) current: String,
-    /// Incarnation that receives a new lease if `current` cannot be renewed.
+    /// Incarnation that receives a new lease if the lease of `current` cannot be renewed.
     pub(super) next: String,
-    /// Epoch of the server in which `current` received its lease.
+    /// Epoch of the server when `current` received its lease.
     pub(super) epoch: String,
     /// Time at which the request was sent.
     pub(super) at: Instant,
 }
 
 impl Renewal {
-    /// Returns a request that renews no lease and only reads the list of nodes.
+    /// Returns a request that only reads the list of nodes and renews no lease.
     pub(super) fn none() -> Self {
         Self { current: String::new(), next: String::new(), epoch: String::new(), at: Instant::now() }
     }
 }
 
-/// This node's lease, as last answered by Redis.
+/// This node's lease, according to the last answer of Redis.
 #[derive(Debug)]
 pub(super) struct NodeLease {
     node: NodeId,
-    /// Number of renewals so far. A new incarnation uses it as its number.
+    /// Number of renewals so far. It becomes the number of the next incarnation.
     renewals: u64,
     /// Incarnation whose lease was renewed last.
     current: Option<String>,
@@ -84,12 +83,12 @@ impl NodeLease {
         }
     }
 
-    /// Marks the lease as lost, because the server may have lost writes. The next renewal begins a new incarnation.
+    /// Marks the lease as lost, because a server may have lost writes. The next renewal begins a new incarnation.
     pub(super) fn mark_lost(&mut self) {
         self.is_lost = true;
     }
 
-    /// Returns the renewal to send at time `at`.
+    /// Creates the next renewal, which is sent at the time `at`.
     pub(super) fn begin_renewal(&mut self, at: Instant) -> Renewal {
         self.renewals += 1;
         let lost = std::mem::take(&mut self.is_lost);
@@ -97,7 +96,7 @@ impl NodeLease {
         Renewal { current, next: format!("{}.{}", self.node, self.renewals), epoch: self.epoch.clone(), at }
     }
 
-    /// Records a failed renewal. The renewal may have taken effect.
+    /// Records that a renewal failed. It may have taken effect.
     pub(super) fn failed(&mut self, renewal: &Renewal) {
         self.is_lost |= renewal.current.is_empty();
     }
@@ -112,9 +111,9 @@ impl NodeLease {
         (self.current, self.epoch, self.renewed_at) = (Some(holder), epoch, Some(renewal.at));
     }
 
-    /// Stores the list of nodes that a server in the epoch `epoch` returned. `at` is the time at which the request was
-    /// sent. If the epoch is new, or if this node's lease is missing in the list, the lease is marked as lost and no
-    /// node in the list counts as dead.
+    /// Stores the list of nodes that a server in the epoch `epoch` returned. `at` is the time at which the list was
+    /// requested. Marks the lease as lost if the epoch is new or this node's lease is missing from the list. No node in
+    /// the list then counts as dead.
     pub(super) fn set_list(&mut self, nodes: Nodes, epoch: &str, at: Instant) {
         if self.renewed_at.is_some_and(|renewed| at < renewed) {
             return;
@@ -123,17 +122,18 @@ impl NodeLease {
         self.list = Some((at, nodes));
     }
 
-    /// Returns the list, if it is not older than [`LIST_TTL`].
+    /// Returns the list of nodes. Returns `None` if it is older than [`LIST_TTL`].
     pub(super) fn list(&self, now: Instant) -> Option<Nodes> {
         self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
     }
 
-    /// Returns the current incarnation of this node; `None` if its lease has expired.
+    /// Returns the current incarnation of this node. Returns `None` if its lease has expired.
     pub(super) fn incarnation(&self, now: Instant) -> Option<&str> {
         self.current.as_deref().filter(|_| self.renewed_at.is_some_and(|at| now - at < TTL))
     }
 
-    /// Returns the incarnation of the last lease, even if it has expired.
+    /// Returns the incarnation of the last lease, even if the lease has expired. Returns `None` if the node never had a
+    /// lease.
     pub(super) fn last(&self) -> Option<&str> {
         self.current.as_deref()
     }
@@ -168,7 +168,7 @@ mod tests {
             Self { lease: NodeLease::of(NodeId::from_random([1; 16])), now: Instant::now() }
         }
 
-        /// Renews the lease. The current incarnation is kept unless its lease has expired.
+        /// Renews the lease. If `has_expired` is true, the renewal begins a new incarnation.
         fn renew(&mut self, has_expired: bool) {
             let renewal = self.lease.begin_renewal(self.now);
             let keeps = !renewal.current.is_empty() && !has_expired;
@@ -229,7 +229,7 @@ mod tests {
         let mut setup = Setup::new();
         setup.renew_for(TTL + BEAT);
         assert!(setup.is_uninterrupted());
-        // After 14 s, a lease that was renewed one second before the stall has expired.
+        // A lease that was renewed one second before the stall expires during these 14 s.
         setup.now += Duration::from_secs(14);
         assert!(!setup.is_uninterrupted(), "nothing is known of this time");
         setup.renew(false);
@@ -273,7 +273,7 @@ mod tests {
         setup.lease.failed(&unanswered);
         setup.renew(false);
         assert_eq!(setup.incarnation(), before);
-        // If the lease is marked as lost during a renewal, the answer of the renewal does not reset the mark.
+        // If the lease is marked as lost during a renewal, the answer to the renewal does not remove the mark.
         let renewal = setup.lease.begin_renewal(setup.now);
         setup.lease.mark_lost();
         setup.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());

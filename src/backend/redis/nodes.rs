@@ -1,4 +1,4 @@
-//! Implements membership on Redis: renews this node's lease, and lists the live and the dead nodes.
+//! Implements [`Membership`] on Redis: renews this node's lease, and lists the live and dead nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +39,10 @@ struct HeartbeatAnswer {
 }
 
 impl Redis {
-    /// Renews the lease of this node, or acquires a new one. Returns the live nodes.
+    /// Renews the lease of this node, or acquires a new lease. Returns the ids of the live nodes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
     pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
         let renewal = self.lease(|lease| lease.begin_renewal(Instant::now()));
         let answer = self.query(&renewal).await;
@@ -56,19 +56,19 @@ impl Redis {
         Ok(ids)
     }
 
-    /// Returns the live nodes. The list is up to two seconds old unless `fresh`.
+    /// Returns the ids of the live nodes. If `fresh` is false, the list may be up to two seconds old.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
     pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let alive = self.live_incarnations(fresh).await?;
         Ok(ids(&alive))
     }
 
-    /// Returns the live incarnations. The list is up to two seconds old unless `fresh`.
+    /// Returns the live incarnations. If `fresh` is false, the list may be up to two seconds old.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
     pub async fn live_incarnations(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let known = self.lease(|lease| lease.list(Instant::now()));
         if let Some(nodes) = known.filter(|_| !fresh) {
@@ -80,8 +80,8 @@ impl Redis {
         Ok(nodes.alive)
     }
 
-    /// Returns the incarnations that were dead when this node's lease was last renewed. The list is empty if renewals
-    /// of this node's own lease were interrupted, because the node must then not treat other nodes as dead.
+    /// Returns the incarnations that were dead when this node's lease was last renewed. Returns an empty list if the
+    /// renewals of this lease were interrupted. In that case, this node must not treat other nodes as dead.
     pub fn dead_incarnations(&self) -> Arc<[String]> {
         let now = Instant::now();
         let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_uninterrupted(now)));
@@ -93,28 +93,28 @@ impl Redis {
         self.lease(|lease| lease.is_uninterrupted(Instant::now()))
     }
 
-    /// Returns the current incarnation of this node, which is stored with each entry that the node writes. Other nodes
+    /// Returns the current incarnation of this node, which the node stores with each entry that it writes. Other nodes
     /// remove the entries of an incarnation after its lease has expired.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if the node's lease has expired or may have expired.
+    /// Returns [`Unavailable`] if the lease of this node has expired or may have expired.
     pub fn incarnation(&self) -> Result<String, Unavailable> {
         let held = self.lease(|lease| lease.incarnation(Instant::now()).map(str::to_owned));
         held.ok_or_else(|| Unavailable("this node has no lease".into()))
     }
 
-    /// Removes an incarnation from the list of nodes, if its lease has expired. The incarnation must have no entries left.
+    /// Removes an incarnation from the list of nodes if its lease has expired. The incarnation must have no entries.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
     pub async fn forget_incarnation(&self, incarnation: &str) -> Result<(), Unavailable> {
         self.end_lease(TTL, incarnation).await
     }
 
-    /// Shortens the lease of this node to at most `within`. The lease must not be renewed afterwards.
+    /// Shortens the remaining time of this node's lease to at most `within`. The lease must not be renewed afterwards.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
     pub async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
         match self.lease(|lease| lease.last().map(str::to_owned)) {
             Some(incarnation) => self.end_lease(within, &incarnation).await,
@@ -143,14 +143,15 @@ impl Redis {
         what(&mut self.shared.lease.lock())
     }
 
-    /// Begins a new incarnation after every event in which a server may have lost writes.
+    /// Waits for disturbances until the clients quit. After each one, the next renewal begins a new incarnation.
     pub(super) async fn renew_incarnation_after_disturbances(self, mut disturbances: Disturbances) {
         while self.ended.run_until_cancelled(disturbances.next()).await.flatten().is_some() {
             self.lease(NodeLease::mark_lost);
         }
     }
 
-    /// Simulates a lease that has been renewed for a full lease duration, so that the node may treat others as dead.
+    /// Simulates that the lease has been renewed for a full lease duration, so that the node may treat other nodes as
+    /// dead.
     #[cfg(test)]
     pub(crate) fn ripen(&self) {
         self.lease(NodeLease::ripen);
@@ -182,7 +183,7 @@ impl Membership for Redis {
     }
 }
 
-/// Returns the node ids of incarnations, sorted. Connection counts of rooms are stored per node id, not per
+/// Returns the sorted node ids of incarnations. Rooms store the numbers of connections per node id, not per
 /// incarnation.
 fn ids(incarnations: &[String]) -> Arc<[String]> {
     let mut ids: Vec<String> = incarnations.iter().map(|name| id_of(name).to_owned()).collect();

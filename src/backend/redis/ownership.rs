@@ -1,4 +1,4 @@
-//! Ownership of Redis: which installation it belongs to, and whether this node may use it.
+//! Ownership of Redis: which installation owns it, and whether this node may use it.
 //!
 //! **Invariant:** [`Redis::keys`] fails unless the last verification found the id of this installation. Therefore no
 //! driver reads or writes a Redis that is unclaimed or belongs to another installation.
@@ -15,26 +15,26 @@ use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
 use crate::domain::InstallationId;
 
-/// Key that stores the number of partitions for releases without installation ids. This release writes it so that nodes
-/// of those releases do not start.
+/// Key that stores the number of partitions for releases without installation ids. This release sets it to 0, so that
+/// nodes of those releases do not start.
 pub(crate) const EARLIER_PARTITIONS: &str = "pt:partitions";
 
 /// Key of the node leases of releases without installation ids.
 const EARLIER_NODES: &str = "pt:nodes";
 
-/// Result of a verification.
+/// Result of a call to [`Redis::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This installation owns the Redis and may use it.
     Ours,
-    /// Another installation, with this id.
+    /// Another installation owns the Redis. The variant contains its id.
     Other(String),
-    /// This installation owns the Redis, but the keys were written for another number of partitions, which this variant
-    /// contains.
+    /// This installation owns the Redis, but the keys were written for a different number of partitions. The variant
+    /// contains this number.
     Partitions(u16),
 }
 
-/// Reason why drivers must not use this Redis. `None` in [`OwnershipState`] means that they may use it.
+/// Reason why the drivers must not use this Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Suspended {
     Unclaimed,
@@ -42,7 +42,7 @@ enum Suspended {
     OtherDatabase,
 }
 
-/// Ownership of the connected Redis, as last verified by this node.
+/// Ownership of the connected Redis, according to the last verification.
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
     keys: OnceLock<Keys>,
@@ -52,7 +52,7 @@ pub(super) struct Ownership {
 #[derive(Debug)]
 struct OwnershipState {
     suspended: Option<Suspended>,
-    /// Error of the last trial write, if the server rejected the write.
+    /// Error of the last trial write. `None` if the server accepted the write.
     refuses_writes: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Default for OwnershipState {
     }
 }
 
-/// Lua scripts that verify and change the owner of Redis.
+/// Lua scripts for the ownership of Redis.
 #[derive(Debug)]
 pub(super) struct OwnershipScripts {
     open: Script,
@@ -75,16 +75,18 @@ impl Default for OwnershipScripts {
 }
 
 impl Redis {
-    /// Sets the installation whose key names this node uses. Later calls have no effect.
+    /// Sets the installation that this node belongs to, which determines the names of its keys. Later calls have no
+    /// effect.
     pub fn install(&self, id: InstallationId) {
-        // A node serves one installation for the lifetime of the process.
+        // The installation of a process never changes, so a second value can be ignored.
         let _already_set = self.shared.ownership.keys.set(Keys::of(id));
     }
 
     /// Returns the key names of this installation.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] while this Redis is unclaimed, belongs to another installation, or is suspended.
+    /// Returns [`Unavailable`] while this Redis is unclaimed or belongs to another installation, or while its use is
+    /// suspended.
     pub(crate) fn keys(&self) -> Result<&Keys, Unavailable> {
         match &self.shared.ownership.state.lock().suspended {
             None => self.installed(),
@@ -98,27 +100,29 @@ impl Redis {
         }
     }
 
-    /// Returns the key names of this installation, even while another installation owns the Redis.
+    /// Returns the key names of this installation, even while another installation owns this Redis.
     pub(crate) fn installed(&self) -> Result<&Keys, Unavailable> {
         let keys = self.shared.ownership.keys.get();
         keys.ok_or_else(|| Unavailable("the installation id is not read from SQL yet".into()))
     }
 
-    /// Returns why this node must not use the connected Redis; `None` if the node may use it.
+    /// Returns the reason why this node must not use the connected Redis. Returns `None` if the node may use it.
     pub fn suspension(&self) -> Option<String> {
         self.keys().err().map(|Unavailable(why)| why)
     }
 
-    /// Returns why the server rejected the last [`try_writing`](Self::try_writing); `None` if it accepted the write.
+    /// Returns the reason why the server rejected the last trial write ([`try_writing`](Self::try_writing)). Returns
+    /// `None` if it accepted the write.
     pub fn refuses_writes(&self) -> Option<String> {
         self.shared.ownership.state.lock().refuses_writes.clone()
     }
 
-    /// Compares the owner of this Redis with this node's installation. Claims a Redis without an owner. Begins a new
-    /// epoch in each partition for which the server has none.
+    /// Compares the owner of this Redis with the installation of this node. Claims a Redis without an owner. Begins an
+    /// epoch in each partition that has none. Then suspends or resumes the use of this Redis.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The suspension is then unchanged.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The call then neither suspends nor resumes the use of
+    /// this Redis.
     pub async fn verify(&self) -> Result<Owner, Unavailable> {
         let keys = self.installed()?;
         let found = match self.owner().await? {
@@ -147,24 +151,24 @@ impl Redis {
         Ok(Owner::Ours)
     }
 
-    /// Returns the number of live leases of this installation's nodes.
+    /// Returns the number of unexpired leases of this installation's nodes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
     pub async fn live_leases(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(self.installed()?.nodes()).await
     }
 
-    /// Returns the id of the installation that owns this Redis, if any.
+    /// Returns the id of the installation that owns this Redis. Returns `None` if no installation owns it.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn owner(&self) -> Result<Option<String>, Unavailable> {
         call(|| self.client().get(INSTALLATION)).await
     }
 
-    /// Starts to use a Redis that this installation owns. Does not claim a Redis without an owner. For commands that
-    /// run while nodes may be running.
+    /// Starts to use a Redis that this installation owns. Does not claim a Redis without an owner. Commands call this
+    /// method if nodes may be running.
     ///
     /// # Errors
     /// Returns [`Unavailable`] if Redis does not answer in time, or if this installation is not the owner.
@@ -180,21 +184,21 @@ impl Redis {
         }
     }
 
-    /// Makes this installation the owner, in place of any other.
+    /// Makes this installation the owner of this Redis. Replaces the previous owner.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn adopt(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
     }
 
-    /// Retires this Redis, so that no cluster node uses it any longer. Writes an owner that no running node accepts,
-    /// and ends the epoch of every partition, so that no partition accepts messages. The next start of the cluster
-    /// claims the Redis again, in a new epoch.
+    /// Retires this Redis, so that no node of a cluster uses it any longer. Writes an owner that no running node
+    /// accepts. Ends the epoch of every partition, so that no partition accepts messages. When the cluster is started
+    /// again, it claims the Redis in a new epoch.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The call must be repeated.
+    /// Returns [`Unavailable`] if Redis does not answer in time. The caller must then repeat the call.
     pub async fn retire(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let retired = retired(keys.id());
@@ -210,7 +214,7 @@ impl Redis {
     /// Returns whether this installation has [retired](Self::retire) this Redis.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn is_retired(&self) -> Result<bool, Unavailable> {
         let id = self.installed()?.id();
         Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
@@ -219,28 +223,28 @@ impl Redis {
     /// Returns the number of running nodes of releases without installation ids.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn earlier_nodes(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(EARLIER_NODES).await
     }
 
-    /// Returns the number of live leases of an installation's nodes.
+    /// Returns the number of unexpired leases of an installation's nodes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn live_leases_of(&self, id: InstallationId) -> Result<u64, Unavailable> {
         self.live_leases_in(Keys::of(id).nodes()).await
     }
 
-    /// Returns the number of unexpired leases in a sorted set of deadlines (ms), by the server's clock.
+    /// Returns the number of unexpired leases in a sorted set of deadlines (in ms), by the server's clock.
     pub(super) async fn live_leases_in(&self, nodes: &str) -> Result<u64, Unavailable> {
         let script = &self.shared.scripts.live_leases;
         let live = self.eval(script, nodes, vec![super::node_lease::TTL.as_millis() as i64]).await?;
         live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
     }
 
-    /// Suspends the use of this Redis if `differs` is true, which means that this node and the leader use different
-    /// databases.
+    /// Suspends or resumes the use of this Redis. `differs` states whether this node and the leader use different
+    /// databases. The use is suspended while it is true.
     pub fn suspend_for_database(&self, differs: bool) {
         let is_suspended = self.shared.ownership.state.lock().suspended == Some(Suspended::OtherDatabase);
         match (differs, is_suspended) {
@@ -254,11 +258,11 @@ impl Redis {
         }
     }
 
-    /// Writes a short-lived key to every partition, and records why the server rejected a write, for example because it
-    /// is out of memory, is read-only or requires a permission.
+    /// Writes a short-lived key to every partition. Records the reason if the server rejects a write. For example, the
+    /// server may be out of memory or read-only, or the user may lack a permission.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if it rejects a write.
+    /// Returns [`Unavailable`] if Redis does not answer in time or rejects a write.
     pub async fn try_writing(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let writes = (0..self.partitions()).map(|at| {
@@ -299,18 +303,19 @@ impl Redis {
         let id = keys.id();
         let _set: Option<String> =
             call(|| self.client().set(INSTALLATION, id.as_str(), None, Some(SetOptions::NX), false)).await?;
-        // Another installation may have claimed this Redis in the meantime, so the owner is read again.
+        // Another installation may have claimed this Redis first, so the owner is read again.
         self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
     }
 
-    /// Returns whether the keys that [`open_partitions`](Self::open_partitions) wrote are missing.
+    /// Returns whether this Redis is empty. Checks only the key that [`open_partitions`](Self::open_partitions) writes
+    /// last.
     async fn is_empty(&self, keys: &Keys) -> Result<bool, Unavailable> {
         let key = keys.shared("partitions");
         let count: Option<u16> = call(|| self.client().get(&key)).await?;
         Ok(count.is_none())
     }
 
-    /// Returns the number of partitions recorded in Redis, if it differs from this node's.
+    /// Returns the number of partitions that is stored in Redis. Returns `None` if it equals the number of this node.
     async fn other_layout(&self, keys: &Keys) -> Result<Option<u16>, Unavailable> {
         let (key, own) = (keys.shared("partitions"), self.partitions());
         let found: Option<u16> = call(|| self.client().get(&key)).await?;
@@ -318,7 +323,8 @@ impl Redis {
     }
 
     async fn open_partitions(&self, keys: &Keys) -> Result<(), Unavailable> {
-        // Nodes of releases without installation ids read this key at start, and do not start if its value is not 16.
+        // Nodes of releases without installation ids read this key when they start. They do not start if its value is
+        // not 16.
         call(|| self.client().set::<(), _, _>(EARLIER_PARTITIONS, 0, None, None, false)).await?;
         for partition in (0..self.partitions()).map(Partition) {
             let key = keys.partition(partition, "life");
@@ -329,7 +335,7 @@ impl Redis {
     }
 }
 
-/// Returns the owner id that is stored while a single-node server uses the database of an installation.
+/// Returns the owner id that Redis stores while a single-node server uses the database of an installation.
 fn retired(id: InstallationId) -> String {
     format!("{id}:single")
 }

@@ -1,15 +1,15 @@
-//! Presence of a cluster. Each host has a hash of the nodes that have status sockets of that host. All nodes subscribe
+//! Presence of a cluster. Each host has a hash of the nodes that have status sockets of the host. All nodes subscribe
 //! to one channel. It carries status changes (`S<host> <0|1> <version>`) and guests' notices (`G<host> <frame>`).
 //!
-//! Each node also has a set of its hosts. After the node's death, another node reads this set to find the entries to
-//! remove ([`claim`]). The set is written before the hash, so every host in a hash is in a set. The field of the hash
-//! and the name of the set contain the node's incarnation. After the lease of an incarnation has ended, the node writes
-//! no more entries with this incarnation. Therefore removing the entries of a dead incarnation does not affect the
-//! entries that the node writes as its next incarnation.
+//! Each node also has a set of its hosts. After the death of the node, another node reads this set to find the entries
+//! that it must remove ([`claim`]). The set is written before the hash, so every host in a hash is in a set. The field
+//! in the hash and the name of the set contain the node's incarnation. A node writes no entries with an incarnation
+//! whose lease has ended. If the node continues as its next incarnation, the removal of the old entries therefore does
+//! not affect its new entries.
 //!
 //! **Invariant:** a host is online as long as its hash contains a node, and only changes of the hash are published. A
-//! reader never derives a status from the liveness of nodes. It removes dead nodes from the hash, and that change is
-//! published to all nodes.
+//! reader never derives the status of a host from the liveness of nodes. Instead, it removes dead nodes from the hash,
+//! and this change is published to all nodes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ mod claim;
 mod listener;
 mod orphans;
 
-/// Maximum number of hosts whose entries are written concurrently.
+/// Maximum number of hosts for which entries are written concurrently.
 const AT_ONCE: usize = 64;
 
 /// Maximum number of hosts that one command adds to a set.
@@ -44,23 +44,23 @@ pub struct RedisPresence {
     script: Arc<Script>,
     /// Script that acquires the claim on a dead node's entries.
     hold: Arc<Script>,
-    /// Serialises writes per host.
+    /// Serialises the writes for each host.
     locks: KeyedMutex,
     own: Arc<Mutex<Own>>,
     metrics: Arc<PresenceMetrics>,
 }
 
-/// Hosts that this node has reported online, and the incarnations used to write them.
+/// Hosts that this node has reported online, and the incarnations with which it wrote their entries.
 #[derive(Debug, Default)]
 struct Own {
     hosts: HashSet<HostUuid>,
-    /// Incarnation with which all hosts of this node have been written.
+    /// Incarnation with which the entries of all hosts have been written.
     whole: Option<String>,
     /// Incarnations with which at least one entry was written.
     written: Vec<String>,
 }
 
-/// Change to a node's entry in the hash of a host.
+/// Change to the entry of a node in a host's hash.
 #[derive(Clone, Copy, Debug)]
 enum Report {
     Has,
@@ -98,8 +98,8 @@ impl RedisPresence {
         Ok(Status { online, version })
     }
 
-    /// Writes the entries of this node's hosts with the new incarnation, and then removes the entries of earlier
-    /// incarnations.
+    /// Writes the entries of all hosts of this node with the current incarnation, unless they have been written with
+    /// it. Then removes the entries of earlier incarnations.
     async fn write_again(&self) -> Result<(), Unavailable> {
         let incarnation = self.redis.incarnation()?;
         let hosts = self.own.lock().unwritten(&incarnation);
@@ -118,7 +118,7 @@ impl RedisPresence {
 
     async fn enter_again(&self, host: HostUuid, incarnation: &str) -> Result<(), Unavailable> {
         let _lock = self.locks.lock(host.as_bytes()).await;
-        // The host may have left in the meantime.
+        // The host may have left since the list of hosts was read.
         if self.own.lock().hosts.contains(&host) {
             self.write(host, incarnation, Report::Has).await?;
         }
@@ -145,8 +145,8 @@ impl Own {
         }
     }
 
-    /// Returns the hosts whose entries must be written with an incarnation: all hosts, or none if all have been
-    /// written.
+    /// Returns the hosts whose entries must be written with an incarnation. Returns all hosts of this node, or none if
+    /// all of them have been written with this incarnation.
     fn unwritten(&mut self, incarnation: &str) -> Vec<HostUuid> {
         if self.whole.as_deref() == Some(incarnation) {
             return Vec::new();
@@ -155,8 +155,8 @@ impl Own {
         self.hosts.iter().copied().collect()
     }
 
-    /// Records that all hosts have been written with an incarnation. Returns earlier incarnations that may still have
-    /// entries.
+    /// Records that the entries of all hosts have been written with an incarnation. Returns the earlier incarnations
+    /// that may still have entries.
     fn all_written(&mut self, incarnation: String) -> Vec<String> {
         let earlier = self.written.iter().filter(|written| **written != incarnation).cloned().collect();
         self.whole = Some(incarnation);
@@ -172,12 +172,13 @@ impl Presence for RedisPresence {
 
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
         let _lock = self.locks.lock(host.as_bytes()).await;
-        // The host is inserted before the incarnation is read, because a new incarnation writes all hosts in this set.
+        // The host is inserted before the incarnation is read. If a new incarnation begins after this read, it writes
+        // the entries of all hosts in `hosts`.
         self.own.lock().hosts.insert(host);
         let incarnation = self.redis.incarnation()?;
         self.own.lock().writes_under(&incarnation);
-        // The set is written first, so that the node that removes the entries of this node after its death finds the
-        // host.
+        // The set is written before the hash. If this node dies in between, the node that removes its entries finds the
+        // host in the set.
         self.add(&incarnation, &[host]).await?;
         self.write(host, &incarnation, Report::Has).await.map(|_| ())
     }

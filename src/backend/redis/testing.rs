@@ -1,4 +1,4 @@
-//! Redis servers for tests, in every supported deployment, and clients with direct access to keys and servers.
+//! Redis servers for tests, in every supported deployment. The clients have direct access to keys and servers.
 
 use std::ops::{Deref, DerefMut};
 
@@ -15,7 +15,7 @@ use crate::domain::Rng;
 
 pub(crate) use pintalk_kit::redis::Kind;
 
-/// Redis servers of one test, and methods that create the clients of a node.
+/// Redis servers of one test.
 #[derive(Debug)]
 pub(crate) struct Servers(pintalk_kit::redis::Servers);
 
@@ -33,11 +33,11 @@ impl DerefMut for Servers {
     }
 }
 
-/// Id of the installation in tests, and the prefix of its keys.
+/// Id of the installation that tests use.
 pub(crate) const INSTALLED: &str = "test-installation-0001";
 pub(crate) const PT: &str = "pt:test-installation-0001:";
 
-/// Generates a test of each function for each Redis deployment. `$on` runs one function on one deployment.
+/// Generates a test of each function on each Redis deployment. `$on` runs a function on one deployment.
 macro_rules! on_every_redis {
     ($on:path: $($name:ident),* $(,)?) => {
         $crate::backend::redis::testing::on_redis!(redis7, Redis7, $on: $($name),*);
@@ -61,14 +61,14 @@ macro_rules! on_redis {
 pub(crate) use {on_every_redis, on_redis};
 
 impl Servers {
-    /// Starts a deployment without blocking the runtime.
+    /// Starts a deployment. The runtime is not blocked.
     pub(crate) async fn of(kind: Kind) -> Self {
         let start = move || Self(pintalk_kit::redis::Servers::start(kind));
         tokio::task::spawn_blocking(start).await.expect("the servers are started")
     }
 
-    /// Returns the client configuration. The configuration contains the CA, because environment variables would be
-    /// shared by all tests.
+    /// Returns the client configuration. It contains the CA certificate, because all tests would share an environment
+    /// variable.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::from_url(&self.url()).expect("a URL");
         if self.kind() == Kind::Tls {
@@ -87,7 +87,7 @@ impl Servers {
         redis
     }
 
-    /// Returns the clients of a new node that is connected and has no lease.
+    /// Returns the clients of a new node that is connected and belongs to the installation, but has no lease.
     pub(crate) async fn unknown_node(&self) -> Redis {
         let redis = self.uninstalled_node().await;
         redis.install(INSTALLED.parse().expect("an id"));
@@ -95,7 +95,7 @@ impl Servers {
         redis
     }
 
-    /// Returns the clients of a new node that has no installation.
+    /// Returns the clients of a new node that is connected, but belongs to no installation.
     pub(crate) async fn uninstalled_node(&self) -> Redis {
         let node = NodeId::from_random(Rng::from_entropy().bytes());
         let redis = Redis::with_config(self.config(), node).expect("a configuration");
@@ -117,14 +117,14 @@ impl Redis {
         super::call(|| self.client().ping::<()>(None)).await
     }
 
-    /// Restores a key to a value that `DUMP` returned earlier.
+    /// Restores a key to a value that the command `DUMP` returned.
     pub(crate) async fn restore(&self, key: &str, value: bytes::Bytes) {
         let restore = CustomCommand::new_static("RESTORE", ClusterHash::FirstKey, false);
         let args: Vec<Value> = vec![key.into(), 0.into(), Value::Bytes(value), "REPLACE".into()];
         let _: String = self.client().custom(restore, args).await.expect("redis runs the command");
     }
 
-    /// Runs a command on every master.
+    /// Runs a command on every master. Returns one answer per master.
     pub(crate) async fn everywhere<T: FromValue>(&self, command: &'static str, args: &[&str]) -> Vec<T> {
         let mut answers = Vec::new();
         for server in self.client().active_connections() {
@@ -135,7 +135,7 @@ impl Redis {
         answers
     }
 
-    /// Returns the keys whose names contain `part`, sorted.
+    /// Returns the sorted names of the keys that contain `part`.
     pub(crate) async fn keys_with(&self, part: &str) -> Vec<String> {
         let keys = self.everywhere::<Vec<String>>("KEYS", &[&format!("*{part}*")]).await;
         let mut keys: Vec<String> = keys.into_iter().flatten().collect();
@@ -143,7 +143,7 @@ impl Redis {
         keys
     }
 
-    /// Waits until every replica has this client's writes to the master of a slot, because any replica may become the
+    /// Waits until all replicas have this client's writes to the master of a slot. Any replica may become the next
     /// master.
     pub(crate) async fn wait_for_replicas(&self, servers: &Servers, slot: u16) {
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
@@ -153,7 +153,7 @@ impl Redis {
         assert_eq!(have, all);
     }
 
-    /// Disconnects every pub/sub client.
+    /// Closes the connections of all pub/sub clients.
     pub(crate) async fn kill_listeners(&self) {
         let killed: Vec<i64> = self.everywhere("CLIENT", &["KILL", "TYPE", "pubsub"]).await;
         assert!(killed.iter().sum::<i64>() > 0);

@@ -1,4 +1,4 @@
-//! Tests of TLS and passwords. The suites of the ports also run over TLS with a password.
+//! Tests of connections with TLS and passwords. The suites of the ports also run over TLS with a password.
 
 use super::testing::{self, Kind, Servers};
 use super::*;
@@ -19,8 +19,8 @@ async fn a_server_requires_its_password_and_tls_with_a_trusted_authority() {
     let (mut guessing, mut in_the_clear) = (servers.config(), servers.config());
     guessing.password = Some("a guess".into());
     in_the_clear.tls = None;
-    // This client trusts only the certificate authorities of the machine. None of them has signed the server's
-    // certificate.
+    // This client trusts only the certificate authorities of the machine. None of them has signed the certificate of
+    // the server.
     let of_the_machine = Config::from_url(&servers.url()).unwrap();
     let answers =
         tokio::join!(answers(servers.config()), answers(guessing), answers(in_the_clear), answers(of_the_machine));

@@ -1,4 +1,4 @@
-//! Throttle driver of a cluster. Each bucket is one key, and each operation is one script.
+//! Rate limits of a cluster. Each bucket is one key, and each operation is one script call.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::backend::redis::{Redis, Script};
 use crate::backend::throttle::{Kind, Quota, Throttle, Verdict, Who, micros};
 use crate::domain::clock::Clock;
 
-/// Driver of [`Throttle`] over Redis. Clones share the connection.
+/// Driver of [`Throttle`] over Redis. Clones share the clients.
 #[derive(Clone)]
 pub struct RedisThrottle {
     redis: Redis,
@@ -26,8 +26,8 @@ impl std::fmt::Debug for RedisThrottle {
 }
 
 impl RedisThrottle {
-    /// Creates the driver over the node's Redis clients. It uses the clock of Redis, so that clock skew between nodes
-    /// has no effect.
+    /// Creates the driver over the node's clients. The driver uses the clock of Redis, so clock skew between nodes has
+    /// no effect.
     pub fn new(redis: Redis) -> Self {
         let script = |text| Arc::new(Script::new(text));
         let (take, refund) = (script(include_str!("throttle/take.lua")), script(include_str!("throttle/refund.lua")));
@@ -38,13 +38,14 @@ impl RedisThrottle {
         Ok(self.redis.keys()?.shared(&format!("limit:{}:{who}", kind.name())))
     }
 
-    /// Returns the time argument of the scripts in µs since 1970; empty for the clock of Redis.
+    /// Returns the time argument of the scripts, in µs since 1970. The argument is empty if the scripts must use the
+    /// clock of Redis.
     fn now(&self) -> Value {
         let now = self.clock.as_ref().map(|clock| clock.now().timestamp_micros());
         now.map_or_else(String::new, |now| now.to_string()).into()
     }
 
-    /// Replaces the clock of Redis by `clock`, for tests.
+    /// Replaces the clock of Redis with `clock`. Tests use this method.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);

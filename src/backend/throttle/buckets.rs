@@ -1,9 +1,9 @@
-//! Token buckets in memory, for the limits of a single-node server and for limits that each node of a cluster applies
-//! alone.
+//! Token buckets in memory. They implement the limits of a single-node server, and limits that each node of a cluster
+//! applies separately.
 //!
 //! **Invariant:** the number of buckets per kind is bounded, regardless of the number of addresses. When the bound is
-//! reached, the fullest buckets are removed. They belong to the clients with the fewest recent calls, so rate-limited
-//! clients remain limited.
+//! reached, the fullest buckets are removed. They belong to the clients with the fewest recent calls, so clients that
+//! are rate limited remain rate limited.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 
 use super::{Kind, Quota, Verdict, Who};
 
-/// Maximum number of buckets per kind. Their total size is about 5 MB.
+/// Maximum number of buckets per kind. This number of buckets uses about 5 MB.
 const MOST: usize = 100_000;
 
-/// Buckets of all kinds. Each bucket is stored as the instant at which it will be full, in µs since 1970.
+/// Buckets of all kinds. A bucket is stored as the instant at which it will be full, in µs since 1970.
 #[derive(Debug)]
 pub struct Buckets {
     tables: [Mutex<HashMap<Who, i64>>; Kind::COUNT],
@@ -33,7 +33,7 @@ impl Buckets {
         Self { tables: Default::default(), most }
     }
 
-    /// Takes a token from a bucket, if the bucket has one.
+    /// Takes a token from a bucket, if the bucket has one. Creates a full bucket if there is none for `who`.
     pub fn take(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) -> Verdict {
         let now = now.timestamp_micros();
         let mut table = self.tables[kind as usize].lock();
@@ -52,7 +52,7 @@ impl Buckets {
 }
 
 impl Buckets {
-    /// Returns a token to a bucket, if the bucket still exists.
+    /// Puts a token back into a bucket. Has no effect if the bucket has been removed.
     pub fn refund(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
         if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
             *full_at = quota.refund(*full_at, now.timestamp_micros());
@@ -60,8 +60,8 @@ impl Buckets {
     }
 }
 
-/// Removes all full buckets, and at least a quarter of `most` buckets in total, the fullest first. Removing many
-/// buckets at once means that the scan is rarely repeated.
+/// Removes all full buckets, and then the fullest of the other buckets until at most three quarters of `most` remain.
+/// The scan is rarely repeated, because each scan removes many buckets.
 fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     table.retain(|_, full_at| *full_at > now);
     let mut surplus = table.len().saturating_sub(most - most.div_ceil(4));
@@ -103,7 +103,7 @@ mod tests {
             assert!(buckets.take(Kind::Handshake, &Who::address(network.into()), quota, now).passes);
         }
         assert!((MOST / 2..=MOST).contains(&len(&buckets)));
-        // Addresses of one network share a bucket.
+        // Addresses of one network share a bucket, so their calls add no buckets.
         let before = len(&buckets);
         for host in 0..1_000 {
             let address = Ipv6Addr::from_bits(299_999 << 64 | host);

@@ -1,4 +1,4 @@
-//! Tests of the guarantees of the throttle, run on every driver. The tests at the end need several nodes.
+//! Tests of the guarantees of the throttle, run on every driver. The tests at the end use several nodes.
 
 use crate::backend::redis::testing::PT;
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use crate::backend::redis::throttle::RedisThrottle;
 use crate::domain::HostId;
 use crate::domain::clock::{Clock as _, ManualClock, SystemClock};
 
-/// Quotas are per hour, so that keys in Redis do not expire during a slow test run.
+/// Span of the quotas in these tests. It is long enough that no key in Redis expires during a slow test.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Refill interval of one token at five tokens per hour.
+/// Time in which a bucket gains one token at five tokens per hour.
 const EACH: Duration = Duration::from_secs(720);
 
-/// Generates a test of each function for each driver.
+/// Generates a test of each function on each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -90,7 +90,7 @@ async fn take(node: &Arc<dyn Throttle>, who: &Who) -> Verdict {
     node.take(Kind::Mail, who, five()).await.unwrap()
 }
 
-/// Returns how many of `tries` attempts are allowed.
+/// Tries to take a token `tries` times. Returns how many attempts succeeded.
 async fn passing(node: &Arc<dyn Throttle>, tries: usize) -> usize {
     let mut passing = 0;
     for _ in 0..tries {
@@ -193,7 +193,7 @@ async fn the_clock_of_redis_gives_the_same_result(setup: Setup) {
     assert_eq!(passing(&node, 7).await, 5);
     let next_in = take(&node, &a_client()).await.next_in;
     assert!(EACH - Duration::from_secs(60) < next_in && next_in <= EACH, "{next_in:?}");
-    // The rate is so high that the next token is available before the next call.
+    // With this rate, the next token is available before the next call.
     let quota = Quota::new(1_000_000, Duration::from_secs(1));
     for _ in 0..10 {
         assert!(node.take(Kind::Room, &a_client(), quota).await.unwrap().passes);

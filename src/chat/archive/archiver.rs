@@ -15,8 +15,8 @@ use crate::backend::shutdown::Shutdown;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::store::{Store, StoreError};
 
-/// Maximum number of messages per transaction. Each transaction also updates the rows of the messages' rooms, so a
-/// message costs more in a small transaction: at 500 messages per transaction, a saturated cluster spends a third more
+/// Maximum number of messages per transaction. Each transaction also updates the rows of the messages' rooms, so small
+/// transactions cost more per message. At 500 messages per transaction, a saturated cluster spends a third more
 /// database time per message.
 const BATCH: usize = 2_000;
 
@@ -125,8 +125,8 @@ impl Archiver {
     fn failed(&mut self, error: &ArchiveError, was_failing: bool) {
         self.metrics.failures.increment(1);
         self.max_statement = None;
-        // The batch may have been too large: a proxy closes the connection if a statement exceeds the limit of the
-        // proxy.
+        // The batch may have been too large, because a proxy closes the connection if a statement exceeds its limit.
+        // The next read therefore requests fewer entries.
         self.count = (self.count / 4).max(1);
         if !was_failing {
             tracing::warn!(%error, partition = self.partition.0, "failed to archive batch, retrying");
@@ -135,8 +135,8 @@ impl Archiver {
 
     /// Archives the remaining entries of the queue and releases the lease.
     async fn finish(&mut self) {
-        // On the last node of a cluster, entries that remain in the queue would not be archived until a node starts. If
-        // another node has acquired the lease, this call archives nothing.
+        // This may be the last node of the cluster. Entries that remain in the queue would then not be archived until a
+        // node starts. If another node holds the lease, the following call archives nothing.
         match tokio::time::timeout(LAST_ROUND, self.work()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
@@ -167,7 +167,8 @@ impl Archiver {
             let most = self.statement_bytes().await?;
             let mut entries = self.queue.read(self.partition, self.count).await?;
             let read = entries.len();
-            // A webhook event is up to three times as long as its message, and the events are written in one statement.
+            // The frames may use a third of the statement size. The webhook events of a batch are written in one
+            // statement, and an event is up to three times as long as its message.
             truncate(&mut entries, BATCH_BYTES.min(most / 3));
             let Some(first) = entries.first() else { return Ok(true) };
             if first.frame.len() > most {

@@ -108,7 +108,7 @@ async fn accepted_messages_are_archived_in_sql(fixture: Fixture) {
         );
         assert_eq!(dead_letters(&node, room).await.len(), 0);
     }
-    // Several rooms may share the queue of a partition.
+    // Several rooms may share the queue of a partition, so the queues are checked after all rooms are archived.
     for room in &rooms {
         assert_eq!(queue_len(&node, room).await, 0);
     }

@@ -66,7 +66,8 @@ impl History {
     }
 
     /// Returns the join frame of a room whose highest sequence number is `seq`. `log` contains the newest log entries
-    /// of the room, newest first, at most [`PAGE`](super::PAGE). `None`: they are read from the broker.
+    /// of the room, newest first, at most [`PAGE`](super::PAGE). If `log` is `None`, the entries are read from the
+    /// broker.
     ///
     /// # Errors
     /// Returns [`HistoryError`] if the broker could not be read, or if the log is empty and the database could not be

@@ -1,5 +1,5 @@
-//! Counts the sockets of each client address. All sockets of an address share two limits on the bytes they send, per
-//! second and per day.
+//! Counts the sockets of each client address. All sockets of an address share a limit on bytes per second and a limit
+//! on bytes per day.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -136,15 +136,15 @@ impl Connection {
         Close::TryLater { retry: self.retry() }
     }
 
-    /// Waits for the next change of this handle. It may also return without a change.
+    /// Waits for the next change of this handle. May also return without a change.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
     // ---- outbox
 
-    /// Queues a newly published message. If the socket is catching up, only raises the target, up to which the socket
-    /// reads the log. `prev` is the preceding sequence number in the room.
+    /// Queues a newly published message. If the socket is catching up, only raises the target, which is the sequence
+    /// number up to which the socket reads the log. `prev` is the preceding sequence number in the room.
     pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) -> Delivery {
         let mut state = self.state.lock();
         if state.closing.is_pending() {

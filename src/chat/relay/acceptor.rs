@@ -2,7 +2,7 @@
 //! messages that arrived during the current one.
 //!
 //! Batches grow under load; an idle acceptor submits a message at once. If a room must be seeded or the archive queue
-//! of the partition is full, the messages of the room are held in order while the acceptor continues with other rooms.
+//! of the partition is full, the messages of the room are held in order. The acceptor continues with other rooms.
 //!
 //! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, all later ones are dropped
 //! too.
@@ -43,7 +43,8 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between searches for overdue messages.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Maximum bytes of unacknowledged messages per partition. While it is reached, the sockets of its rooms are not read.
+/// Maximum bytes of unacknowledged messages per partition. At the limit, the sockets of the rooms in the partition are
+/// not read.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Delay after a failed call to the broker.
@@ -239,7 +240,7 @@ impl Worker {
         self.metrics.accept_failures.increment(1);
         let messages = batch.len();
         tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
-        // A failed call may still have taken effect.
+        // A failed call may still have taken effect, so its messages are marked as tried.
         batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
         tokio::time::sleep(RETRY).await;
     }
@@ -251,7 +252,7 @@ impl Worker {
                 (MessageResult::Accepted, Some(seq))
             }
             // An earlier attempt of this node was accepted, so the message arrives over the bus. If the sender already
-            // had this sequence number at submission, it belongs to an earlier message with the same id.
+            // had this sequence number at submission, the number belongs to an earlier message with the same id.
             Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
                 (MessageResult::Accepted, Some(seq))
@@ -306,8 +307,8 @@ impl Worker {
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
-    /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. If the sender
-    /// has not received it after [`ANSWER_TIMEOUT`], disconnects the sender, whose client then reconnects and reads the
+    /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. Disconnects the
+    /// sender if it has not received the message after [`ANSWER_TIMEOUT`]. Its client then reconnects and reads the
     /// stored message.
     fn check_echoes(&mut self) {
         let now = Instant::now();

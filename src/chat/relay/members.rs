@@ -45,8 +45,8 @@ impl Members {
         Ok(self.report_and_read(room, 0).await?.0)
     }
 
-    /// Schedules a report after [`LEAVE_DELAY`] and repeats it until it succeeds. The report is omitted if another
-    /// report of the room is sent first.
+    /// Schedules a report after a short delay and repeats it until it succeeds. The report is omitted if another report
+    /// of the room is sent first.
     pub fn report_soon(&self, room: RoomName) {
         match self.left.entry(room) {
             Entry::Occupied(mut is_unreported) => {
@@ -67,7 +67,8 @@ impl Members {
             if self.left.get(&room).is_some_and(|is_unreported| *is_unreported) {
                 match self.report(room).await {
                     Ok(_) | Err(RoomError::NotFound) => {}
-                    // The broker drops the connection counts of a stopped node when its lease expires.
+                    // This node is stopping, so the report is not repeated. The counts expire with the lease of the
+                    // node.
                     Err(_) if !on => {}
                     Err(error) => {
                         tracing::debug!(%error, %room, "failed to report connection count of room, retrying");

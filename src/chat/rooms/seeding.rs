@@ -26,7 +26,8 @@ impl Rooms {
             None => None,
         };
         let Some((seeding, ticket)) = begun else {
-            // The broker already contains the room, or another node is seeding it.
+            // The broker already contains the room, or another node is seeding it. After the delay, the caller checks
+            // the room again.
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };

@@ -238,7 +238,7 @@ impl ChatSession {
     fn send_status(&self) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection().clone());
         async move {
-            // The host may have disabled or enabled the online status since this guest joined.
+            // The setting is read again, because the host may have changed it since this guest joined.
             let shows =
                 context.hosts.by_uuid(host).await.ok().flatten().is_some_and(|host| host.config.use_online_status);
             match context.statuses.presence().status(host).await {

@@ -1,5 +1,5 @@
-//! Limits the rate at which a socket is read with a token bucket of messages or bytes. A socket above the rate is read
-//! more slowly. No message is rejected, and the socket is not closed (DESIGN "Limits").
+//! Token bucket that limits how many messages or bytes are read from a socket per second. A socket above the rate is
+//! read more slowly. No message is rejected, and the socket is not closed (DESIGN "Limits").
 
 use std::time::Duration;
 
@@ -53,8 +53,7 @@ impl TokenBucket {
     /// Returns the instant at which the next token is available; `None` if one is available now.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
-        // A token is available if the bucket is full after the time in which all tokens but one are refilled, or
-        // earlier.
+        // The bucket contains a token if it will be full within the time that `burst - 1` tokens take.
         let next = self.full_at.checked_sub(rate.span_of(rate.burst.saturating_sub(1)))?;
         (next > now).then_some(next)
     }

@@ -78,7 +78,8 @@ impl Watch {
         // are sent in the order of their versions.
         let mut known = self.known.entry(host).or_default();
         if read.online && read.version > known.version {
-            // A read of `offline` is not stored. Otherwise the later `offline` event would not notify the other guests.
+            // Only `online` is stored. If `offline` were stored, the later `offline` event would not notify the other
+            // guests.
             *known = read;
         }
         let is_outdated = read.version < known.version;
@@ -109,7 +110,8 @@ impl Watch {
     /// Compares the statuses last sent to guests with the current ones, and notifies guests of the differences.
     async fn compare(self) {
         let _one = self.one_at_a_time.lock().await;
-        // An event that is missed after this point may be newer than the reads below. It schedules another comparison.
+        // The flag is cleared before the reads. An event that is missed after this point may be newer than the reads
+        // and must schedule another comparison.
         self.is_due.store(false, Ordering::Relaxed);
         let mut hosts: Vec<HostUuid> =
             self.hub.statuses().into_iter().filter(|host| self.hub.is_watched(*host)).collect();
@@ -174,7 +176,8 @@ impl PresenceSink for Watch {
             return;
         }
         let mut known = self.known.entry(host).or_default();
-        // A status with the same version may have been sent to one guest only, in response to a read.
+        // A status with the same version may have been sent to only one guest, in response to a read, so it is sent to
+        // all guests.
         if status.version >= known.version {
             *known = status;
             self.notify_guests(host, status.online);

@@ -55,7 +55,7 @@ async fn read(client: &Client, server: &Server) -> Result<ServerInfo, fred::erro
     let section: String = query(client, server, "INFO", &["server"]).await?;
     info.version = section.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::to_owned);
     for setting in ["maxmemory-policy", "appendonly", "min-replicas-to-write"] {
-        // Managed Redis services may reject `CONFIG`.
+        // Managed Redis services may reject `CONFIG`, so an error is ignored.
         if let Ok(answer) = query::<HashMap<String, String>>(client, server, "CONFIG", &["GET", setting]).await {
             info.settings.extend(answer);
         }

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// Whether the clock skew between this node and its stores is within the limit for leadership and jobs. Clones share
-/// the state.
+/// State that records whether the clock skew between this node and its stores is within the limit for leadership and
+/// jobs. Clones share it.
 ///
 /// A job must read its [`Clock`](super::Clock) before it checks the agreement. When a store's clock steps, the
 /// agreement is revoked before the node's clock follows the step. A job that checks in this order therefore never uses
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 pub struct Agreement(Arc<AtomicBool>);
 
 impl Agreement {
-    /// Creates an agreement that always holds, for a node with only one clock. An example is a node with SQLite.
+    /// Creates an agreement that always holds. It is intended for a node with a single clock, for example with SQLite.
     pub fn assumed() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }

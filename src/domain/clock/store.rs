@@ -42,7 +42,7 @@ pub enum Observed {
 /// process.
 ///
 /// Steps of the machine's clock have no effect. While the store is unavailable, the estimate continues from the last
-/// reading. If the machine was suspended, the estimate is late by the length of the suspension until the next reading.
+/// reading. If the machine was suspended, the estimate lags by the length of the suspension until the next reading.
 /// Before the first reading, the estimate is the machine's time.
 ///
 /// A reading gives the earliest and the latest possible time of the store, which differ by the round trip. An estimate

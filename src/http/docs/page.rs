@@ -1,5 +1,5 @@
-//! Renders the HTML page from the OpenAPI and AsyncAPI documents, so that it contains nothing that code generators
-//! cannot read. The page has no script and loads nothing from other sites.
+//! Renders the HTML page from the OpenAPI and AsyncAPI documents. All information on the page is therefore also
+//! available to code generators. The page has no script and loads nothing from other sites.
 
 use minijinja::{Environment, HtmlEscape, Value as Template, context};
 use serde::Serialize;

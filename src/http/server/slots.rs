@@ -236,7 +236,7 @@ impl Drop for Queued {
 /// Value of [`Slot::ticket`] while its connection is not waiting for a request.
 const NO_TICKET: u64 = 0;
 
-/// Slot of a connection, which is released on drop.
+/// Slot of a connection. The slot is released on drop.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     class: SlotClass,
@@ -291,7 +291,7 @@ impl Slot {
         group.busy() <= group.limit / 2
     }
 
-    /// Waits until the connection must be closed because another one replaces it.
+    /// Waits until the connection must be closed because a new connection replaces it.
     pub(super) async fn shed(&self) {
         self.shed.notified().await;
     }

@@ -38,7 +38,7 @@ pub(super) struct Timeouts {
     pub(super) keep_alive: Duration,
 }
 
-/// State of a connection, which its stream, its service and its responses in flight share.
+/// State of a connection, shared by its stream, its service and its responses in flight.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<StreamState>,
@@ -301,10 +301,10 @@ impl AsyncWrite for PeerStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper calls flush after it has written all output.
+        // hyper flushes after it has written all output, so no output is pending now.
         self.waiting = None;
         if std::mem::take(&mut self.is_writing) && self.activity.became_idle() {
-            // The idle timeout starts at the next read.
+            // The task is woken, because the idle timeout starts at the next read.
             cx.waker().wake_by_ref();
         }
         Pin::new(&mut self.tcp).poll_flush(cx)

@@ -86,7 +86,7 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(se
         }
         assert_eq!(state().await, None, "a program that follows links changes nothing");
     }
-    // The guest may consent again.
+    // A repeated consent succeeds.
     for _ in 0..2 {
         let done = server.send("POST", &consent, &[("accept-language", "en")], "").await;
         assert!(done.status == 200 && !done.body.contains("<form") && done.body.contains("shop.example"), "{done:?}");

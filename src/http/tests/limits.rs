@@ -112,7 +112,7 @@ pub(super) async fn password_resets_block_no_login(server: TestServer) {
     }
     assert_eq!(reset("password-reset", "192.0.2.1").await.status, 200);
     assert_eq!(server.log_in("192.0.2.1", "dev@shop.example", "pass word").await.status, 200);
-    // The limit applies per address.
+    // Requests for temporary passwords are limited per address.
     for _ in 0..4 {
         assert_eq!(reset("restore", "192.0.2.1").await.status, 200);
     }

@@ -12,7 +12,7 @@ use crate::backend::Unavailable;
 use crate::backend::redis::{Redis, call, within};
 use crate::domain::clock::Reading;
 
-/// Reads the clock of each server that the node has a connection to: of the primary, or of every primary of a Redis
+/// Reads the clock of each Redis server to which the node is connected: the primary, or every primary of a Redis
 /// Cluster.
 pub(super) async fn readings(redis: &Redis) -> Result<Vec<(String, Reading)>, Unavailable> {
     let client = redis.client();

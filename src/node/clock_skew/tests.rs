@@ -86,7 +86,7 @@ async fn a_step_of_sql_forbids_jobs_before_its_clock_follows_and_until_it_is_cor
     let before = clock.now();
     assert!(setup.skew.observe_sql(&setup.reading(8 * 86_400)), "it is read again");
     assert_eq!((agreement.holds(), (clock.now() - before).num_minutes()), (false, 0));
-    // The second reading fails, because the database is no longer available.
+    // The second reading is missing, as if the database had become unavailable.
     setup.skew.judge();
     assert!(!agreement.holds());
     assert!(!setup.measured(8 * 86_400, 0));
@@ -104,7 +104,7 @@ async fn a_step_of_the_machine_is_skew_and_changes_no_clock() {
     assert!(setup.measured(0, 0));
     let (clock, before) = (setup.skew.clock(), setup.skew.clock().now());
     setup.machine.advance(Duration::from_secs(3_600));
-    // The result is the same although no store responds.
+    // The skew is detected even if no store responds.
     setup.skew.judge();
     assert!(!setup.skew.agreement().holds());
     assert!((clock.now() - before).num_seconds() < 60);

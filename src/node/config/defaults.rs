@@ -71,8 +71,8 @@ pub(super) fn mail_from(public_url: &PublicUrl) -> Result<Mailbox, ConfigError> 
     Ok(Mailbox::new(Some("PinTalk".to_owned()), address))
 }
 
-/// Returns `http://<listen>`. Replaces an unspecified address by the loopback address, because browsers cannot connect
-/// to the former.
+/// Returns `http://<listen>`. Replaces an unspecified address with the loopback address, because browsers cannot
+/// connect to an unspecified address.
 pub(super) fn public_url_of(listen: SocketAddr) -> Result<PublicUrl, ConfigError> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

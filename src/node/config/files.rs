@@ -46,8 +46,8 @@ fn holds_only_own(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Returns the content of a file. If the file does not exist, creates it atomically with the result of `make`, readable
-/// only by its owner. If two processes start at the same time, only one of them creates the file.
+/// Returns the content of a file. If the file does not exist, creates it atomically with the result of `make`. Only its
+/// owner can read it. If two processes start at the same time, only one of them creates the file.
 pub(crate) fn read_or_create(path: &Path, rng: &Rng, make: impl FnOnce() -> String) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

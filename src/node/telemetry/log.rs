@@ -33,7 +33,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// Log of the process.
 struct Log {
     lines: Arc<Lines>,
-    /// Subscriber that queues all events, whatever the value of RUST_LOG.
+    /// Subscriber that queues all events independently of RUST_LOG.
     unfiltered: Dispatch,
 }
 
@@ -195,8 +195,7 @@ where
     QueuedLines(log.lines.clone())
 }
 
-/// Logs panics as errors, whatever the value of RUST_LOG. The default hook writes directly to standard error and could
-/// block.
+/// Logs panics as errors independently of RUST_LOG. The default hook writes directly to standard error and could block.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let Some(log) = LOG.get() else { return };

@@ -48,7 +48,7 @@ const CLIENT_OPTIONS: ClientOptions = ClientOptions {
 #[error("--otlp-endpoint: {0}")]
 pub struct TraceSetupError(String);
 
-/// Trace provider of the process, which exports the spans.
+/// Trace provider of the process. It exports the spans.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 

@@ -15,7 +15,7 @@ use crate::store::ConsentPair;
 /// Purpose of a link. The purpose is part of the signed string, so that a link is valid for one purpose only.
 #[derive(Clone, Copy)]
 enum Purpose {
-    /// Unsubscribing with a link of an earlier release, which contains a room id and a digest of the address.
+    /// Unsubscribing with a link of an earlier release. Such a link contains a room id and a digest of the address.
     UnsubscribeRoom,
     Unsubscribe,
     Consent,

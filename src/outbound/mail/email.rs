@@ -124,7 +124,7 @@ impl RoomText {
     }
 }
 
-/// Removes all characters that are not valid in host names from a domain that a host has entered.
+/// Returns a domain that a host has entered, without the characters that are not valid in host names.
 fn domain_name(domain: &str) -> String {
     domain.chars().filter(|character| character.is_ascii_alphanumeric() || ".-:[]_".contains(*character)).collect()
 }

@@ -157,7 +157,7 @@ fn has_end(jpeg: &[u8]) -> bool {
     }
 }
 
-/// Encodes an image. JPEG and opaque WebP become JPEG, all other images PNG.
+/// Encodes an image. JPEG and opaque WebP become JPEG, and all other images become PNG.
 fn write(image: &DynamicImage, was: ImageFormat) -> Result<Picture, ImageRejection> {
     let is_photo = matches!(was, ImageFormat::Jpeg | ImageFormat::WebP);
     let (rgb, rgba) = (image.to_rgb8(), image.to_rgba8());

@@ -178,7 +178,7 @@ impl WebhookDispatcher {
         self.store.webhooks().release_lease(&turn, next_turn_at, failed_turns).await.and(sent)
     }
 
-    /// Adds jitter of ±20 %, so that events that failed together are not retried together.
+    /// Returns `span` with a jitter of ±20 %, so that events that failed together are not retried together.
     fn jitter(&self, span: TimeDelta) -> TimeDelta {
         let percent = 80 + i32::try_from(self.rng.below(41)).unwrap_or_default();
         span * percent / 100
@@ -195,8 +195,8 @@ fn pause(failed_turns: u32) -> TimeDelta {
     (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
 }
 
-/// Number of failed delivery runs after which a warning is logged. The warning is repeated at every twelfth run, about
-/// once per hour.
+/// Number of consecutive failed delivery runs at which the first warning is logged. The warning is repeated at every
+/// twelfth run, about once per hour.
 const WARN_AFTER: u32 = 3;
 
 fn should_warn(failed_turns: u32) -> bool {

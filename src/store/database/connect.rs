@@ -16,36 +16,38 @@ use crate::store::database::recycle::{Recycle, Use};
 use crate::store::metrics::SqlMetrics;
 use crate::store::{Dialect, Store, StoreError, StoreState, room_count_cache};
 
-/// How long an operation waits for a free or a new connection.
+/// Maximum time for which an operation waits for a free or new connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Read connections per node to MySQL. Statements take about 1 ms, so ten are enough for thousands per second.
+/// Maximum number of read connections to MySQL per node. A statement takes about 1 ms, so ten connections are enough
+/// for thousands of statements per second.
 const MYSQL_READERS: u32 = 10;
 
-/// Write connections per node, besides those of the archiver.
+/// Maximum number of write connections per node, in addition to those of the archiver.
 const MYSQL_WRITERS: u32 = 8;
 
-/// Connections per node that write batches of messages.
+/// Maximum number of connections per node that write batches of messages.
 const MYSQL_ARCHIVERS: u32 = 6;
 
-/// Connections without a time limit per statement. They are used for schema changes and for the database lock of a
-/// single-node server.
+/// Maximum number of connections without a statement timeout. They are used for schema changes and for the database
+/// lock of a single-node server.
 const MYSQL_SCHEMA: u32 = 2;
 
-/// Time after which the client closes an idle connection. It is shorter than the session's `wait_timeout` of 10 s, so
+/// Time after which the client closes an idle connection. This is shorter than the session's `wait_timeout` of 10 s, so
 /// that the server does not close the connection first.
 const MYSQL_IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Sets strict SQL mode, regardless of the server's default. The server releases the locks of an unreachable node after
-/// 10 s (`wait_timeout`). A statement waits at most 3 s for a row lock.
+/// Session settings. Strict SQL mode is set regardless of the server's default. After `wait_timeout`, the server
+/// releases the locks of an unreachable node. A statement waits at most 3 s for a row lock.
 const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
      ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', \
      SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 10";
 
-/// Limits per statement. A statement waits at most 3 s for a table lock (`LOCK TABLES`, `ALTER TABLE`; the default is a
-/// year on MySQL and a day on MariaDB) and runs at most 8 s. That is below [`crate::store::OPERATION_TIMEOUT`], so the
-/// server ends the statement before the client closes the connection. The variable of MySQL limits only reads and is in
-/// milliseconds; that of MariaDB limits every statement and is in seconds.
+/// Limits of each statement. A statement waits at most 3 s for a table lock (`LOCK TABLES`, `ALTER TABLE`). The default
+/// is a year on MySQL and a day on MariaDB. A statement runs at most 8 s. This is below
+/// [`crate::store::OPERATION_TIMEOUT`], so that the server ends the statement before the client closes the connection.
+/// The MySQL variable limits only reads and is in milliseconds. The MariaDB variable limits every statement and is in
+/// seconds.
 const MYSQL_LIMITS: &str = "SET SESSION lock_wait_timeout = 3 \
      /*!50708 , SESSION max_execution_time = 8000 */ /*M!100108 , SESSION max_statement_time = 8 */";
 
@@ -54,18 +56,19 @@ const MYSQL_LIMITS: &str = "SET SESSION lock_wait_timeout = 3 \
 const MYSQL_SCHEMA_LIMITS: &str = "SET SESSION lock_wait_timeout = 10 \
      /*!50708 , SESSION max_execution_time = 0 */ /*M!100108 , SESSION max_statement_time = 0 */";
 
-/// Isolation level without gap locks. A read on which a write depends locks exactly the rows that it reads. The gap
-/// locks of the default level would cause deadlocks between inserts into different rooms. MariaDB accepts the same
-/// statement.
+/// Isolation level without gap locks. It suffices, because every read on which a write depends locks the rows that it
+/// reads. The gap locks of the default level would cause deadlocks between inserts into different rooms. MariaDB
+/// accepts the same statement.
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// How long SQLite waits for a write lock that another process holds.
+/// Maximum time for which SQLite waits for a write lock that another process holds.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Read connections to SQLite, besides its one writer.
+/// Maximum number of read connections to SQLite, in addition to the single writer connection.
 const SQLITE_READERS: u32 = 4;
 
-/// A database URL that cannot be parsed. The text contains no part of the URL, which may include a password.
+/// Error for a database URL that cannot be parsed. The message contains no part of the URL, because the URL may include
+/// a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a database URL: {0}")]
 pub struct InvalidUrl(String);
@@ -82,8 +85,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Like [`connect`](Self::connect), but opens the first connection on first use, so that a node can start while the
-    /// database is unavailable.
+    /// Creates a store like [`connect`](Self::connect), but opens the first connection on first use. A node can
+    /// therefore start while the database is unavailable.
     ///
     /// # Errors
     /// Returns [`InvalidUrl`] if the URL is invalid.
@@ -138,7 +141,7 @@ fn mysql_pool(
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(MYSQL_IDLE_TIMEOUT)
-        // `Recycle` tests connections, within a time limit.
+        // `Recycle` tests connections instead, with a timeout.
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
             let (recycle, options) = acquired.clone();
@@ -150,7 +153,7 @@ fn mysql_pool(
         })
         .after_connect(move |connection, _| {
             Box::pin(async move {
-                // Session settings are not queries, so the query builder does not cover them.
+                // Session settings are set with raw statements, because the query builder does not support them.
                 connection.execute(MYSQL_SESSION).await?;
                 connection.execute(limits).await?;
                 connection.execute(MYSQL_ISOLATION).await?;
@@ -204,8 +207,8 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     })
 }
 
-/// Creates the pool with the only writer connection. A connection to a file is not tested before use. It is closed only
-/// if it is older than the last fault.
+/// Creates the pool of the single writer connection. The connection is tested when it is released, and closed if it was
+/// opened before the last fault.
 fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
     let (acquired, released) = ((recycle.clone(), files.clone()), (recycle.clone(), files.clone()));
     sqlite_pool(1, true, files)
@@ -220,8 +223,9 @@ fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOption
         .after_release(move |connection, metadata| {
             let (recycle, files) = released.clone();
             Box::pin(async move {
-                // On a full disk, SQLite rolls the transaction back, but the driver still counts it as open. The driver
-                // would start the next transaction as a savepoint, which would never be committed.
+                // If the disk is full, SQLite rolls the transaction back, but the driver still counts it as open. The
+                // driver would then start the next transaction as a savepoint that is never committed, so such a
+                // connection is closed.
                 let is_clean = connection.ping().await.is_ok() && !connection.is_in_transaction();
                 Ok(stays(&files, is_clean && !recycle.is_discarded(Use::Write, metadata.age)))
             })
@@ -249,7 +253,7 @@ fn sqlite_pool(connections: u32, is_writer: bool, files: &Arc<Files>) -> SqliteP
         move |connection, _| {
             let files = files.clone();
             Box::pin(async move {
-                // SQLite creates the `-wal` and `-shm` files at the first read.
+                // This first read makes SQLite create the `-wal` and `-shm` files, which `connected` then records.
                 connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").await?;
                 files.connected(is_writer).map_err(|problem| sqlx::Error::Configuration(format!("{problem:?}").into()))
             })

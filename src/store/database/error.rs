@@ -8,7 +8,7 @@ use sea_orm::{DbErr, RuntimeErr};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The database was unreachable, too slow or contended, or in an unusable state (no schema, read-only, disk full).
-    /// Retry later; the operation may have taken effect.
+    /// The caller may retry later. The operation may have taken effect.
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// The value of a unique key is already in use.
@@ -31,7 +31,7 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// Removes the quoted value from a MySQL error, because it may be user input and errors are logged.
+/// Removes the quoted value from a MySQL error message. The value may be user input, and errors are logged.
 fn without_values(text: &str) -> String {
     for before in ["value: '", "value '", "entry '"] {
         let quoted = text.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once("' for ")?.1)));
@@ -42,8 +42,8 @@ fn without_values(text: &str) -> String {
     text.to_owned()
 }
 
-/// Returns whether the database rolled the transaction back only because of concurrent transactions, so that a retry
-/// may succeed.
+/// Returns whether the database rolled the transaction back only because of concurrent transactions. A retry may then
+/// succeed.
 pub(in crate::store) fn is_contention(error: &DbErr) -> bool {
     class(error) == ErrorClass::Contention
 }
@@ -61,8 +61,8 @@ enum ErrorClass {
     Data,
 }
 
-/// Classifies an error as `Data` only if the data is certainly the cause: the archiver dead-letters a message whose row
-/// fails with `Data`, and retries after all other errors.
+/// Classifies an error. The result is `Data` only if the data is certainly the cause: the archiver dead-letters a
+/// message whose row fails with `Data`, and retries after all other errors.
 fn class(error: &DbErr) -> ErrorClass {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -82,16 +82,18 @@ fn class(error: &DbErr) -> ErrorClass {
 
 fn class_of_mysql(error: &MySqlDatabaseError) -> ErrorClass {
     match error.number() {
-        // Lock wait timeout; deadlock; MariaDB: the row changed since the snapshot was taken.
+        // The codes mean: lock wait timeout; deadlock; and, on MariaDB, a row that changed after the snapshot was
+        // taken.
         1205 | 1213 | 1020 => ErrorClass::Contention,
         1022 | 1062 | 1169 | 1586 => ErrorClass::Conflict,
-        // NULL in a NOT NULL column; text outside the column's character set (two codes); failed CHECK constraint (two
-        // codes).
+        // The codes mean: NULL in a NOT NULL column; text outside the column's character set (two codes); failed CHECK
+        // constraint (two codes).
         1048 | 1300 | 1366 | 3819 | 4025 => ErrorClass::Data,
-        // Packet above `max_allowed_packet`, as reported by the server and by a function: a smaller batch may be
-        // accepted.
+        // The codes mean that a packet is above `max_allowed_packet`, as reported by the server and by a function. A
+        // smaller batch may be accepted.
         1153 | 1301 => ErrorClass::Data,
-        // SQLSTATE class 22: data exceptions (too long, out of range, invalid date).
+        // SQLSTATE class 22 contains data exceptions, such as a value that is too long or out of range, or an invalid
+        // date.
         _ if error.code().is_some_and(|state| state.starts_with("22")) => ErrorClass::Data,
         _ => ErrorClass::Unavailable,
     }
@@ -104,9 +106,9 @@ fn class_of_sqlite(error: &dyn DatabaseError) -> ErrorClass {
     // The low byte is the primary result code; the other bits extend it.
     let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff;
     match code {
-        // BUSY, LOCKED
+        // These are the codes `SQLITE_BUSY` and `SQLITE_LOCKED`.
         5 | 6 => ErrorClass::Contention,
-        // TOOBIG, CONSTRAINT, MISMATCH
+        // These are the codes `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`.
         18..=20 => ErrorClass::Data,
         _ => ErrorClass::Unavailable,
     }

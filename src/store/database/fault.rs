@@ -41,7 +41,7 @@ impl fmt::Display for WriteFault {
 }
 
 impl WriteFault {
-    /// Returns the fault that an error indicates. The error must not be caused by the data.
+    /// Returns the fault that an error indicates. The caller must have ruled out that the data caused the error.
     pub(in crate::store) fn of(error: &DbErr) -> Self {
         match error {
             DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -61,19 +61,19 @@ impl WriteFault {
 
     fn of_mysql(number: u16, message: &str) -> Self {
         match number {
-            // Server option; read-only transaction; read-only mode of the server, of InnoDB or of a table; forced
-            // recovery; replica in group replication; Galera node outside the primary component.
+            // The codes mean: server option; read-only transaction; read-only mode of the server, of InnoDB or of a
+            // table; forced recovery; replica in group replication; Galera node outside the primary component.
             1290 | 1792 | 1836 | 1874 | 1036 | 1881 | 3100 | 1047 => Self::ReadOnly,
-            // Write to a file failed; disk full (two codes); table full; binary log (two codes).
+            // The codes mean: write to a file failed; disk full (two codes); table full; binary log (two codes).
             3 | 1021 | 1026 | 1114 | 1534 | 1598 => Self::Full,
-            // A storage engine reports ENOSPC.
+            // The storage engine reports error 28 (ENOSPC).
             1030 if message.contains("28") => Self::Full,
-            // Access denied to: database; host, user or password; table; column; privilege; definer; socket
-            // authentication; password expired (two codes); account locked.
+            // The codes mean denied access to: database; host, user or password; table; column; privilege; definer;
+            // socket authentication; expired password (two codes); locked account.
             1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1820 | 1862 | 3118 => Self::Denied,
             1205 => Self::Locked,
-            // Too many connections in total, per user or per hour; host blocked or not allowed; database missing;
-            // shutdown; connection lost or killed; statement interrupted; session killed or expired.
+            // The codes mean: too many connections in total, per user or per hour; host blocked or not allowed;
+            // database missing; shutdown; connection lost or killed; statement interrupted; session killed or expired.
             1040 | 1203 | 1226 | 1129 | 1130 | 1049 | 1053 | 1077..=1080 | 1152..=1161 | 1317 | 1927 | 3169 | 4031 => {
                 Self::Unreachable
             }
@@ -84,21 +84,21 @@ impl WriteFault {
     fn of_sqlite(error: &dyn DatabaseError) -> Self {
         let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
         match (code, code & 0xff) {
-            // READONLY_DBMOVED
+            // This is the code `SQLITE_READONLY_DBMOVED`.
             (1032, _) => Self::FilesLost,
             (_, 8) => Self::ReadOnly,
             (_, 13) => Self::Full,
-            // PERM, AUTH
+            // These are the codes `SQLITE_PERM` and `SQLITE_AUTH`.
             (_, 3 | 23) => Self::Denied,
-            // BUSY, LOCKED
+            // These are the codes `SQLITE_BUSY` and `SQLITE_LOCKED`.
             (_, 5 | 6) => Self::Locked,
-            // CANTOPEN
+            // This is the code `SQLITE_CANTOPEN`.
             (_, 14) => Self::Unreachable,
             _ => Self::Failing,
         }
     }
 
-    /// Returns whether the fault may affect only existing connections, so that new connections may work.
+    /// Returns whether the fault may be limited to existing connections. New connections may then work.
     pub(in crate::store) fn is_of_connection(self) -> bool {
         matches!(self, Self::Unreachable | Self::ReadOnly | Self::Denied | Self::Failing)
     }
@@ -109,7 +109,7 @@ impl WriteFault {
         matches!(self, Self::ReadOnly | Self::Full | Self::Denied | Self::FilesLost)
     }
 
-    /// Returns whether the fault may persist although the probe succeeds: the probe writes less than other operations
+    /// Returns whether the fault may persist although the probe succeeds. The probe writes less than other operations
     /// and needs fewer privileges.
     pub(in crate::store) fn outlasts_probe(self) -> bool {
         matches!(self, Self::Full | Self::Denied)

@@ -1,12 +1,12 @@
 //! Detects that the files of a SQLite database were deleted, moved, replaced or truncated while they are open.
 //!
 //! SQLite continues to write to a file that was deleted or moved: each commit succeeds and is lost when the process
-//! ends. The files at the known paths are therefore compared with the opened ones before and after each operation, with
-//! three calls of `stat` of about 1 µs each. An operation whose commit may have been written to a lost file is not
-//! acknowledged.
+//! ends. Before and after each operation, this module therefore compares the files at the known paths with the opened
+//! files. A comparison takes three calls to `stat` of about 1 µs each. An operation whose commit may have been written
+//! to a lost file is not acknowledged.
 //!
 //! **Invariant:** this module opens no file that SQLite has open. Closing any descriptor of a file releases all POSIX
-//! locks that the process holds on it, those of SQLite included.
+//! locks that the process holds on it, including the locks of SQLite.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, Permissions};
@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-/// Problem that the comparison of the files has found.
+/// Problem that a comparison of the files has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum FileProblem {
     /// The files at the paths are not those that were opened. This is permanent.
@@ -29,7 +29,7 @@ pub(in crate::store) enum FileProblem {
     Shorter,
 }
 
-/// Mode: readable and writable by the owner only.
+/// File mode that permits only the owner to read and write.
 const PRIVATE: u32 = 0o600;
 
 /// Sets the mode of a file to [`PRIVATE`]. The file is accessed by path, because a file that SQLite has open must not
@@ -49,7 +49,7 @@ type FileIdentity = (u64, u64);
 #[derive(Debug)]
 pub(in crate::store) struct Files {
     database: PathBuf,
-    /// Paths of the write-ahead log and its index.
+    /// Paths of the WAL and of its index.
     beside: [PathBuf; 2],
     opened: Mutex<Opened>,
     lost: OnceLock<String>,
@@ -58,10 +58,10 @@ pub(in crate::store) struct Files {
 #[derive(Debug, Default)]
 struct Opened {
     database: Option<FileIdentity>,
-    /// `None` until the writer is connected: SQLite creates these files, and deletes them when its last connection
-    /// closes.
+    /// Identities of the WAL and its index. `None` until the writer is connected, because SQLite creates these files at
+    /// that time and deletes them when its last connection closes.
     beside: Option<[FileIdentity; 2]>,
-    /// Largest sizes seen so far, of the database and of its log, in bytes.
+    /// Sizes of the database and its WAL at the last successful check, in bytes.
     sizes: [u64; 2],
     is_closed: bool,
 }
@@ -81,14 +81,14 @@ impl Files {
         }
     }
 
-    /// Creates the database file before it is opened for the first time. Connections do not create it, so that a file
-    /// that disappears later is not replaced by an empty one.
+    /// Creates the database file before it is opened for the first time. Connections do not create it. Otherwise, a
+    /// connection would replace a file that disappears later by an empty one.
     pub(in crate::store) fn create(&self) -> io::Result<()> {
         if self.opened.lock().database.is_some() {
             return Ok(());
         }
         match File::options().write(true).create_new(true).mode(PRIVATE).open(&self.database) {
-            // The umask may have removed bits of the mode.
+            // The mode is set again, because the umask may have removed bits of it.
             Ok(_) => std::fs::set_permissions(&self.database, Permissions::from_mode(PRIVATE))?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.restrict(),
             Err(error) => return Err(error),
@@ -96,7 +96,7 @@ impl Files {
         Ok(())
     }
 
-    /// Restricts the permissions of files that earlier releases created readable by other users. SQLite creates the
+    /// Restricts the permissions of files that an earlier release made readable for other users. SQLite creates the
     /// `-wal` and `-shm` files with the mode of the database.
     fn restrict(&self) {
         for path in std::iter::once(&self.database).chain(&self.beside) {
@@ -106,7 +106,7 @@ impl Files {
         }
     }
 
-    /// Records the files that a new connection has opened.
+    /// Records the files that a new connection has opened. Returns an error if the database file was replaced.
     pub(in crate::store) fn connected(&self, is_writer: bool) -> Result<(), FileProblem> {
         let found = identity(&self.stat(&self.database)?);
         let mut opened = self.opened.lock();
@@ -125,13 +125,13 @@ impl Files {
         Ok(())
     }
 
-    /// Must be called before the writer connection is closed: SQLite deletes the log when the last connection is
-    /// closed.
+    /// Forgets the identities of the WAL and its index. Must be called before the writer connection is closed, because
+    /// SQLite deletes these files when the last connection is closed.
     pub(in crate::store) fn writer_closes(&self) {
         self.opened.lock().beside = None;
     }
 
-    /// Disables the comparison, because the store is closed and its files may be deleted.
+    /// Disables all further comparisons, because the store is closed and its files may be deleted.
     pub(in crate::store) fn close(&self) {
         self.opened.lock().is_closed = true;
     }
@@ -169,8 +169,8 @@ impl Files {
         Ok(())
     }
 
-    /// Examines files that are shorter than before. `database` and `log` are the minimum sizes in bytes that SQLite
-    /// expects.
+    /// Checks files that are shorter than at the last check. `database` and `log` are the minimum sizes in bytes that
+    /// SQLite expects of the database and the WAL. A file below its minimum is marked as lost.
     pub(in crate::store) fn check_sizes(&self, database: u64, log: u64) -> Result<(), FileProblem> {
         let sizes = [self.stat(&self.database)?.len(), std::fs::metadata(&self.beside[0]).map_or(0, |log| log.len())];
         if sizes[1] < log {
@@ -183,7 +183,8 @@ impl Files {
         Ok(())
     }
 
-    /// Marks files as lost that are shorter than before and that SQLite cannot read.
+    /// Marks the database as lost and returns the problem. Called if a file is shorter than before and SQLite cannot
+    /// read the database.
     pub(in crate::store) fn mark_shorter_lost(&self) -> FileProblem {
         self.mark_lost(&self.database, "was truncated")
     }
@@ -195,8 +196,8 @@ impl Files {
         })
     }
 
-    /// Marks a file as lost and returns the problem. The mark remains even if the path leads to the opened file again,
-    /// because another process may have written to another file meanwhile.
+    /// Marks a file as lost and returns the problem. The mark is permanent, even if the path refers to the opened file
+    /// again later. Another process may have written to a different file at that path in between.
     fn mark_lost(&self, path: &Path, what: &str) -> FileProblem {
         let reason = self.lost.get_or_init(|| {
             let reason = format!("{} {what} while it was open", path.display());

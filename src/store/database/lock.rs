@@ -1,23 +1,24 @@
-//! Named lock on a MySQL database, which a single-node server holds while it runs.
+//! Named lock on a MySQL database. A single-node server holds it while it runs.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
 
 use crate::store::Store;
 use crate::store::database::fault::is_missing_function;
 
-/// Digests of the database name in the lock name. Earlier releases use the first; MySQL 9.7 has no `MD5()`.
+/// SQL expressions for the digest of the database name in the name of the lock. Earlier releases use the first one.
+/// MySQL 9.7 supports only the second one, because it has no `MD5()`.
 const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"];
 
 /// Named lock on a MySQL database. MySQL releases it when the connection ends.
 #[derive(Debug)]
 pub struct DatabaseLock {
-    /// Transaction that keeps the connection with the lock. Without it, the pool could use another connection for each
-    /// statement.
+    /// Transaction on the connection that holds the lock. Without a transaction, the pool could use another connection
+    /// for each statement.
     held: DatabaseTransaction,
 }
 
 impl Store {
-    /// Tries to lock the database; returns `None` if another process holds the lock. MySQL and MariaDB only.
+    /// Tries to lock the database. Returns `None` if another process holds the lock. Supports only MySQL and MariaDB.
     ///
     /// # Errors
     /// Returns the error of the database. If [`is_temporary`](crate::store::is_temporary) returns `true` for the error,

@@ -1,4 +1,4 @@
-//! Monitors whether the database can be written, by a probe and by the errors of operations.
+//! Monitors whether the database can be written, using a probe and the errors of operations.
 
 use std::time::{Duration, Instant};
 
@@ -26,16 +26,16 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// commit to disk and operations detect most faults first.
 const SQLITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time limit of a probe. Together with [`INTERVAL`], a database that stops responding is detected within 5 s and its
-/// recovery within 4 s.
+/// Timeout of a probe. With this timeout and [`INTERVAL`], the monitor detects within 5 s that a database stops
+/// responding, and within 4 s that it has recovered.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time for which a fault that the probe does not detect is assumed to continue after the last operation that failed
-/// because of it. Recovery must be detected within 5 s.
+/// Assumed duration of a fault that the probe does not detect, counted from the last operation that failed because of
+/// it. The duration is short, because recovery must be detected within 5 s.
 const HELD: Duration = Duration::from_secs(3);
 
-/// Size in bytes of the value that the probe writes while the database is full: as large as a long message, and below
-/// the maximum of the column.
+/// Size in bytes of the value that the probe writes while the database is full. It is as large as a long message and
+/// below the maximum length of the column.
 const FILLER: usize = 60_000;
 
 /// Key of the row whose counter every node increments.
@@ -64,7 +64,7 @@ impl Monitor {
         }
     }
 
-    /// Records that an operation has failed for a reason other than its data.
+    /// Records that an operation has failed for a reason other than its data, and wakes the probe.
     pub(in crate::store) fn operation_failed(&self, fault: WriteFault, error: &dyn std::fmt::Display) {
         if fault.outlasts_probe() {
             *self.met.lock() = Some(Instant::now());
@@ -108,8 +108,8 @@ impl Monitor {
 }
 
 impl Store {
-    /// Returns a receiver of the reason why the database cannot be written, which is `None` while it can be written.
-    /// The value is updated within seconds, or immediately if the error of an operation proves the fault.
+    /// Returns a receiver for the reason why the database cannot be written. The value is `None` while the database can
+    /// be written. It is updated within seconds, or immediately if the error of an operation proves the fault.
     pub fn condition(&self) -> watch::Receiver<Option<WriteFault>> {
         self.shared.monitor.condition.subscribe()
     }
@@ -164,9 +164,9 @@ impl Store {
         self.verify_files().await
     }
 
-    /// Writes to the table of the probe. On a server, it also tests the privileges and locks of the most important
-    /// tables with statements that match no row. Each statement is committed separately, so that a node that stalls in
-    /// between holds no lock.
+    /// Writes to the table of the probe. On a server, the probe also tests the privileges and locks of the most
+    /// important tables with statements that match no row. Each statement is committed separately, so that a node that
+    /// stalls between two statements holds no lock.
     async fn write_probe(&self, is_full: bool) -> Result<(), DbErr> {
         if self.dialect == Dialect::MySql {
             self.insert_nothing(chat_message::Entity).await?;
@@ -213,7 +213,7 @@ impl Store {
         Ok(())
     }
 
-    /// Checks that the SQLite files are those that were opened.
+    /// Checks that the SQLite files are the files that were opened.
     pub(in crate::store) async fn verify_files(&self) -> Result<(), FileFault> {
         let Some(files) = &self.shared.files else { return Ok(()) };
         files.create().map_err(|error| (WriteFault::Unreachable, error.to_string()))?;
@@ -239,7 +239,7 @@ impl Store {
         }
     }
 
-    /// Returns the minimum sizes in bytes that SQLite expects of the database and its log.
+    /// Returns the minimum sizes in bytes that SQLite expects of the database and its WAL.
     async fn expected_sizes(&self) -> Result<(u64, u64), DbErr> {
         let number = async |pragma: &str, column: usize| {
             let statement = Statement::from_string(self.writer.get_database_backend(), format!("PRAGMA {pragma}"));
@@ -249,9 +249,9 @@ impl Store {
         };
         let page = number("page_size", 0).await?;
         let database = number("page_count", 0).await? * page;
-        // Number of frames in the log. This checkpoint mode does not move any frame.
+        // The second column is the number of frames in the WAL. This checkpoint mode does not move any frame.
         let frames = number("wal_checkpoint(NOOP)", 1).await?;
-        // The log has a header of 32 bytes, and each frame one of 24.
+        // The WAL has a 32-byte header. Each frame has a 24-byte header and one page.
         let log = if frames == 0 { 0 } else { 32 + frames * (24 + page) };
         Ok((database, log))
     }

@@ -1,4 +1,4 @@
-//! Runs operations: time limit, retries, transactions and the duration metric.
+//! Runs operations with a timeout, retries, transactions and the duration metric.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::store::{OPERATION_TIMEOUT, Store, StoreError, StoreState, WriteFault}
 const RETRIES: u32 = 3;
 
 impl Store {
-    /// Runs an operation within [`OPERATION_TIMEOUT`] and retries it if the database rolled it back because of other
-    /// transactions (deadlock, lock wait timeout). The duration is recorded under `label`. Labels are part of the
+    /// Runs an operation within [`OPERATION_TIMEOUT`]. Retries the operation if the database rolled it back because of
+    /// other transactions (deadlock, lock wait timeout). The duration is recorded under `label`. Labels are part of the
     /// public interface of the metric: several operations may share one label, and a label does not change when an
     /// operation is renamed.
     pub(in crate::store) async fn run<T, F>(
@@ -42,7 +42,8 @@ impl Store {
         let StoreState { monitor, recycle, .. } = &*self.shared;
         let result = {
             let mut attempts = pin!(self.attempts(operation));
-            // If the caller drops this future, this guard is dropped before the attempts and their connection.
+            // If the caller drops this future, the guard is dropped first. It records the cancellation before the
+            // connection of the attempts returns to its pool.
             let running = recycle.running();
             let result = tokio::time::timeout(OPERATION_TIMEOUT, attempts.as_mut()).await;
             if result.is_err() {
@@ -53,7 +54,7 @@ impl Store {
             result
         };
         match result {
-            // A commit to a file that was deleted meanwhile is lost and must not be acknowledged.
+            // A commit to a file that was deleted during the operation is lost and must not be acknowledged.
             Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(unavailable),
             Ok(Err(error)) => {
                 let fault = WriteFault::of(&error);
@@ -72,7 +73,8 @@ impl Store {
     }
 
     /// Runs an operation until it succeeds or a retry would be useless. A write that the database rejected because of
-    /// the connection is retried once on a new connection. This is safe, because it was not executed.
+    /// the connection is retried once on a new connection. This is safe, because the database did not execute the
+    /// write.
     pub(in crate::store) async fn attempts<T, F>(&self, operation: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,
@@ -107,13 +109,13 @@ impl Store {
         }
     }
 
-    /// Begins a transaction that will write. On SQLite it takes the write lock at once: a transaction that reads first
-    /// and writes later fails if another process wrote in between.
+    /// Begins a transaction that will write. On SQLite, the transaction takes the write lock immediately. Otherwise, it
+    /// would fail if another process wrote between its first read and its first write.
     pub(in crate::store) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
         begin_on(&self.writer).await
     }
 
-    /// Like [`begin`](Self::begin), on the pool for batches of messages.
+    /// Begins a transaction like [`begin`](Self::begin), but on the pool for batches of messages.
     pub(in crate::store) async fn begin_batch(&self) -> Result<DatabaseTransaction, DbErr> {
         begin_on(&self.archiver).await
     }

@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Sets the mode of a file or directory that belongs to this process's user. Does not change files of other users, such
-/// as a mounted volume.
+/// Sets the mode of a file or directory if it belongs to the user of this process. A file of another user, such as a
+/// mounted volume, is not changed.
 pub(crate) fn restrict(path: &Path, mode: u32) {
     let change = || {
         let found = fs::metadata(path)?;

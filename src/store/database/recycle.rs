@@ -1,7 +1,7 @@
-//! Decides which pooled connections are closed instead of reused: those opened before the last failure that may affect
-//! only existing connections.
+//! Decides which pooled connections are closed instead of reused. A connection is closed if it was opened before the
+//! last failure that may affect only existing connections.
 //!
-//! A pool resolves the host name of its server for each new connection, so that new connections reach the new primary
+//! A pool resolves the host name of its server for each new connection. New connections therefore reach the new primary
 //! after a failover.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use sea_orm::sqlx;
 
-/// How long an idle or cancelled connection may take to respond to a ping before it is closed. This allows for one
-/// round trip and a slow server.
+/// Timeout of a ping on a connection that was idle or whose operation was cancelled. A connection that does not respond
+/// in time is closed. The timeout allows for one round trip and a slow server.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// Delay between two attempts to reach a server that does not respond.
 const RECONNECT: Duration = Duration::from_millis(250);
 
-/// Minimum interval between replacements of the readers. Without it, each failed write on a read-only server would
-/// replace all of them.
+/// Minimum interval between replacements of the read connections. Without it, each failed write on a read-only server
+/// would replace all of them.
 const READERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time after which a connection whose caller was cancelled has been returned to its pool or closed. It is longer than
-/// any operation.
+/// Maximum time from the cancellation of an operation until its connection has been returned to the pool or closed. It
+/// is longer than any operation.
 const CANCELLED_FOR: Duration = Duration::from_secs(15);
 
 /// Purpose of a pool's connections.
@@ -57,17 +57,19 @@ impl Recycle {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Closes every connection that is open now, as soon as it is idle.
+    /// Marks every connection that is open now as discarded. A discarded connection is closed as soon as it is idle.
+    /// Read connections are discarded at most once per [`READERS_INTERVAL`].
     pub(in crate::store) fn discard(&self) {
         let now = self.now();
         self.writers.fetch_max(now, Relaxed);
         let interval = READERS_INTERVAL.as_millis() as u64;
         let due = |last: u64| (last == 0 || now.saturating_sub(last) >= interval).then_some(now);
-        // An error means that a concurrent call has just replaced the readers.
+        // An error means that the read connections were replaced less than one interval ago.
         let _is_recent = self.readers.fetch_update(Relaxed, Relaxed, due);
     }
 
-    /// Returns the time of the last call of [`discard`](Self::discard).
+    /// Returns the time of the last call to [`discard`](Self::discard), in milliseconds since `began`. Returns 0 if
+    /// there was no such call.
     pub(in crate::store) fn discarded(&self) -> u64 {
         self.writers.load(Relaxed)
     }
@@ -78,7 +80,7 @@ impl Recycle {
         RunningOperation { recycle: self, is_done: false }
     }
 
-    /// Returns whether a connection was opened before the last fault of connections and must not be reused.
+    /// Returns whether a connection was opened before the connections for the same use were last discarded.
     pub(in crate::store) fn is_discarded(&self, of: Use, age: Duration) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
@@ -87,7 +89,7 @@ impl Recycle {
         before > 0 && self.opened(age) <= u128::from(before)
     }
 
-    /// Returns whether an idle connection may be used. The pool closes it otherwise.
+    /// Returns whether an idle connection may be used. Otherwise, the pool closes it.
     pub(in crate::store) async fn may_use<C: sqlx::Connection>(
         &self,
         of: Use,
@@ -102,9 +104,9 @@ impl Recycle {
         self.answers(connection, options).await && !self.is_discarded(of, age)
     }
 
-    /// Returns whether a connection may return to its pool. After a cancelled operation, a response is still to be
-    /// received from the connection. A server that stalls never sends it. Without a time limit, the connection would
-    /// occupy a slot of the pool.
+    /// Returns whether a connection may return to its pool. After a cancelled operation, the response is still
+    /// outstanding, so the connection is tested with a timeout. Without the timeout, a connection to a stalled server
+    /// would occupy a slot of the pool indefinitely.
     pub(in crate::store) async fn may_return<C: sqlx::Connection>(
         &self,
         of: Use,
@@ -121,8 +123,8 @@ impl Recycle {
         self.answers(connection, options).await && !is_discarded
     }
 
-    /// Returns whether a connection responds in time. If not, the connection is replaced, and older idle connections
-    /// are replaced at their next use.
+    /// Returns whether a connection responds in time. If it does not, the connection is replaced, and older idle
+    /// connections are replaced at their next use.
     async fn answers<C: sqlx::Connection>(&self, connection: &mut C, options: &C::Options) -> bool {
         match tokio::time::timeout(ANSWER, connection.ping()).await {
             Ok(Ok(())) => true,
@@ -144,29 +146,29 @@ impl Recycle {
         before > 0 && self.opened(age) <= u128::from(before)
     }
 
-    /// Time at which a connection was opened, in milliseconds since `began`, rounded down: a connection opened in the
-    /// same millisecond as a fault counts as older.
+    /// Returns the time at which a connection was opened, in milliseconds since `began`. The time is rounded down, so
+    /// that a connection opened in the same millisecond as a fault counts as older.
     fn opened(&self, age: Duration) -> u128 {
         self.began.elapsed().saturating_sub(age).as_millis()
     }
 }
 
-/// Drops a connection that does not respond and replaces it by a new one, which the pool then closes. Closing the old
-/// connection could wait without limit: over TLS, the driver closes a connection only after data was received from the
-/// peer.
+/// Replaces a connection that does not respond with a new connection. The pool then closes the new connection. The old
+/// connection is dropped instead of closed, because closing it could wait without limit. Over TLS, the driver closes a
+/// connection only after it has received data from the peer.
 async fn abandon<C: sqlx::Connection>(connection: &mut C, options: &C::Options) {
     loop {
         if let Ok(Ok(fresh)) = tokio::time::timeout(ANSWER, C::connect_with(options)).await {
             *connection = fresh;
             return;
         }
-        // The slot of the pool remains occupied while the server is unreachable. No other connection could be opened in
-        // that time.
+        // The slot of the pool remains occupied while the server is unreachable. This is harmless, because no other
+        // connection could be opened in that time.
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-/// Guard returned by [`Recycle::running`].
+/// Guard that [`Recycle::running`] returns.
 pub(in crate::store) struct RunningOperation<'a> {
     recycle: &'a Recycle,
     is_done: bool,

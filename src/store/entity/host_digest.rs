@@ -1,4 +1,5 @@
-//! Time of the last digest per host. A node locks this row while it writes the host's next digest.
+//! Table with the time of the last digest per host. A node locks the row of a host while it writes the next digest to
+//! that host.
 
 use sea_orm::entity::prelude::*;
 

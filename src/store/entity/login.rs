@@ -1,4 +1,4 @@
-//! Table of logins: families of refresh tokens, of which only the newest generation is valid.
+//! Table of logins. A login is a family of refresh tokens. Only the newest generation of a family is valid.
 
 use sea_orm::entity::prelude::*;
 

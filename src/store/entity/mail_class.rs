@@ -1,4 +1,4 @@
-//! Classes of e-mail, one row each. A node locks the row while it counts sent e-mails of the class.
+//! Table of e-mail classes. A node locks the row of a class while it counts sent e-mails of that class.
 
 use sea_orm::entity::prelude::*;
 

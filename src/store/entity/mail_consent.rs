@@ -1,5 +1,5 @@
-//! Consent of mailboxes to e-mail, one row per host and mailbox. Rows are kept permanently, because consent is
-//! requested only once.
+//! Table of consent to e-mail, one row per host and mailbox. Rows are kept permanently, because consent is requested
+//! only once.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,10 +8,10 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub host_id: i64,
-    /// Digest of the canonical mailbox.
+    /// Digest of the canonical form of the mailbox.
     #[sea_orm(primary_key, auto_increment = false)]
     pub mailbox: String,
-    /// Time of the request; null for pairs that were e-mailed before consent was required.
+    /// Time of the request. Null for pairs that were e-mailed before consent was required.
     pub asked_at: Option<DateTimeUtc>,
     pub granted_at: Option<DateTimeUtc>,
     pub withdrawn_at: Option<DateTimeUtc>,

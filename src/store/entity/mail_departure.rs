@@ -1,4 +1,4 @@
-//! E-mails sent within the last hour. The limits on sending count these rows.
+//! Table of e-mails sent within the last hour. The limits on sending count these rows.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,11 +8,11 @@ pub struct Model {
     #[sea_orm(primary_key)]
     pub id: i64,
     pub class: String,
-    /// Digest of the canonical mailbox.
+    /// Digest of the canonical form of the mailbox.
     pub mailbox: String,
     /// Host on whose behalf the e-mail was sent.
     pub host_id: Option<i64>,
-    /// Time from which limits no longer count the e-mail.
+    /// Time after which limits no longer count the e-mail.
     pub ends_at: DateTimeUtc,
 }
 

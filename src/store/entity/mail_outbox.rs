@@ -1,4 +1,4 @@
-//! E-mails to be sent. A row is deleted once a mail server has accepted the e-mail.
+//! Table of e-mails to be sent. A row is deleted once a mail server has accepted the e-mail.
 
 use sea_orm::entity::prelude::*;
 
@@ -19,7 +19,7 @@ pub struct Model {
     pub kind: Option<String>,
     /// Host on whose behalf the e-mail is sent.
     pub host_id: Option<i64>,
-    /// Digest of the canonical mailbox.
+    /// Digest of the canonical form of the mailbox.
     pub mailbox: Option<String>,
 }
 

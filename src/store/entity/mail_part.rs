@@ -1,4 +1,5 @@
-//! Text of one room in a waiting e-mail. The body of the e-mail contains its parts in the order of the room ids.
+//! Table of the texts of rooms in waiting e-mails. The body of an e-mail contains its parts in the order of the room
+//! ids.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Notifications by e-mail, one row per room and recipient's side.
+//! Table of e-mail notifications, one row per room and side of the recipient.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,14 +11,14 @@ pub struct Model {
     pub to_host: bool,
     /// Sequence number of the first message that the recipient missed in this absence.
     pub first_seq: i64,
-    /// Time at which that message was accepted.
+    /// Time at which the message `first_seq` was accepted.
     pub since: DateTimeUtc,
-    /// Time at which the e-mail is due; null if no e-mail is pending.
+    /// Time at which the e-mail is due. Null if no e-mail is pending.
     pub due_at: Option<DateTimeUtc>,
     pub mailed_at: Option<DateTimeUtc>,
-    /// The room's host; null if a node of an earlier release wrote the row.
+    /// Host of the room. Null if a node of an earlier release wrote the row.
     pub host_id: Option<i64>,
-    /// Mailbox whose consent is awaited.
+    /// Mailbox for whose consent the notification waits.
     pub awaits_consent: Option<String>,
 }
 

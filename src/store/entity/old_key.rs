@@ -1,4 +1,4 @@
-//! Pairs of keys that hosts have replaced and that stay valid until their expiry.
+//! Table of replaced key pairs, which stay valid until their expiry.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Changes of rooms that may not have been applied to the broker yet.
+//! Table of room changes that may not have been applied to the broker yet.
 
 use sea_orm::entity::prelude::*;
 

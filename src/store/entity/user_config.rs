@@ -1,4 +1,4 @@
-//! Settings of hosts.
+//! Table of the settings of hosts.
 
 use sea_orm::entity::prelude::*;
 

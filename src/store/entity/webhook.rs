@@ -1,4 +1,4 @@
-//! Webhooks, at most one row per host.
+//! Table of webhooks, at most one row per host.
 
 use sea_orm::entity::prelude::*;
 
@@ -16,10 +16,10 @@ pub struct Model {
     pub secret: String,
     pub old_secret: Option<String>,
     pub old_secret_ends_at: Option<DateTimeUtc>,
-    /// Time before which no node acquires the delivery lease: another node holds the lease, or the receiver has failed
-    /// and is retried later.
+    /// Earliest time at which a node may acquire the delivery lease. It is in the future while a node holds the lease,
+    /// and after the receiver has failed.
     pub next_turn_at: DateTimeUtc,
-    /// Number of consecutive leases without a delivery.
+    /// Number of consecutive delivery leases without a delivered event.
     pub failed_turns: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,

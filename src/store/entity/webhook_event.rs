@@ -1,4 +1,4 @@
-//! Webhook events and the results of their delivery. The cause (room, kind, number) is unique.
+//! Table of webhook events and the results of their delivery. The cause (room, kind, number) is unique.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ pub struct Model {
     pub host_id: i64,
     pub chatroom_id: i64,
     pub kind: String,
-    /// `seq` of the message, `state_version` of the change, or 0.
+    /// Number of the cause: the `seq` of a message, the `state_version` of a change, or 0 for a new room.
     pub number: i64,
     /// Body of the request. Empty once the event was delivered or has failed.
     pub body: String,
@@ -20,7 +20,7 @@ pub struct Model {
     pub due_at: Option<DateTimeUtc>,
     /// `waiting`, `delivered` or `failed`.
     pub state: String,
-    /// Time at which a waiting event fails. After delivery or failure, time at which the record is deleted.
+    /// Time at which a waiting event fails. After delivery or failure, the time at which the record is deleted.
     pub ends_at: DateTimeUtc,
     pub tried_at: Option<DateTimeUtc>,
     /// HTTP status of the last attempt, if the receiver responded.

@@ -1,4 +1,4 @@
-//! Rows written by the probe that checks whether the database can be written.
+//! Table that the write probe uses to check whether the database can be written.
 
 use sea_orm::entity::prelude::*;
 

@@ -19,8 +19,8 @@ pub enum DeactivatedBy {
 }
 
 impl HostRepository<'_> {
-    /// Returns at most `limit` hosts with ids above `after`, ascending, including deactivated ones, with the initiator
-    /// of the deactivation.
+    /// Returns at most `limit` hosts with ids above `after`, by ascending id. Includes deactivated hosts, with the
+    /// initiator of their deactivation.
     pub async fn after(self, after: HostId, limit: u64) -> Result<Vec<(Host, Option<DeactivatedBy>)>, StoreError> {
         let rows = self
             .store

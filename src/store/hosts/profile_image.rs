@@ -22,7 +22,7 @@ impl HostRepository<'_> {
     /// Sets or removes a host's image and returns the previous one. Concurrent calls return different previous images.
     ///
     /// # Errors
-    /// Returns an error of the database. The new image may or may not be set.
+    /// Returns an error if the database fails. It is then unknown whether the new image is set.
     pub async fn swap_profile_image(
         self,
         id: HostId,

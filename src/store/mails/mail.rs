@@ -21,7 +21,7 @@ pub enum MailKind {
     Consent,
 }
 
-/// Class of e-mails that limits count separately, so that no class delays another.
+/// Class of e-mails. Limits count each class separately, so that no class delays another class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailClass {
     /// E-mails that owners of accounts request, such as codes and temporary passwords.
@@ -44,8 +44,8 @@ impl MailKind {
         }
     }
 
-    /// Reads the kind from a row. A node of an earlier release leaves the column null. Its at-most-once e-mails are
-    /// digests.
+    /// Returns the kind of an e-mail. A node of an earlier release leaves the column null. At-most-once e-mails of such
+    /// a node are digests.
     fn of(row: &mail_outbox::Model) -> Self {
         let named = row.kind.as_deref().and_then(|kind| Self::ALL.into_iter().find(|known| known.as_str() == kind));
         named.unwrap_or(match (row.at_most_once, &row.unsubscribe_url) {
@@ -55,7 +55,7 @@ impl MailKind {
         })
     }
 
-    /// Class under which limits count this kind.
+    /// Returns the class under which limits count this kind.
     pub fn class(self) -> MailClass {
         match self {
             Self::Account => MailClass::Account,
@@ -66,7 +66,7 @@ impl MailKind {
 }
 
 impl MailClass {
-    /// Name of the class in SQL and metrics.
+    /// Returns the name of the class in the database and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Account => "account",
@@ -75,7 +75,7 @@ impl MailClass {
         }
     }
 
-    /// Names of the kinds in this class, as stored in the column.
+    /// Returns the names of the kinds in this class, as stored in the column.
     pub(in crate::store) fn kinds(self) -> impl Iterator<Item = &'static str> {
         MailKind::ALL.into_iter().filter(move |kind| kind.class() == self).map(MailKind::as_str)
     }
@@ -97,13 +97,14 @@ pub struct MailPart {
 pub struct OutgoingMail {
     /// E-mail address of the only recipient.
     pub recipient: String,
-    /// Subject line; contains no text from users.
+    /// Subject line, which contains no text written by users.
     pub subject: String,
     /// Plain text. Contains the texts of [`parts`](Self::parts) one after another.
     pub body: String,
     /// Time after which the e-mail is not sent.
     pub expires_at: DateTime<Utc>,
-    /// Whether the e-mail is sent at most once: after a crash during sending, it is lost instead of being sent again.
+    /// Whether the e-mail is sent at most once. If the node crashes during sending, such an e-mail is lost instead of
+    /// being sent again.
     pub at_most_once: bool,
     /// One-click unsubscribe URL (RFC 8058).
     pub unsubscribe_url: Option<String>,

@@ -1,9 +1,9 @@
 //! Limits on outgoing e-mail over all nodes, applied when an e-mail is sent.
 //!
-//! An e-mail is counted under the lock of its class just before it is sent. Limits apply to the e-mails of the last
-//! hour. Classes are counted separately, so that many e-mails of one class do not delay another class. The limit of one
-//! host is lower than that of the installation. An e-mail over a limit is delayed until the limit permits it, together
-//! with all others that the same limit delays. An e-mail that expires first is dropped.
+//! An e-mail is counted just before it is sent, while the lock of its class is held. Limits apply to the e-mails of the
+//! last hour. Classes are counted separately, so that many e-mails of one class do not delay another class. The limit
+//! of one host is lower than that of the installation. An e-mail over a limit is delayed until the limit permits it,
+//! together with all other e-mails under the same limit. An e-mail that expires before that time is dropped.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -23,11 +23,11 @@ const SPAN: TimeDelta = TimeDelta::hours(1);
 /// Maximum number of e-mails of each class per hour; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MailQuotas {
-    /// To one canonical mailbox.
+    /// Limit per canonical mailbox.
     pub per_mailbox: Option<u32>,
-    /// On behalf of one host.
+    /// Limit per host on whose behalf e-mails are sent.
     pub per_host: Option<u32>,
-    /// From the whole installation.
+    /// Limit of the whole installation.
     pub total: Option<u32>,
 }
 
@@ -43,7 +43,7 @@ pub enum MailScope {
 }
 
 impl MailScope {
-    /// Name of the scope in metrics and logs.
+    /// Returns the name of the scope in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mailbox => "mailbox",
@@ -53,14 +53,14 @@ impl MailScope {
     }
 }
 
-/// Decision whether an e-mail may be sent.
+/// Decision about sending an e-mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendDecision {
     /// The e-mail may be sent and has been counted.
     Send {
         /// Id of the row that counts the e-mail.
         id: i64,
-        /// Current text of the e-mail: a room may have been deleted since the e-mail was claimed.
+        /// Current text of the e-mail, from which a room may have been removed since the e-mail was claimed.
         body: String,
     },
     /// Another node has claimed the e-mail, or it was deleted.
@@ -75,8 +75,8 @@ pub enum SendDecision {
 }
 
 impl MailRepository<'_> {
-    /// Decides whether a claimed e-mail may be sent, and counts it. After this, no other node claims an `at_most_once`
-    /// e-mail, because a node that crashed may have sent it.
+    /// Decides whether a claimed e-mail may be sent, and counts it if so. After the decision to send an `at_most_once`
+    /// e-mail, no node claims the e-mail again, because this node may crash after it has sent the e-mail.
     pub async fn begin_send(
         self,
         due: &DueMail,
@@ -186,8 +186,8 @@ fn is_counted(scope: MailScope, class: MailClass, mailbox: &str, host: Option<Ho
     }
 }
 
-/// Returns the time at which fewer than `quota` of the counted departures remain; `None` if that is already true. Rows
-/// that end more than [`SPAN`] from now are ignored: a clock that was ahead wrote them.
+/// Returns the time at which fewer than `quota` of the counted e-mails remain, or `None` if fewer remain already. Rows
+/// whose `ends_at` is more than [`SPAN`] after `now` are ignored, because a clock that was ahead wrote them.
 async fn reached_until(
     tx: &DatabaseTransaction,
     counted: Condition,

@@ -1,4 +1,4 @@
-//! Statements shared by archiving and appending: update the rooms of a batch and insert its messages.
+//! Statements shared by archiving and appending: one updates the rooms of a batch, and one inserts its messages.
 
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::Set;
@@ -10,11 +10,12 @@ use crate::store::counts::Counts;
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{millis, to_column};
 
-/// Rooms per UPDATE. Each room adds eight CASE arms, which the server evaluates for each row: the cost grows with the
-/// square of this number.
+/// Maximum number of rooms per UPDATE. Each room adds eight CASE arms, which the server evaluates for each row, so the
+/// cost grows with the square of this number.
 const ROOMS_PER_STATEMENT: usize = 50;
 
-/// Rows per INSERT. Each row has seven parameters; SQLite accepts 32,766 per statement and MySQL 65,535.
+/// Maximum number of rows per INSERT. Each row has seven parameters. SQLite accepts 32,766 parameters per statement,
+/// and MySQL accepts 65,535.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Values of a room row after its newest message. The caller holds the room's lock and guarantees that no value
@@ -57,7 +58,7 @@ pub(in crate::store) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[A
     Ok(())
 }
 
-/// Inserts messages. An existing row stays unchanged.
+/// Inserts messages. Existing rows stay unchanged.
 pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Message]) -> Result<(), DbErr> {
     use chat_message::Column::{ChatroomId, Seq};
     for chunk in messages.chunks(ROWS_PER_STATEMENT) {
@@ -70,8 +71,8 @@ pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages
             message_id: Set(message.id.to_string()),
             accepted_at: Set(millis(message.accepted_at)),
         });
-        // On MySQL this becomes ON DUPLICATE KEY UPDATE seq = VALUES(seq), which changes nothing. INSERT IGNORE must
-        // not be used: it would also suppress data errors.
+        // On MySQL, this becomes ON DUPLICATE KEY UPDATE seq = VALUES(seq), which changes nothing. INSERT IGNORE must
+        // not be used, because it would also suppress data errors.
         chat_message::Entity::insert_many(rows)
             .on_conflict(OnConflict::columns([ChatroomId, Seq]).update_column(Seq).to_owned())
             .exec_without_returning(tx)

@@ -25,7 +25,7 @@ pub struct Append {
     pub room: RoomName,
     /// Side that sent the message.
     pub side: Side,
-    /// Id assigned by the client, or else by the server.
+    /// Id assigned by the client, or by the server if the client assigned none.
     pub id: MessageId,
     /// Text of the message.
     pub text: String,
@@ -54,7 +54,7 @@ pub enum Appended {
         /// The original message, as stored.
         message: Message,
     },
-    /// The room is closed. This is checked before `Known`, because the result also notifies the sender's node that the
+    /// The room is closed. `Closed` takes precedence over `Known`, because it also notifies the sender's node that the
     /// room is closed.
     Closed,
     /// The room does not exist or has been deleted.
@@ -62,9 +62,9 @@ pub enum Appended {
 }
 
 impl MessageRepository<'_> {
-    /// Assigns sequence numbers to a batch (ideally up to 64 messages) and stores it in order, in one transaction. The
-    /// whole batch is stored, or nothing of it. Accepted messages survive a crash once this returns. Retrying after
-    /// `Unavailable` is safe: messages that were stored are `Known`.
+    /// Assigns sequence numbers to a batch (ideally up to 64 messages) and stores it in order, in one transaction.
+    /// Either the whole batch or nothing is stored. Once this method has returned, accepted messages survive a crash.
+    /// Retrying after `Unavailable` is safe, because messages that were stored are then `Known`.
     pub async fn append(self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
@@ -153,8 +153,8 @@ struct AppendRoom {
     subject: Subject,
 }
 
-/// Locks the rooms of the batch and returns them by name. An index by name may return them out of id order; that is
-/// safe, because on an embedded node every other transaction locks a single room.
+/// Locks the rooms of the batch and returns them by name. The rooms may be locked out of id order, because they are
+/// found through an index by name. This is safe: on an embedded node, every other transaction locks a single room.
 async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMap<String, AppendRoom>, DbErr> {
     let mut names: Vec<&str> = batch.iter().map(|new| new.room.as_str()).collect();
     names.sort_unstable();
@@ -197,7 +197,7 @@ async fn known_messages(
     });
     let rows = chat_message::Entity::find()
         .filter(candidates)
-        // If several messages have the same id, the oldest is inserted into the map last and remains.
+        // If several messages have the same id, the oldest is inserted into the map last and therefore remains.
         .order_by_desc(chat_message::Column::Seq)
         .all(tx)
         .await?;
@@ -225,7 +225,7 @@ fn advances<'a>(rooms: &HashMap<String, AppendRoom>, accepted: &'a [Message], no
                 latest_msg: &message.text,
                 latest_msg_at: now,
                 updated_at: room.updated_at.max(now),
-                // The embedded broker continues the sequence numbers stored in SQL, so it has no epoch.
+                // The embedded broker continues the sequence numbers stored in the database, so it has no epoch.
                 last_epoch: None,
                 counts: room.counts,
             })

@@ -17,25 +17,25 @@ use crate::store::unattended::{Contact, UnattendedRooms};
 use crate::store::webhooks::events::{Events, Subject};
 use crate::store::{Dialect, MessageRepository, StoreError, from_column, millis, to_column};
 
-/// State of a room of an archived batch, as read from SQL under lock.
+/// State of a room of an archived batch, read while the room is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchivedRoom {
     /// Id of the room.
     pub chatroom: ChatroomId,
-    /// Whether a row with this id and name exists. Without one, the messages were not written.
+    /// Whether a row with this id and name exists. If not, the messages were not written.
     pub exists: bool,
-    /// State of the room; `Deleted` without a row.
+    /// State of the room. `Deleted` if there is no such row.
     pub state: RoomState,
-    /// Version of the state; 0 without a row.
+    /// Version of the state. 0 if there is no such row.
     pub state_version: u64,
-    /// Highest sequence number in SQL before the batch; 0 without a row.
+    /// Highest sequence number in the database before the batch. 0 if there is no such row.
     pub stored: Seq,
 }
 
 /// A room of a batch, as stored in the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchRoom {
-    /// Id and name of the room; a row with another name does not match.
+    /// Id and name of the room. A row with the same id and another name does not match.
     pub key: RoomKey,
     /// Redis epoch in which the room's newest message of the batch was accepted.
     pub life: String,
@@ -46,8 +46,8 @@ pub struct BatchRoom {
 pub struct Archived {
     /// Every room of the batch, by ascending id.
     pub rooms: Vec<ArchivedRoom>,
-    /// Messages that were not written because another message has their sequence number. The caller must alert about
-    /// and dead-letter each of these messages.
+    /// Messages that were not written because another message has their sequence number. The caller must report and
+    /// dead-letter each of these messages.
     pub conflicts: Vec<(ChatroomId, Seq)>,
 }
 
@@ -56,14 +56,14 @@ type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 
 impl MessageRepository<'_> {
     /// Writes a batch of accepted messages (ideally up to 500) of any rooms in one transaction. Updates the rooms:
-    /// `last_seq` never decreases, and `latest_msg` is replaced only by a newer message. Idempotent. Messages that
-    /// retention has purged are not written again.
+    /// `last_seq` never decreases, and `latest_msg` is replaced only by a newer message. Messages that retention has
+    /// purged are not written again. Idempotent.
     ///
     /// `rooms` contains each room of the batch once. `unattended` lists the messages whose recipient had no connection
     /// in the room and may have to be e-mailed. Events for hosts' webhooks are written in the same transaction.
     ///
     /// # Errors
-    /// Returns `Data` if a row can never be written. In that case nothing of the batch was written.
+    /// Returns `Data` if a row can never be written. In that case, no part of the batch was written.
     pub async fn archive(
         self,
         messages: &[Message],
@@ -78,8 +78,8 @@ impl MessageRepository<'_> {
         self.store.run("archive", || self.archive_once(messages, of_batch, unattended)).await
     }
 
-    /// Maximum size in bytes of one statement with its values: `max_allowed_packet` of MySQL. A larger statement makes
-    /// the server close the connection, usually without an error.
+    /// Returns the maximum size in bytes of one statement with its values: `max_allowed_packet` of MySQL. After a
+    /// larger statement, the server closes the connection, usually without an error.
     pub async fn max_statement_bytes(self) -> Result<usize, StoreError> {
         if self.store.dialect() == Dialect::Sqlite {
             return Ok(usize::MAX);
@@ -100,11 +100,12 @@ impl MessageRepository<'_> {
         let (mut batch, mut conflicts) = group(messages);
         let tx = self.store.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
-        // After a restore of SQL, a row may belong to a room other than the one with the same id in the broker.
+        // After a restore of the database, a row may belong to a room other than the one with the same id in the
+        // broker. Such rows are skipped.
         rooms
             .retain(|id, room| of_batch.get(id).is_none_or(|of_batch| of_batch.key.name.as_str() == room.subject.name));
 
-        // Messages of rooms without a row are skipped, and purged messages stay purged.
+        // Messages of rooms without a row are skipped, and purged messages are not written again.
         batch.retain(|id, of_room| {
             let Some(room) = rooms.get(id) else { return false };
             of_room.retain(|seq, _| *seq > room.purged_through);
@@ -141,7 +142,7 @@ impl MessageRepository<'_> {
         Ok(Archived { rooms, conflicts })
     }
 
-    /// Returns the new values of the room row if the batch contains a newer message than the row.
+    /// Returns the new values of the room row, or `None` if the batch contains no newer message than the row.
     fn advance<'a>(
         self,
         id: i64,
@@ -156,8 +157,8 @@ impl MessageRepository<'_> {
             last_seq,
             latest_msg: &newest.text,
             latest_msg_at: accepted_at,
-            // The time is limited to the current time: a time in the future would keep the room at the top of the
-            // host's list.
+            // The time is limited to the current time, because a time in the future would keep the room at the top of
+            // the host's list.
             updated_at: room.updated_at.max(accepted_at.min(self.store.due_from(accepted_at))),
             last_epoch: of_batch.get(&id).map(|room| room.life.as_str()),
             counts: room.counts,
@@ -165,7 +166,8 @@ impl MessageRepository<'_> {
     }
 }
 
-/// Groups a batch by room and sequence number. If two different messages have one number, the first keeps it.
+/// Groups a batch by room and sequence number. If two different messages have the same number, the batch contains the
+/// first one, and the second result lists the other one.
 fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
     let (mut batch, mut conflicts) = (Batch::new(), Vec::new());
     for message in messages {
@@ -180,7 +182,7 @@ fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
     (batch, conflicts)
 }
 
-/// Columns of a room that the archiver reads under lock.
+/// Columns of a room that the archiver reads while the room is locked.
 #[derive(DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 struct ArchiveRoom {
@@ -198,7 +200,7 @@ struct ArchiveRoom {
     subject: Subject,
 }
 
-/// Locks the rooms by ascending id.
+/// Locks the rooms in the order of their ids and returns them.
 async fn lock_rooms(
     tx: &DatabaseTransaction,
     ids: impl IntoIterator<Item = i64>,
@@ -213,8 +215,8 @@ async fn lock_rooms(
     Ok(rows.into_iter().map(|room| (room.id, room)).collect())
 }
 
-/// Adds the batch to the counts. Writes the counts of rooms whose newest message is older than the row, because
-/// `advance_rooms` skips these rooms.
+/// Adds the batch to the counts. Also writes the counts of rooms for which the batch has no newer message than the row,
+/// because `advance_rooms` skips these rooms.
 async fn count(
     tx: &DatabaseTransaction,
     rooms: &mut BTreeMap<i64, ArchiveRoom>,
@@ -231,8 +233,8 @@ async fn count(
     Ok(())
 }
 
-/// Removes from the batch the messages that are already stored in SQL. Only numbers up to a room's `last_seq` can be
-/// stored. If the batch contains none of these, no query runs.
+/// Removes from the batch the messages that are already stored in the database. Only messages up to the `last_seq` of
+/// their room can already be stored. If the batch contains no such message, no query runs.
 async fn drop_known(
     tx: &DatabaseTransaction,
     rooms: &BTreeMap<i64, ArchiveRoom>,

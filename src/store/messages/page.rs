@@ -8,8 +8,8 @@ use crate::store::entity::chat_message;
 use crate::store::messages::visible_through;
 use crate::store::{MessageRepository, RoomRow, StoreError, from_column, to_column};
 
-/// Offset from which a page is located by sequence number instead of by skipping rows. Skipping 1,000 rows takes about
-/// 1 ms.
+/// Minimum offset at which a page is located by sequence number instead of by skipping rows. Skipping 1,000 rows takes
+/// about 1 ms.
 const FAR: u64 = 1_000;
 
 /// Maximum number of messages that one query of a page reads: 2 MiB at the maximum message length.
@@ -19,8 +19,9 @@ impl MessageRepository<'_> {
     /// Returns a page of a room's messages up to and including `through`, newest first. The page ends early once it
     /// contains `bytes` of text.
     ///
-    /// For pages far from the newest message, no rows are skipped. If no sequence number is missing, the first number
-    /// of the page is computed. Otherwise it is found by skipping sequence numbers, from the nearer end.
+    /// For a page far from the newest message, no rows are skipped. If the room has no gap in its sequence numbers, the
+    /// first number of the page is computed. Otherwise, the number is found by skipping sequence numbers from the
+    /// nearer end.
     pub async fn page(
         self,
         room: impl Into<RoomRow>,
@@ -54,7 +55,8 @@ impl MessageRepository<'_> {
         Ok(page)
     }
 
-    /// Returns the sequence number of the message at `offset` from the newest one up to `through`.
+    /// Returns the sequence number of the message at `offset` from the newest one up to `through`, or `None` if there
+    /// are fewer messages.
     async fn seq_at(self, room: RoomRow, through: Option<Seq>, offset: u64) -> Result<Option<i64>, StoreError> {
         let count = self.store.rooms().count_messages(room, through).await?;
         if offset >= count {

@@ -23,7 +23,7 @@ use crate::store::{
 /// Minimum time between two digests to a host.
 const INTERVAL: TimeDelta = TimeDelta::minutes(15);
 
-/// Maximum number of rooms that one digest covers; further rooms wait for the next one.
+/// Maximum number of rooms that one digest covers. Further rooms wait for the next digest.
 pub const PENDING_ROOMS: u64 = 200;
 
 /// Maximum number of rooms whose messages a digest shows.
@@ -77,7 +77,8 @@ impl NotificationRepository<'_> {
             .await
     }
 
-    /// Postpones due rooms until their host's next digest may be written. Returns `false` if it may be written now.
+    /// Postpones the due notifications of rooms until the next digest to their host may be written. Returns `false` if
+    /// it may be written now.
     pub async fn defer_digest(
         self,
         host: HostId,
@@ -89,8 +90,8 @@ impl NotificationRepository<'_> {
         let Some(next) = row.and_then(|row| next_digest(&row, now)) else { return Ok(false) };
         self.store
             .run("digests", || {
-                // This update runs without the locks of the rooms, because it only changes when the notifications are
-                // processed again.
+                // This update runs without the locks of the rooms, because it only changes the time at which the
+                // notifications are processed again.
                 notification::Entity::update_many()
                     .col_expr(notification::Column::DueAt, next.into())
                     .filter(notification::Column::ToHost.eq(true))
@@ -102,9 +103,9 @@ impl NotificationRepository<'_> {
         Ok(true)
     }
 
-    /// Decides about the rooms of a host. Each room is passed with a flag whether the host is present in it. Presence
-    /// must be queried after the rooms were read. Messages that the host missed in rooms without the host become one
-    /// e-mail.
+    /// Decides about the pending notifications of a host. The flag of each room states whether the host is present in
+    /// the room. Presence must be queried after the rooms were read. The messages that the host missed in rooms where
+    /// they are absent become one e-mail.
     pub async fn decide_for_host(
         self,
         host: HostId,
@@ -148,8 +149,8 @@ impl NotificationRepository<'_> {
     }
 }
 
-/// Returns the time at which the next digest may be written; `None` means now. A clock that was ahead at the last
-/// digest delays the next by at most [`INTERVAL`].
+/// Returns the time at which the next digest may be written, or `None` if it may be written now. If a clock was ahead
+/// at the last digest, the next digest is delayed by at most [`INTERVAL`].
 fn next_digest(row: &host_digest::Model, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let next = row.mailed_at?.min(now) + INTERVAL;
     (next > now).then_some(next)
@@ -206,7 +207,7 @@ impl Decisions {
         Ok(decisions)
     }
 
-    /// Returns the rooms without a decision so far.
+    /// Returns the rooms that have no decision yet.
     fn to_mail(&self) -> Vec<i64> {
         self.open.keys().copied().collect()
     }
@@ -238,8 +239,8 @@ impl Decisions {
         Ok((!shown.is_empty()).then_some(HostDigest { host, rooms: shown, others }))
     }
 
-    /// Records the decisions. Rooms without a decision are included in the e-mail if `is_mailed`; otherwise no e-mail
-    /// could be written.
+    /// Records the decisions. If `is_mailed`, the e-mail contains the rooms that have no decision yet. Otherwise, no
+    /// e-mail could be written for these rooms.
     async fn finish(&mut self, tx: &DatabaseTransaction, is_mailed: bool, now: DateTime<Utc>) -> Result<(), DbErr> {
         use notification::Column::{ChatroomId, DueAt, FirstSeq, MailedAt, ToHost};
         for (id, _) in std::mem::take(&mut self.open) {
@@ -263,7 +264,8 @@ impl Decisions {
                 .col_expr(DueAt, Option::<DateTime<Utc>>::None.into())
                 .col_expr(MailedAt, now.into());
             if let Some(first) = self.first_missed.get(&id) {
-                // A host who has seen this message has been in the room since the e-mail.
+                // The next absence starts at this message. A read position at or above `first_seq` then means that the
+                // host has returned since this e-mail.
                 update = update.col_expr(FirstSeq, (*first).into());
             }
             update.filter(is_row((id, true))).exec(tx).await?;

@@ -29,9 +29,9 @@ enum GuestMail {
 }
 
 impl NotificationRepository<'_> {
-    /// Decides about a guest who is due, or about either side of a deleted room. Sends no e-mail if `is_present`, which
-    /// must have been queried after `due` was read. Otherwise the recipient is e-mailed, if they consented and missed
-    /// messages.
+    /// Decides about a due notification of a guest, or of either side of a deleted room. No e-mail is sent if
+    /// `is_present`, which must be queried after `due` was read. An absent recipient is e-mailed if they have consented
+    /// and missed messages.
     pub async fn decide(
         self,
         due: &DueNotification,
@@ -88,7 +88,8 @@ async fn record(
         .col_expr(notification::Column::HostId, host.into())
         .col_expr(notification::Column::AwaitsConsent, outcome.awaits_consent.into());
     if outcome.decision == NotificationDecision::Mailed {
-        // A recipient who has seen this message has been in the room since the e-mail.
+        // The next absence starts at this message. A read position at or above `first_seq` then means that the
+        // recipient has returned since this e-mail.
         update = update
             .col_expr(notification::Column::MailedAt, now.into())
             .col_expr(notification::Column::FirstSeq, outcome.first_missed.into());
@@ -140,7 +141,7 @@ async fn mail_guest(
     Ok(decision)
 }
 
-/// Reads the content of an e-mail to a guest.
+/// Reads the content of an e-mail to a guest, or decides that no e-mail is sent.
 async fn content(
     tx: &DatabaseTransaction,
     row: chatroom::Model,

@@ -1,5 +1,5 @@
-//! Numbers of messages in rooms, from the [counts](crate::store::counts) on the room row: all messages, and those that
-//! the host has not seen.
+//! Numbers of messages in rooms: all messages, and those that the host has not seen. They are read from the
+//! [counts](crate::store::counts) on the room row.
 //!
 //! **Invariant:** the counts are exact for the messages up to `counted_through`. Callers that need all messages also
 //! count the messages above it. Such messages exist only if a node of an earlier release wrote them.
@@ -24,7 +24,8 @@ impl From<&chatroom::Model> for RoomCounts {
 }
 
 impl RoomRepository<'_> {
-    /// Number of visible messages in a room, up to and including `through`. 0 for a room without a row.
+    /// Returns the number of visible messages in a room, up to and including `through`. Returns 0 for a room without a
+    /// row.
     pub async fn count_messages(self, room: impl Into<RoomRow>, through: Option<Seq>) -> Result<u64, StoreError> {
         let room = room.into();
         self.store.run("counts", || self.count_messages_once(room, through.map(to_column))).await
@@ -41,7 +42,7 @@ impl RoomRepository<'_> {
             .one(&self.store.reader)
             .await?;
         let Some((counted, upto, purged, last_seq)) = row else { return Ok(0) };
-        // Messages written meanwhile are outside both ranges.
+        // Messages that are written between these queries are outside both ranges.
         let through = Ord::max(through.unwrap_or(last_seq), purged);
         let all = if through >= upto {
             counted + count(&self.store.reader, range(room, Ord::max(upto, purged), through)).await?
@@ -51,15 +52,16 @@ impl RoomRepository<'_> {
         Ok(from_column(all))
     }
 
-    /// Number of guest messages above `above` that the host has not seen. The caller adds the count of the room row.
+    /// Returns the number of guest messages above `above` that the host has not seen. The caller adds the count of the
+    /// room row.
     pub async fn count_unread_above(self, room: &Room, above: Seq) -> Result<u64, StoreError> {
         let seen = SeenThrough { seq: room.checked_seq.map(to_column), at: room.last_checked_at };
         let rows = unseen(range(room.id.0, to_column(above), i64::MAX), seen);
         Ok(from_column(self.store.run("counts", || count(&self.store.reader, rows.clone())).await?))
     }
 
-    /// Records that the host viewed the room at `at` and has seen messages up to `through`. Neither value decreases: an
-    /// earlier view changes nothing.
+    /// Records that the host viewed the room at `at` and has seen messages up to `through`. Neither of the stored
+    /// values ever decreases.
     pub async fn mark_checked(
         self,
         room: impl Into<RoomRow>,
@@ -80,8 +82,8 @@ impl RoomRepository<'_> {
                 .col_expr(UnreadCount, unread.into())
                 .filter(room.condition())
         };
-        // Handles the usual case without counting: the host has seen all messages, and this view is later than the
-        // stored one.
+        // This update handles the usual case without counting: the host has seen all messages, and this view is later
+        // than the stored one.
         let is_later = Condition::all()
             .add(Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at)))
             .add(Condition::any().add(CheckedSeq.is_null()).add(Expr::col(CheckedSeq).lte(through)));
@@ -112,7 +114,8 @@ impl RoomRepository<'_> {
     }
 }
 
-/// Returns the highest sequence number among a room's messages accepted at or before `at`.
+/// Returns the highest sequence number among a room's messages accepted at or before `at`, or `None` if there is no
+/// such message.
 async fn last_accepted_by(tx: &DatabaseTransaction, room: i64, at: DateTime<Utc>) -> Result<Option<i64>, DbErr> {
     let found: Option<Option<i64>> = chat_message::Entity::find()
         .select_only()

@@ -1,4 +1,4 @@
-//! Changes of a room's state, and the events by which the broker applies them.
+//! Changes of a room's state, and the events with which the changes are applied to the broker.
 //!
 //! **Invariant:** a change and its event are written in one transaction. Any node may apply an event, any number of
 //! times: an event with an outdated version has no effect.
@@ -13,8 +13,8 @@ use crate::store::rooms::row::to_room;
 use crate::store::webhooks::events as webhook_events;
 use crate::store::{RoomRepository, StoreError, from_column, mails, millis, parse_column, unattended};
 
-/// Events created at least this far in the future are treated as written by a clock that was ahead. The skew between
-/// nodes with synchronised clocks is smaller.
+/// Maximum plausible clock skew. An event whose creation time is further in the future was written by a clock that was
+/// ahead. The skew between nodes with synchronised clocks is smaller.
 const CLOCK_WAS_AHEAD: TimeDelta = TimeDelta::minutes(1);
 
 /// A change of a room that may not have been applied to the broker yet.
@@ -24,7 +24,7 @@ pub struct RoomEvent {
     pub id: i64,
     /// Public name of the room.
     pub room: RoomName,
-    /// Id of the room, whose row no longer exists after a deletion.
+    /// Id of the room. After a deletion, the room no longer has a row.
     pub chatroom: ChatroomId,
     /// Host of the room.
     pub host: HostId,
@@ -41,7 +41,7 @@ pub struct RoomEvent {
 pub struct ChangedRoom {
     /// The room after the change; for a deletion, the room before the change.
     pub room: Room,
-    /// Event of the change; `None` if the room was already in that state.
+    /// Event of the change; `None` if the room was already in the requested state.
     pub event: Option<RoomEvent>,
 }
 
@@ -152,8 +152,8 @@ impl RoomRepository<'_> {
         Ok(Some(ChangedRoom { room, event: Some(event) }))
     }
 
-    /// Returns events created before `before`, oldest first, and events so far in the future that a clock was ahead
-    /// when they were written.
+    /// Returns events created before `before`, oldest first. Also returns events whose creation time is so far in the
+    /// future that a clock must have been ahead.
     pub async fn pending_events(self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
         let rows = self
             .store

@@ -1,5 +1,5 @@
-//! Rooms without recent activity (SPEC 6.5), and rooms that never had a message (SPEC 6.6). They are closed or deleted
-//! by the functions in `events`, like other rooms.
+//! Rooms without recent activity (SPEC 6.5), and rooms that never had a message (SPEC 6.6). The functions in `events`
+//! close or delete them, like other rooms.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -12,20 +12,20 @@ use crate::store::entity::chatroom;
 use crate::store::rooms::row::to_room;
 use crate::store::{RoomRepository, StoreError, millis};
 
-/// Generated column for `last_seq = 0`, which the index uses. The column is absent from the entity, because it is never
-/// written.
+/// Generated column with the value of `last_seq = 0`, for the index on empty rooms. The entity omits the column,
+/// because it is never written.
 const IS_EMPTY: &str = "is_empty";
 
 impl RoomRepository<'_> {
     /// Returns rooms created before `since` that never had a message, oldest first, starting after `after`. Excludes
-    /// open rooms that were resumed since then, because their guests returned.
+    /// open rooms that were resumed after `since`, because their guests have returned.
     pub async fn empty(self, since: DateTime<Utc>, after: Option<&Room>, limit: u64) -> Result<Vec<Room>, StoreError> {
         use chatroom::Column::{CreatedAt, Id};
         let mut is_wanted = is_empty(since);
         if let Some(after) = after {
             let beside = Condition::all().add(CreatedAt.eq(after.created_at)).add(Id.gt(after.id.0));
             is_wanted = is_wanted
-                // Redundant condition that lets the database use the index.
+                // This condition is redundant. It lets the database use the index.
                 .add(CreatedAt.gte(after.created_at))
                 .add(Condition::any().add(CreatedAt.gt(after.created_at)).add(beside));
         }
@@ -34,7 +34,7 @@ impl RoomRepository<'_> {
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
-    /// Number of rooms that [`empty`](Self::empty) covers.
+    /// Returns the number of rooms that [`empty`](Self::empty) selects.
     pub async fn count_empty(self, since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_empty(since));
         self.store.run("idle", || rooms.clone().count(&self.store.reader)).await
@@ -43,7 +43,7 @@ impl RoomRepository<'_> {
     /// Returns open rooms without a message or a change of state since `idle_since`, longest idle first, starting after
     /// `after`.
     ///
-    /// Resuming counts as activity. Otherwise a room would be closed again as soon as its guest returns.
+    /// Resuming counts as activity. Otherwise, a room would be closed again as soon as its guest returns.
     pub async fn idle(
         self,
         idle_since: DateTime<Utc>,
@@ -55,7 +55,7 @@ impl RoomRepository<'_> {
         if let Some(after) = after {
             let beside = Condition::all().add(UpdatedAt.eq(after.updated_at)).add(Id.gt(after.id.0));
             is_wanted = is_wanted
-                // Redundant condition that lets the database use the index.
+                // This condition is redundant. It lets the database use the index.
                 .add(UpdatedAt.gte(after.updated_at))
                 .add(Condition::any().add(UpdatedAt.gt(after.updated_at)).add(beside));
         }
@@ -64,7 +64,7 @@ impl RoomRepository<'_> {
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
-    /// Number of idle rooms.
+    /// Returns the number of rooms that [`idle`](Self::idle) selects.
     pub async fn count_idle(self, idle_since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_idle(idle_since));
         self.store.run("idle", || rooms.clone().count(&self.store.reader)).await

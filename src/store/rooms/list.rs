@@ -19,8 +19,9 @@ pub struct RoomFilter {
 }
 
 impl RoomRepository<'_> {
-    /// Returns the total number of rooms and one page of a host's list. Order: pinned rooms first, latest pin on top,
-    /// then by `updated_at` descending. A total above [`COUNTED`] is cached for a minute.
+    /// Returns the total number of rooms and one page of a host's list. Pinned rooms are first, with the latest pin on
+    /// top. The other rooms are ordered by `updated_at`, newest first. A total above [`COUNTED`] is cached for a
+    /// minute.
     pub async fn list(
         self,
         host: HostId,
@@ -31,7 +32,8 @@ impl RoomRepository<'_> {
         self.list_except(host, filter, &[], offset, limit).await
     }
 
-    /// Like [`list`](Self::list), but omits the rooms `others` from the page. They are included in the total.
+    /// Returns a list like [`list`](Self::list), but omits the rooms `others` from the page. The total includes these
+    /// rooms.
     pub async fn list_except(
         self,
         host: HostId,
@@ -75,8 +77,8 @@ impl RoomRepository<'_> {
         self.rooms_where(wanted.add(named)).await
     }
 
-    /// Returns the ids of all rooms that match a search, if there are at most [`FEW`]. Sorting the ids is cheaper than
-    /// finding the rooms of a page by scanning the whole list in order.
+    /// Returns the ids of all rooms that match a search. Returns `None` if there are more than [`FEW`] or there is no
+    /// search. Sorting few ids is cheaper than finding the rooms of a page by scanning the whole list in order.
     async fn few(self, listed: &ListFilter, is_search: bool) -> Result<Option<Vec<i64>>, StoreError> {
         if !is_search {
             return Ok(None);
@@ -102,10 +104,10 @@ impl RoomRepository<'_> {
     }
 }
 
-/// Longest list whose rooms are counted at each call.
+/// Maximum length of a list whose rooms are counted at each call.
 const COUNTED: u64 = 10_000;
 
-/// Maximum number of matches of a search that are sorted instead of found by scanning the list.
+/// Maximum number of matches of a search that are sorted. If there are more matches, the list is scanned in order.
 const FEW: u64 = 1_000;
 
 /// Condition for the rooms of a host's list. All its columns are in the index `chatroom_listed`, so that the database
@@ -121,8 +123,8 @@ impl ListFilter {
         }
         if let Some(search) = filter.search.as_ref().filter(|search| !search.is_empty()) {
             wanted = if search.contains(char::is_control) {
-                // Nicknames contain no control characters. SQLite ends a pattern at a NUL, and the remaining pattern
-                // could match everything.
+                // Nicknames contain no control characters, so nothing matches. The pattern must not reach SQLite, which
+                // ends a pattern at a NUL: the remaining pattern could match every nickname.
                 wanted.add(Expr::cust("1 = 0"))
             } else {
                 wanted.add(Expr::col(chatroom::Column::Guest).like(containing(search)))
@@ -135,7 +137,7 @@ impl ListFilter {
         chatroom::Entity::find().select_only().filter(self.0.clone())
     }
 
-    /// Selects the ids in the order of the list, which is that of the index.
+    /// Selects the ids in the order of the list, which is also the order of the index.
     pub(in crate::store) fn ids(&self) -> Select<chatroom::Entity> {
         use chatroom::Column::{FixedAt, Guest, Id, IsClosed, IsFixed, UpdatedAt};
         let ids = self.select().column(Id);
@@ -143,8 +145,8 @@ impl ListFilter {
     }
 }
 
-/// Builds a pattern for text that contains `part`. The escape character is not a backslash, because a backslash is an
-/// escape character in string literals of MySQL.
+/// Builds a pattern that matches strings containing `part`. Its escape character is not a backslash, because a
+/// backslash is already special in MySQL string literals.
 fn containing(part: &str) -> LikeExpr {
     let mut pattern = String::with_capacity(part.len() + 2);
     pattern.push('%');

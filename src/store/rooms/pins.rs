@@ -33,7 +33,7 @@ impl RoomRepository<'_> {
 
     async fn pin_once(self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, DbErr> {
         let tx = self.store.begin().await?;
-        // Dropping the transaction without a commit rolls it back; nothing has been written yet.
+        // Dropping the transaction without a commit rolls it back. At this point, nothing has been written yet.
         let Some(mut row) = lock_with_host(&tx, id).await? else { return Ok(PinOutcome::Gone) };
         if row.is_fixed == pinned {
             return Ok(PinOutcome::Done(to_room(row)?));
@@ -64,7 +64,8 @@ impl RoomRepository<'_> {
     }
 }
 
-/// Locks the host's row and then the room. Pins in different rooms of one host are serialised by the host's row.
+/// Locks the row of the room's host and then the room. Returns the room, or `None` if it does not exist. The lock on
+/// the host serialises pins in different rooms of that host.
 async fn lock_with_host(tx: &DatabaseTransaction, id: ChatroomId) -> Result<Option<chatroom::Model>, DbErr> {
     // The host of a room never changes, so it may be read without a lock.
     let Some(row) = chatroom::Entity::find_by_id(id.0).one(tx).await? else { return Ok(None) };

@@ -6,7 +6,8 @@ use crate::domain::{ChatroomId, HostId, Room, RoomKey, RoomName};
 use crate::store::entity::chatroom;
 use crate::store::{from_column, parse_column};
 
-/// Key of a room row: the id and, where the caller knows it, the name. A row with another name belongs to another room.
+/// Key of a room row: the id and, if the caller has it, the name. A row with the same id and another name belongs to
+/// another room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomRow {
     /// Id of the row.
@@ -16,7 +17,7 @@ pub struct RoomRow {
 }
 
 impl RoomRow {
-    /// Condition that selects the row.
+    /// Returns the condition that selects the row.
     pub(in crate::store) fn condition(self) -> Condition {
         let row = Condition::all().add(chatroom::Column::Id.eq(self.id.0));
         row.add_option(self.name.map(|name| chatroom::Column::Name.eq(name.as_str())))

@@ -1,4 +1,4 @@
-//! Tests how accounts are deactivated and activated.
+//! Tests of the deactivation and activation of accounts.
 
 use super::*;
 use crate::domain::HostId;
@@ -72,7 +72,7 @@ async fn account_disabled_by_an_operator_is_not_restored_by_email(store: Store, 
     };
     store.hosts().deactivate(host.id, DeactivatedBy::Host, later(1)).await.unwrap();
     assert!(is_mailed(true).await, "a host who left can be reactivated");
-    // Applies to active and deactivated accounts, and to temporary passwords sent before.
+    // An operator can disable a deactivated account. Temporary passwords sent before then have no effect.
     store.hosts().deactivate(host.id, DeactivatedBy::Operator, later(2)).await.unwrap();
     let stands = store.hosts().get(host.id).await.unwrap().unwrap();
     assert_eq!((stands.is_deleted, stands.deleted_at), (true, Some(later(1))));

@@ -1,4 +1,4 @@
-//! Tests the message counts stored in the room row.
+//! Tests of the message counts stored in the room row.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ async fn every_written_message_is_counted_once(store: Store, _url: String) {
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
     store.messages().archive(&batch, &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
-    // The batch contains late messages and one message that is already stored.
+    // The batch contains late messages and a message that is already stored.
     store
         .messages()
         .archive(&[message(room.id, 3, "late"), from_host(4), message(room.id, 5, "a")], &[], &[])
@@ -115,7 +115,7 @@ async fn view_of_an_earlier_release_counts_by_its_time(store: Store, _url: Strin
     let late = Message { accepted_at: later(1_999), ..message(room.id, 4, "hi") };
     store.messages().archive(&[late, message(room.id, 5, "hi")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 2, 5));
-    // A host who was not admitted has not seen further messages.
+    // A host who was not admitted has seen no further messages.
     store.rooms().mark_checked(room.id, 0, later(9_000)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 1, 5));
     assert_eq!(store.rooms().get(room.id).await.unwrap().unwrap().checked_seq, Some(4));
@@ -141,8 +141,8 @@ async fn page_is_located_by_number_and_across_gaps_by_skipping(store: Store, _ur
     }
 }
 
-/// Counting or skipping rows would take many times as long. Only the fastest of a few runs is compared, so that other
-/// load on the machine has no effect.
+/// Tests that no rows are counted or skipped, because that would take many times as long. Only the fastest of several
+/// runs is compared, so that other load on the machine has no effect.
 async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
@@ -156,7 +156,8 @@ async fn large_rooms_and_long_lists_are_listed_quickly(store: Store, _url: Strin
             .await
             .unwrap();
     }
-    // Simulates the gap that a failover leaves: above 60,000, sequence numbers differ from positions.
+    // This room has a gap in its sequence numbers, as after a failover: above 60,000, sequence numbers differ from
+    // positions.
     let skipped = a_room(&store, &host).await;
     for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
         let numbered = |seq: &Seq| message(skipped.id, if *seq > 60_000 { seq + 10_000 } else { *seq }, "hi");

@@ -1,4 +1,4 @@
-//! Tests the deletion of expired rows.
+//! Tests of the deletion of expired rows.
 
 use super::*;
 use crate::store::{
@@ -43,7 +43,7 @@ async fn expired_rows_are_deleted_in_batches_and_no_others(store: Store, _url: S
         let keys = KeyPair { access_key: name.to_string().repeat(22), secret_key: name.to_string().repeat(64) };
         store.keys().rotate(host.id, &keys, OldKeys::GoodUntil(later(ends_at)), noon()).await.unwrap();
     }
-    // A login that was ended is deleted at its expiry, like any other.
+    // A revoked login is deleted at its expiry, like any other login.
     store.logins().end(&"c".repeat(22), later(1)).await.unwrap();
     for what in [ExpiringRows::Login, ExpiringRows::Verification, ExpiringRows::Mail, ExpiringRows::OldKey] {
         assert_eq!(store.expired().delete(what, later(999), 10).await, Ok(0), "{what:?}");

@@ -1,4 +1,4 @@
-//! Tests with database servers that are read-only, deny privileges, are locked or do not respond.
+//! Tests with database servers that are read-only, deny privileges, hold locks or do not respond.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ async fn read_only_server_is_detected_and_writes_succeed_once_it_is_writable(of:
         assert_eq!(failed_of(&store, &host, 50).await, 0, "round {round}");
         recovered(&store).await;
     }
-    // An operation reports it at once, before the next probe.
+    // An operation reports the fault at once, before the next probe.
     root.run("SET GLOBAL read_only = 1").await;
     assert!(store.rooms().create(new_room(&host), noon()).await.is_err());
     assert_eq!(*store.condition().borrow(), Some(WriteFault::ReadOnly));
@@ -109,7 +109,7 @@ async fn new_primary_behind_the_same_name_is_used_without_a_failed_call(of: Data
     assert_eq!(failed_of(&store, &host, 30).await, 0);
     let created = on_new.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(created.0, 30, "all connections are to the new primary");
-    // Reads use the new server as well.
+    // Reads use the new server as well, which has all 30 rooms.
     let there = store.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(there.0, 30);
     store.close().await;
@@ -127,8 +127,8 @@ async fn probe_detects_revoked_and_granted_privileges(of: Database) {
     for right in ["INSERT", "UPDATE", "DELETE"] {
         assert_eq!(store.probe().await, Ok(()), "{right}");
         root.run(&format!("REVOKE {right} ON {name}.* FROM {user}@'%'")).await;
-        // A session keeps its privileges on a database until it selects the database again. New sessions see the
-        // revocation.
+        // The sessions are closed, because a session keeps its privileges on a database until it selects the database
+        // again.
         root.kill_sessions_of(user).await;
         assert_eq!(store.probe().await, Err(WriteFault::Denied), "{right}");
         root.run(&format!("GRANT {right} ON {name}.* TO {user}@'%'")).await;
@@ -160,7 +160,7 @@ async fn reads_succeed_while_writers_wait_for_locked_tables(of: Database) {
             (failed, began.elapsed())
         });
     }
-    // Writers wait; reads do not.
+    // Writes wait for the lock, and reads do not.
     let mut waits = 0;
     while !writers.is_empty() {
         let began = Instant::now();
@@ -230,7 +230,8 @@ async fn cancelled_calls_release_their_connections(of: Database) {
     let host = a_host(&store).await;
     assert_eq!(failed_of(&store, &host, 20).await, 0);
     root.run(&format!("LOCK TABLES {name}.chatroom READ")).await;
-    // More calls than connections, each cancelled while its statement waits. Then the server stops responding.
+    // There are more calls than connections, and each call is cancelled while its statement waits. Then the server
+    // stops responding.
     for _ in 0..3 {
         let waiting = tokio::time::timeout(Duration::from_millis(300), failed_of(&store, &host, 30)).await;
         assert!(waiting.is_err());

@@ -54,7 +54,7 @@ async fn lost_file_stops_acknowledgements_and_is_not_recreated(_: Store, _: Stri
         let path = folder.path().join("data/db.sqlite");
         let store = Store::connect(&format!("sqlite://{}", path.display())).await.unwrap();
         migration::SchemaState::up(store.connection(), None).await.unwrap();
-        // The schema is in the database file, later rows are in the log.
+        // This checkpoint moves the schema to the database file. Rows that are written later are in the WAL.
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
             .execute(store.connection().get_sqlite_connection_pool())
             .await
@@ -126,7 +126,7 @@ async fn files_are_accessible_to_their_owner_only(store: Store, url: String) {
     a_host(&store).await;
     assert_eq!(modes(), [0o600; 3]);
     store.close().await;
-    // Simulates files with a log that an earlier release created.
+    // These files simulate a database with a WAL that an earlier release created.
     for path in &files {
         std::fs::File::options().create(true).append(true).open(path).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();

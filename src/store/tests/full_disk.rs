@@ -1,4 +1,4 @@
-//! Tests with SQLite on a full disk: rejected messages are not stored, and accepted ones are.
+//! Tests with SQLite on a full disk: rejected messages are not stored, and accepted messages are stored.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn full_disk_is_detected_at_once_and_its_end_within_five_seconds(store: St
         assert_eq!(*store.condition().borrow(), None);
     }
     assert_eq!(*store.condition().borrow(), Some(WriteFault::Full));
-    // A rejected write closes its connection, which resets the limit.
+    // The limit is set in each round, because a rejected write closes its connection and a new connection has no limit.
     for _ in 0..3 {
         limit().await;
         assert_eq!(store.probe().await, Err(WriteFault::Full));
@@ -70,7 +70,7 @@ async fn writes_rejected_by_a_full_disk_are_not_stored_and_all_others_are(store:
             Err(_) => *refused += 1,
         }
     };
-    // The disk becomes full repeatedly, in the middle and at the end of a batch, with free space in between.
+    // The disk becomes full repeatedly, in the middle and at the end of a batch. In between, the disk has free space.
     for round in 0..6 {
         limit(60).await;
         while refused <= 2 * round {

@@ -34,7 +34,7 @@ async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String)
     let credentials = store.hosts().credentials("HOST@Shop.example").await.unwrap().unwrap();
     assert_eq!((credentials.host, credentials.password_hash.as_str()), (host, "$argon2id$"));
     assert!(store.hosts().credentials("unknown@shop.example").await.unwrap().is_none());
-    // MySQL ignores trailing spaces in comparisons, but rate limits do not.
+    // MySQL ignores trailing spaces in comparisons, but the store must not ignore them.
     assert!(store.hosts().credentials("host@shop.example ").await.unwrap().is_none());
     assert_eq!(store.hosts().get(HostId(999)).await.unwrap(), None);
 }

@@ -1,4 +1,4 @@
-//! Tests which rooms count as idle or empty.
+//! Tests of the selection of idle rooms and of rooms without messages.
 
 use super::*;
 use crate::domain::{RoomChange, RoomState};
@@ -84,7 +84,7 @@ async fn a_room_is_empty_until_its_first_message_and_only_then_deleted(store: St
     store.rooms().change(closed.name, RoomChange::Close, later(8_000)).await.unwrap();
     assert_eq!(empty(&store, 5_000).await, [new.id, closed.id], "a room is kept if its guest returned");
     assert_eq!(empty(&store, 9_000).await, [new.id, resumed.id, closed.id]);
-    // The room was empty when it was selected and has received its first message since.
+    // The room was empty when it was selected, and has received its first message since then.
     store.messages().append(&[append(&new, "a")], later(9_000)).await.unwrap();
     assert_eq!(store.rooms().delete_empty(new.name, later(9_000)).await.unwrap(), None);
     // A room whose messages were purged by retention is not empty either.

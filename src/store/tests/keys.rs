@@ -22,7 +22,7 @@ async fn rotate(store: &Store, host: &Host, new: char, ends_at_millis: i64, at_m
     store.keys().rotate(host.id, &pair(new), old, later(at_millis)).await.unwrap().unwrap()
 }
 
-/// Expiry of an access key; the outer option is `None` if the key is unknown.
+/// Returns the expiry of an access key. The outer option is `None` if the key is unknown.
 async fn end_of(store: &Store, access_key: &str) -> Option<Option<DateTime<Utc>>> {
     store.keys().holder(access_key).await.unwrap().map(|holder| holder.ends_at)
 }

@@ -33,7 +33,7 @@ async fn another_host(store: &Store, name: &str) -> Host {
     store.hosts().create(new_host(&format!("{name}@shop.example")), noon()).await.unwrap()
 }
 
-/// Creates a room whose guest left an address.
+/// Creates a room whose guest has left an address.
 async fn a_room_with(store: &Store, host: &Host, address: &str) -> Room {
     let room = a_room(store, host).await;
     assert!(store.contacts().set(room.id, address, "en", later(0)).await.unwrap());
@@ -54,7 +54,7 @@ async fn consent_is_requested_once_and_releases_waiting_notifications(store: Sto
     assert_eq!((mail.kind, mail.recipient.as_str(), mail.body.as_str()), (MailKind::Consent, ADDRESS, "consent?"));
     miss(&store, from_host(rooms[0].id, 70, "three")).await;
     assert_eq!(due(&store, 3_000).await, [], "no further e-mail is sent in this absence");
-    // Another room and another spelling of the same mailbox.
+    // This room has another spelling of the same mailbox.
     miss(&store, from_host(rooms[1].id, 100, "elsewhere")).await;
     assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unconsented);
     // The guest returned and left again.
@@ -140,7 +140,7 @@ async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_
     assert_eq!(write_of(&store).await.host, Some(other.id));
     miss(&store, from_host(rooms[1].id, 100, "two")).await;
     assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unwanted);
-    // Entering the address again does not grant consent, and consent is requested only once.
+    // Entering the address again does not grant consent. Consent is requested only once.
     assert!(store.contacts().set(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
     miss(&store, from_host(rooms[1].id, 300, "three")).await;
     assert_eq!(settle(&store, 360, false).await, NotificationDecision::Unwanted);
@@ -219,7 +219,7 @@ async fn host_receives_one_digest_for_all_rooms_every_fifteen_minutes(store: Sto
     // Each room is in at most one digest per absence.
     miss(&store, message(rooms[0].id, 100, "more")).await;
     assert_eq!(due(&store, 80_000).await, []);
-    // A new room waits for the next digest, together with a room to which the host has returned.
+    // A new room waits for the next digest. So does a room to which the host has returned.
     let new = a_room(&store, &host).await;
     miss(&store, message(new.id, 100, "new")).await;
     store.rooms().mark_checked(rooms[1].id, 100, later(150_000)).await.unwrap();
@@ -255,7 +255,7 @@ async fn email_contains_no_text_of_a_deleted_room(store: Store, _url: String) {
     let host = a_host(&store).await;
     consents(&store, &host, ADDRESS).await;
     let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room(&store, &host).await, a_room(&store, &host).await];
-    // Each text is a prefix of the next.
+    // The text of each room is a prefix of the next text.
     for (room, text) in rooms.iter().zip(["x", "xx", "xxx"]) {
         miss(&store, message(room.id, 1, text)).await;
     }
@@ -296,7 +296,7 @@ async fn take(store: &Store, seconds: i64) -> Vec<DueMail> {
     store.mails().claim_due(1_000, later(seconds * 1_000), later(seconds * 1_000 + 300_000)).await.unwrap()
 }
 
-/// Writes an e-mail to the outbox, as the first e-mail of a sign-up.
+/// Writes an e-mail to the outbox by beginning a verification.
 async fn write_mail(store: &Store, ticket: &str, kind: MailKind, host: Option<HostId>, recipient: &str) {
     let mail = OutgoingMail {
         recipient: recipient.to_owned(),
@@ -366,7 +366,7 @@ async fn many_emails_of_one_host_do_not_delay_others(store: Store, _url: String)
     for at in 0..50 {
         write_mail(&store, &format!("f{at}"), MailKind::Consent, Some(flood), &format!("{at}@stranger.example")).await;
     }
-    // The e-mails to one mailbox use up its limit for the class.
+    // The e-mails to one mailbox use up the limit of that mailbox for the class.
     for at in 0..5 {
         write_mail(&store, &format!("v{at}"), MailKind::GuestDigest, Some(flood), "dev@shop.example").await;
     }
@@ -376,10 +376,10 @@ async fn many_emails_of_one_host_do_not_delay_others(store: Store, _url: String)
     let sent = send(&store, &quotas, 10).await;
     assert_eq!(sent.len(), 5 + 3, "{sent:?}");
     assert_eq!(sent[5..], ["guest@mail.example", "dev@shop.example", "dev@shop.example"]);
-    // Delayed e-mails are not claimed before their time.
+    // Delayed e-mails are not claimed before the end of the delay.
     assert_eq!(take(&store, 3_600).await, []);
     assert_eq!(send(&store, &quotas, 3_610).await.len(), 5);
-    // An e-mail that the limit permits only after its expiry becomes due at its expiry, to be dropped.
+    // If the limit permits an e-mail only after its expiry, the e-mail becomes due at its expiry and is then dropped.
     let held = take(&store, 7_300).await.remove(0);
     let scope = MailScope::Host;
     assert!(store.mails().delay(&held, scope, later(90_000_000), later(7_300_000)).await.unwrap() >= 1);

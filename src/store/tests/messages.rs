@@ -50,7 +50,7 @@ async fn row_with_another_name_is_not_written_or_read(store: Store, _url: String
         .archive(&[message(owner.id, 1, "of the owner")], &[of_batch(&owner, "life-1")], &[])
         .await
         .unwrap();
-    // Simulates a restore of SQL: the id of a room in the broker belongs to another room in SQL.
+    // Simulates a restore of the database: the id of a room in the broker belongs to another room in the database.
     let lost = RoomKey { name: RoomName::from_random([7; 16]), chatroom: owner.id };
     let of_lost = BatchRoom { key: lost, life: "life-1".to_owned() };
     let archived = store.messages().archive(&[message(owner.id, 2, "private")], &[of_lost], &[]).await.unwrap();
@@ -63,7 +63,7 @@ async fn row_with_another_name_is_not_written_or_read(store: Store, _url: String
     assert_eq!(store.messages().seq_of_datetime(lost, "2023-03-23T08:15:77").await.unwrap(), None);
     assert_eq!(store.messages().seq_accepted_at(lost, later(0)).await.unwrap(), None);
     assert_eq!(store.messages().between(key_of(&owner), 0, None, 10).await.unwrap().len(), 1);
-    // Changes of the other room do not affect the owner's row either.
+    // Changes for the lost room do not affect the owner's row either.
     assert!(!store.contacts().set(lost, "guest@mail.example", "en", later(1)).await.unwrap());
     store.rooms().mark_checked(lost, 9, later(9_000)).await.unwrap();
     store.contacts().mark_seen(lost, 9, later(9_000)).await.unwrap();
@@ -183,8 +183,8 @@ async fn concurrent_batches_of_the_same_rooms_are_all_stored(store: Store, _url:
     }
 }
 
-/// The minimum is far below the rate of an idle machine, so that a busy machine passes; one statement per row would
-/// fail.
+/// The required rate is far below that of an idle machine, so that the test also passes on a busy machine. Inserting
+/// each row with its own statement would be too slow.
 async fn archiver_writes_thousands_of_rows_per_second(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
@@ -256,7 +256,8 @@ async fn closed_or_deleted_room_rejects_messages(store: Store, _url: String) {
 
 async fn concurrent_appends_leave_no_gap(store: Store, url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    // The second store acts as another process, which the single writer of one store does not serialise.
+    // The second store acts as another process: the single writer connection of the first store does not serialise its
+    // writes.
     let second = Store::connect(&url).await.unwrap();
     let writers: Vec<_> = (0..8)
         .map(|writer| {
@@ -305,7 +306,7 @@ async fn purged_messages_are_hidden_and_deleted_in_batches(store: Store, _url: S
     let batch: Vec<_> = (1..=5).map(|seq| message(room.id, seq, "hi")).collect();
     store.messages().archive(&batch[..3], &[], &[]).await.unwrap();
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 0, "visible messages are never deleted");
-    // Purges the messages as retention does.
+    // These updates purge the messages as retention does.
     chatroom::Entity::update_many()
         .col_expr(chatroom::Column::PurgedThrough, Expr::col(chatroom::Column::LastSeq))
         .col_expr(chatroom::Column::MessageCount, Expr::value(0))
@@ -360,7 +361,7 @@ async fn only_a_permanently_rejected_row_is_a_data_error(store: Store, _url: Str
             assert_eq!(all(&store, room.id).await, [], "nothing of the batch was written");
             assert_eq!(store.rooms().get(room.id).await.unwrap(), Some(room));
         }
-        // SQLite accepts the message, because it has no such limit.
+        // SQLite does not limit the size of the column and accepts the message.
         Dialect::Sqlite => assert_eq!(all(&store, room.id).await, batch),
     }
 }
@@ -373,7 +374,7 @@ async fn invalid_time_of_an_earlier_release_is_replaced_on_reading(store: Store,
     store.messages().archive(&[odd.clone()], &[], &[]).await.unwrap();
     let store = store.with_wire("-03:00".parse().unwrap());
     let read = store.messages().between(room.id, 0, None, 9).await.unwrap().remove(0);
-    // Wall-clock time of 03:40:01.178 UTC at the offset.
+    // At this offset, the wall-clock time of 03:40:01.178 UTC is 00:40:01.178.
     assert_eq!(read.datetime.as_str(), "2023-03-21T00:40:01.178");
     assert_eq!(Message { datetime: odd.datetime.clone(), ..read.clone() }, odd, "nothing else changes");
     let again =

@@ -1,4 +1,4 @@
-//! Tests of notifications to recipients who miss messages.
+//! Tests of notifications to recipients who have missed messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ on_every_database!(
     at_most_once_email_is_not_claimed_by_a_second_node,
 );
 
-/// Composes e-mails whose body is the text that they cover.
+/// Composes e-mails. Their body is the text of the missed messages.
 pub(super) struct Write;
 
 fn mail(kind: MailKind, host: &Host, recipient: &str, parts: Vec<MailPart>) -> Option<OutgoingMail> {
@@ -84,8 +84,8 @@ pub(super) async fn due(store: &Store, seconds: i64) -> Vec<DueNotification> {
     store.notifications().due(later(seconds * 1_000), 100).await.unwrap()
 }
 
-/// Returns the decisions about the recipients of one side who are due at a time, including the other rooms of a host's
-/// digest.
+/// Returns the decisions about the notifications to one side that are due after `seconds`. Includes the other rooms of
+/// a host's digest.
 pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) -> Vec<NotificationDecision> {
     let now = later(seconds * 1_000);
     let due = due(store, seconds).await;
@@ -108,20 +108,20 @@ pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) ->
     }
 }
 
-/// Returns the decision about the only recipient who is due at a time.
+/// Returns the decision about the only notification that is due after `seconds`.
 pub(super) async fn settle(store: &Store, seconds: i64, is_present: bool) -> NotificationDecision {
     let settled = settle_all(store, seconds, is_present).await;
     let [settled] = settled[..] else { panic!("{settled:?}") };
     settled
 }
 
-/// Grants a host consent to e-mail a mailbox.
+/// Records the consent of a mailbox to e-mail from a host.
 pub(super) async fn consents(store: &Store, host: &Host, address: &str) {
     let pair = ConsentPair { host: host.id, mailbox: mailbox_key(address) };
     store.consents().grant(&pair, noon()).await.unwrap();
 }
 
-/// Claims and removes the waiting e-mails.
+/// Claims and removes the waiting e-mails. Returns them.
 pub(super) async fn mails(store: &Store) -> Vec<OutgoingMail> {
     let due = store.mails().claim_due(100, later(80_000_000), later(80_000_001)).await.unwrap();
     for mail in &due {
@@ -191,7 +191,7 @@ async fn returned_recipient_is_emailed_again_and_a_guest_at_most_hourly(store: S
     assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
 }
 
-/// Views are timestamped by the clock of SQL, messages by that of Redis.
+/// Uses two clocks: the clock of the database timestamps views, and the clock of Redis timestamps messages.
 async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
     for skew in [-300_000, 300_000] {
         let host = store.hosts().create(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
@@ -211,7 +211,7 @@ async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
         assert_eq!(due(store, 1_079).await, [], "{skew}: a minute by the clock of SQL");
         assert_eq!(settle(store, 1_080, false).await, NotificationDecision::Mailed, "{skew}");
         assert_eq!(write_of(store).await.body, "2", "{skew}");
-        // The host returned and left again. The times alone would show this incorrectly.
+        // The host returned and left again. With times alone, the result would be wrong.
         clocked.rooms().mark_checked(room.id, 2, later(1_090_000)).await.unwrap();
         clock.set(later(9_000_000));
         miss(&clocked, stamped(3, 8_000_000)).await;
@@ -223,7 +223,7 @@ async fn clock_of_the_messages_has_no_effect(store: Store, _url: String) {
 async fn email_delayed_by_a_clock_that_was_ahead_is_due_at_once(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    // The rows are written by a clock that is one day ahead; the reads use the corrected clock.
+    // The rows are written by a clock that is one day ahead. They are read with the corrected clock.
     let ahead = 86_400_000;
     miss(&store, Message { accepted_at: later(ahead), ..message(room.id, 1, "one") }).await;
     assert_eq!(settle(&store, 1, false).await, NotificationDecision::Mailed);
@@ -251,7 +251,7 @@ async fn recipient_who_read_or_is_present_is_not_emailed(store: Store, _url: Str
     miss(&store, message(room.id, 100, "two")).await;
     assert_eq!(settle(&store, 160, true).await, NotificationDecision::Present);
     assert_eq!(due(&store, 80_000).await, []);
-    // The host returned and left again: one minute counts from the first unseen message.
+    // The host returned and left again. The delay of one minute starts at the first unseen message.
     miss(&store, message(room.id, 200, "seen")).await;
     store.rooms().mark_checked(room.id, 200, later(230_000)).await.unwrap();
     miss(&store, message(room.id, 240, "unseen")).await;

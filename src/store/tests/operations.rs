@@ -1,9 +1,9 @@
-//! Tests the values of the `operation` label of `pintalk_sql_duration_seconds`.
+//! Tests of the values of the `operation` label of `pintalk_sql_duration_seconds`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Dashboards and alerts refer to these values.
+/// Expected values of the label. Dashboards and alerts refer to them.
 const LABELS: [&str; 30] = [
     "append",
     "archive",

@@ -137,10 +137,10 @@ async fn purged_messages_are_not_visible_while_their_rows_exist(store: Store, _u
     let row = store.rooms().get(room.id).await.unwrap().unwrap();
     assert_eq!(store.rooms().count_unread_above(&row, row.purged_through).await.unwrap(), 0);
 
-    // An id of a purged message is not known: the message is accepted as a new one.
+    // The id of a purged message is not known, so the message is accepted as a new one.
     let again = store.messages().append(&[append(&room, "id-3")], later(30_000)).await.unwrap();
     assert!(matches!(again[0], Appended::Accepted { seq: 6, prev: 5, .. }), "{again:?}");
-    // A view before the only remaining message leaves that message unread, and does not count purged ones.
+    // This view precedes the only remaining message. That message stays unread, and purged messages are not counted.
     store.rooms().mark_checked(room.id, 5, later(500)).await.unwrap();
     assert_eq!(
         store.rooms().get(room.id).await.unwrap().unwrap().counts,
@@ -153,7 +153,7 @@ async fn purged_room_can_be_resumed_and_purged_again(store: Store, _url: String)
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 3, later(5_000)).await;
     store.retention().purge(later(6_000), 10).await.unwrap();
-    // Late messages up to the purged number are dropped; those above are visible.
+    // Late messages up to `purged_through` are dropped. Those above it are visible.
     let late = [message(room.id, 2, "late"), message(room.id, 4, "new"), message(room.id, 5, "newer")];
     store.messages().archive(&late, &[], &[]).await.unwrap();
     let row = store.rooms().get(room.id).await.unwrap().unwrap();
@@ -161,7 +161,7 @@ async fn purged_room_can_be_resumed_and_purged_again(store: Store, _url: String)
     assert_eq!(seqs(&store, &room).await, [4, 5]);
     delete_rows(&store).await;
     assert_eq!(store.messages().newest_ids(room.id, 10).await.unwrap().len(), 2);
-    // The room is still closed, and the time of closing has not changed.
+    // The room is still closed, and its closing time has not changed.
     assert_eq!(store.retention().purge(later(6_000), 10).await, Ok(1));
     assert_eq!((seqs(&store, &room).await, store.retention().count_purged_messages().await), (Vec::new(), Ok(2)));
     delete_rows(&store).await;
@@ -203,11 +203,11 @@ async fn room_deleted_during_a_purge_is_ignored(store: Store, _url: String) {
         (store.retention().purged(1).await, store.retention().count_purged_messages().await),
         (Ok(Vec::new()), Ok(0))
     );
-    // The event of the deletion removes the rows.
+    // When the event of the deletion is applied, this call deletes the rows.
     assert_eq!(store.messages().delete_invisible(room.id, 10).await.unwrap(), 2);
 }
 
-/// Simulates two concurrent purges: the rows that the second one selected were deleted by the first.
+/// Simulates two concurrent purges. The first purge deletes the rows that the second one has selected.
 async fn purge_is_not_finished_while_rows_remain(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 5, later(10_000)).await;

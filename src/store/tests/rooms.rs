@@ -110,7 +110,7 @@ async fn the_list_is_searched_by_a_part_of_the_nickname(store: Store, _url: Stri
     for part in ["%", "_", "!", "\\", "'", "% _UNDER!"] {
         assert_eq!(listed(&store, &host, search(part, None)).await, [odd.id], "{part}");
     }
-    // SQLite ends a pattern at a NUL; MySQL's collation ignores some characters.
+    // SQLite ends a pattern at a NUL, and MySQL's collation ignores some characters.
     for part in ["\0", "\0고양이", "고양이\0", "%\0", "\u{1}", "\u{7f}", "\u{85}", "\u{ad}", "\u{200b}", "\u{feff}"]
     {
         assert!(listed(&store, &host, search(part, None)).await.is_empty(), "{part:?}");
@@ -119,7 +119,7 @@ async fn the_list_is_searched_by_a_part_of_the_nickname(store: Store, _url: Stri
     assert!(listed(&store, &host, search("호랑이", None)).await.is_empty());
 }
 
-/// Creates 12,000 rooms of a host: every sixth guest is a cat, and one is a tiger.
+/// Creates 12,000 rooms of a host. Every sixth guest is a cat, and one guest is a tiger.
 async fn many_rooms(store: &Store, host: &Host) -> Vec<ChatroomId> {
     let tiger =
         store.rooms().create(NewRoom { guest: "드문 호랑이".to_owned(), ..new_room(host) }, later(1)).await.unwrap();
@@ -179,7 +179,7 @@ async fn the_list_is_read_from_its_index_alone_and_in_its_order() {
             for search in [None, Some("고양이".to_owned())] {
                 let listed = ListFilter::of(crate::domain::HostId(1), &RoomFilter { search, is_closed });
                 let read = plan(listed.ids().limit(20).build(DbBackend::Sqlite).to_string()).await;
-                // Rooms updated at the same time may be sorted, the whole list must not.
+                // Rooms with the same update time may be sorted. The whole list must not be sorted.
                 let is_sorted = read.contains("TEMP B-TREE FOR ORDER BY");
                 assert!(read.contains("COVERING INDEX chatroom_listed") && !is_sorted, "{read}");
             }

@@ -59,7 +59,7 @@ async fn a_release_works_with_the_schema_of_the_next_one(store: Store, _url: Str
     assert_eq!(store.messages().between(room.id, 0, None, 10).await.unwrap().len(), 1);
     assert_eq!(store.hosts().get(host.id).await.unwrap(), Some(host));
 
-    // The schema belongs to an incompatible release: it lacks a change and has an unknown one.
+    // The schema belongs to an incompatible release: it lacks a change of this release and contains an unknown change.
     connection.execute_unprepared("DELETE FROM seaql_migrations WHERE version LIKE '%_webhooks'").await.unwrap();
     let refused = SchemaState::up(connection, None).await.unwrap_err().to_string();
     assert!(refused.contains("1 changes of this release are pending") && refused.contains(name), "{refused}");
@@ -92,7 +92,8 @@ async fn lock_wait_timeout_is_unavailable_and_changes_nothing(store: Store, url:
     let other = Store::connect(&url).await.unwrap();
     let holding = other.begin().await.unwrap();
     if store.dialect() == Dialect::MySql {
-        // The session holds the lock without sending anything, for longer than `wait_timeout` of the store's sessions.
+        // The session holds the lock without sending anything, for longer than the `wait_timeout` of the store's
+        // sessions.
         holding.execute_unprepared("SET SESSION wait_timeout = 120").await.unwrap();
     }
     holding.execute_unprepared("UPDATE chatroom SET last_seq = 99").await.unwrap();
@@ -110,7 +111,7 @@ async fn lock_wait_timeout_is_unavailable_and_changes_nothing(store: Store, url:
 
 #[tokio::test]
 async fn lazy_store_is_unavailable_until_its_server_is_reachable() {
-    // Nothing listens on port 1.
+    // No process listens on port 1.
     let store = Store::connect_lazy("mysql://root@127.0.0.1:1/pintalk").await.unwrap();
     assert_eq!(store.dialect(), Dialect::MySql);
     let asked = tokio::time::timeout(Duration::from_secs(15), store.ping()).await.unwrap();

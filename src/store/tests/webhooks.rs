@@ -52,7 +52,7 @@ async fn each_event_is_recorded_once_with_its_content(store: Store, _url: String
     let room = a_room(&store, &host).await;
     let batch = [message(room.id, 1, "one 🙂"), Message { side: Side::Host, ..message(room.id, 2, "two") }];
     for _ in 0..2 {
-        // The batch is archived again, as if the commit had not been confirmed.
+        // The batch is archived again, as after a commit whose response was lost.
         store.messages().archive(&batch, &[], &[]).await.unwrap();
     }
     store.messages().append(&[append(&room, "a"), append(&room, "a")], later(3_000)).await.unwrap();
@@ -111,7 +111,7 @@ async fn every_way_to_close_a_room_records_one_event(store: Store, _url: String)
         store.rooms().close_idle(rooms[1].name, later(1), later(4)).await.unwrap();
     }
     store.rooms().change(rooms[2].name, RoomChange::Delete, later(5)).await.unwrap();
-    // This room is closed already, so its deletion adds no event.
+    // This room is already closed, so its deletion adds no event.
     store.rooms().change(rooms[1].name, RoomChange::Delete, later(6)).await.unwrap();
     let recorded: Vec<(i64, String)> = due(&store, host.id)
         .await
@@ -143,10 +143,10 @@ async fn rolled_back_change_records_no_event(store: Store, _url: String) {
     hook(&store, &host, EventKinds::ALL).await;
     let room = new_room(&host);
     store.rooms().create(room.clone(), noon()).await.unwrap();
-    // The name is already in use.
+    // The name is already in use, so no room is created and no event is recorded.
     assert!(store.rooms().create(room, noon()).await.is_err());
     assert_eq!(ids(&store, host.id).await.len(), 1);
-    // The message belongs to a room without a row.
+    // The room of this message has no row, so no event is recorded.
     store.messages().archive(&[message(ChatroomId(999), 1, "hi")], &[], &[]).await.unwrap();
     assert_eq!(ids(&store, host.id).await.len(), 1);
 }
@@ -197,7 +197,7 @@ async fn archiving_does_not_wait_for_changes_of_a_webhook(store: Store, url: Str
     let other = Store::connect(&url).await.unwrap();
     let changing = other.begin().await.unwrap();
     changing.execute_unprepared("UPDATE webhook SET failed_turns = 9").await.unwrap();
-    // On a conflict the call would wait for 3 s and then fail.
+    // If these calls needed the lock of the open transaction, they would wait for 3 s and then fail.
     store.messages().archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
     store.messages().append(&[append(&room, "a")], later(3_000)).await.unwrap();
     changing.rollback().await.unwrap();
@@ -230,7 +230,7 @@ async fn lease_is_held_by_one_node_until_it_expires(store: Store, url: String) {
 
     let longer = store.webhooks().renew_lease(&lease, later(30_000)).await.unwrap().unwrap();
     assert_eq!(store.webhooks().renew_lease(&lease, later(40_000)).await.unwrap(), None, "the lease was renewed since");
-    // The node stalled, and another node acquired the lease.
+    // The node has stalled, and another node has acquired the lease.
     let taken = other.webhooks().acquire_lease(&only_due(&store, 30_001).await, later(60_000)).await.unwrap().unwrap();
     assert_eq!(store.webhooks().renew_lease(&longer, later(70_000)).await.unwrap(), None);
     store.webhooks().release_lease(&longer, later(1), 7).await.unwrap();
@@ -239,7 +239,7 @@ async fn lease_is_held_by_one_node_until_it_expires(store: Store, url: String) {
     let again = only_due(&store, 50_000).await;
     assert_eq!(again.next_turn_at, later(50_000));
     assert_eq!(store.webhooks().acquire_lease(&again, later(90_000)).await.unwrap().unwrap().failed_turns, 3);
-    // A change of the webhook by its host makes the lease available at once.
+    // If the host changes the webhook, the lease becomes available at once.
     hook(&store, &host, EventKinds::ALL).await;
     let due = only_due(&store, 50_000).await;
     assert_eq!(due.next_turn_at, noon());
@@ -315,7 +315,7 @@ async fn undelivered_event_fails_and_its_record_is_deleted(store: Store, _url: S
         store.webhooks().recent_events(host.id, 10).await.unwrap().iter().map(|event| event.state).collect();
     assert_eq!(states, [EventState::Failed, EventState::Failed, EventState::Delivered]);
     assert_eq!(number(&store, "SELECT COUNT(*) FROM webhook_event WHERE body <> ''").await, 0);
-    // The record of a delivered event is kept for a day, that of a failed one for a week.
+    // The record of a delivered event is kept for a day, and the record of a failed event for a week.
     assert_eq!(store.expired().delete(ExpiringRows::Event, later(DAY + 1_000), 10).await, Ok(1));
     assert_eq!(store.expired().delete(ExpiringRows::Event, later(10 * DAY - 1), 10).await, Ok(0));
     assert_eq!(store.expired().count(ExpiringRows::Event, later(10 * DAY)).await, Ok(2));

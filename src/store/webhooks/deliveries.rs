@@ -12,12 +12,11 @@ use crate::store::entity::webhook_event;
 use crate::store::webhooks::events::WAITING;
 use crate::store::{StoreError, WebhookRepository, from_column, millis, parse_column, to_column};
 
-/// How long the record of a delivered event is kept.
+/// Times for which the records of delivered events and of failed events are kept.
 const KEPT_DELIVERED: TimeDelta = TimeDelta::days(1);
 const KEPT_FAILED: TimeDelta = TimeDelta::days(7);
 
-/// Maximum delay of a retry. A later due time can only have been written by a clock that was ahead; the event is then
-/// due immediately.
+/// Maximum delay of a retry. A later due time was written by a clock that was ahead. The event is then due immediately.
 pub(super) const LATEST_DUE: TimeDelta = TimeDelta::hours(8);
 
 /// Maximum length of a recorded problem, in characters.
@@ -26,7 +25,7 @@ const MAX_PROBLEM: usize = 200;
 /// Delivery state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventState {
-    /// The event is to be sent, or retried.
+    /// The event must be sent for the first time or again.
     Waiting,
     /// The receiver has accepted the event.
     Delivered,
@@ -35,7 +34,7 @@ pub enum EventState {
 }
 
 impl EventState {
-    /// Name of the state in SQL and API responses.
+    /// Returns the name of the state in the database and in API responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => WAITING,
@@ -144,7 +143,7 @@ impl WebhookRepository<'_> {
     }
 
     /// Records a failed attempt. The event is retried at `again`, or fails permanently if `again` is `None`. An event
-    /// that another node has delivered meanwhile stays delivered.
+    /// that another node has already delivered stays delivered.
     pub async fn record_failure(
         self,
         id: i64,
@@ -184,8 +183,8 @@ impl WebhookRepository<'_> {
         Ok(())
     }
 
-    /// Marks events as failed that were not delivered in time, for example because the webhook was disabled: at most
-    /// `limit`, oldest first. Returns the number of these events.
+    /// Marks waiting events as failed if their delivery time has passed, for example because the webhook was disabled.
+    /// Marks at most `limit` events, oldest first. Returns the number of these events.
     pub async fn give_up_events(self, now: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let now = millis(now);
         self.store.run("deliveries", || self.give_up_events_once(now, limit)).await
@@ -218,7 +217,7 @@ impl WebhookRepository<'_> {
         Ok(given_up.rows_affected)
     }
 
-    /// Number of events that [`give_up_events`](Self::give_up_events) would mark as failed.
+    /// Returns the number of events that [`give_up_events`](Self::give_up_events) would mark as failed.
     pub async fn count_events_to_give_up(self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let late = webhook_event::Entity::find()
             .filter(webhook_event::Column::EndsAt.lte(millis(now)))
@@ -243,7 +242,7 @@ impl WebhookRepository<'_> {
     }
 }
 
-/// Returns the time until which the record of an event is kept; `None` while the event waits.
+/// Returns the time until which the record of an event is kept, or `None` while the event waits.
 fn kept(state: EventState, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
     match state {
         EventState::Waiting => None,

@@ -15,10 +15,10 @@ use crate::protocol::webhook::{self as body, EventRoom};
 use crate::store::entity::{chatroom, webhook, webhook_event};
 use crate::store::{millis, to_column};
 
-/// How long delivery of an event is attempted.
+/// Maximum time for which delivery of an event is attempted.
 pub const TRIED_FOR: TimeDelta = TimeDelta::days(3);
 
-/// Rows per INSERT. Each row has ten parameters.
+/// Maximum number of rows per INSERT. Each row has ten parameters.
 const ROWS_PER_STATEMENT: usize = 500;
 
 pub(in crate::store) const WAITING: &str = "waiting";
@@ -34,8 +34,8 @@ pub(in crate::store) struct Subject {
     wanted: Option<String>,
 }
 
-/// Subquery for the event kinds to which the webhook of a room's host subscribes. It is read together with the room, so
-/// that no webhook row is locked.
+/// Returns a subquery for the event kinds to which the webhook of a room's host subscribes. The subquery is read
+/// together with the room, so that no webhook row is locked.
 fn wanted() -> Expr {
     use webhook::Column::{Events, HostId, IsEnabled};
     let column = |column| Expr::col((webhook::Entity, column));

@@ -2,8 +2,8 @@
 //!
 //! A lease is the time-limited right of one node to send the events of one webhook. The node keeps the column
 //! `next_turn_at` in the future while it sends. Once that time has passed, because the node crashed or released the
-//! lease, any node may acquire it. Therefore one node sends to a receiver. If a stalled node sends an event
-//! again, it has the same event id.
+//! lease, any node may acquire it. Therefore only one node at a time sends to a receiver. If a stalled node sends an
+//! event again, the event has the same id.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Order, Query, SubQueryStatement};
@@ -52,7 +52,8 @@ impl WebhookRepository<'_> {
         }
         use webhook_event::Column::{DueAt, HostId as OfHost};
         let column = |column| Expr::col((webhook_event::Entity, column));
-        // Reads the first entry of an index: one lookup per webhook, regardless of the number of waiting events.
+        // This subquery reads the first entry of an index. It needs one lookup per webhook, regardless of the number of
+        // waiting events.
         let first = Query::select()
             .expr(column(DueAt))
             .from(webhook_event::Entity)
@@ -120,7 +121,7 @@ impl WebhookRepository<'_> {
         Ok(is_mine.then(|| DeliveryLease { ends_at, ..lease.clone() }))
     }
 
-    /// Releases a lease. It can be acquired again from `next_turn_at` on.
+    /// Releases a lease. Any node can acquire the lease again from `next_turn_at` on.
     pub async fn release_lease(
         self,
         lease: &DeliveryLease,

@@ -1,4 +1,4 @@
-// Cards of the account: change of the password, and deactivation.
+// Account cards: change of the password, and deactivation.
 import { h } from "../shared/dom";
 import type { Api } from "./api";
 import { ask } from "./dialog";

@@ -1,5 +1,5 @@
-// API client of the logged-in host. The access token is kept in memory here only; the refresh cookie that renews it is not visible to
-// scripts.
+// API client of the logged-in host. The access token exists only in the memory of this client. Scripts cannot read the refresh cookie, which renews
+// the token.
 import { NotJsonError, fetchWithTimeout, readJson } from "../shared/fetch";
 import { encode, isRecord } from "../shared/json";
 import { backOff, pause } from "./backoff";
@@ -8,27 +8,27 @@ import { ShapeError, loginFrom, noContent, tokenFrom, userFrom, userIdFrom, type
 import { pathOf } from "./page";
 
 const CALL_TIMEOUT_MS = 15_000;
-const FIRST_REFRESH_TIMEOUT_MS = 7000; // If the response is lost, the retry runs while the server still accepts the used cookie (10 s).
-const SUSPECT_TIMEOUT_MS = 1000; // timeout of the first attempt of a GET while connections are suspect
+const FIRST_REFRESH_TIMEOUT_MS = 7000; // The response may be lost; with this timeout, the retry is sent while the server still accepts the used cookie (10 s).
+const SUSPECT_TIMEOUT_MS = 1000; // timeout for the first attempt of a GET while connections are suspect
 const SUSPECT_MS = 5000;
-const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
+const TRANSFER_TIMEOUT_MS = 120_000; // timeout for uploads and downloads
 const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
 const MAX_RETRY_AFTER_S = 3600;
-const UNAVAILABLE = [502, 503, 504]; // sent by a node that restarts, or by a proxy that reaches no node
-const PROXY_STATUSES = [413, 429, 500]; // statuses that a proxy returns with its own page
-const WRONG_PASSWORD = "Wrong password."; // `detail` of a 401 that does not mean an invalid token
+const UNAVAILABLE = [502, 503, 504]; // statuses of a node that is restarting, or of a proxy that reaches no node
+const PROXY_STATUSES = [413, 429, 500]; // statuses that a proxy may return with its own page
+const WRONG_PASSWORD = "Wrong password."; // `detail` of a 401 that does not mean that the token is invalid
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 /** Converts the JSON of a response to a value, or throws a `ShapeError`. */
 type Parse<T> = (value: unknown) => T;
 
-/** Makes a call, with a timeout other than the default if given. */
+/** Makes a call with the given timeout, or with the default. */
 type Call<T> = (timeoutMs?: number) => Promise<T>;
 
 /**
- * Failed call. `status` is the HTTP status, or 0 without a valid response. `problem` is set if the server is unreachable, unavailable or
- * intercepted.
+ * Error of a call. `status` is the HTTP status, or 0 if there was no valid response. `problem` is set if the server is unreachable or unavailable, or
+ * if the response came from a captive portal or a proxy.
  */
 export class ApiError extends Error {
   constructor(
@@ -41,7 +41,7 @@ export class ApiError extends Error {
     super(detail || (status ? `HTTP ${status}` : ""));
   }
 
-  /** Whether the login is no longer valid. */
+  /** Whether the login has ended. */
   get isUnauthorized(): boolean {
     return this.status === 401 && this.message !== WRONG_PASSWORD;
   }
@@ -63,7 +63,7 @@ function textsOf(fields: unknown): Record<string, string> {
   return Object.fromEntries(Object.entries(fields).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
 }
 
-/** Converts an error response. Only JSON of the form `{code, detail}` counts as an answer of the server. */
+/** Converts an error response. Only JSON of the form `{code, detail}` is treated as a response of the server. */
 async function errorOf(response: Response): Promise<ApiError> {
   const { status } = response;
   const retryAfter = retryAfterOf(response);
@@ -72,14 +72,14 @@ async function errorOf(response: Response): Promise<ApiError> {
   if (body && body.code === status && typeof body.detail === "string") {
     return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
   }
-  // The server returns a 500 as JSON, so this response is from a proxy.
+  // The server returns a 500 with JSON, so this response comes from a proxy.
   if (isUnavailable || status === 500) return new ApiError(0, "unavailable", "", {}, retryAfter);
   return PROXY_STATUSES.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
 }
 
 function initOf(method: Method, { token, body }: Sent): RequestInit {
   const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
-  // The API has no redirects, so a redirect leads to the sign-in page of a captive portal.
+  // The API has no redirects. A redirect comes from a captive portal and leads to its sign-in page.
   const init: RequestInit = { method, headers, redirect: "manual" };
   if (body instanceof FormData) init.body = body;
   else if (body !== undefined) {
@@ -89,7 +89,7 @@ function initOf(method: Method, { token, body }: Sent): RequestInit {
   return init;
 }
 
-/** Makes one call and reads its response. Rejects with an `ApiError`. */
+/** Makes a call without retries and reads the response. Rejects with an `ApiError`. */
 async function fetchOnce<T>(method: Method, path: string, sent: Sent, read: (response: Response) => Promise<T>): Promise<T> {
   try {
     return await fetchWithTimeout(pathOf(path), initOf(method, sent), sent.timeoutMs ?? CALL_TIMEOUT_MS, async (response) => {
@@ -108,7 +108,7 @@ const reader =
   async (response: Response): Promise<T> =>
     parse(await readJson(response));
 
-/** A downloaded file. */
+/** Downloaded file with the name that the server has given it. */
 export interface Download {
   name: string | null;
   content: Blob;
@@ -131,10 +131,10 @@ async function readDownload(response: Response): Promise<Download> {
 export class Api {
   token = "";
   readonly connection = new Connection(() => this.#probe());
-  /** Called when the login has ended. `elsewhere` is false if the host has logged out in this tab. */
+  /** Called when the login has ended. `elsewhere` is `false` if the host has logged out in this tab. */
   onEnded: (elsewhere: boolean) => void = () => {};
   #user: User | null = null;
-  /** Milliseconds since the epoch. */
+  /** Time until which connections are suspect, in milliseconds since the epoch. */
   #suspectUntil = 0;
   #refreshing: Promise<void> | null = null;
 
@@ -142,7 +142,7 @@ export class Api {
     return this.#user !== null;
   }
 
-  /** The logged-in host. */
+  /** The logged-in host. Throws an `ApiError` if no host is logged in. */
   get user(): User {
     if (!this.#user) throw new ApiError(401, null, "This login has ended.");
     return this.#user;
@@ -157,7 +157,7 @@ export class Api {
     return this.#observed(() => fetchOnce(method, path, { body }, reader(parse)));
   }
 
-  /** Makes a call as the host. A GET is retried if the server does not answer; an expired access token is renewed. */
+  /** Makes a call as the host. Retries a GET if the server does not answer, and renews an expired access token. */
   call<T>(method: Method, path: string, parse: Parse<T>, body?: unknown): Promise<T> {
     const defaultMs = body instanceof FormData ? TRANSFER_TIMEOUT_MS : CALL_TIMEOUT_MS;
     return this.#authorized(method, (timeoutMs = defaultMs) => fetchOnce(method, path, { token: this.token, body, timeoutMs }, reader(parse)));
@@ -170,8 +170,8 @@ export class Api {
   }
 
   /**
-   * Marks open connections of the browser as suspect, after the device was asleep or has changed its network. For a few seconds, a GET that is
-   * not answered soon is retried, which makes the browser open another connection.
+   * Marks the open connections of the browser as suspect, because the device was asleep or has changed its network. For a few seconds, a GET has a
+   * short timeout for its first attempt. The retry makes the browser open another connection.
    */
   suspectConnections(): void {
     this.#suspectUntil = Date.now() + SUSPECT_MS;
@@ -193,7 +193,7 @@ export class Api {
       try {
         return await call(SUSPECT_TIMEOUT_MS);
       } catch (error) {
-        // The next attempt determines whether the server is reachable.
+        // If the server did not answer, the next attempt determines whether it is reachable.
         if (!(error instanceof ApiError && error.problem)) throw error;
       }
     }
@@ -208,7 +208,7 @@ export class Api {
     return this.#observed(() => call());
   }
 
-  /** Makes a call and reports to `connection` whether the server answered. */
+  /** Makes a call and reports its outcome to `connection`. */
   async #observed<T>(call: () => Promise<T>): Promise<T> {
     try {
       const answer = await call();
@@ -234,7 +234,7 @@ export class Api {
     }
   }
 
-  /** Renews the access token with the cookie, once for all concurrent callers. Retries until the server answers. */
+  /** Renews the access token with the refresh cookie. Concurrent callers share one renewal. Retries until the server answers. */
   refresh(): Promise<void> {
     this.#refreshing ??= this.#refreshUntilAnswered().finally(() => (this.#refreshing = null));
     return this.#refreshing;
@@ -257,7 +257,7 @@ export class Api {
     }
   }
 
-  /** Resumes the login of this browser, if there is one. Fails while the server does not answer. */
+  /** Resumes the login of this browser. Resolves to `false` if there is none. Rejects if the server does not answer. */
   async resume(): Promise<boolean> {
     try {
       await this.refresh();
@@ -275,18 +275,18 @@ export class Api {
     this.#user = user;
   }
 
-  /** Ends the login. If that fails, the host is still logged in. */
+  /** Ends the login. Rejects if the call fails; the host then remains logged in. */
   async logOut(): Promise<void> {
     try {
       await this.call("POST", "api/auth/logout/", noContent);
     } catch (error) {
-      // The login had already ended.
+      // An unauthorized response means that the login has already ended.
       if (!(error instanceof ApiError && error.isUnauthorized)) throw error;
     }
     this.end();
   }
 
-  /** Drops the login. `elsewhere` is false if it was ended in this tab. */
+  /** Drops the login. `elsewhere` is `false` if the login was ended in this tab. */
   end(elsewhere = false): void {
     const wasLoggedIn = this.isLoggedIn;
     this.token = "";

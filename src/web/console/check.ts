@@ -1,5 +1,5 @@
-// Shows the reason for an empty page: the browser is too old for the console, or the files of the console cannot be loaded. Written in ES5,
-// so that older browsers can parse it.
+// Shows why the page is empty: the browser is too old for the console, or the files of the console cannot be loaded. This file is ES5, so that older
+// browsers can parse it.
 (function () {
   "use strict";
   var isKorean = /^ko/.test(navigator.language || "");
@@ -24,7 +24,7 @@
 
   function show(text: string): void {
     var container = document.getElementById("app");
-    // The console has already rendered.
+    // The console was rendered, so nothing is wrong.
     if (!container || container.firstChild) return;
     var message = document.createElement("p");
     message.setAttribute("role", "alert");
@@ -42,7 +42,7 @@
     document.documentElement.setAttribute("data-unsupported", "");
     whenParsed(tooOld);
   }
-  // Captures the events, because error events of elements do not bubble.
+  // The listener captures the events, because error events of elements do not bubble.
   window.addEventListener(
     "error",
     function (event) {

@@ -2,8 +2,8 @@
 import { backOff, endPauses } from "./backoff";
 
 /**
- * Reason why the server did not answer a call: there was no response, a captive portal or a proxy sent the response, or a proxy reported that the
- * server is unavailable.
+ * Reason why the server did not answer a call. `unreachable`: there was no response. `intercepted`: a captive portal or a proxy sent the response.
+ * `unavailable`: a proxy reported that the server is unavailable.
  */
 export type Problem = "unreachable" | "intercepted" | "unavailable";
 
@@ -13,7 +13,7 @@ export class Connection {
   onRecovered: () => void = () => {};
   #isProbing = false;
 
-  /** `probe` makes a cheap call that reports its outcome here; it returns `null` while no host is logged in. */
+  /** `probe` makes an inexpensive call and reports its outcome to this object. It returns `null` if no host is logged in. */
   constructor(private readonly probe: () => Promise<void> | null) {}
 
   /** Records a call that the server answered. */
@@ -25,7 +25,7 @@ export class Connection {
     this.onRecovered();
   }
 
-  /** Records a call that the server did not answer, and starts to probe until it answers. */
+  /** Records a call that the server did not answer. Starts to probe the server until it answers. */
   failed(problem: Problem): void {
     if (this.problem !== problem) {
       this.problem = problem;
@@ -34,7 +34,7 @@ export class Connection {
     void this.#probeUntilReached();
   }
 
-  /** Makes one probe, because the server may be unreachable. */
+  /** Makes one probe if the server is assumed to be reachable, because it may no longer be. */
   check(): void {
     if (!this.problem) void this.probe();
   }

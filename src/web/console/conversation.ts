@@ -1,4 +1,4 @@
-// The pane of one conversation and the actions on it.
+// Pane of a conversation, with the actions on it.
 import { fits, type ConversationEvent, type Message } from "../shared/conversation";
 import { h, icon } from "../shared/dom";
 import { later } from "../shared/time";
@@ -14,10 +14,10 @@ import type { Rooms } from "./rooms";
 import { Thread } from "./thread";
 import { lang, words } from "./words";
 
-const IDLE_MS = 300_000; // time without keyboard or pointer input after which the host counts as away
+const IDLE_MS = 300_000; // time without keyboard or pointer input after which the host is away
 const IDLE_CHECK_MS = 10_000;
 const OUTBOX_CHECK_MS = 1000;
-const MAX_TEXT_PX = 160; // equals the maximum height in the style sheet
+const MAX_TEXT_PX = 160; // same as the maximum height in the style sheet
 const TYPING_SHOWN_MS = 4000;
 const ACTIVITIES = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart"];
 
@@ -40,7 +40,7 @@ export class ConversationView implements View {
   #isShowDue = false;
   #isClosed = false;
 
-  /** `room` must be a copy. Calls `left` when the pane should be closed. */
+  /** `room` must be a copy. `left` is called when the pane should be closed. */
   constructor(
     private readonly api: Api,
     private readonly rooms: Rooms,
@@ -86,7 +86,7 @@ export class ConversationView implements View {
   #listenToInput(): void {
     this.#text.oninput = () => this.#changed();
     this.#text.onkeydown = (event) => {
-      // Enter also completes a Hangul syllable; 229 is Safari's code for such a key.
+      // Enter also completes a Hangul syllable. In Safari, such a key has the code 229.
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.#send(event);
     };
     this.#form.onsubmit = (event) => this.#send(event);
@@ -112,7 +112,7 @@ export class ConversationView implements View {
     this.#conversation.recovered();
   }
 
-  /** Messages that arrive while the page is hidden or the host is idle do not count as read. */
+  /** Messages are not marked as read if they arrive while the page is hidden or the host is idle. */
   #updateAway(): void {
     this.#conversation.setAway(document.hidden || Date.now() - this.#activeAt >= IDLE_MS);
   }
@@ -126,7 +126,7 @@ export class ConversationView implements View {
     this.#thread.close();
   }
 
-  /** Schedules one update for all changes of a task. */
+  /** Schedules one update for all changes that occur in the current task. */
   #showSoon(): void {
     if (this.#isShowDue) return;
     this.#isShowDue = true;
@@ -140,11 +140,11 @@ export class ConversationView implements View {
     const conversation = this.#conversation;
     const known = this.rooms.all.get(this.room.name);
     if (known) {
-      // The room was restored elsewhere or resumed by the guest.
+      // The room was restored in another place, or the guest resumed it.
       if (this.room.isClosed && !known.isClosed) conversation.rejoin();
       this.room = { ...known };
     } else if (conversation.state === "closed") {
-      // The room was deleted elsewhere. A closed room has no socket that reports the deletion.
+      // The room was deleted in another place. A closed room has no socket that would report the deletion.
       conversation.state = "deleted";
     }
     this.#thread.show();
@@ -197,7 +197,7 @@ export class ConversationView implements View {
     if (detail.type === "ended" && detail.code === 1000) this.rooms.put({ ...this.room, isClosed: true, isFixed: false });
     if (detail.type === "ended" && detail.code === 4004) this.rooms.remove(this.room.name);
     if (detail.type === "acknowledged") this.rooms.answered(this.room.name);
-    // Joining marks all messages as read.
+    // The server has marked all messages of the room as read, so the other tabs must update their lists.
     if (detail.type === "connected") this.rooms.notifyTabs();
     dispatchEvent(new CustomEvent("pintalk", { detail: { ...detail, room: this.room.name } }));
   }
@@ -233,7 +233,7 @@ export class ConversationView implements View {
     if (value) this.#conversation.sendTyping();
   }
 
-  /** Fits the height of the input to its text. */
+  /** Adjusts the height of the input to its text. */
   #fitHeight(): void {
     const { style } = this.#text;
     style.height = "auto";
@@ -286,7 +286,7 @@ export class ConversationView implements View {
     const { name, content } = await this.api.download(`${this.#path}download/`);
     const url = URL.createObjectURL(content);
     h("a", { href: url, download: name ?? `${this.room.guest}.txt` }).click();
-    // Safari reads the URL after the click has returned.
+    // Safari reads the URL only after the click has returned.
     later(60_000, () => URL.revokeObjectURL(url));
   }
 }

@@ -13,7 +13,7 @@ export function valuesOf(form: HTMLFormElement): Values {
   return values;
 }
 
-/** Shows a confirmation dialog. Resolves to the values of its fields, or to `null` if it is cancelled. */
+/** Shows a confirmation dialog. Resolves to the values of its fields, or to `null` if the user cancels it. */
 export function ask(title: string, explanation: string, label: string, ...fields: HTMLElement[]): Promise<Values | null> {
   const cancel = h("button", { class: "button", value: "", autofocus: true, text: words.cancel });
   const form = h(
@@ -22,7 +22,7 @@ export function ask(title: string, explanation: string, label: string, ...fields
     h("h2", { text: title }),
     h("p", { class: "faint", text: explanation }),
     ...fields,
-    // The cancel button has the focus, because it changes nothing.
+    // The cancel button receives the focus, because it changes nothing.
     h("div", { class: "buttons" }, h("button", { class: "button main danger", value: "yes", text: label }), cancel),
   );
   const dialog = h("dialog", { "aria-label": title }, form);
@@ -44,7 +44,7 @@ export function ask(title: string, explanation: string, label: string, ...fields
   });
 }
 
-/** Cancels all dialogs, because their page is replaced. */
+/** Cancels all dialogs, because the page that they belong to is replaced. */
 export function cancelDialogs(): void {
   for (const dialog of document.querySelectorAll("dialog")) dialog.dispatchEvent(new Event("close"));
 }
@@ -58,7 +58,7 @@ function showModal(dialog: HTMLDialogElement): () => void {
   };
 }
 
-/** Shows a modal dialog in Firefox before 98, which has no `showModal`. */
+/** Shows a modal dialog in versions of Firefox before 98, which have no `showModal`. */
 function showLegacyModal(dialog: HTMLElement, first: HTMLElement, cancelled: () => void): () => void {
   const before = document.activeElement;
   dialog.setAttribute("role", "dialog");

@@ -1,4 +1,4 @@
-// The host's side of a conversation with one guest. A closed room has no socket; its messages are fetched over HTTP.
+// The host's side of the conversation with a guest. A closed room has no socket, so its messages are fetched over HTTP.
 import { Conversation, type ConversationHandlers, type Message } from "../shared/conversation";
 import { socketUrl } from "../shared/socket";
 import { Outbox, local } from "../shared/storage";
@@ -9,17 +9,17 @@ import { base } from "./page";
 import { reportFailure } from "./parts";
 
 const PAGE = 100;
-const STABLE_MS = 60_000; // A socket that was open for this long had been accepted.
+const STABLE_MS = 60_000; // duration after which an open socket is known to have been accepted
 const NO_MESSAGES: ListPage<StoredMessage> = { results: [], count: 0, hasNext: false };
 
 const NO_HANDLERS: ConversationHandlers = { changed() {}, event() {}, received() {}, typing() {} };
 
-/** Room whose name is known; the other fields are absent if only unsent messages are delivered. */
+/** Room of which at least the name is known. The other fields are absent if only unsent messages are delivered. */
 type RoomReference = Pick<Room, "name"> & Partial<Room>;
 
 export class HostConversation extends Conversation {
   #isAway = false;
-  /** Whether the view is closed. The socket stays open until the outbox is empty. */
+  /** Whether the view has been closed. The socket remains open until the outbox is empty. */
   #isClosing = false;
   #isClosed = false;
   /** Whether messages of the closed room are being fetched. */
@@ -56,7 +56,7 @@ export class HostConversation extends Conversation {
     if (this.#isAway) this.notify("away");
   }
 
-  /** Notifies the server whether the host is looking at the conversation. */
+  /** Notifies the server of whether the host is looking at the conversation. */
   setAway(isAway: boolean): void {
     if (isAway === this.#isAway) return;
     this.#isAway = isAway;
@@ -73,7 +73,7 @@ export class HostConversation extends Conversation {
     } else this.error = `${code}`;
   }
 
-  /** Reconnects with a new access token, with backoff if the server rejects the new token too. */
+  /** Reconnects with a new access token. Backs off if the server also rejects the new token. */
   async #reconnectWithNewToken(): Promise<void> {
     this.state = "waiting";
     this.#isRenewing = true;
@@ -83,7 +83,7 @@ export class HostConversation extends Conversation {
       this.#refusals += 1;
       await this.api.refresh();
     } catch (error) {
-      // The login has ended; the sign-in page is shown.
+      // The login has ended, and the sign-in page is shown.
       if (error instanceof ApiError) return;
       throw error;
     } finally {
@@ -92,7 +92,7 @@ export class HostConversation extends Conversation {
     if (!this.#isClosed) this.connect();
   }
 
-  /** Switches to the mode of a closed room: no socket, messages over HTTP. */
+  /** Closes the socket of a closed room. From then on, the messages are fetched over HTTP. */
   #showClosedRoom(): void {
     super.close();
     if (this.#isClosing) return this.#dispose();
@@ -106,7 +106,7 @@ export class HostConversation extends Conversation {
     if (this.state === "closed") this.connect();
   }
 
-  /** Called when the server is reachable again: resends or fetches what failed meanwhile. */
+  /** Called when the server is reachable again. Retries the fetch that failed, or reconnects. */
   recovered(): void {
     if (this.state === "closed" && !this.messages.length) this.loadOlder();
     else this.socket?.retryNow();
@@ -138,7 +138,7 @@ export class HostConversation extends Conversation {
     if (this.#isClosing) this.close();
   }
 
-  /** Closes the conversation once its outbox is empty. */
+  /** Closes the conversation when its outbox is empty. */
   override close(): void {
     this.#isClosing = this.socket !== null && this.outbox.list().length > 0;
     if (this.#isClosing) this.on = NO_HANDLERS;
@@ -151,7 +151,7 @@ export class HostConversation extends Conversation {
     this.outbox.close();
   }
 
-  /** Sends messages of all rooms that were written in this browser but not sent before its pages were closed. */
+  /** Sends the messages that were written in this browser, in any room, and were not sent before the pages were closed. */
   static sendUnsentMessages(api: Api): void {
     const names = new Set(local.keys().map((key) => /^pintalk:console:([\w-]+):out:/.exec(key)?.[1]));
     for (const name of names) {

@@ -1,4 +1,4 @@
-// Icons of the console: paths in a 24 × 24 view box.
+// Icons of the console, as paths in a 24 × 24 view box.
 
 export const ICONS = {
   back: "M15 5l-7 7 7 7",

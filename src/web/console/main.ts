@@ -1,4 +1,4 @@
-// The console: the workspace if a host is logged in, otherwise the sign-in page.
+// The console. It shows the workspace if a host is logged in, otherwise the sign-in page.
 import { later } from "../shared/time";
 import { Api, ApiError } from "./api";
 import { backOff } from "./backoff";
@@ -11,8 +11,8 @@ import { followViewport } from "./viewport";
 import { lang, words } from "./words";
 import { Workspace } from "./workspace";
 
-const SLOW_MS = 3000; // time without a response after which the page reports the server as unreachable
-const BANNER_DELAY_MS = 1500; // shorter interruptions are not shown
+const SLOW_MS = 3000; // time without a response after which the page reports that the server is unreachable
+const BANNER_DELAY_MS = 1500; // minimum duration of an interruption that is shown
 
 class Console {
   readonly #api = new Api();
@@ -28,7 +28,7 @@ class Console {
     this.#api.connection.onRecovered = () => this.#view?.recovered?.();
   }
 
-  /** Resumes the login of this browser; retries until the server answers. */
+  /** Resumes the login of this browser. Retries until the server answers. */
   async begin(): Promise<void> {
     const slow = later(SLOW_MS, () => this.#showWaiting(this.#problem ?? words.problems.unreachable));
     for (let attempts = 0; ; attempts++) {
@@ -43,7 +43,7 @@ class Console {
     }
   }
 
-  /** Text that explains why calls do not reach the server, or `null`. */
+  /** Text that explains why calls do not reach the server; `null` if they do. */
   get #problem(): string | null {
     const { problem } = this.#api.connection;
     return problem && words.problems[problem];
@@ -71,7 +71,7 @@ class Console {
     else if (!this.#view) this.#show(new Waiting(text));
   }
 
-  /** Shows the problem of the connection in the banner of the workspace, or on the waiting page. */
+  /** Shows the connection problem in the banner of the workspace or on the waiting page. */
   #connectionChanged(): void {
     clearTimeout(this.#bannerTimer);
     const problem = this.#problem;

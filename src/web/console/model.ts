@@ -1,4 +1,4 @@
-// Responses of the server. Every value is validated, because a captive portal or a proxy may have sent it.
+// Responses of the server. All values are validated, because a response may come from a captive portal or a proxy.
 
 import { isRecord } from "../shared/json";
 
@@ -107,16 +107,16 @@ function integer(fields: Fields, name: string): number {
 const optionalText = (fields: Fields, name: string): string | null => (typeof fields[name] === "string" ? text(fields, name) : null);
 const number = (fields: Fields, name: string): number => (typeof fields[name] === "number" ? (fields[name] as number) : 0);
 const flag = (fields: Fields, name: string): boolean => fields[name] === true;
-/** Formats a number or a text for display. */
+/** Formats a number or a string for display. Returns an empty string for other values. */
 const display = (value: unknown): string => (typeof value === "number" || typeof value === "string" ? `${value}` : "");
 
-/** Checks a response without content (204). */
+/** Validates a response without content (204). */
 export function noContent(value: unknown): null {
   if (value !== null) throw new ShapeError("content");
   return null;
 }
 
-/** Checks a JSON response whose fields are not used. */
+/** Validates a JSON response whose fields are not used. */
 export function acceptedFrom(value: unknown): null {
   fieldsOf(value);
   return null;

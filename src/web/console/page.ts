@@ -1,27 +1,27 @@
-// Values that the server inserts into the page, and URLs derived from them.
+// Values that the server has inserted into the page, and URLs derived from them.
 import { setWireOffset } from "../shared/time";
 
 const { dataset } = document.documentElement;
 const DEFAULT_OFFSET_MINUTES = 540;
 
-/** Root of the service: the path of `public-url` on the origin of this page. */
+/** Root URL of the service: the path of `public-url` at the origin of this page. */
 export const base = new URL(dataset.base || "/", location.origin);
 
 export const isSignUpOpen = dataset.signUp !== "closed";
 
-/** Returns path and query of a call. `path` has no leading slash. */
+/** Returns the path and the query of a call. `path` has no leading slash. */
 export function pathOf(path: string): string {
   const url = new URL(path, base);
   return url.pathname + url.search;
 }
 
-/** Applies the server's `wire-offset` to the times of messages. */
+/** Applies the `wire-offset` of the server to the times of messages. */
 export function applyWireOffset(): void {
   const minutes = Number(dataset.wireOffset || DEFAULT_OFFSET_MINUTES);
   setWireOffset(Number.isFinite(minutes) ? minutes : DEFAULT_OFFSET_MINUTES);
 }
 
-/** Replaces the fragment of the page's address. Browsers limit how often it may change. */
+/** Replaces the fragment in the address of the page. Ignores an error, because browsers limit the rate of changes. */
 export function setFragment(room: string): void {
   try {
     history.replaceState(null, "", room ? `#${room}` : location.pathname);

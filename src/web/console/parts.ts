@@ -1,4 +1,4 @@
-// Shared controls: buttons, fields, forms with errors beside their fields, and toasts.
+// Shared controls: buttons, fields, forms that show errors beside their fields, and toasts.
 import { h, icon, type Child } from "../shared/dom";
 import { formatTime, later } from "../shared/time";
 import { ApiError } from "./api";
@@ -12,13 +12,13 @@ const TOAST_MS = 4000;
 
 type Properties = Record<string, unknown>;
 
-/** A page, or a pane of a page. */
+/** Page or pane of a page. */
 export interface View {
   element: HTMLElement;
   close(): void;
   /** Updates the view after the list of rooms has changed. */
   show?(): void;
-  /** Called when the element has been added to the page. */
+  /** Called after the element was added to the page. */
   entered?(): void;
   /** Called when the server is reachable again. */
   recovered?(): void;
@@ -43,7 +43,7 @@ export function field(name: string, label: string, { value = "", hint = "", tag 
   return h("div", { class: "field" }, h("label", { for: id, text: label }), input, h("small", { id: `${id}-hint`, text: hint }));
 }
 
-/** Creates a hidden field with the account of a form's password, for password managers. It is not sent. */
+/** Creates a hidden field with the user name that belongs to the password in the form. Password managers read it; it is not sent. */
 export function usernameFor(email: string): HTMLElement {
   return h("input", { type: "email", autocomplete: "username", value: email, readonly: true, hidden: true });
 }
@@ -55,7 +55,7 @@ export function check(name: string, label: string, isOn: boolean): HTMLElement {
   return h("label", { class: "check" }, box, h("span", { text: label }));
 }
 
-/** Shows errors beside their fields, and errors of other fields in `others`. `null` removes all errors. */
+/** Shows each error beside its field, and errors of other fields in `others`. `null` removes all errors. */
 function showErrors(form: HTMLFormElement, others: HTMLElement, error: unknown): void {
   const wrong: Record<string, string> = error instanceof ApiError ? { ...error.fields } : {};
   const hasFields = Object.keys(wrong).length > 0;
@@ -73,7 +73,7 @@ function showErrors(form: HTMLFormElement, others: HTMLElement, error: unknown):
   others.textContent = error && !hasFields ? reason(error) : Object.entries(wrong).map(fieldError).join("; ");
 }
 
-/** Creates a form. `send(values)` submits it; its errors are shown beside the fields. */
+/** Creates a form. `send(values)` submits it. If that fails, errors are shown beside their fields. */
 export function form(fields: Child[], label: string, send: (values: Values) => Promise<void>, more: Child[] = []): HTMLFormElement {
   const errors = h("p", { class: "trouble", role: "alert" });
   const button = h("button", { class: "button main", text: label });
@@ -95,20 +95,20 @@ export function form(fields: Child[], label: string, send: (values: Values) => P
   return element;
 }
 
-/** Shows a message for a few seconds and replaces the previous one. */
+/** Shows a message for a few seconds. Replaces the previous message. */
 export function toast(text: string): void {
   const message = h("p", { text });
   document.getElementById("toasts")?.replaceChildren(message);
   later(TOAST_MS, () => message.remove());
 }
 
-/** Returns a function that runs an action and shows a toast if it fails. */
+/** Returns a function that runs an action. If the action fails, a toast shows the reason. */
 export function attempt(action: () => Promise<void>): () => void {
   return () => void action().catch((error: unknown) => toast(reason(error)));
 }
 
 /**
- * Shows the failure of a background action. Failures of the connection and an ended login are omitted, because the banner and the sign-in page
+ * Shows the failure of a background action in a toast. Ignores connection problems and the end of the login, because the banner and the sign-in page
  * explain them.
  */
 export function reportFailure(error: unknown): void {
@@ -116,7 +116,7 @@ export function reportFailure(error: unknown): void {
   if (!isExplained) toast(reason(error));
 }
 
-/** Loads a card into `container`. If loading fails, the card shows the reason and a button to retry. */
+/** Loads a card into `container`. If this fails, the card shows the reason and a retry button. */
 export async function loadCard(container: HTMLElement, title: string, load: () => Promise<void>): Promise<void> {
   try {
     await load();
@@ -150,7 +150,10 @@ export function toggle(label: string, isOn: boolean, turn: (isOn: boolean) => Pr
   return h("label", { class: "switch" }, input, h("span", { text: label }));
 }
 
-/** Returns the path of a media file. The server's public URL may differ from the address of this page. */
+/**
+ * Returns the path of a media file, or `null` if the URL is invalid. Only the path is used, because the public URL of the server may differ from the
+ * address of this page.
+ */
 function mediaPath(url: string): string | null {
   try {
     return new URL(url, base).pathname;
@@ -159,21 +162,21 @@ function mediaPath(url: string): string | null {
   }
 }
 
-/** Returns the first letter of a name. */
+/** Returns the first character of a name. */
 export const initial = (name: string): string => [...name][0] ?? "";
 
-/** Creates an avatar: the picture, or the first letter of the name. */
+/** Creates an avatar from the picture, or from the first character of the name if there is no picture. */
 export function avatar(name: string, url: string | null): HTMLElement {
   const path = url && mediaPath(url);
   return h("span", { class: "avatar", "aria-hidden": "true" }, path ? h("img", { src: path, alt: "" }) : initial(name));
 }
 
-/** Creates a titled group of controls. */
+/** Creates a group of controls with a title. */
 export function card(title: string, ...children: Child[]): HTMLElement {
   return h("section", { class: "card", "aria-label": title }, h("h3", { text: title }), ...children);
 }
 
-/** Copies a text. The clipboard API requires TLS; without it, the text in `source` is selected and copied. */
+/** Copies a string. Without TLS, the clipboard API is not available, so the text of `source` is selected and copied. */
 async function copyText(text: string, source: HTMLElement): Promise<void> {
   if (navigator.clipboard as Clipboard | undefined) {
     await navigator.clipboard.writeText(text);
@@ -183,7 +186,7 @@ async function copyText(text: string, source: HTMLElement): Promise<void> {
   }
 }
 
-/** Creates a text with a copy button. */
+/** Creates an element that shows `text` and a button that copies it. */
 export function copyable(label: string, text: string, hint?: string): HTMLElement {
   const code = h("code", { text, tabindex: 0 });
   const copy = attempt(async () => {
@@ -199,7 +202,7 @@ export function copyable(label: string, text: string, hint?: string): HTMLElemen
   );
 }
 
-/** Formats a time of today as time of day, any other time as date in `format`. Empty for an invalid time. */
+/** Formats a time of today as a time of day, and any other time as a date in `format`. Returns an empty string for an invalid time. */
 export function shortTime(iso: string, format: Intl.DateTimeFormatOptions): string {
   const date = new Date(iso);
   if (Number.isNaN(date.getTime())) return "";

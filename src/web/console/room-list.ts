@@ -1,4 +1,4 @@
-// List of rooms. Only rows in or near the visible part are rendered, so that the cost does not depend on the number of rooms.
+// List of rooms. Only the rows in or near the visible part are rendered, so that the cost does not depend on the number of rooms.
 import { h, icon } from "../shared/dom";
 import { ICONS } from "./icons";
 import type { Room } from "./model";
@@ -7,12 +7,12 @@ import type { Rooms } from "./rooms";
 import { words } from "./words";
 
 const ROW_PX = 68;
-const MARGIN = 6; // rows above and below the visible part
-const PRELOAD = 20; // The next page is loaded when fewer than this number of rows follow the visible part.
+const MARGIN = 6; // number of rows that are rendered above and below the visible part
+const PRELOAD = 20; // number of rows below the visible part at which the next page is loaded
 const MAX_COUNT = 99;
 
 interface Row {
-  /** Serialised content, compared to detect changes. */
+  /** Serialised content, which is compared to detect changes. */
   key: string;
   element: HTMLLIElement;
   button: HTMLButtonElement;
@@ -30,7 +30,7 @@ export class RoomList {
   readonly #resizes: ResizeObserver;
   #rows = new Map<string, Row>();
 
-  /** Calls `choose` with the name of a clicked room. */
+  /** `choose` is called with the name of a room when its row is clicked. */
   constructor(
     private readonly rooms: Rooms,
     private readonly choose: (name: string) => void,
@@ -67,7 +67,7 @@ export class RoomList {
     if (last > all.length - PRELOAD) rooms.loadMore();
   }
 
-  /** Orders the elements as they are shown, for keyboards and screen readers. */
+  /** Puts the elements into the order of the rows, because keyboards and screen readers use the order of the document. */
   #arrange(rows: Map<string, Row>): void {
     const focused = document.activeElement;
     let next = this.#list.firstChild;
@@ -78,7 +78,7 @@ export class RoomList {
     if (focused instanceof HTMLElement && this.#list.contains(focused)) focused.focus({ preventScroll: true });
   }
 
-  /** Returns the row of a room. An existing row is updated in place, which preserves the focus. */
+  /** Returns the row of a room. Updates an existing row in place, which preserves the focus. */
   #rowFor(room: Room): Row {
     const isCurrent = room.name === this.rooms.current;
     const today = new Date().toDateString();

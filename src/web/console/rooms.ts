@@ -1,27 +1,30 @@
-// The host's rooms in the order of the server: pinned rooms first, then by the time of the last message. The status socket reports
-// new messages. After each notification the first page of the list is fetched again, because only the server has the unread counts. The
-// list may lag behind the socket; until it catches up, the notifications apply. Changes on other devices cause no notification, so all
-// loaded pages are fetched again periodically, and at once when another tab of this browser reports a change.
+// The host's rooms in the order of the server: pinned rooms first, then by the time of the last message.
+//
+// The status socket reports new messages. After a report, the first page of the list is fetched again, because only the server has the unread counts.
+// Until the fetched list contains the reported messages, the reports are applied to it.
+//
+// The socket does not report changes on other devices. All loaded pages are therefore fetched again periodically, and at once when another tab of
+// this browser reports a change.
 import { later } from "../shared/time";
 import { ApiError, type Api } from "./api";
 import { roomsFrom, type ListPage, type Room } from "./model";
 import { reportFailure } from "./parts";
 
 const PAGE = 100;
-const FIRST = 20; // number of rooms; a room with a new message is one of them
+const FIRST = 20; // number of rooms to fetch after a message; the room of the message is one of them
 const AFTER_MESSAGE_MS = 1000;
-const AFTER_CHANGE_MS = 300; // after a change in another tab
-const MAX_PAGES = 5; // maximum number of pages of all rooms that are read to update loaded rooms outside the shown part
-const MAX_READS = 15; // maximum number of reads after a notification; the room might not belong to the shown part
+const AFTER_CHANGE_MS = 300; // delay after a change in another tab
+const MAX_PAGES = 5; // maximum number of pages of all rooms that are read to update loaded rooms outside the shown list
+const MAX_READS = 15; // maximum number of reads after a report; the room may not belong to the shown list
 
 /** Filter by state: open, closed or all rooms. */
 export type Part = "false" | "true" | "";
 
-/** Message that the status socket has reported and the list does not contain yet. */
+/** Message that the status socket has reported and that is missing from the list. */
 interface Arrival {
   preview: string;
   at: string;
-  /** Time of the room's previous message. */
+  /** Time of the previous message in the room. */
   previousAt: string | null;
   reads: number;
 }
@@ -48,7 +51,7 @@ function openChannel(name: string): BroadcastChannel | null {
   }
 }
 
-/** Logs a failed background read. Failures of the connection are shown in the banner, and the read is retried after recovery. */
+/** Logs the failure of a background read. Ignores connection problems, which the banner shows; the read is retried after recovery. */
 function logFailure(error: unknown): void {
   const isConnection = error instanceof ApiError && (error.problem || error.isUnauthorized);
   if (!isConnection) console.warn("PinTalk: failed to read the list of rooms", error);
@@ -57,24 +60,24 @@ function logFailure(error: unknown): void {
 export class Rooms {
   search = "";
   isClosed: Part = "false";
-  /** Name of the room that is shown. */
+  /** Name of the shown room. */
   current = "";
-  /** All loaded rooms by name. */
+  /** All loaded rooms, by name. */
   readonly all = new Map<string, Room>();
-  /** The listed rooms, in the order of the list. */
+  /** The rooms that match the filter, in the order of the server. */
   list: Room[] = [];
   isEnded = false;
-  /** Names of the rooms that the server has returned for the shown part. */
+  /** Names of the rooms that the server has returned for the current filter. */
   readonly #listed = new Set<string>();
   readonly #arrivals = new Map<string, Arrival>();
   readonly #tabs = openChannel("pintalk-console");
   #hasNext = false;
   #pages = 1;
-  /** Incremented when the filter changes; responses for an earlier filter are dropped. */
+  /** Incremented when the filter changes. Responses for an earlier filter are dropped. */
   #generation = 0;
-  /** Number of changes made in this tab; responses to earlier reads might lack them. */
+  /** Number of changes made in this tab. Responses to earlier reads may not contain them. */
   #changes = 0;
-  /** Number of messages in the shown room that arrived while the page was hidden. */
+  /** Number of messages that arrived in the shown room while the page was hidden. */
   #unseen = 0;
   #isLoading = false;
   #isReading = false;
@@ -93,7 +96,7 @@ export class Rooms {
     }
   }
 
-  /** Sets the filter and loads its first page. */
+  /** Sets the filter and loads the first page of the filtered list. */
   filter(search: string, isClosed: Part): void {
     this.search = search;
     this.isClosed = isClosed;
@@ -114,7 +117,7 @@ export class Rooms {
     }
   }
 
-  /** Searches all rooms for a name, and loads the room if it exists. Returns whether the room exists. */
+  /** Searches all rooms for a name and loads the room. Resolves to whether the room exists. */
   async find(name: string): Promise<boolean> {
     for (let page = 1, hasNext = true; hasNext && !this.all.has(name); page++) {
       const answer = await this.#fetch(page, PAGE, {});
@@ -138,7 +141,7 @@ export class Rooms {
     this.sort();
   }
 
-  /** Loads the next page, if there is one. */
+  /** Loads the next page, if any. */
   loadMore(): void {
     if (this.#isLoading || !this.#hasNext) return;
     this.#loadNext().catch(logFailure);
@@ -158,7 +161,7 @@ export class Rooms {
   /** Sorts the shown rooms and shows them. */
   sort(): void {
     const current = this.all.get(this.current);
-    // The server counts the shown room as read even if this tab is hidden.
+    // For the server, the messages of the shown room are read even while this tab is hidden.
     if (!document.hidden) this.#unseen = 0;
     if (current) current.unread = document.hidden ? Math.max(current.unread, this.#unseen) : 0;
     const listed = [...this.#listed].map((name) => this.all.get(name));
@@ -167,18 +170,18 @@ export class Rooms {
     this.changed();
   }
 
-  /** Number of loaded rooms with unread messages, listed or not. */
+  /** Number of loaded rooms with unread messages, whether they are listed or not. */
   get unread(): number {
     return [...this.all.values()].filter((room) => room.unread > 0).length;
   }
 
-  /** Sets the shown room; an empty name means none. */
+  /** Sets the shown room. An empty name means that no room is shown. */
   choose(name: string): void {
     this.current = name;
     this.#unseen = 0;
   }
 
-  /** Replaces a room after a change made in this tab. */
+  /** Replaces a room after it was changed in this tab. */
   put(room: Room): void {
     this.#changes += 1;
     this.all.set(room.name, room);
@@ -203,7 +206,7 @@ export class Rooms {
     if (this.api.isLoggedIn && !this.isEnded) this.#tabs?.postMessage(this.api.user.uuid);
   }
 
-  /** Applies a notification of the status socket: a guest has sent a message. */
+  /** Applies a report of the status socket. The report states that a guest has sent a message. */
   messageArrived(name: string, preview: string): void {
     const room = this.all.get(name);
     const previousAt = this.#arrivals.get(name)?.previousAt ?? room?.latestMsgAt ?? null;
@@ -219,14 +222,14 @@ export class Rooms {
     this.sort();
   }
 
-  /** Updates a room after the host has sent a message. */
+  /** Updates a room after the host sent a message. */
   answered(name: string): void {
     this.#arrivals.delete(name);
     this.refreshSoon();
     this.notifyTabs();
   }
 
-  /** Applies the arrival of a room if the list does not contain it yet. */
+  /** Applies the reported message to a room if the fetched room does not contain it. */
   #withArrival(room: Room): Room {
     const arrival = this.#arrivals.get(room.name);
     if (!arrival) return room;
@@ -248,7 +251,10 @@ export class Rooms {
     this.#tabs?.close();
   }
 
-  /** Fetches the beginning of the list again, once for all requests within a second, until it contains all arrivals. */
+  /**
+   * Schedules a fetch of the beginning of the list. Requests within a second share one fetch. It is repeated until the list contains all reported
+   * messages.
+   */
   refreshSoon(): void {
     if (this.isEnded) return;
     this.#refreshTimer ||= later(AFTER_MESSAGE_MS, () => void this.#refresh());
@@ -268,7 +274,7 @@ export class Rooms {
     if (isLate || this.#arrivals.size) this.refreshSoon();
   }
 
-  /** Fetches rooms with arrivals that are not listed, because they count as unread too. */
+  /** Fetches the unlisted rooms with reported messages, because they are also counted as unread. */
   async #readUnlistedArrivals(): Promise<void> {
     if ([...this.#arrivals.keys()].every((name) => this.all.has(name))) return;
     const page = await this.#fetch(1, FIRST, {}).catch(logFailure);
@@ -279,11 +285,11 @@ export class Rooms {
     );
   }
 
-  /** Fetches all loaded pages again, once for all requests within `ms`. */
+  /** Schedules a fetch of all loaded pages. Requests within `ms` share one fetch. */
   reread(ms = 0): void {
     if (this.isEnded) return;
     this.#rereadTimer ||= later(ms, () => void this.#rereadNow());
-    // The response of a read in progress might lack the change that caused this request, so another read follows.
+    // The response to a read in progress may not contain the change that caused this request, so another read follows.
     this.#isStale = this.#isReading;
   }
 
@@ -323,7 +329,7 @@ export class Rooms {
     this.sort();
   }
 
-  /** Fetches loaded rooms that are not in the list but are shown or have unread messages. */
+  /** Fetches the loaded rooms that are not listed but are shown or have unread messages. */
   async #readUnlisted(listed: Set<string>): Promise<Map<string, Room>> {
     const matters = (room: Room): boolean => !listed.has(room.name) && (room.name === this.current || room.unread > 0);
     const missing = new Set([...this.all.values()].filter(matters).map(({ name }) => name));
@@ -334,7 +340,7 @@ export class Rooms {
       for (const room of answer.results) if (missing.delete(room.name)) unlisted.set(room.name, room);
       ({ hasNext } = answer);
     }
-    // Rooms on further pages keep their last known state.
+    // Rooms on later pages are not fetched and keep their last known state.
     for (const name of hasNext ? missing : []) {
       const room = this.all.get(name);
       if (room) unlisted.set(name, room);

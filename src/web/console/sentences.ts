@@ -1,4 +1,4 @@
-// Error messages of the server in the language of the console. Unknown ones are shown unchanged.
+// Error messages of the server in the language of the console. Unknown messages are shown without translation.
 import { ApiError } from "./api";
 import { lang, words } from "./words";
 
@@ -71,10 +71,10 @@ function labelOf(field: string): string {
   return typeof label === "string" ? label : field;
 }
 
-/** Formats the error of a field that is not shown beside the field. */
+/** Formats the error of a field for display outside the field. */
 export const fieldError = ([name, detail]: [string, string]): string => `${labelOf(name)}: ${translated(detail)}`;
 
-// Texts by status, because a proxy may have sent the body.
+// Texts by HTTP status. They replace the body, which a proxy may have sent.
 const STATUSES: Record<number, string> = {
   413: words.tooLarge,
   429: words.tooMany,

@@ -1,4 +1,4 @@
-// Settings of the host's profile, service and account, one card for each.
+// Settings of the host's profile, service and account, with one card for each.
 import { h } from "../shared/dom";
 import { accountCards } from "./account";
 import type { Api } from "./api";
@@ -14,7 +14,7 @@ const PICTURES = "image/png,image/jpeg,image/webp,image/gif";
 interface SettingsEvents {
   /** Called when the profile has changed. */
   changed(): void;
-  /** Called when the setting of the online status has changed. */
+  /** Called when the host has switched the online status on or off. */
   presence(): void;
   left(): void;
 }
@@ -55,7 +55,7 @@ export class Settings implements View {
 
   close(): void {}
 
-  /** Called when the server is reachable again: loads the cards that failed to load. */
+  /** Called when the server is reachable again. Loads the cards that could not be loaded before. */
   recovered(): void {
     if (!this.#hasConfigs) this.#loadConfigCard();
     this.#webhook.recovered();
@@ -127,7 +127,7 @@ export class Settings implements View {
     ];
     const service = form(fields, words.save, async ({ serviceDomain = "", ...values }: Values) => {
       await this.#patch({ ...values, serviceDomain: serviceDomain.trim() || null });
-      // Shows the domains as the server has normalised them.
+      // The fields show the saved values, because the server normalises domains.
       for (const input of service.querySelectorAll("input")) {
         const saved = this.api.user[input.name as "serviceName" | "serviceExpl" | "serviceDomain"];
         if (saved !== undefined) input.value = saved ?? "";
@@ -162,7 +162,7 @@ export class Settings implements View {
     void loadCard(this.#configs, words.notifications, () => this.#loadConfigs());
   }
 
-  /** Loads the configuration with a PATCH that changes nothing, because the API has no GET for it. */
+  /** Loads the configuration with a PATCH without changes, because the API has no GET for it. */
   async #loadConfigs(): Promise<void> {
     const path = `${this.#path}configs/`;
     const configs = await this.api.call("PATCH", path, configsFrom, {});

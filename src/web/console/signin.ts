@@ -14,7 +14,7 @@ function sheet(...body: Child[]): HTMLElement {
   return h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, ...body));
 }
 
-/** Page that is shown until the server answers whether the browser has a login. */
+/** Page that is shown until the server has answered whether the browser has a login. */
 export class Waiting implements View {
   readonly element: HTMLElement;
   readonly #status = h("p", { role: "status" });
@@ -31,7 +31,10 @@ export class Waiting implements View {
   close(): void {}
 }
 
-/** Returns whether this browser stores cookies for the page. `navigator.cookieEnabled` is true in Chromium even if it does not. */
+/**
+ * Returns whether this browser stores cookies of the page. `navigator.cookieEnabled` is not used, because in Chromium it is `true` even if cookies
+ * are blocked.
+ */
 function keepsCookies(): boolean {
   try {
     document.cookie = "pintalk-check=1; SameSite=Lax; Max-Age=60";
@@ -43,7 +46,7 @@ function keepsCookies(): boolean {
   }
 }
 
-/** Explains the consequences of blocked site data; `null` if nothing is blocked. */
+/** Returns a notice about the consequences of blocked site data; `null` if no site data is blocked. */
 function siteDataNotice(): HTMLElement | null {
   const text = keepsCookies() ? (local.isAvailable ? "" : words.storageBlocked) : words.cookiesBlocked;
   return text ? h("p", { class: "warning", role: "note", text }) : null;
@@ -53,7 +56,7 @@ export class SignIn implements View {
   readonly element: HTMLElement;
   readonly #body = h("div");
 
-  /** Calls `done()` after a login. `greeting` is shown above the form. */
+  /** `done()` is called after a login. `greeting` is shown above the form. */
   constructor(
     private readonly api: Api,
     private readonly done: () => void,
@@ -107,7 +110,7 @@ export class SignIn implements View {
     );
   }
 
-  /** Requests a temporary password by e-mail. */
+  /** Shows the form that requests a temporary password by e-mail. */
   #showMail(title: string, call: "password-reset" | "restore"): void {
     const send = async (values: object): Promise<void> => {
       toast(translated(await this.api.callPublic("POST", `api/auth/${call}/`, detailFrom, values)));

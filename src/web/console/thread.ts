@@ -1,13 +1,13 @@
-// Messages of a conversation of any length. They are divided into chunks by number. A chunk far from the visible part is an empty box of the
-// same height, so that the cost does not depend on the number of messages.
+// Messages of a conversation of any length, divided into chunks by message number. A chunk far from the visible part is an empty box of the same
+// height, so that the cost does not depend on the number of messages.
 import { h } from "../shared/dom";
 import { Rows, allMessages, type RowContext, type ShownMessage } from "../shared/rows";
 import type { HostConversation } from "./host-conversation";
 import { words } from "./words";
 
-const CHUNK = 50; // messages
-const MARGIN_PX = 1500; // Chunks within this distance of the visible part are rendered.
-const END_PX = 60; // distance from the end that counts as the end
+const CHUNK = 50; // messages per chunk
+const MARGIN_PX = 1500; // distance from the visible part within which chunks are rendered
+const END_PX = 60; // distance from the end within which the list counts as scrolled to the end
 const OLDER_PX = 1500; // distance from the beginning at which older messages are loaded
 
 type Range = [from: number, to: number];
@@ -40,7 +40,7 @@ export class Thread {
     this.element = h("div", log, this.#body, this.#newer);
     const options = { root: this.element, rootMargin: `${MARGIN_PX}px 0px` };
     this.#observer = new IntersectionObserver((entries) => this.#intersected(entries), options);
-    // Keeps the end of the list visible when an on-screen keyboard reduces the height.
+    // The end of the list remains visible when an on-screen keyboard reduces the height.
     this.#resizes = new ResizeObserver(() => this.#wasAtEnd && this.scrollToEnd());
     this.#resizes.observe(this.element);
   }
@@ -84,7 +84,7 @@ export class Thread {
     }
   }
 
-  /** Returns the range of messages of each chunk. Unsent messages belong to the newest chunk. */
+  /** Returns the range of messages in each chunk. Unsent messages belong to the newest chunk. */
   #ranges(): Map<number, Range> {
     const ranges = new Map<number, Range>();
     const newest = Math.floor(this.conversation.last / CHUNK);
@@ -111,7 +111,7 @@ export class Thread {
     chunk.rows.show(this.conversation, this.#all, ...chunk.range);
   }
 
-  /** Replaces the rows of a chunk by its height. */
+  /** Replaces the rows of a chunk with an empty box of their height. */
   #empty(chunk: Chunk): void {
     const { list } = chunk;
     chunk.isNear = false;
@@ -132,7 +132,7 @@ export class Thread {
     if (wasAtEnd) this.scrollToEnd();
   }
 
-  /** Scrolls to the end. Chunks that become visible are rendered first, because their heights may have changed. */
+  /** Scrolls to the end. First renders the chunks that become visible, because their heights may have changed. */
   scrollToEnd(): void {
     let left = this.element.clientHeight + MARGIN_PX;
     for (const [, chunk] of [...this.#chunks].sort(([one], [other]) => other - one)) {

@@ -1,8 +1,8 @@
-// Fits the page to the visible part of the screen on phones.
+// On phones, fits the page to the visible part of the screen.
 
-const KEYBOARD_PX = 1; // smaller differences are rounding errors
+const KEYBOARD_PX = 1; // maximum difference that is a rounding error
 
-/** Reduces the height of the page to the part above an on-screen keyboard. Does nothing while the page is zoomed. */
+/** Reduces the height of the page to the part above an on-screen keyboard. Has no effect while the page is zoomed. */
 export function followViewport(): void {
   const viewport = window.visualViewport;
   if (!viewport) return;
@@ -13,7 +13,7 @@ export function followViewport(): void {
     if (isCovered) {
       style.setProperty("--visible-height", `${viewport.height}px`);
       style.setProperty("--visible-top", `${viewport.offsetTop}px`);
-      // The field may be below the visible part of the page.
+      // The focused field may be below the visible part of the page.
       document.activeElement?.scrollIntoView({ block: "nearest" });
     } else {
       style.removeProperty("--visible-height");

@@ -1,4 +1,4 @@
-// Card of the host's webhook: URL, events, secret, test, and the outcome of the last deliveries.
+// Card of the host's webhook: URL, events, secret, test, and outcomes of the latest deliveries.
 import { h } from "../shared/dom";
 import { ApiError, type Api } from "./api";
 import { ask, type Values } from "./dialog";
@@ -8,7 +8,7 @@ import { translated } from "./sentences";
 import { words } from "./words";
 
 const EVENTS = ["room.created", "message.created", "room.closed"] as const;
-const MAX_SHOWN = 8; // deliveries
+const MAX_SHOWN = 8; // maximum number of deliveries that are shown
 
 const timeOf = (iso: string): string => shortTime(iso, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
 
@@ -42,7 +42,7 @@ export class WebhookCard {
     this.#loadCard();
   }
 
-  /** Called when the server is reachable again: loads the card if it failed to load. */
+  /** Called when the server is reachable again. Loads the card if it could not be loaded before. */
   recovered(): void {
     if (!this.#isLoaded) this.#loadCard();
   }

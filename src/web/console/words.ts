@@ -302,7 +302,7 @@ function preferredLang(): Lang {
   return navigator.language.startsWith("ko") ? "ko" : "en";
 }
 
-/** Language chosen in this browser, or the browser's language. */
+/** Language that was chosen in this browser, otherwise the language of the browser. */
 export const lang: Lang = preferredLang();
 export const words: Words = lang === "ko" ? KO : EN;
 

@@ -1,4 +1,4 @@
-// Workspace of the logged-in host: the rooms, and beside them a conversation or the settings.
+// Workspace of the logged-in host. It shows the rooms and, beside them, a conversation or the settings.
 import { h } from "../shared/dom";
 import type { Frame } from "../shared/message";
 import { ReconnectingSocket, socketUrl } from "../shared/socket";
@@ -17,12 +17,12 @@ import { Settings } from "./settings";
 import { words } from "./words";
 
 const TITLE = "PinTalk console";
-const SEARCH_DELAY_MS = 250; // time after the last key press
+const SEARCH_DELAY_MS = 250; // delay after the last key press
 const REREAD_MS = 60_000; // mean time between reads of all loaded pages while the page is visible
 const POLL_MS = 30_000; // interval between reads of the list while no status socket is open
 const PRESENCE_CHECK_MS = 1000;
-const STABLE_MS = 60_000; // a status socket that was open for this long was accepted
-/** Events after which the list may be out of date: the page becomes visible, or the device wakes up or changes its network. */
+const STABLE_MS = 60_000; // duration after which an open status socket is known to have been accepted
+/** Events after which the list may be outdated: the page becomes visible, the device wakes up, or its network changes. */
 const DOCUMENT_WAKE_EVENTS = ["visibilitychange", "resume"];
 const WINDOW_WAKE_EVENTS = ["focus", "online", "pageshow"];
 
@@ -92,7 +92,10 @@ export class Workspace implements View {
     this.#rooms.sort();
   };
 
-  /** Opens the room in the address (`/console/#<name>`), listed or not. An unknown room is opened once it appears. */
+  /**
+   * Opens the room whose name is in the address (`/console/#<name>`), whether it is listed or not. If the room is unknown, it is opened when it
+   * appears.
+   */
   readonly #followFragment = (): void => {
     const name = location.hash.slice(1);
     if (!name || name === this.#rooms.current) return;
@@ -103,7 +106,7 @@ export class Workspace implements View {
   async #searchRoom(name: string): Promise<void> {
     this.#searchedRoom = name;
     const isFound = await this.#rooms.find(name).catch((error: unknown) => {
-      // The next update of the list searches again.
+      // The next update of the list repeats the search.
       this.#searchedRoom = "";
       throw error;
     });
@@ -112,7 +115,7 @@ export class Workspace implements View {
     else toast(words.noneFound);
   }
 
-  /** Fetches the list periodically, at random times, so that consoles do not send requests at once. */
+  /** Fetches the list periodically. The intervals are random, so that consoles do not send their requests at the same time. */
   #scheduleReread(): void {
     this.#rereadTimer = later(REREAD_MS * (0.75 + Math.random() / 2), () => {
       if (!document.hidden) this.#rooms.reread();
@@ -146,7 +149,7 @@ export class Workspace implements View {
     if (!this.#view) this.#followFragment();
   }
 
-  /** Opens the status socket. While it is open, guests see the host as online, and the server notifies the host of new messages. */
+  /** Opens the status socket. While it is open, guests see that the host is online, and the server reports new messages. */
   #connect(): void {
     clearTimeout(this.#retryTimer);
     this.#status?.close();
@@ -156,7 +159,7 @@ export class Workspace implements View {
       opened: () => {
         this.#showPresence();
         this.api.suspectConnections();
-        // Messages may have arrived while no socket was open.
+        // Messages may have arrived while no socket was open, so the list is fetched again.
         this.#rooms.refreshSoon();
         this.#rooms.reread();
       },
@@ -177,12 +180,12 @@ export class Workspace implements View {
   #statusEnded(code: number): void {
     this.#status = null;
     this.#showPresence();
-    // Code 4009 means that the host hides the online status, so the socket stays closed.
+    // Code 4009 means that the host has disabled the online status. The socket remains closed.
     if (code === 4009) return;
     void this.#reconnect(code);
   }
 
-  /** Reconnects after the server has rejected the status socket: with a new access token and with backoff. */
+  /** Reconnects the status socket after the server has rejected it. Renews the access token and backs off. */
   async #reconnect(code: number): Promise<void> {
     if (Date.now() - this.#connectedAt > STABLE_MS) this.#refusals = 0;
     try {
@@ -190,14 +193,14 @@ export class Workspace implements View {
       this.#refusals += 1;
       if (code === 4001) await this.api.refresh();
     } catch (error) {
-      // The login has ended; the sign-in page is shown.
+      // The login has ended, and the sign-in page is shown.
       if (error instanceof ApiError) return;
       throw error;
     }
     if (!this.#isClosed && !this.#status) this.#connect();
   }
 
-  /** Shows whether guests see the host as online, which requires an open status socket. */
+  /** Shows whether guests see the host as online. They do while the status socket is open. */
   #showPresence(): void {
     const isOnline = Boolean(this.#status?.isOpen);
     const text = isOnline ? words.online : this.#status ? words.reconnecting : words.offline;
@@ -243,7 +246,7 @@ export class Workspace implements View {
     this.#searchTimer = later(SEARCH_DELAY_MS, () => this.#filter(this.#part));
   }
 
-  /** Replaces the shown pane; `null` shows none. */
+  /** Replaces the shown pane. `null` removes it. */
   #put(view: View | null, room = ""): void {
     this.#view?.close();
     this.#view = view;

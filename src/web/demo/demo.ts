@@ -1,4 +1,4 @@
-// The demo: a shop with the widget, the console of its host, already logged in, and a status line with the latest event.
+// The demo: a shop with the widget, the console of its host, and a status line that shows the latest event. The host is logged in to the console.
 import type { ConversationEvent } from "../shared/conversation";
 import { fetchWithTimeout } from "../shared/fetch";
 import { encode } from "../shared/json";
@@ -8,10 +8,10 @@ type Side = "guest" | "host";
 
 interface Delivery {
   from?: Side;
-  /** Time of sending, and time until the acknowledgement, in milliseconds. */
+  /** Time at which the message was sent, and time until the acknowledgement, in milliseconds. */
   began?: number;
   span?: number;
-  /** Time at which the other side received the message. */
+  /** Time at which the other side received the message, in milliseconds. */
   receivedAt?: number;
 }
 
@@ -40,13 +40,13 @@ const deliveries = new Map<number, Delivery>();
 function report(text: string): void {
   line.textContent = text;
   pulse.classList.remove("beat");
-  void pulse.offsetWidth; // restarts the animation
+  void pulse.offsetWidth; // This access to the layout restarts the animation.
   pulse.classList.add("beat");
 }
 
 const ms = (span: number): string => `${span.toFixed(1)} ms`;
 
-/** Reports a message once it is acknowledged. The other side may receive it before or after that. */
+/** Shows a message in the status line when it is acknowledged. The other side may receive it before or after the acknowledgement. */
 function deliver(from: Side, seq: number, change: Delivery): void {
   const delivery = { ...deliveries.get(seq), ...change };
   deliveries.set(seq, delivery);
@@ -63,7 +63,7 @@ function handle(side: Side, detail: ConversationEvent): void {
   if (detail.type === "acknowledged") deliver(side, detail.seq, { from: side, span: detail.ms, began: now - detail.ms });
   else if (detail.type === "received") deliver(other, detail.seq, { receivedAt: now });
   else if (detail.type === "opened") {
-    // Numbers start at one in each room.
+    // The sequence numbers of each room start at 1, so the deliveries of the previous room are removed.
     deliveries.clear();
     report(`Node ${node} opened room ${detail.room}`);
   } else if (detail.type === "waiting") report(`The ${side} lost the node and reconnects in ${ms(detail.ms)}; nothing is lost`);
@@ -86,7 +86,7 @@ widget.addEventListener("pintalk", (event) => {
 query(".shop").append(widget);
 query<HTMLElement>("#ask").onclick = () => widget.toggle(true);
 
-// The console resumes the login with the cookie of this response.
+// The response sets the cookie with which the console resumes the login.
 const login = { method: "POST", headers: { "Content-Type": "application/json" }, body: encode({ email: config.email, password: config.password }) };
 await fetchWithTimeout("/api/auth/login/", login, TIMEOUT_MS, (response) => response.text());
 frame.onload = () => frame.contentWindow?.addEventListener("pintalk", (event) => handle("host", detailOf(event)));

@@ -1,7 +1,7 @@
-// One side of one conversation: its messages, the outbox of unsent ones, and the socket. It does not access the page.
+// One side of a conversation: its messages, the outbox with the unsent ones, and the socket. This module does not access the page.
 //
-// A message gets an id before it is sent. It stays in the outbox until the server acknowledges it by returning it with its number. Until then, the
-// message is resent with the same id, which the server accepts once. Messages are compared by number, so none is shown twice.
+// A message receives an id before it is sent. It remains in the outbox until the server acknowledges it by returning it with its number. Until then,
+// it is sent again with the same id, and the server accepts it only once. Messages are identified by number, so each is shown once.
 import { encode } from "./json";
 import { type Frame, isMessage, isSeq, type Message } from "./message";
 import { ReconnectingSocket } from "./socket";
@@ -10,15 +10,15 @@ import { later, randomId, wallClock } from "./time";
 
 export type { Message } from "./message";
 
-const PAGE = 50; // messages in a page of older messages (SPEC 4)
-const OVERDUE_MS = 15_000; // a connection without an acknowledgement for this long is replaced
+const PAGE = 50; // number of messages in a page of older messages (SPEC 4)
+const OVERDUE_MS = 15_000; // time without an acknowledgement after which the connection is replaced
 const TYPING_MS = 2000; // minimum time between two `typing` notices
-const MAX_TEXT_BYTES = 32_000; // of JSON; the whole frame stays below 32 KiB
+const MAX_TEXT_BYTES = 32_000; // maximum size of the text as JSON; the frame that contains it is below 32 KiB
 
-/** Whether a text fits into one message. */
+/** Returns whether `text` fits into one message. */
 export const fits = (text: string): boolean => new Blob([encode(text)]).size <= MAX_TEXT_BYTES;
 
-/** Change of a conversation; pages receive it as the detail of `pintalk` events. */
+/** Change of a conversation. Pages receive it as the `detail` of a `pintalk` event. */
 export type ConversationEvent =
   | { type: "opened"; room: string }
   | { type: "connected" }
@@ -28,7 +28,7 @@ export type ConversationEvent =
   | { type: "received"; seq: number };
 
 export interface ConversationHandlers {
-  /** Called when shown data has changed. */
+  /** Called when the data to show has changed. */
   changed(): void;
   /** Called when the other side is typing. */
   typing(): void;
@@ -42,22 +42,22 @@ export type State = "idle" | "connecting" | "open" | "waiting" | "ended" | "clos
 export abstract class Conversation {
   messages: Message[] = [];
   state: State = "idle";
-  /** Reason for which the server rejects messages, or `null`. */
+  /** Reason why the server rejects messages, or `null`. */
   error: string | null = null;
-  /** When the room was opened, or `null` if unknown. No message is older. */
+  /** Time at which the room was opened, or `null` if it is unknown. No message is older. */
   createdAt: Date | null = null;
-  /** Number up to which the other side has read. */
+  /** Number of the last message that the other side has read. */
   theirRead = 0;
   protected socket: ReconnectingSocket | null = null;
-  /** Whether the next page replaces the shown messages if it does not continue them. */
+  /** Whether the next page replaces the shown messages if messages are missing between both. */
   protected isFresh = false;
-  /** When each message of the outbox was sent on any connection, by id. */
+  /** Time at which each message of the outbox was last sent, by id. The connection may have been replaced since. */
   protected readonly sentAt = new Map<string, number>();
   protected timer = 0;
   #numbers = new Set<number>();
   #atStart = false;
   #loading = false;
-  /** Number up to which this side has reported messages as read. */
+  /** Number of the last message that this side has reported as read. */
   #reported = 0;
   #typedAt = 0;
 
@@ -67,9 +67,9 @@ export abstract class Conversation {
     protected on: ConversationHandlers,
   ) {}
 
-  /** Connects to the room, and opens one if there is none. */
+  /** Connects to the room. Opens a room if there is none. */
   abstract connect(): void;
-  /** Called when the server has closed the socket permanently, with a close code (SPEC 4). */
+  /** Called when the server has permanently closed the socket with a close code (SPEC 4). */
   protected abstract ended(code: number): void;
 
   protected reset(): void {
@@ -83,14 +83,14 @@ export abstract class Conversation {
     return this.messages[this.messages.length - 1]?.seq ?? 0;
   }
 
-  /** Sends a text at once, or after the next connection. */
+  /** Sends `text` as a message, either at once or when the socket is connected. */
   send(text: string): void {
     this.error = null;
     this.outbox.put({ id: randomId(), message: text, datetime: wallClock(), at: Date.now() });
     this.flush();
   }
 
-  /** Sends the messages of the outbox. `resend` includes messages that were sent on an earlier connection. */
+  /** Sends the messages of the outbox. If `resend` is `true`, includes messages that were sent on an earlier connection. */
   flush(resend = false): void {
     clearTimeout(this.timer);
     const pending = this.outbox.list();
@@ -107,20 +107,20 @@ export abstract class Conversation {
     this.on.changed();
   }
 
-  /** Replaces a connection on which no acknowledgement arrives; the new one resends the outbox. */
+  /** Replaces a connection on which no acknowledgement arrives. The outbox is sent again on the new connection. */
   #overdue(): void {
     if (this.socket?.isOpen && this.outbox.list().some(({ id }) => this.sentAt.has(id))) this.socket.connect();
     else this.flush();
   }
 
-  /** Resends the outbox at a user's request. */
+  /** Sends the outbox again at the user's request. */
   retry(): void {
     this.error = null;
     this.socket?.retryNow();
     this.flush(true);
   }
 
-  /** Joins the room at `url(resuming)`. */
+  /** Joins the room at the URL `url(resuming)`. */
   protected join(url: (resuming: boolean) => URL): ReconnectingSocket {
     this.socket?.close();
     this.state = "connecting";
@@ -152,7 +152,7 @@ export abstract class Conversation {
     return socket;
   }
 
-  /** Called when a connection is open, before anything is sent on it. */
+  /** Called when a connection is open and nothing has been sent on it. */
   protected opened(): void {}
 
   protected receive(frame: Frame): void {
@@ -174,7 +174,7 @@ export abstract class Conversation {
       this.#loading = false;
       this.#atStart = frames.length < PAGE;
     } else if (isPage && this.isFresh) {
-      // The page contains the newest messages after a long absence. Earlier messages are loaded on demand.
+      // After a long absence, the page contains only the newest messages. Earlier messages are loaded on demand.
       this.isFresh = false;
       if ((frames[0]?.seq ?? 0) > this.last + 1) this.reset();
     }
@@ -194,13 +194,13 @@ export abstract class Conversation {
     this.on.event(detail);
   }
 
-  /** Adds messages and ignores duplicates. */
+  /** Adds messages. Ignores messages that were added before. */
   protected add(messages: Message[]): void {
     for (const message of messages) {
       if (this.#numbers.has(message.seq)) continue;
       this.#numbers.add(message.seq);
       this.messages.push(message);
-      // A reply implies that all earlier messages were read.
+      // A side that replies has read all earlier messages.
       if (message.is_host !== this.isHost) this.markRead(message.seq);
     }
     this.messages.sort((one, other) => one.seq - other.seq);
@@ -210,14 +210,14 @@ export abstract class Conversation {
     this.theirRead = Math.max(this.theirRead, seq);
   }
 
-  /** Requests the page before the oldest message. */
+  /** Requests the page of messages before the oldest one. */
   loadOlder(): void {
     const first = this.messages[0]?.seq ?? 0;
     if (this.#loading || this.#atStart || first <= 1) return;
     this.#loading = this.socket?.send({ type: "request", before: first }) ?? false;
   }
 
-  /** Reports that this side has seen every message. */
+  /** Reports that this side has read all messages. */
   markSeen(): void {
     if (this.last > this.#reported && this.notify("read", { seq: this.last })) this.#reported = this.last;
   }

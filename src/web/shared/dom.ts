@@ -1,12 +1,12 @@
-// Creates elements without parsing HTML, so that user text is only ever shown as text.
+// Creates elements without parsing HTML, so that the text of users is always shown as text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export type Child = Node | string | null | undefined | false;
 
 /**
- * Creates an element. Properties that begin with `on` become handlers, `text` becomes the text, all others become attributes: `true` sets an empty
- * attribute, and `false`, `null` and `undefined` set none.
+ * Creates an element. A property whose name begins with `on` becomes a handler, `text` becomes the text, and every other property becomes an
+ * attribute. `true` sets an empty attribute; `false`, `null` and `undefined` set none.
  */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
@@ -26,7 +26,7 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Creates an icon from one path in a 24 × 24 view box. */
+/** Creates an icon from a path in a 24 × 24 view box. */
 export function icon(path: string): SVGSVGElement {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");

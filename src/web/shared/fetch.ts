@@ -9,8 +9,8 @@ export class NotJsonError extends Error {
 }
 
 /**
- * Sends a request and reads its response. Rejects with a `TypeError` if the server is unreachable and with an `AbortError` after the timeout,
- * which includes reading the body.
+ * Sends a request and reads its response. Rejects with a `TypeError` if the server is unreachable, and with an `AbortError` after the timeout. The
+ * timeout includes reading the body.
  */
 export async function fetchWithTimeout<T>(
   url: URL | string,
@@ -21,14 +21,14 @@ export async function fetchWithTimeout<T>(
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), timeoutMs);
   try {
-    // Passes the URL as a string, because scripts of the page that wrap `fetch` expect a string.
+    // The URL is passed as a string, because scripts of the page that wrap `fetch` expect one.
     return await read(await fetch(`${url}`, { ...init, signal: controller.signal }));
   } finally {
     clearTimeout(timer);
   }
 }
 
-/** Returns the JSON object of a response; `null` for 204. Rejects with [`NotJsonError`] if the body is anything else. */
+/** Returns the JSON object in a response, or `null` for 204. Rejects with [`NotJsonError`] if the body is not a JSON object. */
 export async function readJson(response: Response): Promise<Record<string, unknown> | null> {
   if (response.status === 204) return null;
   const text = await response.text();

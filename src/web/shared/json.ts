@@ -1,6 +1,6 @@
-// Encodes and decodes JSON independently of the page. Old libraries add `toJSON` to the prototype of arrays.
+// Encodes and decodes JSON independently of scripts of the page. Some old libraries add `toJSON` to the prototype of arrays.
 
-/** Serialises a plain value. Ignores `toJSON` methods and omits properties that are `undefined`. */
+/** Serialises a plain value. Ignores `toJSON` methods and omits properties whose value is `undefined`. */
 export function encode(value: unknown): string {
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
   const parts: string[] = [];
@@ -14,7 +14,7 @@ export function encode(value: unknown): string {
   return `{${parts.join(",")}}`;
 }
 
-/** Parses JSON. Returns `null` for invalid text. */
+/** Parses JSON. Returns `null` if the string is invalid or `null`. */
 export function decode(text: string | null): unknown {
   try {
     return text === null ? null : JSON.parse(text);
@@ -23,6 +23,6 @@ export function decode(text: string | null): unknown {
   }
 }
 
-/** Whether a parsed value is an object with properties. */
+/** Returns whether a parsed value is an object that is not an array. */
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);

@@ -1,21 +1,24 @@
-// Finds web addresses in texts. Only http and https become links, so no link runs a script.
+// Finds web addresses in text. Only http and https addresses become links, so a link cannot run a script.
 import { type Child, h } from "./dom";
 
-const MAX_ADDRESS = 2000; // characters; browsers and servers reject longer addresses
+const MAX_ADDRESS = 2000; // maximum length in characters; browsers and servers reject longer addresses
 
 /**
- * Start of an address: `http://` or `https://` outside an ASCII word, `www.` outside any word, address or path. An address contains no blanks, quotes,
- * markup or CJK brackets, and no invisible characters.
+ * Start of an address: `http://` or `https://` that does not follow an ASCII word character, or `www.` that does not follow a word, an address or a
+ * path. An address contains no blanks, quotation marks, markup, CJK brackets or invisible characters.
  */
 const START = /(^|[^a-z0-9_])(https?:\/\/)|(^|[^\p{L}\p{N}_@./-])(?=www\.)/giu;
 const CHARACTERS = new RegExp(`^[^\\s<>"“”\`（）「」『』【】《》〈〉\\p{Cc}\\p{Cf}]{1,${MAX_ADDRESS}}`, "u");
 const AUTHORITY = /^(?:https?:\/\/)?(?:\[[0-9a-f:.]+\]|[\p{L}\p{M}\p{N}._-]+)(?::\d{1,5})?/iu;
-/** Korean particle, which follows a host name without a blank. */
+/** End of a host name that a Korean particle follows without a blank. */
 const PARTICLE = /(\.[a-z]{2,})[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+$/i;
 const PUNCTUATION = /[.,:;!?'’…、。，！？*_~|]+$/;
 const BRACKETS: Record<string, string> = { ")": "(", "]": "[", "}": "{" };
 
-/** Removes from a path, query and fragment the punctuation of the sentence and closing brackets that were opened before it. */
+/**
+ * Removes punctuation of the surrounding sentence from the end of a path, query and fragment. Also removes closing brackets whose opening bracket
+ * precedes the address.
+ */
 function trim(rest: string): string {
   const open: string[] = [];
   let end = 0;
@@ -27,12 +30,12 @@ function trim(rest: string): string {
   return rest.slice(0, end).replace(PUNCTUATION, "");
 }
 
-/** Returns the address at the beginning of a text, or an empty string. */
+/** Returns the address at the beginning of `text`, or an empty string if there is none. */
 function addressOf(text: string): string {
   const all = CHARACTERS.exec(text)?.[0] ?? "";
   const authority = AUTHORITY.exec(all)?.[0] ?? "";
   const rest = all.slice(authority.length);
-  // Rejects addresses with a user name, because it looks like the host and is not the target of the link.
+  // Rejects an address with a user name: readers could mistake the user name for the host of the link.
   if (all.length === MAX_ADDRESS || !authority || /^[^/?#]*@/.test(rest)) return "";
   if (/^[/?#]/.test(rest)) return authority + trim(rest);
   return authority.replace(PUNCTUATION, "").replace(PARTICLE, "$1");
@@ -49,7 +52,7 @@ function parse(address: string): URL | null {
   }
 }
 
-/** Converts a text to nodes: plain text, and links that open in a new tab without a referrer or an opener. */
+/** Converts text to nodes: plain text, and links that open in a new tab without a referrer and an opener. */
 export function linkify(text: string): Child[] {
   const nodes: Child[] = [];
   let end = 0;

@@ -10,7 +10,7 @@ export interface Message {
   datetime: string;
 }
 
-/** Fields of any frame from the server. */
+/** Fields of all frames from the server. Each frame has some of them. */
 export interface Frame {
   type?: unknown;
   message?: unknown;

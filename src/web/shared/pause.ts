@@ -1,10 +1,10 @@
 // Delay before another attempt.
 import { later } from "./time";
 
-/** Whether an event is the `pageshow` of a page that was just loaded, not of a page that was restored from the back/forward cache. */
+/** Returns whether an event is the `pageshow` event of a page that was loaded, rather than restored from the back/forward cache. */
 export const isFirstShow = (event: Event): boolean => event.isTrusted && (event as PageTransitionEvent).persisted === false;
 
-/** Resolves after `ms`, or earlier when the network becomes available or the page becomes visible. */
+/** Waits for `ms`. Ends early when the network becomes available or the page becomes visible. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => {
     const end = (): void => {

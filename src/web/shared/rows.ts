@@ -1,21 +1,21 @@
-// Renders messages as rows of a list. Unchanged rows stay in place, which preserves the scroll position and the selection.
+// Renders messages as rows of a list. Unchanged rows remain in place, which preserves the scroll position and the selection.
 import type { Conversation } from "./conversation";
 import { h } from "./dom";
 import { linkify } from "./links";
 import { formatDay, formatTime, parseWallClock } from "./time";
 
-const OVERDUE_MS = 20_000; // a message without an acknowledgement for this long is shown as failed
-const GROUP_MS = 180_000; // consecutive messages of one side within this time form a group
+const OVERDUE_MS = 20_000; // time without an acknowledgement after which a message is shown as failed
+const GROUP_MS = 180_000; // maximum time between two messages of one side in a group
 
-/** Message as shown in a list. */
+/** Message in the form in which a list shows it. */
 export interface ShownMessage {
   id: string;
   is_host: boolean;
   message: string;
   datetime: string;
-  /** Absent until the message is acknowledged. */
+  /** Sequence number; absent until the message is acknowledged. */
   seq?: number;
-  /** Absent once the message is acknowledged. */
+  /** State of an unacknowledged message; absent when the message is acknowledged. */
   pending?: "sending" | "failed";
   date?: Date | null;
   /** Day heading under which the message appears. */
@@ -56,8 +56,8 @@ const dateOf = (message: ShownMessage): Date | null =>
   message.date === undefined ? (message.date = parseWallClock(message.datetime)) : message.date;
 
 /**
- * Sets the day of each message. Days never decrease: messages are ordered by `seq`, and senders' clocks can be wrong. A message of the other side is
- * no older than the viewer's message before it and no newer than the viewer's message after it. No message is older than the room or in the future.
+ * Sets the day of each message. Days never decrease, because messages are ordered by `seq` and the clocks of senders may be wrong. A message of the
+ * other side is placed between the days of the viewer's own messages before and after it. No message is older than the room or in the future.
  */
 function setDays(messages: ShownMessage[], { isHost, createdAt }: Conversation): void {
   const latest = new Array<number>(messages.length);
@@ -84,12 +84,12 @@ const areGrouped = (one: ShownMessage | undefined, other: ShownMessage | undefin
 };
 
 interface Row {
-  /** Serialised content, compared to detect changes. */
+  /** Serialised content, which is compared to detect changes. */
   state: string;
   element: HTMLLIElement;
 }
 
-/** Shows a range of messages in a list. */
+/** Shows a range of messages as rows of a list. */
 export class Rows {
   #rows = new Map<string, Row>();
 
@@ -98,7 +98,7 @@ export class Rows {
     private readonly context: RowContext,
   ) {}
 
-  /** Drops the rows after the list was emptied. */
+  /** Drops the rows. Called after the list was emptied. */
   clear(): void {
     this.#rows.clear();
   }
@@ -119,7 +119,7 @@ export class Rows {
       const classes = [isMine && "mine", !areGrouped(before, message) && "first", isLast && "last", message.pending].filter(Boolean).join(" ");
       const mark = message.seq === undefined || message.seq !== newest ? null : newest <= conversation.theirRead ? "read" : "sent";
       let key = `${message.is_host} ${message.id}`;
-      // Ids are not unique: the server accepts an id again long after its first use.
+      // An id may occur twice: the server accepts it again long after its first use.
       if (rows.has(key)) key += ` ${message.seq}`;
       this.#use(rows, key, `${classes} ${mark}`, () => this.#make(message, isMine, classes, isLast, mark));
     }

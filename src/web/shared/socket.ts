@@ -7,22 +7,22 @@ import { later, wallClock } from "./time";
 const MAX_BACKOFF_MS = 30_000;
 const RATE_LIMITED_BACKOFF_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A connection that is open for this long has been admitted, because the server closes rejected connections at once. */
+/** Time after which an open connection is known to be admitted, because the server closes rejected connections at once. */
 const ADMITTED_MS = 5000;
 
 /** Interval at which silence and sleep are detected. */
 const TICK_MS = 2000;
-/** The device or the tab was asleep if no tick ran for this long. */
+/** Minimum time without a tick after which the device or the tab is assumed to have been asleep. */
 const SLEEP_MS = 10_000;
-/** Delay of a connection's first ping, which shows whether its node answers pings. */
+/** Delay of the first ping on a connection. The ping shows whether the node answers pings. */
 const FIRST_PING_MS = 500;
-/** Silence after which another ping is sent. */
+/** Duration of silence after which a ping is sent. */
 const PING_MS = 31_000;
-/** Timeout of a ping that was sent after silence. */
+/** Timeout for the response to a ping that was sent after silence. */
 const PONG_MS = 6000;
-/** Timeout of a ping that was sent because the connection may be dead. */
+/** Timeout for the response to a ping that was sent because the connection may be dead. */
 const CHECK_MS = 1500;
-/** Events within this time are handled as one. */
+/** Time within which several events are handled as one. */
 const SAME_EVENT_MS = 300;
 
 const RATE_LIMITED = 4029;
@@ -30,26 +30,26 @@ const RATE_LIMITED = 4029;
 const FINAL = [1000, 1002, 1007, 1009, 4000, 4001, 4003, 4004, 4009];
 
 export interface SocketHandlers {
-  /** Returns the URL to connect to. `resuming`: the server has admitted an earlier connection of this socket. */
+  /** Returns the URL to connect to. `resuming` is `true` if the server has admitted an earlier connection of this socket. */
   url(resuming: boolean): URL;
   opened?(): void;
   frame(frame: Frame): void;
   /** Called when the connection is lost. The socket reconnects after `ms`. */
   waiting?(ms: number): void;
-  /** Called when the server has closed the socket permanently. */
+  /** Called when the server has permanently closed the socket. */
   ended?(code: number): void;
-  /** Whether a silent connection is checked with pings. */
+  /** Returns whether a silent connection is checked with pings. */
   pings?(): boolean;
 }
 
-/** Stays connected until `close()`, or until the server closes it permanently. Pings require `v=2` in the URL (SPEC 4). */
+/** Remains connected until `close()` is called or the server permanently closes the socket. Pings require `v=2` in the URL (SPEC 4). */
 export class ReconnectingSocket {
   #socket: WebSocket | null = null;
   #attempts = 0;
   #resuming = false;
   /** Timer of the next attempt; 0 if none is scheduled. */
   #timer = 0;
-  /** Timer after which the connection counts as dead; 0 while no frame is expected. */
+  /** Timer after which the connection is considered dead; 0 while no frame is expected. */
   #deadline = 0;
   #deadlineAt = 0;
   #firstPing = 0;
@@ -58,7 +58,7 @@ export class ReconnectingSocket {
   #openedAt = 0;
   #receivedAt = 0;
   #pingedAt = 0;
-  /** Whether this connection has answered a ping; nodes of earlier releases ignore pings. */
+  /** Whether this connection has answered a ping. Nodes of earlier releases ignore pings. */
   #hasPonged = false;
 
   constructor(private readonly on: SocketHandlers) {
@@ -75,7 +75,7 @@ export class ReconnectingSocket {
     return this.#socket?.readyState === 1;
   }
 
-  /** Opens a new connection, which replaces the current one. */
+  /** Opens a new connection that replaces the current one. */
   connect(): void {
     this.#drop();
     this.#openedAt = this.#pingedAt = 0;
@@ -83,7 +83,7 @@ export class ReconnectingSocket {
     try {
       this.#socket = new WebSocket(this.on.url(this.#resuming).href);
     } catch {
-      // The content security policy of the page blocks the URL.
+      // The content security policy of the page may block the URL.
       return this.#retryLater(1006, "");
     }
     const socket = this.#socket;
@@ -115,8 +115,8 @@ export class ReconnectingSocket {
       this.#hasPonged = true;
       return;
     }
-    // The server rejects a socket by closing it after the handshake. The socket is admitted if a frame is received, or if it is still open
-    // after `ADMITTED_MS`.
+    // The server completes the handshake of a rejected socket and then closes it. A socket is therefore admitted when a frame arrives or when it is
+    // still open after `ADMITTED_MS`.
     this.#admitted();
     this.on.frame(frame);
   }
@@ -135,12 +135,12 @@ export class ReconnectingSocket {
     this.on.waiting?.(Math.round(wait));
   }
 
-  /** Connects at once if an attempt is scheduled. */
+  /** Connects at once if an attempt is scheduled for later. */
   retryNow(): void {
     if (this.#timer) this.connect();
   }
 
-  /** Checks the connection: reconnects at once if it is closed, or if no response arrives in time. */
+  /** Checks the connection. Reconnects at once if it is closed, or after a timeout if no response arrives. */
   check(): void {
     const now = (this.#tickedAt = Date.now());
     if (this.#timer) this.connect();
@@ -148,7 +148,7 @@ export class ReconnectingSocket {
     else if (!this.isOpen || this.#hasPonged) this.#expectFrame(CHECK_MS, () => this.connect());
   }
 
-  /** Calls `giveUp` unless a frame arrives, or the connection opens, in time. Keeps an earlier deadline. */
+  /** Calls `giveUp` if no frame arrives and the connection does not open within `timeout`. Keeps an earlier deadline. */
   #expectFrame(timeout: number, giveUp: () => void): void {
     const at = Date.now() + timeout;
     if (this.#deadline && this.#deadlineAt <= at) return;
@@ -173,7 +173,7 @@ export class ReconnectingSocket {
     }
   }
 
-  /** Returns whether the frame was passed to the network, which does not mean that it arrived. */
+  /** Sends a frame if the connection is open. Returns whether it was passed to the browser, which does not mean that it arrived. */
   send(frame: object): boolean {
     if (this.isOpen) this.#socket?.send(encode(frame));
     return this.isOpen;
@@ -197,7 +197,7 @@ export class ReconnectingSocket {
   }
 }
 
-/** Returns the URL of a socket. `path` has no leading slash, so that it is resolved below the path of the server. */
+/** Returns the URL of a socket. `path` has no leading slash, so that it is resolved relative to the path of the server. */
 export function socketUrl(base: URL | string, path: string, query: Record<string, string | number> = {}): URL {
   const url = new URL(path, base);
   url.protocol = url.protocol.replace("http", "ws");

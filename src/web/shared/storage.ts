@@ -1,5 +1,5 @@
-// Storage of the browser. It may reject data (blocked site data, full quota) or lose it at any time; the page then keeps a copy in memory until
-// it is closed.
+// Storage of the browser. It may reject data, because site data is blocked or the quota is reached, and it may lose data at any time. A copy in
+// memory is kept until the page is closed.
 import { decode, encode, isRecord } from "./json";
 
 const attempt = <T>(call: () => T): T | undefined => {
@@ -10,7 +10,7 @@ const attempt = <T>(call: () => T): T | undefined => {
   }
 };
 
-/** Strings by key. No method throws. */
+/** Map from keys to strings. No method throws. */
 export class SafeStorage {
   readonly #memory = new Map<string, string>();
 
@@ -25,7 +25,7 @@ export class SafeStorage {
     return this.#memory.get(key) ?? attempt(() => this.area().getItem(key)) ?? null;
   }
 
-  /** Returns whether the browser has stored the text. If not, a previous text is removed, so that it does not contradict the copy in memory. */
+  /** Stores a string. Returns whether the browser has stored it. If not, removes the previous string, which would contradict the copy in memory. */
   set(key: string, text: string): boolean {
     this.#memory.delete(key);
     const isStored = attempt(() => (this.area().setItem(key, text), true)) ?? false;
@@ -49,16 +49,16 @@ export class SafeStorage {
 
 /** Storage that all tabs of an origin share. */
 export const local = new SafeStorage(() => localStorage);
-/** Storage of this tab, kept across reloads. */
+/** Storage of this tab, which survives reloads. */
 export const session = new SafeStorage(() => sessionStorage);
 
-/** Message that is not acknowledged yet. */
+/** Message that has not been acknowledged. */
 export interface Pending {
   id: string;
   message: string;
-  /** Wall clock in wire format. */
+  /** Wall-clock time in wire format. */
   datetime: string;
-  /** Milliseconds since the epoch, by which the list is ordered. */
+  /** Time in milliseconds since the epoch. The list is ordered by it. */
   at: number;
 }
 
@@ -68,14 +68,14 @@ const asPending = (value: unknown): Pending | null =>
     : null;
 
 /**
- * Messages of all tabs that are not acknowledged yet. Each message has its own key, so that tabs do not overwrite each other. Messages of this tab
- * survive a cleared storage.
+ * Unacknowledged messages of all tabs. Each message has its own key, so that tabs do not overwrite each other's messages. Messages of this tab are
+ * also kept in memory, so they remain if the storage is cleared.
  */
 export class Outbox {
   readonly #own = new Map<string, Pending>();
 
   constructor(
-    /** Prefix of the storage keys; the id follows. */
+    /** Prefix of the storage keys. The id of the message follows it. */
     private readonly prefix: string,
     /** Called when another tab has changed the outbox. */
     public changed: () => void = () => {},
@@ -93,7 +93,7 @@ export class Outbox {
     removeEventListener("storage", this.#onStorage);
   }
 
-  /** Returns all messages, oldest first. */
+  /** Returns all messages, the oldest first. */
   list(): Pending[] {
     const all = new Map(this.#own);
     for (const key of local.keys()) {

@@ -1,8 +1,8 @@
-// Swipes on fixed parts of the page.
+// Handling of swipes on fixed parts of the page.
 
-/** Prevents one-finger swipes on an element from scrolling the page behind it. Scrollable parts of the element still scroll. */
+/** Prevents one-finger swipes on an element from scrolling the page behind it. Scrollable parts of the element can still be scrolled. */
 export function preventPageScroll(element: HTMLElement): void {
-  // `ontouchmove` would be passive and could not prevent scrolling.
+  // A listener in `ontouchmove` would be passive and could not prevent scrolling.
   element.addEventListener("touchmove", prevent, { passive: false });
 }
 

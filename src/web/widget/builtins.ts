@@ -1,9 +1,9 @@
-// Exports native built-ins for the widget, because a script of the page may have replaced globals such as `Map` or `URL`. The bundler replaces the
-// global names in every module of the widget by these exports.
+// Exports the native built-ins for the widget, because scripts of the page may have replaced globals such as `Map` or `URL`. In every module of the
+// widget, the bundler replaces the global names with these exports.
 
 type Names = Record<string, unknown>;
 
-/** Constructors, and one method of each object that is not a constructor. */
+/** Names of the built-ins: constructors, and one method of each object that is not a constructor. */
 const NAMES = "AbortController Blob CustomEvent JSON.parse Map MutationObserver Promise Set URL URLSearchParams WeakSet crypto.getRandomValues performance.now".split(" ");
 
 const page = window as unknown as Names;
@@ -14,14 +14,17 @@ function isNative(name: string): boolean {
   return typeof code === "function" && Function.prototype.toString.call(code).includes("[native code]");
 }
 
-/** Returns the built-ins of a new document, which no script of the page has replaced. They work after the document's frame is removed. */
+/**
+ * Returns the built-ins of a new document, which scripts of the page have not replaced. They remain usable after the frame of the document is
+ * removed.
+ */
 function clean(): Names {
   const frame = document.createElement("iframe");
   frame.hidden = true;
   document.documentElement.appendChild(frame);
   const inside = frame.contentWindow as unknown as Names | null;
   const found: Names = {};
-  // Reads all built-ins before the frame is removed, because browsers create them on first access.
+  // All built-ins are read before the frame is removed, because browsers create them on first access.
   for (const [name = ""] of NAMES.map((name) => name.split("."))) found[name] = inside?.[name] ?? page[name];
   document.documentElement.removeChild(frame);
   return found;

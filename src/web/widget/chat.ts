@@ -1,4 +1,4 @@
-// The chat of one service on one page. It exists independently of its element, so that pages can move, replace or duplicate their content without
+// The chat of one service on one page. It exists independently of its element. A page can therefore move, replace or duplicate its content without
 // interrupting the conversation and its sockets.
 import type { ConversationHandlers } from "../shared/conversation";
 import { h } from "../shared/dom";
@@ -26,11 +26,11 @@ export class Chat {
   /** Content of the element's shadow root. */
   readonly root = h("div", { class: "widget" });
   isOpen = false;
-  /** Whether the host is online; `null` if the host hides this. */
+  /** Whether the host is online; `null` if the host has disabled the online status. */
   presence: boolean | null = null;
   conversation: GuestConversation | null = null;
   client: Client | null = null;
-  /** Elements of this chat on the page. Only the first shows it. */
+  /** Elements of this chat on the page. Only the first one shows the chat. */
   readonly #elements: PinTalkWidget[] = [];
   #lang = "en";
   #launcher: Launcher | null = null;
@@ -47,7 +47,7 @@ export class Chat {
     private readonly service: Service,
   ) {}
 
-  /** Attaches an element to the chat of its server and keys. The element shows the chat unless another one already does. */
+  /** Attaches an element to the chat of its server and keys. The element shows the chat unless another element already does. */
   static attach(element: PinTalkWidget): Chat {
     const at = (name: string) => element.getAttribute(name) ?? "";
     const base = element.hasAttribute("server") ? at("server").replace(/\/*$/, "/") : loading.base;
@@ -63,7 +63,7 @@ export class Chat {
     const at = this.#elements.indexOf(element);
     if (at >= 0) this.#elements.splice(at, 1);
     if (this.#elements.length) this.#place();
-    // An element that was moved or replaced is attached again in the same task.
+    // An element that is moved or replaced is attached again in the same task, so the chat is closed only in a later one.
     else later(0, () => this.#elements.length || this.#close());
   }
 
@@ -109,7 +109,7 @@ export class Chat {
     void this.#showOpen(this.#isToggled);
   }
 
-  /** Applies the language of the element, the page or the browser. */
+  /** Applies the language of the element, of the page or of the browser, in this order. */
   setLanguage(): void {
     const element = this.#elements[0];
     if (!element || !this.client) return;
@@ -154,16 +154,16 @@ export class Chat {
     if (this.root.parentNode) this.root.parentNode.removeChild(this.root);
   }
 
-  /** Opens or closes the panel, even before the server has answered. */
+  /** Opens or closes the panel. Can be called before the server has answered. */
   toggle(open = !this.isShown): void {
     this.#isToggled = true;
     this.isOpen = open;
-    // A page with its own button hides the element; the panel is shown nevertheless.
+    // A page with its own button hides the element, but the panel must be shown.
     this.root.classList.toggle("requested", open && Boolean(this.#elements[0]?.hidden));
     if (this.client) void this.#showOpen(true);
   }
 
-  /** Applies `isOpen`. `isRequested` is whether a user or the page requested the change, in which case the focus moves. */
+  /** Applies `isOpen`. `isRequested` is `true` if a user or the page requested the change. In that case, the focus moves. */
   async #showOpen(isRequested: boolean): Promise<void> {
     const { isOpen } = this;
     session.set(OPEN_KEY, isOpen ? "1" : "");
@@ -189,7 +189,7 @@ export class Chat {
     return chats.get(this.key) !== this;
   }
 
-  /** Loads the panel's script, and retries until it succeeds. */
+  /** Loads the script of the panel. Retries until this succeeds. */
   #loadPanel(): Promise<PanelModule> {
     return (this.#panelModule ??= (async () => {
       for (let attempt = 0; ; attempt++) {
@@ -204,7 +204,7 @@ export class Chat {
     })());
   }
 
-  /** Schedules one update for all changes of a task. */
+  /** Schedules one update for all changes that occur in the current task. */
   changed(): void {
     if (this.#isDue) return;
     this.#isDue = true;
@@ -228,7 +228,7 @@ export class Chat {
     this.#panel?.showPresence(online);
   }
 
-  /** Whether new messages play a sound; guests turn this on per browser. */
+  /** Whether new messages play a sound. Guests can turn it on in each browser. */
   get hasSound(): boolean {
     return local.get(`pintalk:${this.client?.uuid}:sound`) === "true";
   }
@@ -254,6 +254,6 @@ export class Chat {
     this.#elements[0]?.dispatchEvent(new CustomEvent("pintalk", { detail, bubbles: true, composed: true }));
   }
 
-  /** Storage of the tab, passed to the panel, whose script has a separate copy of the storage module. */
+  /** Storage of the tab. It is passed to the panel, because the script of the panel contains a separate copy of the storage module. */
   readonly storage = session;
 }

@@ -1,4 +1,4 @@
-// The element `<pintalk-widget>`: attributes, methods and events for the page. Its content belongs to its chat.
+// The element `<pintalk-widget>`: attributes, methods and events for the page. Its content belongs to the chat.
 import { later } from "../shared/time";
 import { Chat } from "./chat";
 import { contain } from "./isolation";
@@ -21,13 +21,13 @@ export class PinTalkWidget extends HTMLElement {
 
   connectedCallback(): void {
     this.isRemoved = false;
-    // Scripts may set the keys after adding the element.
+    // Scripts may set the keys after they have added the element. If the keys are missing, the chat is attached in a later task.
     if (this.hasAttribute("access-key") && this.hasAttribute("secret-key")) this.#attach();
     else later(0, () => this.isConnected && !this.#chat && this.#attach());
   }
 
   #attach(): void {
-    // Outside the zone of Angular, which would check the whole page for changes after each timer.
+    // This code runs outside the zone of Angular, which would otherwise check the whole page for changes after each timer.
     const { Zone } = window as unknown as { Zone?: { root: { run(call: () => void): void } } };
     const attach = () => {
       this.#chat = Chat.attach(this);
@@ -49,17 +49,17 @@ export class PinTalkWidget extends HTMLElement {
     this.#attach();
   }
 
-  /** Opens or closes the panel; without an argument, toggles it. */
+  /** Opens or closes the panel. Without an argument, toggles it. */
   toggle(open?: boolean): void {
     this.#chat?.toggle(open);
   }
 
-  /** Shows the widget after `hide()`. */
+  /** Shows the widget after a call to `hide()`. */
   show(): void {
     this.hidden = false;
   }
 
-  /** Hides the launcher and the panel. The conversation stays connected, and `toggle(true)` still opens the panel. */
+  /** Hides the launcher and the panel. The conversation remains connected, and `toggle(true)` still opens the panel. */
   hide(): void {
     this.hidden = true;
   }

@@ -1,5 +1,5 @@
-// The guest's conversation. The first message opens its room, whose name is kept in the browser's storage. All tabs share this storage, and it can be
-// cleared at any time. The data of a room is stored as one record with the room's name, so that the data is never applied to another room.
+// The guest's side of a conversation. The first message opens a room, whose name is kept in the storage of the browser. All tabs share this storage,
+// and it may be cleared at any time. The data of a room and its name form one record, so that the data is never applied to another room.
 import { Conversation, type ConversationEvent, type ConversationHandlers } from "../shared/conversation";
 import { decode, encode } from "../shared/json";
 import type { Frame, Message } from "../shared/message";
@@ -10,14 +10,14 @@ import { later, randomId } from "../shared/time";
 import { asRecord, type RoomRecord } from "./record";
 import { type Service, ServiceError } from "./service";
 
-const MAX_STORED = 30; // newest messages in the record, shown after a reload until the server answers
-const OTHER_TAB_MS = 5000; // a message that another tab has not sent within this time is sent by this tab
-const PROBE_MS = 20_000; // a closed room is probed after one to three times this, multiplied by the number of probes
-const ADMITTED_MS = 5000; // a socket that is open for this long has joined an open room
+const MAX_STORED = 30; // maximum number of messages in the record; they are shown after a reload until the server answers
+const OTHER_TAB_MS = 5000; // time after which this tab sends a message that another tab has not sent
+const PROBE_MS = 20_000; // minimum delay before the first probe of a closed room; the actual delay is one to three times as long, multiplied by the number of probes
+const ADMITTED_MS = 5000; // time after which an open socket is known to have joined an open room
 const NO_ROOM_RETRY_MS = 5000;
 
 export class GuestConversation extends Conversation {
-  /** Name of the room, `null` before the first message. */
+  /** Name of the room; `null` before the first message. */
   room: string | null = null;
   /** Number of times that the room was found closed since it was last open. */
   #timesClosed = 0;
@@ -25,14 +25,14 @@ export class GuestConversation extends Conversation {
   #isOpening = false;
   #isDisposed = false;
   readonly #prefix: string;
-  /** Id of the last [`reset`](GuestConversation.end) in this browser that this tab has applied. */
+  /** Id of the last [`reset`](GuestConversation.end) in this browser that was applied in this tab. */
   #resetAt: string | null;
 
   constructor(
     private readonly service: Service,
     uuid: string,
     on: ConversationHandlers,
-    /** Called when the guest has ended the conversation in any tab. The draft is then deleted. */
+    /** Called when the guest has ended the conversation in any tab, so that the draft can be deleted. */
     private readonly onReset: () => void,
   ) {
     const prefix = `pintalk:${uuid}:`;
@@ -62,12 +62,12 @@ export class GuestConversation extends Conversation {
     return count;
   }
 
-  /** Probes of a closed room emit no events. */
+  /** A probe of a closed room emits no events. */
   protected override emit(detail: ConversationEvent): void {
     if (!this.isClosed) super.emit(detail);
   }
 
-  /** Continues the stored conversation, if there is one. */
+  /** Continues the stored conversation, if any. */
   #restore(): void {
     const record = this.#load();
     this.#timesClosed = 0;
@@ -81,7 +81,7 @@ export class GuestConversation extends Conversation {
     else this.flush();
   }
 
-  /** Migrates the read position that earlier releases stored under a separate key. */
+  /** Migrates the read position, which earlier releases stored under a separate key. */
   #migrate(): void {
     const read = local.get(`${this.#prefix}read`);
     if (read === null) return;
@@ -94,7 +94,7 @@ export class GuestConversation extends Conversation {
     return record && record.name !== local.get(`${this.#prefix}ended`) ? record : null;
   }
 
-  /** Stores the room's record, unless another tab has ended the room or opened another. */
+  /** Stores the record of the room, unless another tab has ended the room or opened another one. */
   #store(): void {
     const { room, createdAt } = this;
     if (!room || this.#isDisposed) return;
@@ -104,11 +104,11 @@ export class GuestConversation extends Conversation {
     for (const { seq, id, is_host, message, datetime } of this.messages.slice(-MAX_STORED)) messages.push({ seq, id, is_host, message, datetime });
     const record: RoomRecord = { name: room, createdAt: createdAt?.toISOString() ?? null, messages, read: this.#read, theirRead: this.theirRead };
     const key = `${this.#prefix}room`;
-    // If the quota is full, stores the record without messages, which the server has.
+    // If the quota is reached, the record is stored without messages, because the server has them.
     if (!local.set(key, encode(record)) && !local.set(key, encode({ ...record, messages: [] }))) local.set(key, encode(record));
   }
 
-  /** Merges the read positions that other tabs have stored for this room. */
+  /** Applies the read positions that other tabs have stored for this room. */
   #merge(): void {
     const stored = this.#load();
     if (stored?.name !== this.room) return;
@@ -116,14 +116,14 @@ export class GuestConversation extends Conversation {
     this.theirRead = Math.max(this.theirRead, stored?.theirRead ?? 0);
   }
 
-  /** Whether the storage contains another room, or marks this one as ended. An empty storage was cleared; the conversation continues. */
+  /** Returns whether the storage contains another room or marks this one as ended. An empty storage was cleared, so the conversation continues. */
   #hasOtherRoom(): boolean {
     if (this.room && local.get(`${this.#prefix}ended`) === this.room) return true;
     const stored = this.#load();
     return stored !== null && stored.name !== this.room;
   }
 
-  /** Applies the changes that other tabs made while this page was frozen. */
+  /** Applies changes that other tabs made while this page was frozen. */
   sync(): void {
     this.#applyReset();
     if (this.#hasOtherRoom()) this.#adoptStored();
@@ -134,7 +134,7 @@ export class GuestConversation extends Conversation {
     if (resetAt === this.#resetAt) return;
     this.#resetAt = resetAt;
     if (resetAt) session.set(`${this.#prefix}reset`, resetAt);
-    // A cleared storage does not mean that the guest has ended the conversation.
+    // `resetAt` is empty if the storage was cleared. In that case, the guest has not ended the conversation.
     if (resetAt) this.onReset();
   }
 
@@ -154,7 +154,7 @@ export class GuestConversation extends Conversation {
     this.#restore();
   }
 
-  /** Called when another tab has added a message. Sends the message from this tab if the other tab does not send it within `OTHER_TAB_MS`. */
+  /** Called when another tab has added a message. Sends it from this tab if the other tab has not sent it within `OTHER_TAB_MS`. */
   #scheduleOtherTabs(): void {
     clearTimeout(this.timer);
     this.timer = later(OTHER_TAB_MS, () => {
@@ -169,7 +169,7 @@ export class GuestConversation extends Conversation {
     else void this.#openRoom();
   }
 
-  /** Opens one room for all tabs. */
+  /** Opens a room that all tabs share. */
   async #openRoom(): Promise<void> {
     if (this.#isOpening || this.error !== null || this.#isDisposed) return;
     this.#isOpening = true;
@@ -185,7 +185,7 @@ export class GuestConversation extends Conversation {
 
   async #requestRoom(): Promise<void> {
     if (!this.#load()) {
-      // If the response is lost, the next attempt uses the same key and returns the same room.
+      // If the response is lost, the next attempt sends the same key, and the server returns the same room.
       const key = `${this.#prefix}attempt`;
       const stored = local.get(key);
       const attempt = stored && /^[\w-]{16,64}$/.test(stored) ? stored : randomId();
@@ -204,13 +204,13 @@ export class GuestConversation extends Conversation {
     else if (!this.socket) this.#joinRoom();
   }
 
-  /** Joins the room. `resume` reopens a closed room and must be set only to send a new message. */
+  /** Joins the room. `resume` reopens a closed room, so it must be set only if a new message is to be sent. */
   #joinRoom(resume = false): ReconnectingSocket | null {
     const { room } = this;
     if (!room || this.#isDisposed) return null;
     if (resume) this.#timesClosed = 0;
     return this.join((resuming) => {
-      // A tab without messages, or one that resumes a closed room, loads the newest messages.
+      // A tab that has no messages or resumes a closed room loads the newest messages.
       this.isFresh = (resume && !resuming) || !(this.last || this.isClosed);
       return socketUrl(this.service.base, `ws/chat/${room}/`, this.isFresh ? { v: 2 } : { v: 2, after: this.last });
     });
@@ -221,7 +221,7 @@ export class GuestConversation extends Conversation {
     if (code === 1000) {
       this.#timesClosed += 1;
       this.timer = later(PROBE_MS * this.#timesClosed * (1 + 2 * Math.random()), () => this.probe());
-      // A message that was in flight when the host closed the room reopens it.
+      // The outbox contains a message that was in flight when the host closed the room. The message reopens the room.
       if (this.outbox.list().length) this.#joinRoom(true);
       return;
     }
@@ -236,10 +236,10 @@ export class GuestConversation extends Conversation {
     }
   }
 
-  /** Drops the room: the next message opens another, unless another tab has done so. */
+  /** Drops the room. The next message opens a new one, unless another tab has already opened one. */
   #forget(): void {
     if (this.#hasOtherRoom()) return this.#adoptStored();
-    // Removes the record before it stores the mark, because the mark might not fit into a full quota otherwise.
+    // The record is removed first, because a full storage may otherwise have no space for the mark.
     local.remove(`${this.#prefix}room`);
     local.remove(`${this.#prefix}attempt`);
     if (this.room) local.set(`${this.#prefix}ended`, this.room);
@@ -251,7 +251,7 @@ export class GuestConversation extends Conversation {
     this.reset();
   }
 
-  /** Ends the conversation in this browser and discards unsent messages. */
+  /** Ends the conversation in this browser and drops unsent messages. */
   end(): void {
     this.outbox.clear();
     this.#forget();
@@ -270,7 +270,7 @@ export class GuestConversation extends Conversation {
     this.#reopened();
     const isNewest = isPage && this.isFresh;
     super.take(frames, isPage);
-    // Earlier releases could store the read position of another room.
+    // The read position is limited to the last message, because earlier releases may have stored that of another room.
     if (isNewest) this.#read = Math.min(this.#read, this.last);
   }
 
@@ -281,7 +281,7 @@ export class GuestConversation extends Conversation {
     this.#store();
   }
 
-  /** Checks whether a closed room was reopened, without reopening it. */
+  /** Checks whether a closed room was reopened. Does not reopen it. */
   probe(): void {
     if (this.socket || !this.isClosed) return;
     const socket = this.#joinRoom();
@@ -298,7 +298,7 @@ export class GuestConversation extends Conversation {
   }
 }
 
-/** Ends all stored conversations of the origin; called before the server has returned the id of this page's service. */
+/** Ends all stored conversations of the origin. Called if the server has not returned the id of this page's service yet. */
 export function forgetStored(): void {
   for (const key of local.keys()) {
     const [, prefix, kind] = /^(pintalk:(?!console:)[^:]+:)(room|attempt|out:)/.exec(key) ?? [];
@@ -310,7 +310,10 @@ export function forgetStored(): void {
   }
 }
 
-/** Runs a task under a lock that all tabs share. If locks are not available (blocked site data, pages without TLS), the task runs without a lock. */
+/**
+ * Runs a task under a lock that all tabs share. If locks are unavailable because site data is blocked or the page has no TLS, runs the task without a
+ * lock.
+ */
 async function exclusively(name: string, task: () => Promise<void>): Promise<void> {
   let hasRun = false;
   const once = () => {

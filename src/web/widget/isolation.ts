@@ -1,21 +1,24 @@
-// Hides the widget's events from the page, so that its shortcuts, focus traps and "click outside" handlers do not react to them.
+// Hides events in the widget from the page, so that shortcuts, focus traps and "click outside" handlers of the page ignore them.
 
-/** Events that are stopped before any listener of the document. The widget's own handlers are properties (`onclick`), which are called instead. */
+/**
+ * Events that are stopped before any listener of the document runs. The handlers of the widget are properties (`onclick`), which are called instead
+ * of the listeners.
+ */
 const CAPTURED =
   "keydown keypress keyup beforeinput input textInput compositionstart compositionupdate compositionend click dblclick auxclick contextmenu " +
   "mousedown mouseup mousemove mouseover mouseout pointerdown pointerup pointermove pointerrawupdate pointerover pointerout pointercancel " +
   "touchstart touchend touchcancel wheel focus blur focusin focusout selectstart " +
   "copy cut paste beforecopy beforecut beforepaste drag dragstart dragend dragenter dragover dragleave drop";
 
-/** Events that are stopped at the shadow root. The panel itself has a listener for `touchmove`. */
+/** Events that are stopped at the shadow root. `touchmove` is stopped only here, because the panel has a listener for it. */
 const BUBBLING = `${CAPTURED} touchmove`;
 
 const PASSIVE = /^touch|^wheel/;
 
-/** Adds listeners that run before those that the page adds later. `isWidget` returns whether a target is the element. */
+/** Adds listeners that run before those that the page adds later. `isWidget` returns whether a target is the widget's element. */
 export function isolate(isWidget: (target: EventTarget | null) => boolean): void {
   const capture = (event: Event) => {
-    // If the widget is inside a shadow root of the page, the target of its events is the host of that root.
+    // If the widget is in a shadow root of the page, the target of its events is the host of that shadow root.
     const { target } = event;
     if (isWidget(target) || (target instanceof Element && target.shadowRoot)) keepInside(event, isWidget);
   };
@@ -30,7 +33,7 @@ export function contain(root: ShadowRoot): void {
 function keepInside(event: Event, isWidget: (target: EventTarget | null) => boolean): void {
   const path = event.composedPath();
   const end = path.findIndex(isWidget);
-  // An event without a target inside the element belongs to the page.
+  // The target of the event is not in the widget, so the page handles the event.
   if (end < 1) return;
   event.stopImmediatePropagation();
   const wasPrevented = event.defaultPrevented;
@@ -38,13 +41,13 @@ function keepInside(event: Event, isWidget: (target: EventTarget | null) => bool
     const target = path[at] as unknown as Record<string, unknown>;
     const handler = target[`on${event.type}`];
     if (typeof handler === "function") handler.call(target, event);
-    // An event that does not bubble is dispatched to its target only.
+    // An event that does not bubble is dispatched only to its target.
     if (!event.bubbles) return;
   }
   if (wasPrevented && event instanceof KeyboardEvent) insertCharacter(event);
 }
 
-/** Inserts the character of a key that an earlier listener of the page has handled as a shortcut. */
+/** Inserts the character of a pressed key if an earlier listener of the page has treated the key as a shortcut. */
 function insertCharacter({ type, key, isComposing, ctrlKey, metaKey }: KeyboardEvent): void {
   if (type === "keydown" && [...key].length === 1 && !isComposing && !ctrlKey && !metaKey) document.execCommand("insertText", false, key);
 }

@@ -1,4 +1,4 @@
-// Button that opens the panel, with the number of unread messages and the host's presence.
+// Button that opens the panel. It shows the number of unread messages and whether the host is online.
 import { h, icon } from "../shared/dom";
 import type { Words } from "./words";
 
@@ -13,7 +13,7 @@ export class Launcher {
   constructor(
     private readonly words: Words,
     onclick: () => void,
-    /** Called when the pointer enters the button, so that the panel can be preloaded. */
+    /** Called when the pointer enters the button, so that the panel can be loaded in advance. */
     onapproach: () => void,
   ) {
     this.element = h("button", { class: "launcher", type: "button", onclick, onpointerenter: onapproach }, icon(BUBBLE), this.badge, this.#dot);
@@ -30,7 +30,7 @@ export class Launcher {
     element.setAttribute("aria-label", isOpen ? words.close : unread ? `${words.open}, ${words.unread(unread)}` : words.open);
   }
 
-  /** Shows whether the host is online; `null` if the host hides the online status. */
+  /** Shows whether the host is online. `null` means that the host has disabled the online status. */
   showPresence(online: boolean | null): void {
     this.#dot.hidden = online === null;
     this.#dot.className = online ? "dot on" : "dot";

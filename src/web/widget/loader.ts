@@ -1,9 +1,12 @@
-// The script of the tag: checks that the browser is supported and loads the widget. It is written in ES5, so that unsupported browsers can parse it;
-// such browsers show no widget and no error.
+// Script that the tag loads. It checks that the browser is supported and loads the widget. It is ES5, so that unsupported browsers can parse it.
+// Unsupported browsers show no widget and report no error.
 import type { Loading } from "./loading";
 
 (function () {
-  /** Required features. `Array.prototype.at` and the style `aspect-ratio`, checked below, indicate support for the syntax (README, "Browsers"). */
+  /**
+   * Required features. In addition, `Array.prototype.at` and the style `aspect-ratio` are checked below. They indicate that the browser supports the
+   * syntax (README, "Browsers").
+   */
   var REQUIRED = ["customElements", "fetch", "WebSocket", "Promise", "Symbol", "URL", "AbortController", "MutationObserver", "crypto"];
   var MAX_RETRY_MS = 60000;
 
@@ -15,7 +18,7 @@ import type { Loading } from "./loading";
   }
 
   /**
-   * Returns the address of this script. `currentScript` is not set for modules, and an element of the page with that name can hide it; in these cases
+   * Returns the address of this script. `currentScript` is not set in modules, and an element of the page with that name can hide it. In these cases,
    * the address is taken from the stack of an error.
    */
   function findAddress(current: unknown) {
@@ -29,7 +32,7 @@ import type { Loading } from "./loading";
     return null;
   }
 
-  /** Returns the address as a trusted script URL. Pages that require trusted types must permit the policy `pintalk`. */
+  /** Returns an address as a trusted script URL. A page that requires trusted types must permit the policy `pintalk`. */
   function trusted(address: string) {
     try {
       // @ts-ignore: not in the DOM library yet
@@ -52,7 +55,7 @@ import type { Loading } from "./loading";
     }
     script.async = true;
     if (loading.nonce) script.nonce = loading.nonce;
-    // During an upgrade, a node of another release answers 404; phones lose the network for moments.
+    // The load is retried: during an upgrade, a node of another release answers 404, and phones often lose the network briefly.
     script.onerror = function () {
       var timer = setTimeout(retry, Math.min(MAX_RETRY_MS, 1000 * Math.pow(2, attempt)));
       addEventListener("online", retry);
@@ -72,7 +75,7 @@ import type { Loading } from "./loading";
   var key = Symbol.for("pintalk");
   var loading = scope[key];
   if (loading) {
-    // The page contains the tag twice, or has run its scripts again.
+    // The page contains the tag twice or has run its scripts again.
     if (tag) loading.tags.push(tag);
     return;
   }

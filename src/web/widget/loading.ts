@@ -1,16 +1,19 @@
-/** Data that the loader passes to the widget, in a window property whose key is a symbol: elements with names cannot hide it. */
+/**
+ * Data that the loader passes to the widget. It is in a property of `window` whose key is a symbol, because named elements of the page cannot hide
+ * such a property.
+ */
 export interface Loading {
-  /** Tags of the script that have run. The widget replaces this list by a handler. */
+  /** Tags whose script has run. The widget replaces this list with a handler. */
   tags: { push(tag: HTMLScriptElement): unknown };
-  /** URL of the server, with a final slash; empty if it is unknown. */
+  /** URL of the server with a trailing slash; empty if it is unknown. */
   base: string;
-  /** Path of this release's files below `base`, without slashes around it. */
+  /** Path of the files of this release below `base`, without leading and trailing slashes. */
   assets: string;
-  /** The server's `wire-offset` in minutes. */
+  /** `wire-offset` of the server, in minutes. */
   wireOffset: number;
-  /** Nonce of the tag, for scripts and styles that the widget adds. */
+  /** Nonce of the tag. The scripts and styles that the widget adds receive it. */
   nonce: string;
 }
 
-/** Data of the loader on this page. */
+/** Data that the loader has stored on this page. */
 export const loading = (window as unknown as Record<symbol, Loading>)[Symbol.for("pintalk")]!;

@@ -1,4 +1,4 @@
-// Defines the element `<pintalk-widget>` and adds one if the script's tag has keys.
+// Defines the element `<pintalk-widget>`. Adds an element if the tag of the script has keys.
 import { later, setWireOffset } from "../shared/time";
 import { PinTalkWidget } from "./element";
 import { isolate } from "./isolation";
@@ -6,18 +6,18 @@ import { loading } from "./loading";
 
 const NAME = "pintalk-widget";
 
-/** Element that was added for a tag. It is added again when the page replaces its content. */
+/** Element that was added for a tag. It is added again when the page has replaced its content. */
 let added: HTMLElement | null = null;
 
-/** Adds the element for a tag, unless the page has one. */
+/** Adds the element for a tag unless the page already has one. */
 function mount(tag: HTMLScriptElement): void {
-  // Tag managers drop unknown attributes, so settings are read from the address as well.
+  // Tag managers drop unknown attributes, so settings are also read from the address of the script.
   const settings = new Map(new URL(tag.src, location.href).searchParams);
   for (const { name, value } of tag.attributes) if (name.startsWith("data-")) settings.set(name.slice("data-".length), value);
   if (!settings.has("access-key") && !settings.has("secret-key")) return;
   const add = () => {
     if (document.getElementsByTagName(NAME).length) return;
-    // The page has removed the element and has now run the tag again.
+    // The page has removed the element and then run the tag again.
     if (added) return place();
     added = document.createElement(NAME);
     for (const [name, value] of settings) added.setAttribute(name, value);
@@ -28,11 +28,11 @@ function mount(tag: HTMLScriptElement): void {
   else addEventListener("DOMContentLoaded", add);
 }
 
-/** The element is not added again after this many removals within a second. */
+/** Number of removals within a second after which the element is not added again. */
 const MAX_REMOVALS = 10;
 let removals: number[] = [];
 
-/** Adds the element again after the page has replaced the element's parent. */
+/** Adds the element again after the page has removed its parent. */
 function restore(): void {
   if (!(added instanceof PinTalkWidget) || added.isConnected || added.isRemoved) return;
   const now = performance.now();
@@ -42,11 +42,13 @@ function restore(): void {
   place();
 }
 
-/** Time after loading by which React has hydrated the document; it fails if `<html>` has an unknown child. */
+/** Time after loading until which React may be hydrating the document. Hydration fails if `<html>` has an unknown child. */
 const HYDRATION_MS = 3000;
 let isHydrated = false;
 
-/** Places the element beside the body, because pages replace, hide and style their body; at the end of the body until the page is hydrated. */
+/**
+ * Places the element beside the body, because pages replace, hide and style their body. Until the page is hydrated, places it at the end of the body.
+ */
 function place(): void {
   (isHydrated ? document.documentElement : document.body)?.appendChild(added!);
 }

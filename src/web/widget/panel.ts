@@ -1,4 +1,4 @@
-// The panel: the conversation and the input. Loaded when the panel is opened for the first time.
+// The panel, which contains the conversation and the input. Its script is loaded when the panel is first opened.
 import { fits } from "../shared/conversation";
 import { h, icon } from "../shared/dom";
 import { allMessages, Rows } from "../shared/rows";
@@ -21,7 +21,7 @@ export interface PanelModule {
 }
 
 const TYPING_SHOWN_MS = 4000;
-const AT_END_PX = 60; // distance from the end that counts as the end
+const AT_END_PX = 60; // distance from the end within which the list counts as scrolled to the end
 const OLDER_PX = 200; // distance from the beginning at which older messages are requested
 const DRAFT_KEY = "pintalk:draft";
 
@@ -39,7 +39,7 @@ export class Panel {
   readonly #viewport: Viewport;
   readonly #clock: number;
   #typedAt = 0;
-  /** Whether the end is visible; it stays visible when the panel is resized. */
+  /** Whether the end of the list is visible. If it is, it remains visible when the panel is resized. */
   #isAtEnd = true;
 
   readonly #presence = h("p", { class: "presence" });
@@ -71,7 +71,7 @@ export class Panel {
     this.#rows = new Rows(this.#list, { words, lang, name: client.profileName, retry: () => conversation.retry() });
     this.#viewport = new Viewport(this.element, () => this.#isAtEnd && this.#scrollToEnd());
     this.#text.value = chat.storage.get(DRAFT_KEY) ?? "";
-    // Updates unsent messages periodically, because their state depends on the time.
+    // Unsent messages are updated periodically, because their state depends on the time.
     this.#clock = setInterval(() => conversation.outbox.list().length && this.show(), 1000);
     this.#showSound();
   }
@@ -84,7 +84,7 @@ export class Panel {
     const form = h("form", { onsubmit: (event: Event) => this.#send(event) }, this.#text, this.#submit);
     this.#text.oninput = () => this.#edited();
     this.#text.onkeydown = (event) => {
-      // Enter also completes a Hangul syllable; 229 is Safari's code for such a key.
+      // Enter also completes a Hangul syllable. In Safari, such a key has the code 229.
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.#send(event);
     };
     const onkeydown = (event: KeyboardEvent) => {
@@ -112,7 +112,7 @@ export class Panel {
     this.#viewport.close();
   }
 
-  /** Called when the panel was moved to another element, which resets the scroll position. */
+  /** Called after the panel was moved to another element. The move has reset the scroll position. */
   moved(): void {
     const root = this.element.getRootNode();
     if (root instanceof ShadowRoot && !styled.has(root)) {
@@ -130,7 +130,7 @@ export class Panel {
     this.show();
     this.#fitHeight();
     this.#scrollToEnd();
-    // On touch devices the input is not focused, because the on-screen keyboard would cover half of the screen.
+    // On touch devices, the input does not receive the focus, because the on-screen keyboard would cover half of the screen.
     if (isRequested) (window.matchMedia?.("(any-pointer: coarse)")?.matches ? this.#leave : this.#text).focus({ preventScroll: true });
   }
 
@@ -244,5 +244,5 @@ export class Panel {
   }
 }
 
-/** Shadow roots with the panel's style. */
+/** Shadow roots that contain the style of the panel. */
 const styled = new WeakSet<ShadowRoot>();

@@ -1,4 +1,4 @@
-// Client of the guest API: calls with the service's keys, the host's public profile, and the host's presence.
+// Client of the guest API: calls with the service's keys, the public profile of the host, and the presence of the host.
 import { fetchWithTimeout, NotJsonError, readJson } from "../shared/fetch";
 import { isRecord } from "../shared/json";
 import { pause } from "../shared/pause";
@@ -8,7 +8,7 @@ import { later } from "../shared/time";
 const TIMEOUT_MS = 15_000;
 const RETRY_MS = 5000;
 const MAX_RETRY_FACTOR = 12;
-const PRESENCE_OFF_RETRY_MS = 300_000; // hidden presence is requested again after one to two times this
+const PRESENCE_OFF_RETRY_MS = 300_000; // minimum delay before a hidden online status is requested again; the actual delay is up to twice as long
 
 /** Public profile of the host (SPEC 2, `Client`). */
 export interface Client {
@@ -19,7 +19,7 @@ export interface Client {
   usesOnlineStatus: boolean;
 }
 
-/** Failed call. `retryMs` is 0 if a retry would fail as well. */
+/** Error of a call. `retryMs` is the delay before a retry, or 0 if a retry would fail. */
 export class ServiceError extends Error {
   constructor(
     message: string,
@@ -33,7 +33,7 @@ export class Service {
   readonly #keys: Record<string, string>;
   #lastError = "";
 
-  /** `base`: URL of the server with a final slash; empty if it is unknown. */
+  /** `base` is the URL of the server with a trailing slash; empty if it is unknown. */
   constructor(
     readonly base: string,
     accessKey: string,
@@ -42,7 +42,7 @@ export class Service {
     this.#keys = { "X-PinTalk-Access-Key": accessKey, "X-PinTalk-Secret-Key": secretKey };
   }
 
-  /** Calls the API and returns the JSON object of the response. `path` has no leading slash. Rejects with [`ServiceError`]. */
+  /** Calls the API. Resolves to the JSON object in the response; rejects with a [`ServiceError`]. `path` has no leading slash. */
   async call(method: string, path: string, headers: Record<string, string> = {}): Promise<Record<string, unknown>> {
     const retryMs = RETRY_MS * (1 + Math.random() / 2);
     const read = async (response: Response) => ({ response, body: await readJson(response) });
@@ -52,7 +52,7 @@ export class Service {
     });
     if (response.ok && body) return body;
     const { status } = response;
-    // Only error responses of the server have a code. A proxy or a captive portal may return any body.
+    // Error responses of the server contain the status as `code`. Other bodies come from a proxy or a captive portal.
     if (body?.code !== status) throw new ServiceError(`${status}`, retryMs);
     if (status === 403) this.logRejectedOrigin();
     else if (status < 429) this.#logError(`${status} ${String(body.detail)} ${body.fields ? JSON.stringify(body.fields) : ""}`);
@@ -60,7 +60,7 @@ export class Service {
     throw new ServiceError(String(body.detail), status >= 429 ? retryAfterMs || retryMs : 0);
   }
 
-  /** Error in the page's settings, or `null`. */
+  /** Description of an error in the settings of the page; `null` if there is none. */
   get #settingsError(): string | null {
     if (!/^https?:\/\/./.test(this.base)) return `server="${this.base}" is not a URL: it must begin with https://`;
     for (const key of Object.values(this.#keys)) {
@@ -71,7 +71,10 @@ export class Service {
     return null;
   }
 
-  /** Returns the host's profile; retries while `isWanted()` until the server answers. Returns `null` if the server rejects this page. */
+  /**
+   * Resolves to the profile of the host. Retries until the server answers, while `isWanted()` returns `true`. Resolves to `null` if the server
+   * rejects this page.
+   */
   async client(isWanted: () => boolean): Promise<Client | null> {
     if (this.#settingsError) this.#logError(this.#settingsError);
     else {
@@ -88,13 +91,13 @@ export class Service {
     return null;
   }
 
-  /** Calls `changed` when the host comes online or goes offline; with `null` if the host hides the online status. */
+  /** Calls `changed` whenever the host comes online or goes offline. Passes `null` if the host has disabled the online status. */
   watch(uuid: string, changed: (online: boolean | null) => void, pings: () => boolean): { close(): void } {
     let timer = 0;
     const start = (): ReconnectingSocket =>
       new ReconnectingSocket({
         url: () => socketUrl(this.base, `ws/status/${uuid}/`, { v: 2 }),
-        // The server sends nothing while the host is offline.
+        // The server sends nothing if the host is offline, so the host is shown as offline until a frame arrives.
         opened: () => changed(false),
         frame: (frame) => {
           const status = frame.status ?? frame.message;
@@ -116,7 +119,7 @@ export class Service {
     };
   }
 
-  /** Logs a rejected origin, for developers of the page. */
+  /** Logs that the server rejected the origin of the page. The message addresses developers of the page. */
   logRejectedOrigin(): void {
     const { host, origin } = location;
     this.#logError(

@@ -1,4 +1,4 @@
-// Sound for new messages, which guests can turn on.
+// Sound for new messages. Guests can turn it on.
 let audio: AudioContext | null = null;
 
 /** Plays two short tones. */

@@ -1,10 +1,10 @@
-// Shows the number of unread messages in the page's title.
+// Shows the number of unread messages in the title of the page.
 
-/** The page's own title, and the title set last; shared by all widgets of a page. */
+/** The page's own title, and the title that was set last. All widgets of a page share both. */
 let pageTitle = "";
 let shown: string | null = null;
 
-/** Shows a number in the title; 0 restores the page's title. A title that the page has set meanwhile is kept. */
+/** Shows a number in the title; 0 restores the page's own title. If the page has changed its title, the new title is used. */
 export function showCount(count: number): void {
   if (document.title !== shown) pageTitle = document.title;
   const title = count ? `(${count}) ${pageTitle}` : pageTitle;

@@ -1,19 +1,22 @@
-// If a page transforms its root, as off-canvas menus do, fixed elements move with it. The widget is then shown in the top layer.
+// Shows the widget in the top layer if the page transforms its root, as off-canvas menus do. Otherwise fixed elements would move with the root.
 
 const CONTAINING = /paint|layout|strict|content|transform|perspective|filter/;
 
-/** Whether an element is the containing block of its fixed descendants, or changes them (CSS Transforms 1, CSS Containment 2, Filter Effects 1). */
+/**
+ * Returns whether an element is the containing block of its fixed descendants or changes their appearance (CSS Transforms 1, CSS Containment 2,
+ * Filter Effects 1).
+ */
 function containsFixed(element: Element): boolean {
   const { transform, perspective, filter, clipPath, opacity, contain, willChange, contentVisibility } = getComputedStyle(element);
   const effects = [transform, perspective];
-  // On the root element, these properties affect the whole window and do not create a containing block.
+  // On the root element, these properties affect the whole window but create no containing block.
   if (element !== document.documentElement) effects.push(filter, clipPath, opacity === "1" ? "none" : opacity);
   return effects.some((value) => value !== "none") || CONTAINING.test(`${contain} ${willChange}`) || contentVisibility === "auto";
 }
 
 /**
- * Keeps `root`, which is fixed, visible and at its size when the page transforms or zooms `<html>` and `<body>`. Browsers without popovers move `root` with
- * a transformed page. Calls `changed` after attributes of `<html>` or `<body>` have changed.
+ * Keeps `root` fixed, visible and at its size while the page transforms or zooms `<html>` or `<body>`. Browsers without popovers move `root` with a
+ * transformed page. Calls `changed` when attributes of `<html>` or `<body>` have changed.
  */
 export function keepInView(root: HTMLElement, changed: () => void): { update(): void; close(): void } {
   const update = (): void => {

@@ -1,13 +1,13 @@
-// Fits the panel into the part of the window that an on-screen keyboard leaves visible, and prevents the page behind it from scrolling.
+// Fits the panel to the part of the window above an on-screen keyboard, and prevents the page behind the panel from scrolling.
 import { preventPageScroll } from "../shared/swipe";
 
-/** Smaller differences are caused by scroll bars, not by a keyboard. */
+/** Minimum height of a keyboard. Smaller differences are caused by scroll bars. */
 const MIN_KEYBOARD_PX = 60;
 
 export class Viewport {
   readonly #visual = window.visualViewport;
 
-  /** Calls `resized` when the panel's height has changed. */
+  /** `resized` is called when the height of the panel has changed. */
   constructor(
     private readonly panel: HTMLElement,
     private readonly resized: () => void,
@@ -27,11 +27,11 @@ export class Viewport {
     this.resized();
   };
 
-  /** Sets the covered heights at the top and the bottom of the window as `--pt-top` and `--pt-covered`. */
+  /** Sets `--pt-top` and `--pt-covered` to the covered heights at the top and at the bottom of the window. */
   update(): void {
     const { panel } = this;
     const visual = this.#visual;
-    // If the page is zoomed, the visual viewport is smaller without a keyboard.
+    // If the page is zoomed, the visual viewport is smaller even without a keyboard.
     if (!visual || Math.abs(visual.scale - 1) > 0.01) return;
     const below = Math.round(window.innerHeight - visual.height - visual.offsetTop);
     const covered = below < MIN_KEYBOARD_PX ? 0 : below;

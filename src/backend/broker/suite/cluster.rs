@@ -1,4 +1,4 @@
-//! Tests with several nodes on one Redis: connection counts, resubscription, logs, and calls that arrive too late.
+//! Tests with several nodes on one Redis: connections per node, reconnected nodes, logs and late calls.
 
 use crate::backend::redis::Owner;
 use crate::backend::redis::testing::{INSTALLED, PT};
@@ -37,7 +37,7 @@ on_a_cluster!(
 async fn two_nodes_receive_the_same(fixture: Fixture) {
     let (one, other) = (fixture.node().await, fixture.node().await);
     let room = one.room().await;
-    // Numbers continue and message ids are deduplicated, regardless of the submitting node.
+    // Sequence numbers continue and message ids are deduplicated, no matter which node submits a message.
     assert_eq!(one.submit_ids(&room, 1..=2).await, [1, 2]);
     assert_eq!(other.submit_ids(&room, 3..=4).await, [3, 4]);
     let known = Outcome::Known { seq: 1, frame: Some(frame_of(&guest(&room, "id-1"), 1)) };
@@ -74,7 +74,7 @@ async fn a_dead_node_does_not_count_and_is_pruned(fixture: Fixture) {
     assert_eq!(counts(&living, &room).await, (3, 1));
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
     assert_eq!(counts(&fixture.node().await, &room).await, (1, 0));
-    // The list of live nodes may be up to two seconds old.
+    // The list of live nodes may be up to two seconds old, so the change may take two seconds.
     until("connections of dead nodes do not count", || async { counts(&living, &room).await == (1, 0) }).await;
     let key = living.redis().keys_with(&format!("room:{}", room.name)).await.remove(0);
     let field = format!("g:{}", dying.redis().node());
@@ -88,7 +88,7 @@ async fn account_changes_reach_a_reconnected_node(fixture: Fixture) {
     let news = |sid: &str| Control::LoginEnded { sid: sid.into() };
     one.backend.bus.publish_control(news("before")).await.unwrap();
     let third = fixture.node().await;
-    // Disconnects all listeners at once, so that no node is subscribed when the change is published.
+    // All listeners are disconnected at once, so no node is subscribed when the change is published.
     one.redis().kill_listeners().await;
     one.backend.bus.publish_control(news("meanwhile")).await.unwrap();
     for node in [&one, &other, &third] {
@@ -99,7 +99,7 @@ async fn account_changes_reach_a_reconnected_node(fixture: Fixture) {
         all.collect::<Vec<_>>()
     };
     assert_eq!(of(&other), [SinkCall::Control(news("before")), SinkCall::Control(news("meanwhile"))]);
-    // A change that was published before a node started is not delivered to that node.
+    // A node does not receive a change that was published before the node started.
     assert_eq!(of(&third), [SinkCall::Control(news("meanwhile"))]);
 }
 
@@ -111,7 +111,7 @@ async fn a_reconnected_node_is_notified_of_missed_publications(fixture: Fixture)
     node.redis().kill_listeners().await;
     let missed = node.submit_ids(&room, [2]).await;
     node.sink.until("missed publications", |calls| calls.contains(&SinkCall::Missed)).await;
-    // The node receives again afterwards, and the missed message is in the log.
+    // The node then receives publications again, and the missed message is in the log.
     node.submit_ids(&room, [3]).await;
     let calls = node.sink.publications(room.name, 3).await;
     assert_eq!(calls.last().map(|last| (last.0, last.1)), Some((2, 3)));
@@ -124,13 +124,13 @@ async fn a_call_that_arrives_too_late_writes_nothing(fixture: Fixture) {
     let broker = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0);
     let partition = broker.partition_of(room.name);
     for batch in [vec![guest(&room, "a")], vec![guest(&room, "a"), guest(&room, "b")]] {
-        // Simulates a call that takes a minute to arrive.
+        // The call appears to take a minute to arrive.
         broker.delay_calls(partition, Duration::from_secs(60)).await;
         let answer = broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
         assert_eq!(answer, Err(Unavailable("the call arrived too late and had no effect".into())));
         assert!(numbers(&node.cluster().recent.log_after(room.name, 0, 10).await.unwrap()).is_empty());
     }
-    // The rejected call returned the server's clock, so the next call is in time.
+    // The rejected call returned the server's clock, so the deadline of the next call is correct.
     assert_eq!(broker.accept(partition, &[&guest(&room, "a")]).await, Ok(vec![Outcome::Accepted(1)]));
 }
 
@@ -157,7 +157,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut fixture: Fixture) {
     fixture.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
-    // Readers do not receive the rejected batch either, and the batch is not archived.
+    // Readers do not receive the rejected batch, and the batch is not archived.
     assert_eq!(careful.log_after(room.name, 0, 10).await.unwrap(), []);
     assert_eq!(careful.log_before(room.name, None, 10).await.unwrap(), []);
     let (status, log) =
@@ -168,7 +168,7 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut fixture: Fixture) {
     let calls = node.sink.until("the notice", |calls| !calls.is_empty()).await;
     assert!(matches!(calls[..], [SinkCall::Notice { .. }]), "{calls:?}");
 
-    // The same batch is published once a replica is connected again, so the abandoned call loses no message.
+    // When a replica is connected again, the same batch is published. The abandoned call therefore loses no message.
     let first = fixture.servers.as_mut().unwrap().start_replicas();
     let mut answer = answer;
     let began = std::time::Instant::now();
@@ -182,8 +182,8 @@ async fn a_batch_is_hidden_until_enough_replicas_have_it(mut fixture: Fixture) {
     assert_eq!(careful.read(partition, 10).await.unwrap().len(), 1);
     let outcomes = careful.accept(partition, &[&guest(&room, "b")]).await.unwrap();
     let [Outcome::Accepted(next)] = &outcomes[..] else { panic!("{outcomes:?}") };
-    // When the first replica connects, the server gets a new replication id. This begins another epoch, in which the
-    // room's number skips ahead.
+    // When the first replica connects, the server gets a new replication id. A new epoch then begins, in which the next
+    // sequence number skips ahead.
     assert!(if first { *next > 10_000 } else { *next == 2 }, "{next}");
     assert_eq!(node.sink.publications(room.name, *next).await.len(), 2);
 }
@@ -221,8 +221,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(fixture: Fixture) {
     let log = || async { node.cluster().recent.log_after(room.name, 0, 5_000).await.unwrap() };
     assert_eq!(numbers(&log().await), (1..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 200).await;
-    // The messages that are not archived already exceed the byte limit of the log, so every archived message was
-    // removed.
+    // The messages that are not archived exceed the byte limit of the log, so every archived message was removed.
     assert_eq!(numbers(&log().await), (201..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 1_300).await;
     let kept = log().await;
@@ -230,7 +229,7 @@ async fn a_message_that_is_not_archived_stays_in_the_log(fixture: Fixture) {
     assert!((47 * 1024..=64 * 1024).contains(&bytes), "{bytes}");
     let first = kept[0].seq;
     assert_eq!(numbers(&kept), (first..=1_300).collect::<Vec<_>>());
-    // The byte count is exact: after entries are removed, the same number of bytes can be added.
+    // The byte count stays exact after entries were removed and added.
     node.submit_ids(&room, 1_301..=1_500).await;
     queue::archive_through(&node, &room, 1_500).await;
     let bytes: usize = log().await.iter().map(|entry| entry.frame.len()).sum();
@@ -261,11 +260,11 @@ async fn a_restored_server_never_reuses_numbers(fixture: Fixture) {
     }
     assert_eq!(node.submit_ids(&room, 3..=5).await, [3, 4, 5]);
     other.sink.publications(room.name, 5).await;
-    // Restores the earlier value of every key. The replication id is unchanged.
+    // Every key gets its earlier value again. The replication id does not change.
     for (value, key) in &snapshot {
         node.redis().restore(key, value.clone()).await;
     }
-    // A node that only received the messages detects the restore as well.
+    // A node that only received the messages also detects that the server was restored.
     let next = other.submit_ids(&room, [6]).await[0];
     assert!(next > 10_000, "{next}");
     assert_eq!(node.submit_ids(&room, [7]).await, [next + 1]);
@@ -284,7 +283,7 @@ async fn another_installations_redis_is_not_used(fixture: Fixture) {
     assert!(broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert!(broker.set_members(room.name, 1, 0).await.is_err() && stranger.heartbeat().await.is_err());
     assert!(node.redis().keys_with("test-installation-0002").await.is_empty());
-    // The owner changes while nodes are running.
+    // The owner of the Redis changes while nodes are running.
     assert_eq!(stranger.live_leases_of(INSTALLED.parse().unwrap()).await, Ok(1));
     stranger.adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Other("test-installation-0002".to_owned())));
@@ -302,7 +301,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(f
     node.submit_ids(&room, [1]).await;
     let partition = node.backend.log.partition_of(room.name);
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
-    // Another installation claims the Redis first.
+    // The owner is another installation when the node submits a message.
     let _: String = node.redis().raw("SET", &["pt:installation", "test-installation-0002"]).await;
     for _ in 0..2 {
         assert!(node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
@@ -316,7 +315,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(f
 
 #[tokio::test(start_paused = true)]
 async fn an_unreachable_redis_is_unavailable() {
-    // No server listens on this port. Paused time advances automatically.
+    // No server listens on this port. The test pauses the clock, so timeouts pass at once.
     let node = crate::domain::NodeId::from_random([1; 16]);
     let redis = crate::backend::redis::Redis::new("redis://127.0.0.1:1", node).unwrap();
     redis.install(INSTALLED.parse().unwrap());
@@ -326,7 +325,7 @@ async fn an_unreachable_redis_is_unavailable() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Any node may publish any change, repeatedly and in any order. The newest published change always applies.
+/// Any node may apply any change, in any order and repeatedly. The change with the highest version always wins.
 async fn changes_in_any_order_leave_the_newest(fixture: Fixture) {
     let nodes = [fixture.node().await, fixture.node().await];
     for seed in 0..20 {
@@ -358,7 +357,8 @@ async fn changes_in_any_order_leave_the_newest(fixture: Fixture) {
     }
 }
 
-/// Not run on a Redis Cluster, because the driver resubscribes to the buses of a Cluster periodically.
+/// This test does not run on a Redis Cluster. The driver subscribes to the buses of a Redis Cluster periodically, so no
+/// bus stays silent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
     Fixture::cluster(crate::store::Dialect::Sqlite, |fixture| async move {
@@ -394,7 +394,7 @@ async fn a_node_without_permission_to_publish_is_detected_and_recovers() {
     .await;
 }
 
-/// The archiver makes abandoned messages visible once replicas have them.
+/// The archiver makes messages of an abandoned call visible after replicas have them.
 async fn an_abandoned_message_is_visible_once_replicas_have_it(mut fixture: Fixture) {
     let node = fixture.node().await;
     let room = node.room().await;

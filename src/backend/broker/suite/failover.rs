@@ -1,4 +1,4 @@
-//! Tests of a partition whose master changes, either by a failover or because its slot moves.
+//! Tests of partitions whose master changes, because of a failover or a moved slot.
 
 use crate::backend::redis::testing::PT;
 use fred::util::redis_keyslot;
@@ -20,7 +20,7 @@ fn slot_of(node: &Node, room: &Room) -> u16 {
     redis_keyslot(format!("{PT}{{{}}}:queue", node.backend.log.partition_of(room.name).0).as_bytes())
 }
 
-/// Submits a message repeatedly until it is accepted, in the same way as a node retries the message of a client.
+/// Submits a message repeatedly until it is accepted, as a node does for the message of a client.
 async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     let (partition, message) = (node.backend.log.partition_of(room.name), guest(room, id));
     let began = std::time::Instant::now();
@@ -47,7 +47,7 @@ async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut fix
     let next = insist(one, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_ne!(one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap(), epoch);
-    // The new master has the messages that the replica had. It has no script loaded yet, and every script still works.
+    // The new master has the messages that the replica had. It has no scripts yet, but every script call still works.
     assert_eq!(insist(other, &room, "id-1").await, 1);
     assert_eq!(numbers(&other.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {
@@ -80,8 +80,8 @@ async fn a_moving_partition_pauses_and_continues(fixture: Fixture) {
     let (ahead, behind): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| key.ends_with(":idle") || key.ends_with(beside.name.as_str()));
 
-    // While the slot moves, each of the two servers has some of its keys. No call takes effect partially, and other
-    // partitions continue.
+    // While the slot moves, each of the two servers has some of its keys. A call to this partition changes nothing.
+    // Calls to other partitions succeed.
     servers.begin_moving(slot);
     ahead.iter().for_each(|key| servers.move_key(slot, key));
     let batch = [guest(&room, "id-3"), guest(&beside, "id-3")];
@@ -94,11 +94,11 @@ async fn a_moving_partition_pauses_and_continues(fixture: Fixture) {
     node.sink.clear();
     behind.iter().for_each(|key| servers.move_key(slot, key));
     servers.end_moving(slot);
-    // A new master begins a new epoch.
+    // The new master begins a new epoch.
     let next = insist(&node, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_eq!(insist(&node, &room, "id-4").await, next + 1);
-    // The bus of the partition has moved too, and publications may have been missed during the move.
+    // The bus of the partition has moved too, so publications may have been missed during the move.
     node.sink.until("missed publications", |calls| calls.contains(&SinkCall::Missed)).await;
     let last = insist(&node, &beside, "id-3").await;
     let calls = node.sink.publications(beside.name, last).await;

@@ -1,5 +1,4 @@
-//! Tests of key names: every key is in the slot of its partition, or is one of the few keys that belong to no
-//! partition.
+//! Tests of key names. Every key is in the slot of its partition, unless it belongs to no partition.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use crate::domain::Rng;
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Fixture::on: every_key_is_in_the_slot_of_its_partition);
 
-/// Kinds of keys whose names end with the name of a room.
+/// Kinds of keys that exist once per room. Their names end with the name of the room.
 const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
 
 /// Kinds of keys that exist once per partition.
@@ -28,7 +27,7 @@ const OF_A_PARTITION: [&str; 7] = ["queue", "idle", "archiver", "dead", "life", 
 /// Number of partitions of a Redis Cluster.
 const PARTITIONS: u16 = 16;
 
-/// Returns the kind of a key; `None` if the kind is unknown or the key is in the wrong slot.
+/// Returns the kind of a key. Returns `None` if the kind is unknown or the key is in the wrong slot.
 fn kind_of(key: &str) -> Option<&str> {
     let Some(rest) = key.strip_prefix(PT) else {
         return ["pt:installation", "pt:partitions"].into_iter().find(|known| *known == key);
@@ -58,7 +57,7 @@ fn kind_of(key: &str) -> Option<&str> {
 
 async fn every_key_is_in_the_slot_of_its_partition(fixture: Fixture) {
     let node = fixture.node().await;
-    // Creates enough rooms for every partition, on every master.
+    // The test creates rooms until every partition has a room.
     let mut partitions = BTreeSet::new();
     while partitions.len() < usize::from(PARTITIONS) {
         let room = node.room().await;
@@ -90,7 +89,7 @@ async fn every_key_is_in_the_slot_of_its_partition(fixture: Fixture) {
     let careful = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 1);
     let room = node.room().await;
     careful.accept(careful.partition_of(room.name), &[&guest(&room, "a")]).await.unwrap();
-    // Hidden messages make the archiver query the replicas.
+    // This call creates the `mark` key of the partition. The archiver makes the same call while messages are hidden.
     for partition in (0..PARTITIONS).map(Partition) {
         assert!(careful.is_replicated(partition).await.unwrap());
     }

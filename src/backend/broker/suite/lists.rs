@@ -1,4 +1,4 @@
-//! Tests of the data for room lists in a cluster: connections, and messages that are not in SQL yet.
+//! Tests of the data for room lists in a cluster: connections, and messages that are missing from the database.
 
 use super::*;
 use crate::backend::broker::testing::Node;
@@ -102,7 +102,7 @@ async fn an_impossible_time_in_a_log_of_an_earlier_release_is_replaced_on_readin
     assert_eq!(messages[0].datetime, datetime);
     let query = TailQuery { room: room.name, after: 0, through: 1, seen: 0, seen_at: None };
     assert_eq!(node.cluster().recent.tails(&[query]).await.unwrap()[0].as_ref().unwrap().newest.frame, wanted);
-    // The second submission returns `Known`; its frame must be read from the log.
+    // The second submission returns `Known` without a frame, so the frame must be read from the log.
     assert_eq!(node.accept(&[odd]).await, [Outcome::Known { seq: 1, frame: None }]);
     assert_eq!(node.rooms.original(room.name, 1).await.unwrap(), Some(wanted.clone()));
     node.archive_through(&fixture.store, &room, 1).await;

@@ -1,4 +1,4 @@
-//! Tests of the archive queues: leases, marks, dead letters, idle rooms, and the logs of closed rooms.
+//! Tests of the archive queues: leases, marks, dead letters, idle rooms and the logs of closed rooms.
 
 use crate::backend::redis::testing::PT;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn mark(room: &Room, archived: Seq) -> ArchivedMark {
     ArchivedMark { room: room.name, archived, state: RoomState::Open, version: 0, stored: Some(0) }
 }
 
-/// Archives the messages of a room up to the sequence number `through`. The messages must be at the head of the queue.
+/// Archives the messages of a room up to the sequence number `through`. They must be at the head of the queue.
 pub(super) async fn archive_through(node: &Node, room: &Room, through: Seq) {
     let (queue, partition) = (queue(node), node.backend.log.partition_of(room.name));
     let lease = queue.lease(partition).await.unwrap().unwrap();
@@ -85,7 +85,7 @@ async fn one_node_at_a_time_holds_a_lease(fixture: Fixture) {
     let lease = queue(&one).lease(partition).await.unwrap().unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     assert_eq!(queue(&one).lease(partition).await.unwrap(), Some(lease.clone()), "its holder renews it");
-    // Only the holder can release the lease.
+    // Only the holder of a lease can release it.
     queue(&other).release(partition, &ArchiveLease("another".into())).await.unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     queue(&one).release(partition, &lease).await.unwrap();
@@ -100,7 +100,7 @@ async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(fixture: Fix
     queue(&one).lease(partition).await.unwrap().unwrap();
     one.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
-    // Simulates a server whose clock was set back by an hour.
+    // The remaining time of each lease and ticket becomes an hour, as if the server's clock was set back.
     for key in one.redis().keys_with(":archiver").await.iter().chain(&one.redis().keys_with(":seed:").await) {
         assert_eq!(one.redis().raw::<i64>("PEXPIRE", &[key, "3600000"]).await, 1);
     }
@@ -144,7 +144,7 @@ async fn closing_a_room_that_is_archived_deletes_its_log(fixture: Fixture) {
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     assert!(log(&node, &room).await.is_empty());
-    // Message ids and numbers are kept after the log is deleted.
+    // The log is deleted, but the message ids and the last sequence number are kept.
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     let outcomes = node.accept(&[guest(&room, "id-3"), guest(&room, "id-4")]).await;
     assert_eq!(outcomes, [Outcome::Known { seq: 3, frame: None }, Outcome::Accepted(4)]);
@@ -165,7 +165,7 @@ async fn the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived(f
 
 async fn a_change_that_the_archiver_applied_first_is_published_all_the_same(fixture: Fixture) {
     let node = fixture.node().await;
-    // SQL has committed the change and its event. The archiver commits and marks the new state before the event is
+    // The database has committed the change and its event. The archiver marks the new state before the event is
     // processed.
     for (change, state, version) in
         [(RoomChange::Close, RoomState::Closed, 1), (RoomChange::Delete, RoomState::Deleted, u64::from(u32::MAX))]
@@ -220,8 +220,8 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(fixture: Fixtu
         node.redis().raw("XRANGE", &[&format!("{PT}{{{}}}:dead", partition.0), "-", "+"]).await;
     assert_eq!(dead.len(), 1, "burying twice is harmless");
     assert_eq!((dead[0].1["why"].as_str(), dead[0].1["n"].as_str()), ("poison", room.name.as_str()));
-    // The `archived` number stays below that of the dead letter, so the log keeps the dead letter, even if the room is
-    // closed.
+    // `archived` stays below the number of the dead letter. The log therefore keeps the dead letter, even if the room
+    // is closed.
     assert!(queue(&node).finish(partition, &lease, &entries[2].position, 0, &[mark(&room, 3)]).await.unwrap());
     assert_eq!(status(&node, &room).await.archived, 1);
     assert!(queue(&node).read(partition, 10).await.unwrap().is_empty());
@@ -229,7 +229,7 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(fixture: Fixtu
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
 }
 
-/// Makes the second message of a room a dead letter and archives the others.
+/// Moves the second message of a room to the dead letters, and archives its other messages.
 async fn with_dead_letter(node: &Node, room: &Room) {
     let partition = node.backend.log.partition_of(room.name);
     let lease = queue(node).lease(partition).await.unwrap().unwrap();
@@ -278,13 +278,13 @@ async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept
         node.cluster().recent.purge(room.name, through).await.unwrap();
         assert_eq!(log(&node, &room).await, left);
     }
-    // After the purge, the dead letter no longer limits the `archived` number, and sequence numbers continue.
+    // After the purge, the dead letter no longer limits `archived`, and sequence numbers continue.
     assert_eq!((status(&node, &room).await.archived, status(&node, &room).await.seq), (3, 3));
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(node.submit_ids(&room, [4]).await, [4]);
     node.cluster().recent.purge(room.name, 3).await.unwrap();
     assert_eq!((log(&node, &room).await, status(&node, &room).await.archived), (vec![4], 3));
-    // A room that is not in Redis can be purged. The call does not create the room.
+    // A purge of a room that is not in Redis succeeds and does not create the room.
     let unknown = node.unseeded_room().await;
     node.cluster().recent.purge(unknown.name, 9).await.unwrap();
     assert!(node.redis().keys_with(unknown.name.as_str()).await.is_empty());
@@ -309,7 +309,7 @@ async fn a_full_queue_rejects_messages_until_it_is_archived(fixture: Fixture) {
     ];
     let outcomes = small.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap();
     let known = |seq| Outcome::Known { seq, frame: Some(frame_of(&batch[0], seq)) };
-    // After a message of a room is rejected, all later messages of that room are rejected too, which preserves the
+    // After a message of a room is rejected, all later messages of the room are rejected too. This preserves their
     // order.
     let full = Outcome::Full;
     assert_eq!(
@@ -347,7 +347,7 @@ async fn an_idle_room_is_removed_unless_it_is_in_use(fixture: Fixture) {
 
     assert_eq!(queue(&node).remove_idle(partition, idle(Duration::from_secs(3_600))).await.unwrap().removed, 0);
     let mut removed = 0;
-    // Rooms that were used in the current second are not removed.
+    // A room that was used in the current second is not removed, so the call is repeated.
     let began = std::time::Instant::now();
     while removed < 2 && began.elapsed() < WAIT_LIMIT {
         removed += queue(&node).remove_idle(partition, idle(Duration::ZERO)).await.unwrap().removed;
@@ -361,7 +361,7 @@ async fn an_idle_room_is_removed_unless_it_is_in_use(fixture: Fixture) {
     }
 }
 
-/// Returns idle limits under which rooms are removed after `age`, whether or not memory is low.
+/// Returns idle limits that remove a room after `age`, even if memory is not low.
 pub(super) fn idle(age: Duration) -> Idle {
     Idle { usual: age, short_of_memory: age }
 }
@@ -385,7 +385,7 @@ async fn idle_rooms_are_removed_early_while_memory_is_short(fixture: Fixture) {
     }
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "1"]).await;
     assert!(sweep(&occupied).await.is_memory_short);
-    // Rooms that were used in the current second are kept.
+    // A room that was used in the current second is not removed, so the calls are repeated.
     until("the archived room is removed and the log of the other", || async {
         sweep(&archived).await;
         sweep(&occupied).await;
@@ -409,7 +409,7 @@ async fn a_redis_without_memory_is_archived_and_accepts_again(fixture: Fixture) 
     assert!(node.backend.log.accept(partition, &[&guest(&room, "refused")]).await.is_err());
     assert!(node.redis().try_writing().await.is_err());
     assert!(node.redis().refuses_writes().is_some_and(|why| why.contains("OOM")));
-    // Calls that free memory, heartbeats and connection counts continue to work.
+    // The following calls continue to work: heartbeats, connection counts and calls that free memory.
     node.redis().heartbeat().await.unwrap();
     node.backend.states.set_members(room.name, 1, 0).await.unwrap();
     node.rooms.change(closed.name, RoomChange::Close).await.unwrap();

@@ -1,4 +1,4 @@
-//! Tests of seeding: how a room is loaded from SQL, and with which number it continues.
+//! Tests of seeding: the loading of a room from the database, and the sequence number with which the room continues.
 
 use super::*;
 use crate::backend::broker::testing::{Node, until};
@@ -23,7 +23,7 @@ on_a_cluster!(
     concurrent_joins_seed_a_room_once,
 );
 
-/// Builds a seed with the given number and epoch.
+/// Builds a seed with this sequence number. Uses the current epoch if `epoch` is `None`.
 async fn seed_of(node: &Node, room: &Room, seq: Seq, epoch: Option<&str>) -> Seed {
     let present = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
     Seed {
@@ -50,7 +50,7 @@ async fn an_unseeded_room_waits_while_others_go_on(fixture: Fixture) {
     let batch = [guest(&absent, "a"), guest(&there, "a"), guest(&absent, "b"), guest(&there, "b")];
     let outcomes = node.accept(&batch).await;
     assert_eq!(outcomes, [Outcome::Unseeded, Outcome::Accepted(1), Outcome::Unseeded, Outcome::Accepted(2)]);
-    // The rejected message left no state behind: the seeded room begins with sequence number 1.
+    // The rejected message has no effect, so the seeded room begins with sequence number 1.
     node.seed(absent.name).await;
     assert_eq!(node.accept(&[batch[0].clone(), batch[2].clone()]).await, [Outcome::Accepted(1), Outcome::Accepted(2)]);
 }
@@ -77,7 +77,7 @@ async fn a_change_revokes_the_ticket(fixture: Fixture) {
         let seed = seed_of(&node, &room, 0, None).await;
         assert!(!node.cluster().seeding.finish_seed(room.name, ticket, seed.clone()).await.unwrap());
         assert_eq!(node.backend.states.status(&[room.name]).await.unwrap(), [None]);
-        // A new attempt reads the state from SQL again.
+        // For a new attempt, the node reads the state from the database again.
         let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
         assert!(node.cluster().seeding.finish_seed(room.name, ticket, Seed { version: 1, ..seed }).await.unwrap());
     }
@@ -98,7 +98,7 @@ async fn a_ticket_is_valid_for_its_own_room_and_holder(fixture: Fixture) {
 
 async fn a_deletion_leaves_a_tombstone_and_nothing_else(fixture: Fixture) {
     let node = fixture.node().await;
-    // The first room is in the broker, and a node is about to seed the second room.
+    // The first room is in the broker. A node has a ticket to seed the second room.
     let (room, absent) = (node.room().await, node.unseeded_room().await);
     node.submit_ids(&room, 1..=3).await;
     node.backend.states.set_members(room.name, 1, 0).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(fixture: Fixture) {
 
         assert!(node.cluster().seeding.begin_seed(gone.name).await.unwrap().is_none());
         assert_eq!(node.accept(&[guest(gone, "late")]).await, [Outcome::Deleted]);
-        // Setting the counts of a deleted room, or closing it, does not recreate it.
+        // A deleted room is not created again when a node sets its connection counts or closes it.
         let status = node.backend.states.set_members(gone.name, 1, 1).await.unwrap().unwrap();
         assert_eq!((status.state, status.guests, status.hosts), (RoomState::Deleted, 0, 0));
         let late = Change { room: gone.name, change: RoomChange::Close, version: 1, notice: "{}".into() };
@@ -159,7 +159,7 @@ async fn a_room_seeded_in_another_epoch_skips_ahead(fixture: Fixture) {
         assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
         let numbers = node.submit_ids(&room, 1..=2).await;
         assert!(numbers[0] >= 41 + 10_000 && numbers[1] == numbers[0] + 1, "{numbers:?}");
-        // Connected nodes receive a publication whose `prev` shows the gap, and can read the messages before it.
+        // A connected node receives a publication whose `prev` shows the gap. It can read the messages before the gap.
         let calls = node.sink.publications(room.name, numbers[1]).await;
         assert_eq!((calls[0].0, calls[0].1), (41, numbers[0]));
     }
@@ -185,7 +185,7 @@ async fn an_emptied_server_assigns_no_number_again(fixture: Fixture) {
     let epoch = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
     node.redis().verify().await.unwrap();
-    // None of the three messages is in SQL.
+    // None of the three messages is in the database.
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     let seed = seed_of(&node, &room, 0, epoch.as_deref()).await;
     assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
@@ -199,7 +199,7 @@ async fn a_seeded_room_deduplicates_its_old_ids(fixture: Fixture) {
     let ids = vec![(Side::Guest, "id-1".parse().unwrap(), 1), (Side::Host, "id-2".parse().unwrap(), 2)];
     let seed = Seed { ids, ..seed_of(&node, &room, 2, None).await };
     assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
-    // The frame is in SQL and not in Redis.
+    // The frame is in the database, but not in Redis.
     let outcomes = node.accept(&[guest(&room, "id-1"), guest(&room, "id-2")]).await;
     assert_eq!(outcomes, [Outcome::Known { seq: 1, frame: None }, Outcome::Accepted(3)]);
 }

@@ -1,4 +1,4 @@
-//! Tests with several nodes on one Redis: hosts with sockets on several nodes, greetings, resubscription, and dead
+//! Tests with several nodes on one Redis: hosts with sockets on several nodes, greetings, reconnected nodes and dead
 //! nodes.
 
 use super::*;
@@ -40,7 +40,7 @@ async fn hosts_of_an_unlisted_node_are_found_and_the_node_counts_as_dead(setup: 
     let node = setup.node().await;
     node.enter(a_host()).await;
     assert_eq!(node.upkeep().adopt_orphans(true).await, Ok(0), "its own node is in the list");
-    // Simulates a failover that lost the list of nodes but kept each node's set of hosts.
+    // This state can follow a failover: Redis has lost the list of nodes, but has kept the sets of hosts.
     for orphan in ["one", "other"] {
         let set = format!("{PT}node:{orphan}:hosts");
         let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
@@ -124,8 +124,8 @@ async fn another_node_completes_an_interrupted_cleanup(setup: Setup) {
     }
     let name = dying.redis().incarnation().unwrap();
     dying.expire_lease().await;
-    // Simulates a claiming node that died during the removal. It had removed the dead node from the hashes of two
-    // hosts, and one of these hosts from the dead node's set.
+    // This state can follow the death of a node during a removal. The node had removed the entries of two hosts from
+    // their hashes, but only one of these hosts from the dead node's set.
     let claim = format!("{PT}node:{name}:claim");
     other.redis().raw::<String>("SET", &[&claim, "another", "PX", "700"]).await;
     for host in &hosts[..2] {
@@ -168,8 +168,7 @@ async fn a_node_that_was_treated_as_dead_writes_its_hosts_again(setup: Setup) {
     received.retain(|event| *event == online || *event == offline);
     assert_eq!(received, [online.clone(), offline, online]);
     assert!(!other.is_online(left).await);
-    // When the lease of the node expires again, the entries of its new incarnation are removed, as for any other dead
-    // node.
+    // When the lease of the node expires again, the entries of its new incarnation are removed too.
     frozen.expire_lease().await;
     other.make_uninterrupted().await;
     other.upkeep().keep().await.unwrap();
@@ -186,7 +185,7 @@ async fn a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change
     for round in 0..2 {
         let before = one.redis().incarnation().unwrap();
         if round == 1 {
-            // Simulates a server that has lost its entries of some hosts.
+            // The server has lost the entries of some hosts.
             for host in &hosts[..10] {
                 one.redis().raw::<i64>("DEL", &[&format!("{PT}{{{host}}}:presence")]).await;
             }
@@ -216,7 +215,7 @@ async fn a_host_that_leaves_under_a_new_incarnation_stays_offline(setup: Setup) 
     one.renew_and_keep().await;
     one.redis().lose_lease();
     one.redis().heartbeat().await.unwrap();
-    // The host leaves before any entry is written under the new incarnation.
+    // The host leaves before the node has written an entry with its new incarnation.
     one.leave(host).await;
     assert!(!other.is_online(host).await);
     one.upkeep().keep().await.unwrap();
@@ -249,7 +248,7 @@ async fn no_node_is_treated_as_dead_after_redis_stalled(setup: Setup) {
         node.make_uninterrupted().await;
         node.upkeep().keep().await.unwrap();
     }
-    // Simulates that all leases expire at the same time.
+    // All leases expire at the same time.
     for node in &nodes {
         node.expire_lease().await;
     }
@@ -286,7 +285,7 @@ async fn nothing_is_written_under_an_expired_lease(setup: Setup) {
     let presence = RedisPresence::new(redis.clone());
     let host = a_host();
     assert!(presence.enter(host).await.is_err());
-    // The host's entry is written once the node has a lease.
+    // The node writes the entry of the host after it has acquired a lease.
     redis.heartbeat().await.unwrap();
     presence.keep().await.unwrap();
     assert!(presence.status(host).await.unwrap().online);

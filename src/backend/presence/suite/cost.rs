@@ -1,4 +1,4 @@
-//! Measures the load of presence on one Redis with twenty nodes of 5,000 hosts each.
+//! Measures the load of presence on one Redis. There are twenty nodes with 5,000 hosts each.
 
 use futures_util::StreamExt as _;
 
@@ -7,18 +7,18 @@ use super::*;
 const NODES: usize = 20;
 const HOSTS: usize = 5_000;
 
-/// Interval of a node's heartbeats.
+/// Interval between the heartbeats of a node.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_millis(500);
 
 /// Duration of the measurement.
 const SPAN: Duration = Duration::from_secs(6);
 
-/// Maximum rate of Redis commands per second while no host connects or disconnects. The rate includes commands within
-/// scripts and pings of connections.
+/// Maximum number of Redis commands per second while no host connects or disconnects. The number includes the commands
+/// within scripts and the pings of connections.
 const AT_REST: f64 = 150.0;
 
-/// Maximum memory in Redis per host, in bytes.
+/// Maximum memory that Redis uses per host, in bytes.
 const BYTES: f64 = 700.0;
 
 struct Meter<'a>(&'a Node);
@@ -34,14 +34,14 @@ impl Meter<'_> {
         self.read("stats", "total_commands_processed").await
     }
 
-    /// Returns the server's CPU time in µs.
+    /// Returns the CPU time that the server has used, in µs.
     async fn cpu(&self) -> f64 {
         let (system, user) = (self.read("cpu", "used_cpu_sys").await, self.read("cpu", "used_cpu_user").await);
         (system + user) * 1e6
     }
 }
 
-/// Renews a node's lease periodically until the task is aborted.
+/// Spawns a task that renews a node's lease periodically until the task is aborted.
 fn beat(node: &Node) -> tokio::task::JoinHandle<()> {
     let redis = node.redis().clone();
     tokio::spawn(async move {
@@ -83,7 +83,7 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
             began.elapsed().as_secs_f64()
         );
 
-        // All hosts have been written; the nodes are idle from here on.
+        // The entries of all hosts have been written, so the nodes are idle from here on.
         for node in &nodes {
             node.renew_and_keep().await;
         }

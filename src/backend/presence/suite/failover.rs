@@ -1,4 +1,4 @@
-//! Tests of a failover in which a master loses recent writes. The tests check that the nodes write their hosts' entries
+//! Tests of a failover in which recent writes are lost. They check that the nodes write the entries of their hosts
 //! again.
 
 use crate::backend::redis::testing::PT;
@@ -15,7 +15,7 @@ on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Setup::on:
     a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 
-/// Fails over the master of `key`. Writes that the replicas do not have are lost.
+/// Tests a failover of the master that stores the key returned by `key`. Recent writes are lost.
 async fn fail_over(mut setup: Setup, key: impl Fn(HostUuid) -> String) {
     let nodes = [setup.node().await, setup.node().await];
     let hosts: Vec<HostUuid> = (0..30).map(|_| a_host()).collect();
@@ -34,7 +34,7 @@ async fn fail_over(mut setup: Setup, key: impl Fn(HostUuid) -> String) {
     servers.fail_over(slot);
     let began = std::time::Instant::now();
     for (node, before) in nodes.iter().zip(before) {
-        // A running node calls `keep` periodically, even after errors.
+        // A running node also calls `keep` periodically, even if a call fails.
         loop {
             let beat = node.redis().heartbeat().await.is_ok() && node.upkeep().keep().await.is_ok();
             if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
@@ -48,7 +48,7 @@ async fn fail_over(mut setup: Setup, key: impl Fn(HostUuid) -> String) {
     }
     let received = nodes[1].recorder.received.lock().clone();
     assert!(!received.iter().any(|event| matches!(event, Event::Offline(_))), "{received:?}");
-    // Calls of `enter` and `leave` after the failover still take effect.
+    // Calls to `enter` and `leave` after the failover still take effect.
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].leave(*host).await;
         assert!(!nodes[0].is_online(*host).await);

@@ -1,4 +1,4 @@
-//! Parses the answers of scripts and streams.
+//! Parsers for the answers of scripts and for stream entries.
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -10,7 +10,7 @@ use crate::backend::Unavailable;
 use crate::backend::broker::{LogEntry, MemberCounts, Outcome, RoomStatus};
 use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
 
-/// List in a Redis reply, whose elements are read in order.
+/// Reader of a list in a Redis reply. The elements are read in order.
 pub(super) struct Answer(std::vec::IntoIter<Value>);
 
 impl Answer {
@@ -58,14 +58,14 @@ pub(super) fn outcome(value: Value) -> Result<Outcome, Unavailable> {
     }
 }
 
-/// State of a room as returned by `members.lua`, with its connections per node.
+/// State of a room and its connections per node, as `members.lua` returns them.
 pub(super) struct FoundRoom {
     room: RoomStatus,
     members: Vec<(String, MemberCounts)>,
 }
 
 impl FoundRoom {
-    /// Returns the nodes that have connections in the room and are neither in `alive` nor this node.
+    /// Returns the nodes with connections in the room, except this node (`me`) and the nodes in `alive`.
     pub(super) fn unknown(&self, alive: &[String], me: NodeId) -> impl Iterator<Item = &str> {
         self.members
             .iter()
@@ -73,7 +73,8 @@ impl FoundRoom {
             .filter(move |node| *node != me.as_str() && !alive.iter().any(|known| known == node))
     }
 
-    /// Returns the status of the room with the connections of live nodes. This node always counts as live.
+    /// Returns the status of the room. It counts only connections of live nodes. This node (`me`) always counts as
+    /// live.
     pub(super) fn status(self, alive: &[String], me: NodeId) -> RoomStatus {
         let mut room = self.room;
         for (node, counts) in self.members {
@@ -131,7 +132,7 @@ pub(super) fn state(word: &str) -> Result<RoomState, Unavailable> {
     }
 }
 
-/// Parses entries of a stream as `(id, fields)`.
+/// Parses the entries of a stream. Returns the id and the fields of each entry.
 pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable> {
     if value.is_null() {
         return Ok(Vec::new());
@@ -146,7 +147,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable
         .collect()
 }
 
-/// Returns a raw reply, or the error that the reply contains.
+/// Returns a raw reply. Returns an error if the reply is an error.
 pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
     match &frame {
         Resp3Frame::SimpleError { data, .. } => Err(Error::new(ErrorKind::Unknown, data.to_string())),

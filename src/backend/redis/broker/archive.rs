@@ -17,20 +17,20 @@ use crate::backend::broker::{Change, Partition, RoomStates as _};
 use crate::backend::redis::call;
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 
-/// Lease duration of a partition's archiver. Another node takes over after this time without a renewal.
+/// Duration of an archiver's lease on a partition. If the lease is not renewed for this long, another node takes over.
 const LEASE_TTL: Duration = Duration::from_secs(15);
 
-/// Number of idle rooms examined per step.
+/// Number of idle rooms that one script call examines.
 const IDLE_BATCH: i64 = 100;
 
-/// Memory usage above which Redis counts as low on memory, in percent of `maxmemory`, or of the machine's memory if
-/// `maxmemory` is not set.
+/// Memory usage above which Redis counts as low on memory, as a percentage of `maxmemory`. If `maxmemory` is not set,
+/// the percentage refers to the memory of the machine.
 const MEMORY_PERCENT: i64 = 75;
 
-/// Number of dead letters examined per call.
+/// Number of dead letters that one script call examines.
 const DEAD_BATCH: i64 = 500;
 
-/// Factor by which the byte limit of a log is divided while Redis is low on memory.
+/// Ratio of the normal byte limit of a log to the limit while Redis is low on memory.
 const SHORT_LOG: u64 = 16;
 
 #[async_trait]
@@ -166,8 +166,8 @@ impl ArchiveQueue for RedisBroker {
 }
 
 impl RedisBroker {
-    /// Deletes the dead letters of a room up to the sequence number `through`, or all of them if it is `None` (SPEC
-    /// 6.7).
+    /// Deletes the dead letters of a room up to the sequence number `through`. Deletes all of them if `through` is
+    /// `None` (SPEC 6.7).
     pub(super) async fn delete_dead_letters(&self, room: RoomName, through: Option<Seq>) -> Result<(), Unavailable> {
         let mut from = "-".to_owned();
         while !from.is_empty() {
@@ -179,7 +179,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Returns the live nodes among the nodes in `lists`.
+    /// Returns the live nodes that are named in `lists`.
     async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
         let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();
         if named.is_empty() {
@@ -189,15 +189,16 @@ impl RedisBroker {
         let is_alive = |alive: &[String], node: &str| node == me.as_str() || alive.iter().any(|known| known == node);
         let mut alive = self.redis.live_nodes(false).await?;
         if !named.iter().all(|node| is_alive(&alive, node)) {
-            // The cached list is up to two seconds old, and a node that has just started may be missing in it.
+            // The cached list is up to two seconds old, so a node that has just started may be missing from it.
             alive = self.redis.live_nodes(true).await?;
         }
         Ok(named.into_iter().filter(|node| is_alive(&alive, node)).collect())
     }
 
-    /// Returns the entries at the head of the queue that replicas have. Later entries must not be written to SQL yet,
-    /// because another server may assign their numbers to other messages after a failover. Entries whose sender gave up
-    /// become visible to readers once replicas have them.
+    /// Returns the entries at the head of the queue that replicas have. Later entries must not be written to the
+    /// database yet. After a failover, another server may assign their sequence numbers to other messages. A sender may
+    /// have abandoned its call before replicas had its messages. If replicas have the messages now, this method makes
+    /// them visible to readers.
     async fn replicated(
         &self,
         partition: Partition,
@@ -232,13 +233,13 @@ fn nodes(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').filter(|node| !node.is_empty())
 }
 
-/// Parses the sequence number at the end of a frame.
+/// Parses the sequence number at the end of a message frame.
 fn seq_of(frame: &[u8]) -> Option<Seq> {
     let digits = frame.strip_suffix(b"}")?.rsplit(|byte| *byte == b':').next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Returns the position directly after an entry of a stream.
+/// Returns the smallest stream position after `position`.
 fn next(position: &str) -> Result<String, Unavailable> {
     position
         .split_once('-')
@@ -246,8 +247,9 @@ fn next(position: &str) -> Result<String, Unavailable> {
         .ok_or_else(|| unexpected_reply("invalid entry id"))
 }
 
-/// Parses an entry of the archive queue. Also returns the list of nodes on which the recipient side had connections. An
-/// entry that lacks a field is malformed: it gets an empty frame and becomes a dead letter.
+/// Parses an entry of the archive queue. Returns the entry, and the list of nodes on which the recipient's side had
+/// connections. An entry without a required field is malformed. Its frame is then empty, so that it becomes a dead
+/// letter.
 pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut epoch, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);

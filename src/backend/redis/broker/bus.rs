@@ -1,4 +1,4 @@
-//! Implements [`Bus`] and [`BusHealth`] on Redis: sharded pub/sub for rooms, and a stream for account changes.
+//! Implements [`Bus`] and [`BusHealth`] on Redis: rooms use sharded pub/sub, and account changes use a stream.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::backend::broker::{Bus, BusHealth, Sink};
 use crate::backend::redis::call;
 use crate::domain::{Control, RoomName, Side};
 
-/// Number of account changes that are kept for nodes that reconnect.
+/// Approximate number of account changes that are kept for nodes that reconnect.
 const CONTROL_LENGTH: i64 = 1_000;
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! Detects whether this node receives publications. The node publishes a probe on each bus over the same path as
-//! messages, because otherwise a connected subscriber that receives nothing cannot be distinguished from an idle one.
+//! Detection of buses that deliver nothing to this node. The node publishes probes on each bus, in the same way as
+//! messages. Without probes, a connected subscriber that receives nothing would look like a subscriber to an idle bus.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,21 +13,22 @@ use crate::domain::NodeId;
 /// Interval at which a probe is published on each bus.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Maximum delay of a probe. A bus without a probe for this time counts as silent; two probes are then missing.
+/// Maximum delay of a probe. A bus counts as silent if a probe has been missing for longer. The next probe is then
+/// missing too.
 const WAIT_LIMIT: Duration = Duration::from_secs(6);
 
 /// Probes of one bus.
 #[derive(Clone, Copy, Debug, Default)]
 struct Probes {
-    /// Time at which the oldest missing probe was due.
+    /// Time at which the oldest missing probe was published.
     missing_since: Option<Instant>,
-    /// Whether a probe was received since the bus was subscribed.
+    /// Whether a probe was received after the node last subscribed to the bus.
     received: bool,
     /// Time at which the newest probe was received.
     received_at: Option<Instant>,
 }
 
-/// Probes sent and received by this node, per bus.
+/// State of the probes of each bus.
 #[derive(Debug)]
 pub(super) struct BusProbes {
     me: NodeId,
@@ -41,14 +42,14 @@ impl BusProbes {
         Self { me, buses, lost: AtomicBool::new(false) }
     }
 
-    /// Records that a probe is due. A probe that cannot be published counts as missing.
+    /// Records that a probe is about to be published. A probe that cannot be published counts as missing.
     pub(super) fn expect(&self, partition: Partition) {
         if let Some(bus) = self.buses.lock().get_mut(usize::from(partition.0)) {
             bus.missing_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Records a probe received over a bus. Probes of other nodes are ignored.
+    /// Records that a probe was received over a bus. Probes of other nodes are ignored.
     pub(super) fn received_from(&self, node: &[u8], partition: u64) {
         let at = usize::try_from(partition).unwrap_or(usize::MAX);
         if self.is_me(node)
@@ -63,33 +64,35 @@ impl BusProbes {
         node == self.me.as_str().as_bytes()
     }
 
-    /// Returns the longest time since any bus delivered a probe. `None` until every bus has delivered one.
+    /// Returns the age of the newest probe on the bus where this age is highest. Returns `None` until every bus has
+    /// delivered a probe.
     pub(super) fn age(&self) -> Option<Duration> {
         let buses = self.buses.lock();
         let oldest = buses.iter().map(|bus| bus.received_at).min()??;
         Some(oldest.elapsed())
     }
 
-    /// Returns a bus on which probes have been missing for [`WAIT_LIMIT`].
+    /// Returns a bus on which a probe has been missing for longer than [`WAIT_LIMIT`].
     pub(super) fn silent_bus(&self) -> Option<Partition> {
         let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > WAIT_LIMIT);
         self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
     }
 
-    /// Returns whether every bus has delivered a probe since it was subscribed.
+    /// Returns whether every bus has delivered a probe after the node last subscribed to it.
     pub(super) fn all_received(&self) -> bool {
         self.buses.lock().iter().all(|bus| bus.received)
     }
 
-    /// Resets the probes after the buses were resubscribed. Probes received before this call do not count.
+    /// Resets the probes after the node has subscribed to the buses again. Earlier probes then no longer count as
+    /// received.
     pub(super) fn reset(&self) {
         for bus in &mut *self.buses.lock() {
             *bus = Probes { received_at: bus.received_at, ..Probes::default() };
         }
     }
 
-    /// Returns whether this node receives publications: `false` from the detection of a silent bus until all buses
-    /// deliver probes again.
+    /// Returns whether this node receives publications. Returns `false` after a silent bus was detected, until all
+    /// buses deliver probes again.
     pub(super) fn is_receiving(&self) -> bool {
         !self.lost.load(Relaxed)
     }
@@ -111,7 +114,7 @@ mod tests {
         for at in 0..4 {
             (0..PARTITIONS).for_each(|partition| probes.expect(Partition(partition)));
             for partition in 0..u64::from(PARTITIONS) {
-                // After the first round, partition 7 delivers only the probes of another node.
+                // After the first round, the bus of partition 7 delivers only the probes of another node.
                 let node = if partition == 7 && at > 0 { other } else { me };
                 probes.received_from(node.as_str().as_bytes(), partition);
             }

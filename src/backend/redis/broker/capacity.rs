@@ -5,8 +5,8 @@
 pub struct Capacity {
     /// Maximum number of messages in the archive queue of a partition.
     pub queue_messages: u32,
-    /// Maximum total size of the frames in the archive queue of a partition, in bytes. This limit is reached before
-    /// `queue_messages` if messages are long.
+    /// Maximum total size of the frames in the archive queue of a partition, in bytes. If messages are long, this limit
+    /// is reached before `queue_messages`.
     pub queue_bytes: u64,
     /// Maximum total size of the archived messages in the log of a room, in bytes. Messages that are not archived do
     /// not count.
@@ -14,7 +14,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Default limits. With 300 bytes per message, a full queue uses about 300 MB, and a log keeps about 250 archived
-    /// messages.
+    /// Default limits. With 300 bytes per message, a full queue uses about 300 MB, and a log contains about 250
+    /// archived messages.
     pub const DEFAULT: Self = Self { queue_messages: 1_000_000, queue_bytes: 512 * 1024 * 1024, log_bytes: 64 * 1024 };
 }

@@ -1,6 +1,6 @@
-//! Clock and tick of the server that stores each partition, as observed by this node. The tick of a partition is the
-//! number of `accept.lua` calls that the server has counted. The server of a partition changes after a failover. In a
-//! Redis Cluster, it also changes when the slot of the partition moves.
+//! Clock and tick of the server of each partition, as far as this node has observed them. The tick of a partition is
+//! the number of `accept.lua` calls that the server has counted. After a failover, a partition has a different server.
+//! In a Redis Cluster, the server also changes when the slot of the partition moves.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -13,11 +13,10 @@ use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
 use crate::backend::redis::{Redis, call};
 
-/// Time for which the reading with the shortest delay remains in use. Two clocks drift apart by less than a millisecond
-/// in this time.
+/// Maximum age of the reading with the shortest delay. In this time, two clocks drift apart by less than a millisecond.
 const BEST_FOR: Duration = Duration::from_secs(60);
 
-/// One reading of a server's clock, in ms, with the local time at which it arrived.
+/// Reading of a server's clock, in ms, and the local time at which the reading arrived.
 #[derive(Clone, Copy, Debug)]
 struct ClockReading {
     shown: i64,
@@ -30,12 +29,12 @@ impl ClockReading {
     }
 }
 
-/// Readings of the clock of one partition's server.
+/// Readings of the clock of a partition's server.
 #[derive(Debug, Default)]
 struct ClockReadings {
-    /// The newest reading. The server's clock is ahead of it by the time that the answer took to arrive.
+    /// Newest reading. It is behind the server's clock by the time that the answer took to arrive.
     newest: Option<ClockReading>,
-    /// The reading with the shortest delay in the last minute.
+    /// Reading with the shortest delay in the last minute.
     best: Option<ClockReading>,
 }
 
@@ -48,12 +47,12 @@ impl Clocks {
         Self((0..count).map(|_| Default::default()).collect())
     }
 
-    /// Returns the highest tick of a partition that this node has seen.
+    /// Returns the highest tick of a partition that this node has received.
     pub(super) fn tick(&self, partition: Partition) -> u64 {
         self.0.get(usize::from(partition.0)).map_or(0, |(_, tick)| tick.load(Relaxed))
     }
 
-    /// Records a tick that was received in an answer or over the bus.
+    /// Records a tick that this node received in an answer or over the bus.
     pub(super) fn saw_tick(&self, partition: Partition, seen: u64) {
         if let Some((_, tick)) = self.0.get(usize::from(partition.0)) {
             tick.fetch_max(seen, Relaxed);
@@ -80,19 +79,20 @@ impl Clocks {
         Ok(())
     }
 
-    /// Returns the server's current time in ms, or a slightly earlier time. Returns `None` if the clock must be read
-    /// first.
+    /// Returns the server's current time in ms. The value may be slightly too low, and is never too high. Returns
+    /// `None` if the clock must be read first.
     pub(super) fn now(&self, partition: Partition) -> Option<i64> {
         self.0.get(usize::from(partition.0))?.0.lock().newest.map(ClockReading::now)
     }
 
-    /// Returns the time since `stamp`, a time in ms by the server's clock.
+    /// Returns the time since `stamp`, which is a time in ms by the server's clock. Returns `None` if the clock must be
+    /// read first.
     pub(super) fn age(&self, partition: Partition, stamp: i64) -> Option<Duration> {
         let now = self.0.get(usize::from(partition.0))?.0.lock().best?.now();
         Some(Duration::from_millis(u64::try_from(now - stamp).unwrap_or_default()))
     }
 
-    /// Discards the readings, because another server may store the partition.
+    /// Discards the readings of a partition's clock, because a different server may store the partition now.
     pub(super) fn forget(&self, partition: Partition) {
         if let Some((known, _)) = self.0.get(usize::from(partition.0)) {
             *known.lock() = ClockReadings::default();
@@ -109,7 +109,7 @@ mod tests {
         let (clocks, partition) = (Clocks::of_partitions(4), Partition(3));
         assert_eq!(clocks.age(partition, 0), None);
         clocks.set(partition, 10_000);
-        // This answer was delayed, so the clock appears to be behind.
+        // The second answer was delayed, so it makes the clock appear to be behind.
         clocks.set(partition, 8_000);
         assert!(clocks.now(partition).is_some_and(|now| now < 9_000));
         let is_right = |age: Option<Duration>| age.is_some_and(|age| (1_000..2_000).contains(&age.as_millis()));

@@ -1,8 +1,8 @@
-//! Redis keys of releases without installation ids. These keys start with `pt:` and are spread over 16 partitions, on
-//! every Redis deployment.
+//! Redis keys of releases without installation ids. These keys start with `pt:` and are distributed over 16 partitions
+//! on every Redis deployment.
 //!
-//! Other installations and applications may have keys under the same prefix, so every call names the keys that it
-//! accesses.
+//! Other installations and applications may have keys with the same prefix. Each call therefore accesses only keys with
+//! known names.
 
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, Expiration};
@@ -15,17 +15,17 @@ use crate::backend::broker::queue::QueueEntry;
 use crate::backend::redis::{Redis, call};
 use crate::domain::{HostUuid, RoomName};
 
-/// Number of partitions in the layout of the earlier releases.
+/// Number of partitions in the earlier releases.
 pub const PARTITIONS: u16 = 16;
 
-/// Number of entries or keys read per call.
+/// Number of entries or keys that one call reads.
 const PAGE: u64 = 500;
 
-/// Lifetime of the fence in seconds. The fence is a key of another type in place of the archive queue. It prevents a
-/// suspended process of the earlier release from accepting messages.
+/// Lifetime of the fence, in seconds. The fence is a string key in place of the archive queue. It prevents a suspended
+/// process of an earlier release from accepting messages.
 const FENCE_TTL: i64 = 24 * 3600;
 
-/// Fields of a dead letter, as pairs of name and value.
+/// Fields of a dead letter. Each pair contains a name and a value.
 pub type Fields = Vec<(String, bytes::Bytes)>;
 
 /// Access to the keys of the earlier releases.
@@ -35,15 +35,15 @@ pub struct EarlierKeys<'a> {
 }
 
 impl<'a> EarlierKeys<'a> {
-    /// Creates the access over the Redis clients of a node.
+    /// Creates the access with the Redis clients of a node.
     pub fn new(redis: &'a Redis) -> Self {
         Self { redis }
     }
 
-    /// Returns the queue entries that follow a position.
+    /// Returns one page of the queue entries after a position.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn queue(&self, partition: Partition, after: &str) -> Result<Vec<QueueEntry>, Unavailable> {
         let (queue, from) = (key(partition, "queue"), format!("({after}"));
         if self.kind_of(&queue).await? != "stream" {
@@ -53,10 +53,10 @@ impl<'a> EarlierKeys<'a> {
         Ok(answer::entries(found)?.into_iter().map(|(position, fields)| entry(position, fields).0).collect())
     }
 
-    /// Returns the dead letters that follow a position.
+    /// Returns one page of the dead letters after a position.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn dead_letters(&self, partition: Partition, after: &str) -> Result<Vec<(String, Fields)>, Unavailable> {
         let (dead, from) = (key(partition, "dead"), format!("({after}"));
         let found = call(|| self.redis.client().xrange(&dead, &from, "+", Some(PAGE))).await?;
@@ -66,7 +66,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes entries from the queue (`kind` is `queue`) or from the dead letters (`kind` is `dead`).
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn remove(&self, partition: Partition, kind: &str, positions: Vec<String>) -> Result<(), Unavailable> {
         if positions.is_empty() {
             return Ok(());
@@ -78,7 +78,7 @@ impl<'a> EarlierKeys<'a> {
     /// Adds a dead letter under the key of the current release.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
     pub async fn add_dead_letter(&self, room: RoomName, fields: &Fields) -> Result<(), Unavailable> {
         let partition = Partition::of(room, self.redis.partitions());
         let dead = self.redis.keys()?.partition(partition, "dead");
@@ -88,24 +88,25 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether the earlier release marked a room as deleted.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
         let state = self.field(partition, room, "state").await?;
         Ok(state.as_deref() == Some("deleted"))
     }
 
-    /// Returns the row id of a room in SQL, if the earlier release stored the room.
+    /// Returns the row id of a room in the database. Returns `None` if the earlier release did not store the room.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn chatroom(&self, partition: Partition, room: RoomName) -> Result<Option<i64>, Unavailable> {
         Ok(self.field(partition, room, "id").await?.and_then(|id| id.parse().ok()))
     }
 
-    /// Returns a page of a partition's rooms, and the cursor of the next page.
+    /// Returns one page of a partition's rooms, and the cursor of the next page. The cursor is `None` after the last
+    /// page.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn rooms(
         &self,
         partition: Partition,
@@ -122,7 +123,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes all keys of a room.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn remove_room(&self, partition: Partition, room: RoomName) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["room", "log", "ids", "seed"].iter().map(|kind| format!("{}:{room}", key(partition, kind))).collect();
@@ -135,7 +136,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether a partition has no queue entries, no rooms and no dead letters.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn is_empty(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (queue, idle, dead) = (key(partition, "queue"), key(partition, "idle"), key(partition, "dead"));
         let client = self.redis.client();
@@ -149,20 +150,20 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether the earlier release has ever used a partition.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn is_known(&self, partition: Partition) -> Result<bool, Unavailable> {
         let keys: Vec<String> = ["life", "queue", "idle", "dead"].iter().map(|kind| key(partition, kind)).collect();
         let queue = key(partition, "queue");
         let known: u64 = call(|| self.redis.client().exists(keys.clone())).await?;
-        // This release writes the fence, so the fence does not count as a key of the earlier release.
+        // This release writes the fence, so the fence must not count as a key of the earlier release.
         Ok(known > u64::from(self.kind_of(&queue).await? == "string"))
     }
 
-    /// Removes an empty partition and writes the fence, so that a suspended process of the earlier release cannot
-    /// accept messages when it resumes.
+    /// Removes the keys of an empty partition and writes the fence. A suspended process of an earlier release therefore
+    /// cannot accept messages after it resumes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn close(&self, partition: Partition) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["queue", "dead", "idle", "life", "mark", "archiver"].iter().map(|kind| key(partition, kind)).collect();
@@ -172,29 +173,29 @@ impl<'a> EarlierKeys<'a> {
         call(|| client.set::<(), _, _>(&queue, fence, Some(Expiration::EX(FENCE_TTL)), None, false)).await
     }
 
-    /// Returns the hosts whose presence is stored under keys of the earlier release.
+    /// Returns the hosts with presence keys of the earlier release.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn hosts(&self) -> Result<Vec<HostUuid>, Unavailable> {
         let keys = self.scan("pt:{*}:presence").await?;
         let host = |key: String| key.strip_prefix("pt:{")?.strip_suffix("}:presence")?.parse().ok();
         Ok(keys.into_iter().filter_map(host).collect())
     }
 
-    /// Removes the presence of a host.
+    /// Removes the presence key of a host.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn remove_host(&self, host: HostUuid) -> Result<(), Unavailable> {
         let key = format!("pt:{{{host}}}:presence");
         call(|| self.redis.client().del::<(), _>(&key)).await
     }
 
-    /// Removes the keys that belong to no partition and no host: leases and account changes.
+    /// Removes the keys that belong to no partition and no host, such as leases and account changes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use it.
+    /// Returns [`Unavailable`] if Redis does not answer in time.
     pub async fn close_shared(&self) -> Result<(), Unavailable> {
         let client = self.redis.client();
         for key in ["pt:nodes", "pt:control", "pt:lease:leader"] {

@@ -1,7 +1,7 @@
-//! Subscribes to every bus and to account changes, and delivers the received events to the sink.
+//! Subscribes to all buses and to account changes, and delivers the received events to the sink.
 //!
-//! **Invariant:** the sink is notified whenever publications may have been missed, because the subscriber lagged or
-//! reconnected.
+//! **Invariant:** the sink is notified whenever publications may have been missed. Publications may be missed if the
+//! subscriber lags or reconnects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,18 +21,17 @@ use crate::backend::broker::{Partition, Sink};
 use crate::backend::metrics::BusMetrics;
 use crate::backend::redis::{Disturbances, Redis, call, within};
 
-/// Interval at which account changes are read even if no notification has arrived.
+/// Interval at which account changes are read even without a notification.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval at which missing probes are checked.
+/// Interval at which the listener checks whether probes are missing.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Delay before a failed subscription is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Interval at which the buses are resubscribed in a Redis Cluster. The call does not affect an active subscription.
-/// After a slot has moved, only the error of this call reveals the move, because the client discards the server's
-/// notification.
+/// Interval at which the node subscribes to all buses again in a Redis Cluster. An active subscription is not affected.
+/// When a slot moves, the client discards the server's notification, so only the error of this call reveals the move.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(
@@ -43,7 +42,7 @@ pub(super) async fn start(
 ) -> Result<(), Unavailable> {
     let messages = redis.subscriber().message_rx();
     let disturbances = redis.disturbances();
-    // Changes that were published before this node started are not delivered to it.
+    // A node does not receive account changes that were published before it started.
     let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
     let first = resubscribe(&redis).await;
     let news = Arc::<Notify>::default();
@@ -63,8 +62,8 @@ pub(super) async fn start(
     first
 }
 
-/// Delivers received publications to the sink. This task makes no call to Redis, because a master that does not answer
-/// must not delay the publications of another master.
+/// Delivers received publications to the sink. This task sends no commands to Redis. A master that does not answer
+/// therefore cannot delay the publications of other masters.
 async fn listen(
     redis: Redis,
     control: String,
@@ -99,7 +98,7 @@ async fn listen(
     }
 }
 
-/// Keeps the subscriptions to the buses active, and reads account changes.
+/// Keeps the subscriptions to the buses active and reads account changes.
 async fn keep(
     redis: Redis,
     sink: Arc<dyn Sink>,
@@ -141,8 +140,8 @@ async fn keep(
     }
 }
 
-/// Publishes probes on every bus. If Redis accepts the probes and this node does not receive them, the node replaces
-/// its connection, even if the connection shows no error.
+/// Publishes probes on every bus. If Redis accepts the probes but this node does not receive them, the node reconnects,
+/// even if the connection reports no error.
 async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metrics: Arc<BusMetrics>) {
     let mut probe_ticks = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
@@ -176,12 +175,12 @@ async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metric
     }
 }
 
-/// Publishes a probe on every bus. A probe that Redis rejects counts as missing, because Redis would reject messages as
-/// well.
+/// Publishes a probe on every bus. A probe that Redis rejects counts as missing, because Redis would also reject
+/// messages.
 async fn send_probes(redis: &Redis, probes: &BusProbes) {
     let published = (0..redis.partitions()).map(Partition).map(|partition| async move {
         let Some(probe) = publication::probe(redis.node(), partition) else { return };
-        // The probe is recorded before it is sent, because it may be received before Redis answers.
+        // The probe is recorded before it is published, because the node may receive it before Redis answers.
         probes.expect(partition);
         let bus = redis.keys().map(|keys| keys.partition(partition, "bus"));
         let published = match bus {
@@ -195,8 +194,8 @@ async fn send_probes(redis: &Redis, probes: &BusProbes) {
     futures_util::future::join_all(published).await;
 }
 
-/// Reads the clock of every partition. Without these readings, a node that submits no messages could not compute the
-/// age of received messages.
+/// Reads the clock of every partition. A node that submits no messages needs these readings to compute the age of the
+/// messages that it receives.
 async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
         if let Err(error) = clocks.read(redis, partition).await {
@@ -206,8 +205,8 @@ async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     futures_util::future::join_all(readings).await;
 }
 
-/// Subscribes to all channels. The call does not affect active subscriptions. Subscribing to a bus that has moved fails
-/// once; the next attempt of the client uses the new server.
+/// Subscribes to all channels. Active subscriptions are not affected. If a bus has moved, the first attempt to
+/// subscribe fails, and the client uses the new server in its next attempt.
 async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
     let (subscriber, keys) = (redis.subscriber(), redis.keys()?);
     for partition in (0..redis.partitions()).map(Partition) {
@@ -234,7 +233,7 @@ async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
                 *newest = id;
                 match fields.nth(1).and_then(|json| json.as_string()).map(|json| serde_json::from_str(&json)) {
                     Some(Ok(control)) => sink.control(control),
-                    // A newer release has published this kind of account change.
+                    // Only a newer release publishes an account change of an unknown kind.
                     unknown => tracing::warn!(?unknown, "unknown account change ignored"),
                 }
             }

@@ -1,5 +1,5 @@
-//! Implements [`MessageLog`] and the log reads on Redis. `accept.lua` assigns sequence numbers to a batch, stores it
-//! and publishes it in one step.
+//! Implements [`MessageLog`] and [`RecentLog`] on Redis. `accept.lua` assigns sequence numbers to a batch, stores the
+//! batch and publishes it in one step.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,7 +36,7 @@ impl RedisBroker {
         Ok(args)
     }
 
-    /// Reads the clock and the tick at the start of an answer of `accept.lua`. Returns an error if the call had no
+    /// Records the clock and the tick at the start of an answer of `accept.lua`. Returns an error if the call had no
     /// effect.
     async fn read_ticks(&self, partition: Partition, answer: &mut Answer) -> Result<(), Unavailable> {
         self.clocks.set(partition, answer.number()?);
@@ -44,7 +44,7 @@ impl RedisBroker {
             return Err(Unavailable("the call arrived too late and had no effect".into()));
         };
         let Some(tick) = tick.as_u64() else {
-            // Redis was emptied or replaced. Its owner must be verified before any message is accepted.
+            // Redis was emptied or replaced. The node must verify its owner before it accepts messages again.
             self.redis.verify().await?;
             return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
         };
@@ -52,7 +52,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Runs `accept.lua`. If `wait` is not 0, also waits for replicas; the caller then publishes the batch.
+    /// Runs `accept.lua`. If `wait` is not 0, also waits for replicas, and the caller must publish the batch.
     async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
         let (script, queue) = (&self.scripts.accept, self.key(partition, "queue")?);
         if self.wait == 0 {
@@ -61,7 +61,7 @@ impl RedisBroker {
         self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
     }
 
-    /// Makes messages visible to readers after replicas have them, and publishes the messages.
+    /// Makes messages visible to readers and publishes them. The replicas must already have the messages.
     pub(super) async fn publish_replicated(
         &self,
         partition: Partition,
@@ -73,14 +73,16 @@ impl RedisBroker {
         self.redis.eval(&self.scripts.publish, self.key(partition, "queue")?, args).await.map(|_| ())
     }
 
-    /// Returns whether replicas have all messages that were accepted so far.
+    /// Waits until replicas have all messages that were accepted so far, but only for a limited time. Returns whether
+    /// they have them.
     pub(crate) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (mark, limit) = (self.key(partition, "mark")?, ACCEPT_TTL / 2);
         let (_, replicas) = self.redis.eval_replicated(&self.scripts.mark, &mark, &[], self.wait, limit).await?;
         Ok(replicas >= self.wait)
     }
 
-    /// Returns the sequence number of the newest visible message of a room. `None` means that all entries are visible.
+    /// Returns the sequence number of a room's newest visible message. Returns `None` if all entries of the log are
+    /// visible.
     pub(super) async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
         if self.wait == 0 {
             return Ok(None);
@@ -88,7 +90,7 @@ impl RedisBroker {
         Ok(self.room(room, None).await?.map(|status| status.seq))
     }
 
-    /// Reads a part of a log. Uses the raw reply, because the client's conversion would double the cost.
+    /// Reads a range of a room's log. Uses the raw reply, because the client's conversion would double the cost.
     async fn range(
         &self,
         command: &'static str,
@@ -102,8 +104,9 @@ impl RedisBroker {
             let args = vec![&*log, from, to, "COUNT", &limit];
             answer::checked(client.custom_raw(at_key(command, &log), args).await?)
         };
-        // The number of the newest visible message is read before the entries, because it may rise in between. Read
-        // afterwards, it could include entries that were hidden when they were read.
+        // The number of the newest visible message must be read before the entries, because it may increase between the
+        // two reads. If it was read after the entries, it could include entries that were still hidden when they were
+        // read.
         let shown = self.shown(room).await?;
         let mut entries = answer::log(call(read).await?)?;
         entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
@@ -112,15 +115,15 @@ impl RedisBroker {
     }
 }
 
-/// Drops the frame of an earlier message if the frame needs repair. The repair needs the time of acceptance, which this
-/// answer does not contain; the caller reads the log entry instead.
+/// Drops the frame of an outcome if the frame needs repair. The repair needs the time of acceptance, which the outcome
+/// does not contain. The caller reads the frame from the log instead.
 fn drop_frame_to_repair(outcome: &mut Outcome) {
     if let Outcome::Known { frame, .. } = outcome {
         *frame = frame.take().filter(|frame| !needs_repair(frame));
     }
 }
 
-/// Lists the traced messages of a batch, in the format that `accept.lua` reads.
+/// Lists the traced messages of a batch in the format that `accept.lua` reads.
 fn traces(batch: &[&Submission]) -> String {
     let traced = batch.iter().enumerate().filter_map(|(place, submission)| Some((place, submission.trace?)));
     traced.map(|(place, trace)| format!("{place} {trace}\n")).collect()
@@ -139,7 +142,7 @@ impl MessageLog for RedisBroker {
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         let args = self.accept_args(partition, batch).await?;
         let answer = self.run_accept(partition, args).await;
-        // The next answer may come from another server, which has another clock.
+        // After an error, the next answer may come from a different server, so the clock must be read again.
         let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
         let mut answer = Answer::list(answer)?;
         self.read_ticks(partition, &mut answer).await?;
@@ -184,7 +187,7 @@ impl RecentLog for RedisBroker {
     }
 
     async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable> {
-        // The client pipelines concurrent calls.
+        // The calls run concurrently, and the client pipelines them.
         futures_util::future::try_join_all(queries.iter().map(|query| self.tail(query))).await
     }
 

@@ -1,4 +1,5 @@
-//! Format of a publication on a bus: records of `<kind><room> <a> <b> <c> <length>\n<frame>`, without separators.
+//! Format of a publication on a bus. A publication is a sequence of records `<kind><room> <a> <b> <c>
+//! <length>\n<frame>` without separators.
 //!
 //! | kind | record | a | b | c |
 //! |---|---|---|---|---|
@@ -9,7 +10,7 @@
 //! | `N` | notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
 //! | `P` | probe; a node id in place of a room | partition | 0 | 0 |
 //!
-//! A node skips records of unknown kinds, because a newer release may publish them.
+//! A node ignores records of unknown kinds, because a newer release may publish them.
 
 use bytes::Bytes;
 
@@ -39,13 +40,13 @@ pub(super) fn notice(room: RoomName, from: Side, frame: &[u8]) -> Bytes {
 
 /// Encodes a probe of a node.
 pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
-    // A node id has the same format as a room name.
+    // A node id has the same format as a room name, so the record can contain it in place of a room name.
     let node = RoomName::from_bytes(node.as_str().as_bytes()).ok()?;
     Some(record('P', node, [u64::from(partition.0), 0, 0], b""))
 }
 
-/// Delivers a publication to the sink, record by record, without parsing JSON or copying frames. Returns `false` at a
-/// malformed record; the records after it are lost.
+/// Delivers a publication to the sink, record by record, without parsing JSON or copying frames. Returns `false` if a
+/// record is malformed. The records after it are lost.
 pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, probes: &BusProbes, clocks: &Clocks) -> bool {
     let (mut rest, mut provenance, mut trace) = (publication, None, None);
     while !rest.is_empty() {
@@ -75,7 +76,7 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, probes: &BusProbes, c
                 let notice = Bytes::copy_from_slice(record.frame);
                 sink.changed(Change { room: record.room, change, version: record.a, notice });
             }
-            // A newer release has published this kind of record.
+            // Only a newer release publishes a record of an unknown kind.
             _ => {}
         }
     }
@@ -106,7 +107,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Parses the number at the start of `bytes`. Returns the number, and the bytes after its terminator `end`.
+/// Parses the number at the start of `bytes`, which must end with the byte `end`. Returns the number and the rest of
+/// `bytes` after `end`.
 fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
     let mut value: u64 = 0;
     for (at, byte) in bytes.iter().enumerate() {

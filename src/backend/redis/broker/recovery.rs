@@ -17,13 +17,14 @@ const PAGE: &str = "200";
 #[async_trait]
 impl Recovery for RedisBroker {
     async fn generation(&self) -> Result<Option<u64>, Unavailable> {
-        // The generation is read even while the backend is suspended, because it determines when the suspension ends.
+        // The generation must be readable while the node is suspended, because it determines when the suspension ends.
         let key = self.redis.installed()?.shared("generation");
         call(|| self.redis.client().get(&key)).await
     }
 
     async fn raise_generation(&self, generation: u64) -> Result<(), Unavailable> {
-        // Only the leader writes the generation, so no other node writes between this read and the write.
+        // Only the leader writes the generation. No other node therefore writes it between this read and the write
+        // below.
         if self.generation().await?.is_some_and(|known| known >= generation) {
             return Ok(());
         }
@@ -67,7 +68,7 @@ impl Recovery for RedisBroker {
         let args = vec![idle, from.unwrap_or_else(|| "0".to_owned()), "COUNT".to_owned(), PAGE.to_owned()];
         let (next, found): (String, Vec<String>) =
             call(|| self.redis.client().custom(scan.clone(), args.clone())).await?;
-        // The answer alternates between members and scores.
+        // The answer contains pairs of room and score.
         let rooms = found.iter().step_by(2).filter_map(|name| name.parse::<RoomName>().ok()).collect();
         Ok(RoomPage { rooms, next: (next != "0").then_some(next) })
     }

@@ -9,7 +9,8 @@ use crate::backend::broker::{Change, LogEntry, MemberCounts, RecentLog as _, Roo
 use crate::domain::{RoomChange, RoomName};
 
 impl RedisBroker {
-    /// Reads the status of a room. With `members`, also sets the number of this node's connections in the room.
+    /// Returns the status of a room. Returns `None` if this server does not have the room. If `members` is not `None`,
+    /// also sets the numbers of this node's connections in the room.
     pub(super) async fn room(
         &self,
         room: RoomName,
@@ -23,7 +24,7 @@ impl RedisBroker {
         let Some(found) = answer::room(answer)? else { return Ok(None) };
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
-            // The cached list is up to two seconds old, and a node that has just started may be missing in it.
+            // The cached list is up to two seconds old, so a node that has just started may be missing from it.
             alive = self.redis.live_nodes(true).await?;
             let dead: Vec<String> = found.unknown(&alive, self.redis.node()).map(str::to_owned).collect();
             if members.is_some() && !dead.is_empty() {
@@ -50,15 +51,15 @@ impl RoomStates for RedisBroker {
         if newest == 0 {
             return Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())));
         }
-        // Both calls run concurrently. A single script that also read the log would take three times as long, because
-        // Lua unpacks every entry.
+        // Both calls run concurrently. A single script for both would take three times as long, because Lua unpacks
+        // every log entry.
         let counted = self.set_counts(room, counts);
         let (status, log) = tokio::try_join!(counted, self.log_before(room, None, newest))?;
         Ok(status.map(|status| (status, log)))
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
-        // The client pipelines concurrent calls.
+        // The calls run concurrently, and the client pipelines them.
         futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
     }
 

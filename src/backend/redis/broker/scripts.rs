@@ -1,8 +1,8 @@
-//! Lua scripts of the broker driver, loaded into [`Script`] values once per driver.
+//! Lua scripts of the broker driver.
 
 use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Script};
 
-/// All Lua scripts of the broker driver.
+/// All Lua scripts of the broker driver, loaded once per driver.
 #[derive(Debug)]
 pub(super) struct BrokerScripts {
     pub(super) accept: Script,

@@ -55,7 +55,8 @@ impl Seeding for RedisBroker {
     }
 
     async fn mark_deleted(&self, room: RoomName) -> Result<(), Unavailable> {
-        // This version is higher than any version that SQL assigns, because a deleted row is never restored.
+        // This version is higher than every version that the database assigns. Nothing can reopen the room, because a
+        // deleted row is never restored.
         let change = Change { room, change: RoomChange::Delete, version: u64::from(u32::MAX), notice: Bytes::new() };
         self.apply(change).await
     }

@@ -1,4 +1,5 @@
-//! Reads messages that are not in SQL yet, deletes rooms without messages, and repairs frames of earlier releases.
+//! Reads messages that are missing from the database, deletes rooms without messages, and repairs frames of earlier
+//! releases.
 
 use fred::prelude::*;
 
@@ -9,7 +10,7 @@ use crate::backend::broker::{LogEntry, MessageLog as _, Partition, Tail, TailQue
 use crate::domain::{HostId, RoomName, WireOffset};
 use crate::protocol::chat::repaired_frame;
 
-/// Number of log entries read per script call. Limits the execution time of one call in Redis to well under a
+/// Number of log entries that one script call reads. With this limit, Redis executes a call in well under a
 /// millisecond.
 const TAIL_STEP: i64 = 500;
 
@@ -19,15 +20,15 @@ impl RedisBroker {
         Self { wire, ..self }
     }
 
-    /// Repairs a log entry that an earlier release stored with an invalid time.
+    /// Repairs a log entry if an earlier release stored it with an invalid time.
     pub(super) fn repair(&self, entry: &mut LogEntry) {
         if let Some(repaired) = repaired_frame(&entry.frame, self.wire, entry.accepted_at) {
             entry.frame = repaired;
         }
     }
 
-    /// Writes the tombstone of a room without messages and connections. Returns whether the room has a tombstone after
-    /// the call.
+    /// Replaces a room that has no messages and no connections with a tombstone. Returns whether the room has a
+    /// tombstone after the call.
     pub(super) async fn delete_unused(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
         let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
         let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
@@ -38,7 +39,7 @@ impl RedisBroker {
         Ok(deleted.as_i64() == Some(1))
     }
 
-    /// Returns rooms of a host, in all partitions, that have messages which are not in SQL yet.
+    /// Returns rooms of a host for which the database lacks messages. Returns at most `limit` rooms per partition.
     pub(super) async fn unarchived(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
         let of_partition = async |partition| {
             let key = self.key(partition, &format!("fresh:{}", host.0))?;
@@ -56,7 +57,7 @@ impl RedisBroker {
         Ok(rooms)
     }
 
-    /// Returns the messages of a room that are not in SQL yet. Returns `None` if there are none.
+    /// Returns a summary of a room's messages that are missing from the database. Returns `None` if none are missing.
     pub(super) async fn tail(&self, query: &TailQuery) -> Result<Option<Tail>, Unavailable> {
         let log = self.room_key("log", query.room)?;
         let seen_at = query.seen_at.map_or(0, |at| at.timestamp_millis());

@@ -1,8 +1,8 @@
-//! Removes the presence entries of a dead node.
+//! Removal of the presence entries of a dead node.
 //!
-//! Any node may remove them. Each step is idempotent, and the dead node stays on the list until all its entries are
-//! removed, so another node can continue an interrupted removal. The claim is a short lease that only avoids duplicate
-//! work.
+//! Any node may remove them. Each step is idempotent. The dead node stays on the list of nodes until all its entries
+//! are removed, so another node can continue an interrupted removal. The claim is a short lease on the removal. It only
+//! avoids duplicate work.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::backend::presence::Status;
 use crate::backend::redis::call;
 use crate::domain::HostUuid;
 
-/// Duration of a claim on a dead node. The claim is renewed after each part of the node's hosts.
+/// Duration of a claim on a dead node. The claim is renewed after each batch of hosts.
 const CLAIM_TTL: Duration = Duration::from_secs(2);
 
 impl RedisPresence {
-    /// Removes the entries of a dead node, unless another node holds the claim.
+    /// Removes the entries of a dead node. Does nothing if another node holds the claim on it.
     pub(super) async fn claim(&self, dead: &str) -> Result<(), Unavailable> {
         let claim = self.redis.keys()?.shared(&format!("node:{dead}:claim"));
         if !self.hold(&claim).await? {
@@ -33,7 +33,7 @@ impl RedisPresence {
                 break;
             }
             if !self.redis.can_judge() {
-                // This node can no longer determine which nodes are dead.
+                // This node may no longer treat other nodes as dead.
                 return Ok(());
             }
             if !self.hold(&claim).await? {
@@ -54,14 +54,14 @@ impl RedisPresence {
         Ok(self.redis.eval(&self.hold, claim, args).await?.as_i64() == Some(1))
     }
 
-    /// Removes all entries of an incarnation.
+    /// Removes all entries of an incarnation, and then removes the incarnation from the list of nodes.
     pub(super) async fn remove_all(&self, dead: &str) -> Result<(), Unavailable> {
         while self.remove_part(dead).await? > 0 {}
         self.redis.forget_incarnation(dead).await
     }
 
-    /// Removes one part of an incarnation's entries. Hosts are removed from the set last, so that an interruption loses
-    /// no host. Returns the number of hosts in the part.
+    /// Removes one batch of an incarnation's entries. The hosts of the batch are removed from the set last, so that an
+    /// interrupted removal can be continued. Returns the number of hosts in the batch.
     pub(super) async fn remove_part(&self, dead: &str) -> Result<usize, Unavailable> {
         let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
@@ -69,14 +69,14 @@ impl RedisPresence {
         let written = futures_util::stream::iter(hosts).map(|host| self.write(host, dead, Report::Dead));
         written.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
         if !names.is_empty() {
-            // Removes all names, including names that are not valid host ids, because such names would otherwise stay
-            // in the set forever.
+            // All names are removed, including names that are not valid host ids. Invalid names would otherwise stay in
+            // the set forever.
             call(|| self.redis.client().srem::<(), _, _>(&set, names.clone())).await?;
         }
         Ok(names.len())
     }
 
-    /// Returns the status of a host, and the incarnations in its hash.
+    /// Returns the status of a host, and the incarnations in the host's hash.
     pub(super) async fn read(&self, host: HostUuid) -> Result<(Status, Vec<String>), Unavailable> {
         let key = self.redis.keys()?.presence(host);
         let fields: Vec<(String, String)> = call(|| self.redis.client().hgetall(&key)).await?;
@@ -87,8 +87,8 @@ impl RedisPresence {
         Ok((Status { online: !nodes.is_empty(), version }, nodes))
     }
 
-    /// Returns `incarnations` if all of them are dead, and otherwise none. This also detects dead nodes whose set of
-    /// hosts was lost.
+    /// Returns `incarnations` if all of them are dead, and an empty list otherwise. The result also contains dead
+    /// incarnations whose set of hosts was lost.
     pub(super) async fn dead_among(&self, incarnations: Vec<String>) -> Result<Vec<String>, Unavailable> {
         for fresh in [false, true] {
             if incarnations.is_empty() || !self.redis.can_judge() {
@@ -99,7 +99,7 @@ impl RedisPresence {
                 return Ok(Vec::new());
             }
         }
-        // The new list may have revealed that this node's own lease is lost.
+        // If the new list showed that this node's own lease is lost, the node must not treat other nodes as dead.
         Ok(if self.redis.can_judge() { incarnations } else { Vec::new() })
     }
 }

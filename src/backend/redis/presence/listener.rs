@@ -1,7 +1,7 @@
 //! Receives status changes and guests' notices from the presence channel, and delivers them to the sink.
 //!
-//! **Invariant:** the sink is notified whenever events may have been missed, because the subscriber lagged or
-//! reconnected.
+//! **Invariant:** the sink is notified whenever events may have been missed. Events may be missed if the subscriber
+//! lags or reconnects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +73,7 @@ fn deliver(event: &[u8], sink: &dyn PresenceSink) -> Option<()> {
             sink.presence(host, Status { online: online == "1", version: version.parse().ok()? });
         }
         b'G' => sink.greeting(host, rest),
-        // A newer release has published this kind of event.
+        // Only a newer release publishes an event of an unknown kind.
         _ => {}
     }
     Some(())

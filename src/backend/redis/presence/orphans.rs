@@ -1,8 +1,8 @@
-//! Orphaned sets of hosts. A set is orphaned if its node is missing from the list of nodes, so that no other node can
-//! detect the death of this node.
+//! Search for orphaned sets of hosts. A set is orphaned if its incarnation is missing from the list of nodes. Nodes
+//! detect dead nodes only in this list, so no node would remove the entries of an orphaned set.
 //!
-//! In a Redis Cluster, different servers store the list and the sets. A failover of one server may lose the list while
-//! the sets are still stored, or the reverse.
+//! In a Redis Cluster, different servers store the list and the sets. A failover of one server may therefore lose the
+//! list but not the sets.
 
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, SetOptions};
@@ -10,11 +10,12 @@ use fred::types::{ClusterHash, CustomCommand, SetOptions};
 use crate::backend::Unavailable;
 use crate::backend::redis::{Keys, Redis, call};
 
-/// Number of keys scanned per call. The call takes well under a millisecond.
+/// Number of keys that one call scans. With this number, a call takes well under a millisecond.
 const PART: &str = "500";
 
-/// Counts orphaned sets. With `adopt`, adds their nodes to the list again, as dead nodes. If such a node is alive, it
-/// detects that its lease has ended and begins a new incarnation.
+/// Returns the number of orphaned sets. If `adopt` is true, adds their incarnations to the list of nodes, as dead
+/// incarnations. If the node of such an incarnation is alive, it detects that its lease has ended and begins a new
+/// incarnation.
 pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable> {
     let (mut orphans, keys) = (0, redis.keys()?);
     for set in sets(redis, keys).await? {
@@ -34,7 +35,7 @@ pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable
     Ok(orphans)
 }
 
-/// Returns the keys of all sets of hosts, on every server.
+/// Returns the keys of all sets of hosts on all servers.
 async fn sets(redis: &Redis, keys: &Keys) -> Result<Vec<String>, Unavailable> {
     let (mut sets, pattern) = (Vec::new(), keys.hosts_pattern());
     for server in redis.client().active_connections() {

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Updates a node's entry in the hash of a host, or removes the entry of a dead node. Publishes the change if the host
--- came online or went offline.
+-- Writes or removes the entry of a node in the hash of a host. Publishes the change if the host came online or went
+-- offline.
 --
 -- KEYS 1  {<host>}:presence
--- ARGV 1  the node's incarnation, <node>.<number>  2  `has`, `none`, or `dead`  3  channel  4  host
--- Returns {1 if the host is online, version of that status, 1 if it changed}.
+-- ARGV 1  incarnation of the node, <node>.<number>  2  `has`, `none`, or `dead`  3  channel  4  host
+-- Returns {1 if the host is online and 0 otherwise, version of this status, 1 if the status changed and 0 otherwise}.
 local function nodes()
   local found = {}
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -16,7 +16,7 @@ local before = nodes()
 if ARGV[2] == 'dead' then
   redis.call('HDEL', KEYS[1], 'n:' .. ARGV[1])
 else
-  -- The report of a node replaces the reports of all its incarnations.
+  -- A report of a node replaces the entries of all incarnations of the node.
   if ARGV[2] == 'has' then redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], 1) end
   local node = 'n:' .. string.match(ARGV[1], '^[^.]*')
   for _, field in ipairs(before) do
@@ -27,11 +27,11 @@ end
 local was, is = #before > 0 and 1 or 0, #nodes() > 0 and 1 or 0
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
 if was ~= is then
-  -- The version is based on the clock, so that it rises even if the server has lost the last version.
+  -- The version is based on the clock, so that it increases even if the server has lost the previous version.
   local time = redis.call('TIME')
   version = math.max(version + 1, time[1] * 1000 + math.floor(time[2] / 1000))
   redis.call('HSET', KEYS[1], 'version', string.format('%.0f', version))
-  -- The hash of an offline host expires, but is kept longer than any event is in flight.
+  -- The hash of an offline host expires. Its lifetime is longer than the time that an event can be in flight.
   if is == 0 then redis.call('EXPIRE', KEYS[1], 3600) else redis.call('PERSIST', KEYS[1]) end
   redis.call('PUBLISH', ARGV[3], string.format('S%s %d %.0f', ARGV[4], is, version))
 end

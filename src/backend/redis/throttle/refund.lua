@@ -1,7 +1,7 @@
--- Returns a token to a bucket of take.lua. A missing key means that the bucket is full.
+-- Puts a token back into a bucket that take.lua has written. If the key is missing, the bucket is already full.
 --
 -- KEYS 1  limit:<kind>:<who>
--- ARGV 1  refill interval of one token, in µs  2  now, or '' for this server's clock
+-- ARGV 1  time in which the bucket gains one token, in µs  2  current time in µs, or '' to use this server's clock
 local interval, now = tonumber(ARGV[1]), tonumber(ARGV[2])
 local kept = tonumber(redis.call('GET', KEYS[1]) or 0)
 if kept == 0 then return 0 end

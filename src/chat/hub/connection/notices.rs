@@ -28,7 +28,7 @@ impl Topic {
     pub fn of_notice(json: &[u8]) -> Self {
         const TIME: &[u8] = b"\"datetime\"";
         let end = json.windows(TIME.len()).position(|window| window == TIME).unwrap_or(json.len());
-        // FNV-1a.
+        // The hash function is FNV-1a.
         let hash = json[..end]
             .iter()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));

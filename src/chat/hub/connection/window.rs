@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** each submitted message is removed exactly once, when it is accepted, rejected or dropped.
 
-/// Maximum number of unacknowledged messages per socket. While it is reached, the socket is not read.
+/// Maximum number of unacknowledged messages per socket. At the limit, the socket is not read.
 pub const WINDOW_MESSAGES: u32 = 16;
 
 /// Maximum bytes of unacknowledged messages per socket.

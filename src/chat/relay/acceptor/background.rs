@@ -10,7 +10,7 @@ use crate::chat::rooms::RoomError;
 use crate::domain::{RoomName, Seq};
 use crate::protocol::{Close, frame};
 
-/// Delay before the messages of a room are retried after its archive queue was full.
+/// Delay before the messages of a room are retried after the archive queue was full.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(500);
 
 /// Rooms whose held messages may now be sent. The flag is `true` if the room still exists.

@@ -130,7 +130,7 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let mut known = status.seq;
         if after > known {
-            // After a failover, the database may contain a higher sequence number than the broker.
+            // After a failover, the highest sequence number may be in the database instead of the broker.
             known = known.max(self.rooms.stored_seq(room).await.map_err(|error| self.refusal_of(&error))?);
         }
         connection.start_after(after.min(known));

@@ -288,8 +288,8 @@ on_sqlite! {
         setup.room(&host).await;
         setup.clock.advance(Duration::from_secs(3_600));
         assert_eq!((setup.dispatcher.round().await, receiver.received().len()), (Ok(0), 1));
-        // After the webhook is enabled again, it receives the events that were waiting. Messages that arrived while it
-        // was disabled caused no events.
+        // After the webhook is enabled again, it receives the events that were waiting. The room that was created while
+        // it was disabled caused no event.
         receiver.reply(Reply::Status(200));
         setup.hook(&host, &receiver.url()).await;
         setup.dispatcher.round().await.unwrap();

@@ -1,39 +1,39 @@
 -- Assigns sequence numbers to a batch of messages of one partition, stores the batch and publishes it, in one atomic
 -- step.
 --
--- KEYS 1  {k}:queue; the other keys of the partition share its slot and are built from its prefix
--- ARGV 1  not_after: after this time (ms, this server's clock) the call has no effect
+-- KEYS 1  {k}:queue; the names of the partition's other keys are built from its prefix
+-- ARGV 1  deadline by this server's clock, in ms; after it, the call has no effect
 --      2  maximum number of entries in the queue
---      3  maximum bytes of frames in the queue
---      4  highest tick (count of calls of this script) of this partition that the node has seen
+--      3  maximum total size of the frames in the queue, in bytes
+--      4  highest tick of this partition that the node has received; the tick counts the calls of this script
 --      5  channel of the bus; if empty, the caller publishes the batch after replicas have it
 --      6  id of the calling node
---      7  traces: a line `<index in the batch, from 0> <traceparent>` per traced message; usually empty
+--      7  one line `<index in the batch, from 0> <traceparent>` per traced message; usually empty
 --      8… four per message: room, side (g or h), id, frame up to the position of its sequence number
 -- Returns {now, tick} and then, per message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
--- {'unseeded'} | {'full'}; if ARGV 5 is empty, also the publication. It contains messages that are `known` as
--- well, because an earlier call may have been abandoned before its batch was published. Returns only {now} if the call
--- arrives too late, and {now, false} if no epoch of this partition has begun on this server.
+-- {'unseeded'} | {'full'}. If ARGV 5 is empty, the last element is the publication. It also contains messages that are
+-- `known`, because an earlier call may have been abandoned before its batch was published. Returns only {now} if the
+-- call arrives too late, and {now, false} if this server has no epoch of the partition.
 local p = string.sub(KEYS[1], 1, -6)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now > tonumber(ARGV[1]) then return { now } end
 
--- Only a node that has verified the owner of this Redis begins an epoch (open.lua).
+-- If the partition has no epoch, a node must verify the owner of this Redis and then begin an epoch (open.lua).
 local held = redis.call('HMGET', p .. 'life', 'mark', 'tick', 'queued')
 local mark, tick = held[1], tonumber(held[2] or 0)
 if not mark then return { now, false } end
--- The tick only rises. If a node has seen a higher tick, this server was restored to an earlier state. Sequence numbers
--- that it assigned after that state may be in SQL, and clients may have received them.
+-- The tick only increases. If a node has received a higher tick, this server was restored to an earlier state. The
+-- sequence numbers that it assigned after that state may be in the database, and clients may have received them.
 local went_back = tick < tonumber(ARGV[4])
 if went_back then
   tick = tonumber(ARGV[4])
-  -- The mark fits into the SQL column of a room's epoch: 40 characters of the replication id and at most 24 more.
+  -- The mark must fit into the database column for epochs: 40 characters of the replication id and at most 24 more.
   mark = string.format('%x.%x', time[1] * 1000000 + time[2], tick % 65536)
 end
 tick = tick + 1
 
--- A new replication id begins a new epoch, because numbers assigned by the previous master may have been lost with it.
+-- A new replication id begins a new epoch, because numbers that the previous master assigned may be lost.
 local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
 local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 local queued = tonumber(held[3] or 0)
@@ -58,21 +58,22 @@ local function load(name)
   if hash[1] ~= 'open' then return { stop = hash[1] } end
   local room = { seq = tonumber(hash[2]), id = hash[6], host = hash[7], step = 1, bytes = tonumber(hash[11] or 0),
     before = hash[2], pub = hash[8], has_pub = hash[8], others = { h = hash[9] or '', g = hash[10] or '' } }
-  -- If all earlier messages are in SQL, the next message adds the room to its host's set of unarchived rooms.
+  -- If all earlier messages are in the database, the next message adds the room to the host's set of unarchived rooms.
   room.is_archived = tonumber(hash[3]) >= room.seq
-  -- While a slot is moving, accessing a key that this server lacks raises an error. The error must occur before the
-  -- first write.
+  -- While a slot is moving, an access to a key that this server lacks raises an error. The error must occur before the
+  -- first write, so all keys are accessed here.
   redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name, p .. 'fresh:' .. hash[7])
-  -- In a new epoch, the number skips ahead by more than can have been assigned since the last known number.
+  -- In a new epoch, the number skips ahead. The step is larger than the number of messages that can have been accepted
+  -- since the last known number.
   if hash[4] ~= life then
     room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5]))
-    -- Messages of the previous epoch that survived the failover were on replicas, so all of them are visible.
+    -- The messages of the previous epoch that still exist were on replicas, so all of them are visible.
     room.pub = false
   end
   return room
 end
 
--- All calls that can fail precede the first write, because Redis does not roll back a failed script.
+-- Redis does not roll back a failed script. All commands that can fail must therefore precede the first write.
 redis.call('EXISTS', p .. 'idle')
 for i = 8, #ARGV, 4 do
   if not rooms[ARGV[i]] then rooms[ARGV[i]] = load(ARGV[i]) end
@@ -92,7 +93,7 @@ for i = 8, #ARGV, 4 do
       answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
       if ARGV[5] == '' and entry[1] then
         publish(name, room, known - 1, known, entry[1][2][2])
-        -- Every call that publishes must also write, because the caller's WAIT covers only writes.
+        -- A call that publishes must also write, because the caller's WAIT covers only writes.
         redis.call('ZADD', p .. 'idle', at, name)
       end
     elseif free <= 0 or queued + #head > tonumber(ARGV[3]) then
@@ -109,7 +110,7 @@ for i = 8, #ARGV, 4 do
       room.bytes = room.bytes + #frame
       queued = queued + #frame
       redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
-      -- The entry lists the nodes that have connections of the other side in the room.
+      -- The entry lists the nodes on which the recipient's side has connections in the room.
       local trace = traces[i]
       if trace then
         redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame, 'o', room.others[side],
@@ -129,7 +130,7 @@ for name, room in pairs(rooms) do
   if room.used then
     redis.call('HSET', p .. 'room:' .. name, 'seq', string.format('%.0f', room.seq), 'life', life, 'at', at, 'bytes',
       string.format('%.0f', room.bytes))
-    -- 'pub' is the newest visible number. Readers do not receive messages that wait for replicas.
+    -- `pub` is the number of the newest visible message. Messages that wait for replicas are not visible to readers.
     if ARGV[5] ~= '' then
       if room.has_pub then redis.call('HDEL', p .. 'room:' .. name, 'pub') end
     elseif not room.pub then

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Begins a new epoch of a partition, in which the next sequence number of every room skips ahead.
+-- Begins a new epoch of a partition. In a new epoch, the next sequence number of every room skips ahead.
 --
 -- KEYS 1  {k}:life
 -- ARGV 1  random suffix

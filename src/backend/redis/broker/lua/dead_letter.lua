@@ -1,10 +1,9 @@
 #!lua flags=allow-oom
--- Moves a message that SQL can never store from the queue to the dead letters. The room's `archived` stays below the
--- message's number, so that the log keeps the message.
+-- Moves a message from the queue to the dead letters, because the database can never store it. The room's `archived`
+-- stays below the number of the message, so that the log keeps the message.
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue  3  {k}:dead
--- ARGV 1  holder of the lease  2  position of the entry  3  reason  4  `1` if another message has the same number,
---      because this server assigned the number twice
+-- ARGV 1  holder of the lease  2  position of the entry  3  reason  4  `1` if a different message has the same number
 -- Returns 0 and changes nothing if the lease is lost.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local p = string.sub(KEYS[2], 1, -6)

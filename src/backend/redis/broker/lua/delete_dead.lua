@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Deletes dead letters of a room. Each call examines one part of the stream.
+-- Deletes dead letters of a room. Each call examines one range of the stream.
 --
 -- KEYS 1  {k}:dead
--- ARGV 1  room  2  highest sequence number to delete; empty: all  3  start of the range  4  how many entries to examine
--- Returns the start of the range for the next call; empty after the last part.
+-- ARGV 1  room  2  highest sequence number to delete, or empty to delete all  3  start of the range
+--      4  number of entries to examine
+-- Returns the start of the next range, or an empty string after the last range.
 local entries = redis.call('XRANGE', KEYS[1], ARGV[3], '+', 'COUNT', ARGV[4])
 local through = tonumber(ARGV[2])
 for _, entry in ipairs(entries) do
@@ -13,7 +14,7 @@ for _, entry in ipairs(entries) do
   if of.n == ARGV[1] and (not through or (seq and seq <= through)) then redis.call('XDEL', KEYS[1], entry[1]) end
 end
 if #entries < tonumber(ARGV[4]) then
-  -- An empty stream keeps its key, so the key is deleted.
+  -- Redis keeps the key of an empty stream, so the key is deleted explicitly.
   if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[1]) end
   return ''
 end

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Writes the tombstone of a room that never had a message, unless the room has a message or a connection.
+-- Replaces a room that never had a message with a tombstone. Changes nothing if the room has a message or a connection.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle
 -- ARGV 1  version of the deletion  2  room  3  lifetime of the tombstone in s  4… live nodes
--- Returns 1 if the room has a tombstone after the call.
+-- Returns 1 if the room has a tombstone after the call, and 0 otherwise.
 local hash, alive, state, seq = redis.call('HGETALL', KEYS[1]), {}, nil, 0
 for i = 4, #ARGV do alive[ARGV[i]] = true end
 for i = 1, #hash, 2 do
@@ -14,7 +14,8 @@ for i = 1, #hash, 2 do
 end
 if state == 'deleted' then return 1 end
 if seq > 0 then return 0 end
--- A node that is seeding the room read SQL before this deletion. Without its ticket, the node must read SQL again.
+-- A node that is seeding the room read the database before this deletion. Deleting its ticket forces the node to read
+-- the database again.
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 redis.call('HSET', KEYS[1], 'state', 'deleted', 'sv', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])

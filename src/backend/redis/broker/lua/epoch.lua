@@ -1,4 +1,4 @@
--- Returns the current epoch of a partition, in the format of accept.lua; false if none has begun on this server.
+-- Returns the current epoch of a partition in the format of accept.lua, or false if this server has no epoch.
 --
 -- KEYS 1  {k}:life
 local mark = redis.call('HGET', KEYS[1], 'mark')

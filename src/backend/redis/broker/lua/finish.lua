@@ -1,17 +1,20 @@
 #!lua flags=allow-oom
--- Updates rooms after a batch of the archive queue was committed to SQL, trims their logs, and removes the batch
--- from the queue.
+-- Updates rooms after a batch of the archive queue was committed in the database. Trims the logs of the rooms, and
+-- removes the batch from the queue.
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue
--- ARGV 1  holder of the lease  2  first entry to keep  3  lifetime of a tombstone in s  4  bytes of the removed frames
---      5  maximum bytes of archived messages per log; a log above it is trimmed to three quarters
---      6… five per room: room, archived, state and version in SQL, highest number in SQL before the batch (-1: no row)
--- Returns 0 and changes nothing if the lease is lost.
+-- ARGV 1  holder of the lease  2  first entry to keep  3  lifetime of a tombstone in s
+--      4  size of the removed frames in bytes
+--      5  maximum size of the archived messages in a log, in bytes; a larger log is trimmed to three quarters of it
+--      6… five per room: room, archived, state and version in the database, highest number in the database before the
+--         batch (-1: the room has no row)
+-- Returns 0 and changes nothing if the lease is lost, and 1 otherwise.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local p = string.sub(KEYS[2], 1, -6)
 
--- Removes the oldest archived messages from a log above the limit. Trims the log to three quarters of the limit,
--- because one trim costs as much as accepting several messages. Returns the remaining bytes.
+-- Trims a log that exceeds the limit to three quarters of the limit, by removing its oldest archived messages. A
+-- smaller trim would have to be repeated too often, because a trim costs as much as accepting several messages. Returns
+-- the remaining size in bytes.
 local function trim(log, bytes, archived)
   local most = tonumber(ARGV[5])
   if bytes <= most then return bytes end
@@ -37,17 +40,17 @@ for i = 6, #ARGV, 5 do
     local state, archived, seq = hash[1], tonumber(ARGV[i + 1]), tonumber(hash[3])
     local bytes, had = tonumber(hash[6] or 0), tonumber(ARGV[i + 4])
     if had >= 0 and had < tonumber(hash[4]) then
-      -- SQL had every message up to `archived`, and some of them are missing now.
+      -- The database had every message up to `archived`, and some of these messages are missing now.
       redis.call('HSET', p .. 'life', 'suspect', 'sql')
     end
     if archived > seq then
-      -- SQL has a number above all that this server has assigned, so this server was restored to an earlier state. The
-      -- next number skips ahead.
+      -- The database has a higher number than any number that this server has assigned. This server was therefore
+      -- restored to an earlier state, and the next number must skip ahead.
       redis.call('HSET', room, 'seq', string.format('%.0f', archived), 'life', 'behind')
       redis.call('HSET', p .. 'life', 'suspect', 'redis')
       seq = archived
     end
-    -- A dead letter is not in SQL, so `archived` stays below it.
+    -- A dead letter is missing from the database, so `archived` stays below its number.
     if hash[5] then archived = math.min(archived, tonumber(hash[5]) - 1) end
     archived = math.max(archived, tonumber(hash[4]))
     if archived >= seq then redis.call('ZREM', p .. 'fresh:' .. hash[7], ARGV[i]) end

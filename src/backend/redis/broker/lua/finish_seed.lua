@@ -1,9 +1,9 @@
--- Creates a room, if the ticket is valid and no other node has created the room.
+-- Creates a room if the ticket is valid and the room does not exist.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:seed:<name>  3  {k}:ids:<name>  4  {k}:idle
 -- ARGV 1  ticket  2  chatroom  3  host  4  state  5  version  6  seq  7  epoch
 --      8  time at which the newest message was accepted, in ms  9  room  10… two per id: seq, side:id
--- Returns 1 if the room was created.
+-- Returns 1 if the room was created, and 0 otherwise.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[2])
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Writes a value. The caller then waits until replicas have this write, and therefore all earlier writes.
+-- Writes a value. The caller then waits until replicas have this write. Such replicas also have all earlier writes.
 --
 -- KEYS 1  {k}:mark
 local time = redis.call('TIME')

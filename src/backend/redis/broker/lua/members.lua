@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Replaces the counts of a node's connections in a room, and returns the state of the room.
+-- Replaces the numbers of a node's connections in a room, and returns the state of the room.
 --
 -- KEYS 1  {k}:room:<name>   2  {k}:idle
--- ARGV 1  node; empty: read only  2  guests  3  present hosts  4  hosts that are away  5  room
+-- ARGV 1  node, or empty to read only  2  guests  3  present hosts  4  hosts that are away  5  room
 --      6… nodes known to be dead
--- Returns false if this server does not have the room, and otherwise
--- {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
+-- Returns false if this server does not have the room. Otherwise returns {state, version, seq, archived, chatroom,
+-- host, node, guests, hosts, away, …} with four elements per node.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
 if not hash[1] then return false end
 if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
@@ -20,7 +20,8 @@ if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[5])
 end
--- Messages that wait for replicas are not visible, unless this server is a promoted replica, which then has them.
+-- Messages that wait for replicas are hidden. After a failover, this server is the promoted replica, so it has all
+-- remaining messages and none of them is hidden.
 local hidden = redis.call('HMGET', KEYS[1], 'pub', 'life')
 if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   local mark = redis.call('HGET', string.sub(KEYS[2], 1, -5) .. 'life', 'mark') or ''
@@ -28,8 +29,8 @@ if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
--- Joins the nodes with guests and the nodes with present hosts into one field each, so that accept.lua need not read
--- all fields.
+-- The script stores the nodes with guests as a list in `guests`, and the nodes with present hosts as a list in `hosts`.
+-- accept.lua can therefore read two fields instead of all fields.
 local nodes, known = { g = {}, h = {}, a = {} }, {}
 for i = 1, #all, 2 do
   local kind, node = string.match(all[i], '^([gha]):(.+)$')

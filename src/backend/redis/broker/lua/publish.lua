@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Makes an accepted batch visible to readers and publishes it. Called after replicas have the batch.
+-- Makes an accepted batch visible to readers and publishes it. Must be called after replicas have the batch.
 --
 -- KEYS 1  {k}:queue
--- ARGV 1  channel of the bus  2  the publication; empty: nothing is published  3… two per room: room,
---      sequence number of the newest message that replicas have
+-- ARGV 1  channel of the bus  2  the publication, or empty to publish nothing
+--      3… two per room: room, number of the newest message that replicas have
 local p = string.sub(KEYS[1], 1, -6)
 for i = 3, #ARGV, 2 do
   local room = p .. 'room:' .. ARGV[i]

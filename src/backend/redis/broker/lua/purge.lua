@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Removes messages from a room's log after the retention job has deleted them from SQL. A closed room has no log,
--- unless the room has dead letters.
+-- Removes messages from a room's log after the retention job has deleted them from the database. A closed room has a
+-- log only if it has dead letters.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>
--- ARGV 1  highest deleted sequence number; all messages up to it were archived, or will never be in SQL
+-- ARGV 1  highest deleted sequence number; every message up to it is archived or will never be in the database
 -- Returns the number of removed entries.
 local through = tonumber(ARGV[1])
 local bytes = tonumber(redis.call('HGET', KEYS[1], 'bytes') or 0)

@@ -1,20 +1,21 @@
 #!lua flags=allow-oom
--- Updates a room from its SQL row, after a store may have been restored to an earlier state.
+-- Updates a room from its database row, because a store may have been restored to an earlier state.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:queue
--- ARGV 1  room  2  chatroom  3  state and  4  version in SQL  5  highest number in SQL  6  the calling node
---      7  `1` if the state in SQL applies although its version is lower  8… numbers that are in the
---      log and not in SQL, ascending
--- Returns the number of messages queued again, or -1 if the room is deleted or has another id.
+-- ARGV 1  room  2  chatroom  3  state in the database  4  version in the database  5  highest number in the database
+--      6  the calling node  7  `1` if the state in the database applies even if its version is lower
+--      8… numbers that are in the log and missing from the database, in ascending order
+-- Returns the number of messages that were queued again, or -1 if the room is deleted or has a different id.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'seq', 'archived', 'id', 'life', 'sv')
 if not hash[1] or hash[1] == 'deleted' or hash[4] ~= ARGV[2] then return -1 end
 local life = string.sub(KEYS[3], 1, -6) .. 'life'
 local seq, archived, again, bytes = tonumber(hash[2]), tonumber(hash[3]), 0, 0
 for i = 8, #ARGV do
-  -- Messages above `archived` are already in the queue.
+  -- The messages above `archived` are already in the queue.
   local entry = tonumber(ARGV[i]) <= archived and redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
   if entry then
-    -- Lists the caller as present, because recipients were already notified when the message was first archived.
+    -- The entry lists the calling node, so that the recipient counts as present. Recipients were already notified when
+    -- the message was first archived.
     redis.call('XADD', KEYS[3], '*', 'n', ARGV[1], 'i', hash[4], 'l', hash[5], 'a', entry[2][4], 'f', entry[2][2], 'o', ARGV[6])
     again = again + 1
     bytes = bytes + #entry[2][2]

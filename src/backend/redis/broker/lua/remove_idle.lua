@@ -1,12 +1,11 @@
 #!lua flags=allow-oom
--- Removes rooms that are unused, have no connections, and are completely in SQL. While memory is low, also deletes the
--- logs of unused rooms with connections, because SQL has their messages.
+-- Removes unused rooms that have no connections and whose messages are all in the database. While memory is low, also
+-- deletes the logs of unused rooms that have connections, because the database has their messages.
 --
 -- KEYS 1  {k}:idle
--- ARGV 1  time without use in ms from which a room is idle  2  the same time while memory is low
---      3  percentage of used memory from which memory is low
---      4  number of rooms to examine  5… live nodes
--- Returns the number of examined rooms, the number of removed rooms, and 1 if memory is low.
+-- ARGV 1  minimum time without use in ms  2  minimum time without use in ms while memory is low
+--      3  percentage of used memory above which memory is low  4  number of rooms to examine  5… live nodes
+-- Returns {number of examined rooms, number of removed rooms, 1 if memory is low and 0 otherwise}.
 local p = string.sub(KEYS[1], 1, -5)
 local time = redis.call('TIME')
 local now = time[1] * 1000

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- Removes a room that is missing in SQL. The entries of its log become dead letters.
+-- Removes a room that has no row in the database or has a row with a different id. The entries of its log become dead
+-- letters.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle  6  {k}:dead
--- ARGV 1  room  2  chatroom  3  reason  4  lifetime of the tombstone in s; empty: the room has another
---      id in SQL and must be seeded again  5  channel of the bus  6  the publication
--- Returns the number of dead letters written; -1 if the room is deleted, -2 if it has another id.
+-- ARGV 1  room  2  chatroom  3  reason  4  lifetime of the tombstone in s, or empty if the room must be seeded again
+--      5  channel of the bus  6  the publication
+-- Returns the number of dead letters, or -1 if the room is deleted, or -2 if it has a different id.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'id', 'life', 'sv', 'host')
 if hash[1] == 'deleted' then return -1 end
 if hash[2] and hash[2] ~= ARGV[2] then return -2 end

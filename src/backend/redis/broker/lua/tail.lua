@@ -1,11 +1,11 @@
 #!lua flags=no-writes
--- Counts the guest messages in a part of a room's log, and returns the newest message.
+-- Counts the guest messages in a range of a room's log, and returns the newest message of the room.
 --
 -- KEYS 1  {k}:log:<name>
 -- ARGV 1  number before the first message  2  number of the last message
---      3  only guest messages accepted after this time (ms) are counted  4  maximum number of entries to read
--- Returns {guest messages, the number up to which they were counted} and, if there is one, {frame, accepted at} of the
--- newest message through that number.
+--      3  time of acceptance in ms; only later guest messages are counted  4  maximum number of entries to read
+-- Returns {number of guest messages, number of the last message that was read}. If the log contains the last message,
+-- its {frame, time of acceptance} follow.
 local counted, last, looked = 0, tonumber(ARGV[1]), 0
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', ARGV[2] .. '-0', 'COUNT', ARGV[4])) do
   looked = looked + 1

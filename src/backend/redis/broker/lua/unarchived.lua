@@ -1,9 +1,8 @@
 #!lua flags=allow-oom
--- Returns rooms of a host that have messages which are not in SQL. Removes rooms without such messages from the
--- host's set.
+-- Returns rooms of a host for which the database lacks messages. Removes all other examined rooms from the host's set.
 --
 -- KEYS 1  {k}:fresh:<host>
--- ARGV 1  prefix of the keys of rooms  2  maximum number of rooms
+-- ARGV 1  prefix of the keys of rooms  2  maximum number of rooms to examine
 local rooms = {}
 for _, name in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, ARGV[2] - 1)) do
   local hash = redis.call('HMGET', ARGV[1] .. name, 'state', 'seq', 'archived')
