@@ -1,0 +1,80 @@
+//! Limits per path and unit.
+
+use crate::Costs;
+
+/// Path of a client's request through a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Path {
+    /// A message that is accepted, delivered to two sockets and archived before the next one is sent.
+    Message,
+    /// One of many messages in a room that are sent at once: accepted, delivered to one socket and archived in batches.
+    Burst,
+    /// A delivery of a message to one of many sockets.
+    Delivery,
+    /// A new room and its first socket.
+    FirstVisit,
+    /// A socket of an existing room, which receives 50 messages.
+    Rejoin,
+}
+
+impl Path {
+    /// In the order in which they run.
+    pub(crate) const ALL: [Self; 5] = [Self::Message, Self::Burst, Self::Delivery, Self::FirstVisit, Self::Rejoin];
+
+    /// Number of times that a path runs: messages, deliveries or joins.
+    pub(crate) const fn operations(self) -> usize {
+        match self {
+            Self::Message | Self::FirstVisit | Self::Rejoin => 32,
+            Self::Burst => 256,
+            Self::Delivery => 1024,
+        }
+    }
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unit {
+    /// Commands that Redis executes, also within scripts.
+    RedisCommands,
+    /// Statements of the node's database user.
+    SqlStatements,
+    /// Calls of the allocator on the node's thread.
+    Allocations,
+    /// Instructions of the node's thread in the test profile; only comparable with themselves.
+    Instructions,
+}
+
+impl Unit {
+    pub(crate) const ALL: [Self; 4] = [Self::RedisCommands, Self::SqlStatements, Self::Allocations, Self::Instructions];
+}
+
+/// To measure anew: `tests/run -E 'binary(cost)' --no-capture`; a limit is 1.5 times the measured cost.
+pub(crate) const LIMITS: [(Path, Unit, f64); 20] = [
+    (Path::Message, Unit::RedisCommands, 1e9),
+    (Path::Message, Unit::SqlStatements, 1e9),
+    (Path::Message, Unit::Allocations, 1e9),
+    (Path::Message, Unit::Instructions, 1e9),
+    (Path::Burst, Unit::RedisCommands, 1e9),
+    (Path::Burst, Unit::SqlStatements, 1e9),
+    (Path::Burst, Unit::Allocations, 1e9),
+    (Path::Burst, Unit::Instructions, 1e9),
+    (Path::Delivery, Unit::RedisCommands, 1e9),
+    (Path::Delivery, Unit::SqlStatements, 1e9),
+    (Path::Delivery, Unit::Allocations, 1e9),
+    (Path::Delivery, Unit::Instructions, 1e9),
+    (Path::FirstVisit, Unit::RedisCommands, 1e9),
+    (Path::FirstVisit, Unit::SqlStatements, 1e9),
+    (Path::FirstVisit, Unit::Allocations, 1e9),
+    (Path::FirstVisit, Unit::Instructions, 1e9),
+    (Path::Rejoin, Unit::RedisCommands, 1e9),
+    (Path::Rejoin, Unit::SqlStatements, 1e9),
+    (Path::Rejoin, Unit::Allocations, 1e9),
+    (Path::Rejoin, Unit::Instructions, 1e9),
+];
+
+/// Returns the costs above their limits.
+pub(crate) fn exceeded(costs: &Costs, units: &[Unit]) -> Vec<(Path, Unit)> {
+    let limits = LIMITS.iter().filter(|limit| units.contains(&limit.1));
+    let exceeded = limits.filter(|(path, unit, limit)| costs[&(*path, *unit)] > *limit);
+    exceeded.map(|(path, unit, _)| (*path, *unit)).collect()
+}
