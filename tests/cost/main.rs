@@ -91,7 +91,7 @@ fn instructions(file: &std::path::Path) -> Option<f64> {
 fn assert_within_limits(costs: &Costs, units: &[Unit]) {
     let mut table = String::new();
     for limit in LIMITS.iter().filter(|limit| units.contains(&limit.1)) {
-        table += &format!("{:?} {:?}: {:.1}, limit {}\n", limit.0, limit.1, costs[&(limit.0, limit.1)], limit.2);
+        table += &format!("{:?} {:?}: {:.3}, limit {}\n", limit.0, limit.1, costs[&(limit.0, limit.1)], limit.2);
     }
     println!("{table}");
     let exceeded = exceeded(costs, units);
