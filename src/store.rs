@@ -1,7 +1,7 @@
 //! SQL repositories. One schema serves MySQL, MariaDB and SQLite.
 //!
 //! Each method of [`Store`] returns one repository, as in `store.rooms().create(…)`. The SQL of a repository is in the
-//! module of that name (`rooms.rs` and `rooms/`), and the rows are in `entity/`, one table per file. `database/`
+//! module of that name (`rooms.rs` and `rooms/`), and the tables are declared in `entity/`, one per file. `database/`
 //! contains what all repositories share: connections, retries, faults, and the monitor that probes the database.
 //!
 //! An operation is atomic. If the response is lost, [`StoreError::Unavailable`] is returned although the operation was

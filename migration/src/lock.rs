@@ -102,7 +102,7 @@ fn is_busy(error: &DbErr) -> bool {
         return false;
     };
     let sqlx::Error::Database(error) = &**error else { return false };
-    // The low byte of an SQLite code is the primary result code. MySQL codes are SQLSTATEs of five characters and are
+    // The low byte of a SQLite code is the primary result code. MySQL codes are SQLSTATEs of five characters and are
     // skipped.
     error
         .code()

@@ -131,7 +131,7 @@ fn chat_message(build: ColumnBuilder) -> TableCreateStatement {
         .col(ColumnDef::new("datetime").string_len(26).not_null())
         .col(ColumnDef::new("message_id").string_len(64).not_null())
         .col(build.instant("accepted_at").not_null())
-        // This key stores the messages of a room next to each other.
+        // With this key, the messages of a room are stored next to each other.
         .primary_key(Index::create().col("chatroom_id").col("seq"))
         .take()
 }
@@ -172,8 +172,8 @@ const INDEXES: [IndexOf; 10] = [
     index("login", "login_user", &["user_id"]),
     unique("chatroom", "chatroom_name", &["name"]),
     unique("chatroom", "chatroom_idempotency", &["host_id", "idempotency_key"]),
-    // This index contains the order of a host's room list. Read backwards, it returns pinned rooms first, the latest
-    // pin on top, and then the other rooms by last update.
+    // This index is in the reverse order of a host's room list. Scanned backwards, it returns pinned rooms first, the
+    // latest pin on top, and then the other rooms, the latest update on top.
     index("chatroom", "chatroom_list", &["host_id", "is_fixed", "fixed_at", "updated_at"]),
     // Retention uses this index.
     index("chatroom", "chatroom_closed", &["is_closed", "closed_at"]),

@@ -1,5 +1,5 @@
 //! Adds columns and indexes for the leader's jobs, so that they find due rows without a scan. The jobs look for rooms
-//! due for retention or for closing when idle, purged rooms with rows left, and expired rows.
+//! to purge, idle rooms to close, purged rooms with rows left, and expired rows.
 //!
 //! A node of the previous release neither reads nor writes the columns: one has a default value and the other is
 //! generated.

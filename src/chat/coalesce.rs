@@ -43,7 +43,7 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
     }
 
     /// Spawns the task that sends later values of a key, at most one per interval. The task ends after an interval
-    /// without a new value.
+    /// without a new value, or when the node stops.
     pub(crate) fn follow<F>(&self, key: K, send: impl Fn(Bytes) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send,
@@ -55,8 +55,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
                 let newest = this.recent.get_mut(&key).and_then(|mut waiting| waiting.take());
                 match newest {
                     Some(value) if on => send(value).await,
-                    // The entry is removed only if no value arrived since the last check. Otherwise the next iteration
-                    // sends the value.
+                    // While the node runs, the entry is removed only if no value has arrived since the last check.
+                    // Otherwise the next iteration sends the value.
                     _ if this.recent.remove_if(&key, |_, waiting| !on || waiting.is_none()).is_some() => return,
                     _ => {}
                 }

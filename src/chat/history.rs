@@ -271,14 +271,14 @@ impl History {
         Ok(!full)
     }
 
-    /// Returns whether the broker has no message of the room above `seq`.
+    /// Returns whether the broker contains the room and its highest sequence number there is at most `seq`.
     async fn is_up_to_date(&self, room: RoomKey, seq: Seq) -> Result<bool, Unavailable> {
         let status = self.states.status(&[room.name]).await?.into_iter().flatten().next();
         Ok(status.is_some_and(|status| status.seq <= seq))
     }
 
     /// Returns the number of messages in a room and one page by offset from the newest (SPEC 3, `chat-messages`). The
-    /// page ends before it would exceed 1 MiB.
+    /// page ends at about 1 MiB.
     ///
     /// # Errors
     /// Returns [`HistoryError`] if the broker or the database could not be read.

@@ -164,7 +164,8 @@ impl Hub {
         rooms + self.statuses.iter().map(|entry| of(entry.value())).sum::<u64>()
     }
 
-    /// Queues a relayed notice for each connection of a room that requested such frames and is up to date.
+    /// Queues a relayed notice for the connections in a room. Skips connections that did not request such frames or are
+    /// catching up.
     pub fn notify(&self, room: RoomName, json: &[u8]) {
         let Some(members) = self.rooms.get(&room) else { return };
         let mut notice: Option<(Topic, Bytes)> = None;
@@ -276,7 +277,7 @@ impl Hub {
         }
     }
 
-    /// Makes the connections of a room that have not received all messages up to `target` read the log. Returns whether
+    /// Makes each connection in a room read the log if it has not received all messages up to `target`. Returns whether
     /// there were such connections.
     pub fn catch_up(&self, room: RoomName, target: Seq) -> bool {
         let mut any = false;
@@ -289,7 +290,7 @@ impl Hub {
         any
     }
 
-    /// Returns whether a connection in a room has not received all messages up to `target`.
+    /// Returns whether any connection in a room has not received all messages up to `target`.
     pub fn lags(&self, room: RoomName, target: Seq) -> bool {
         self.rooms.get(&room).is_some_and(|members| members.iter().any(|member| member.sent() < target))
     }

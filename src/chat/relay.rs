@@ -58,8 +58,8 @@ impl Relay {
         }
     }
 
-    /// Returns whether the partition of a room has reached its limit of unacknowledged bytes. While it has, the sockets
-    /// of the room must not be read.
+    /// Returns whether the partition of a room has reached its limit of unacknowledged bytes. If it has, the sockets of
+    /// the room must not be read.
     pub fn is_full(&self, room: RoomName) -> bool {
         let partition = Partition::of(room, self.acceptors.len() as u16);
         self.acceptors.get(usize::from(partition.0)).is_some_and(Acceptor::is_full)

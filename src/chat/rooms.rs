@@ -1,8 +1,8 @@
 //! Rooms: guests create them; hosts list, pin, close, restore and delete them.
 //!
 //! The database is the source of truth for the state of a room. A change and its event are written in one transaction.
-//! The broker then applies and publishes the event, and the event is deleted. If a node crashes before the deletion,
-//! any node applies the event again after a few seconds ([`Rooms::redo_events`]).
+//! The broker then applies and publishes the event, and the event is deleted. If a node crashes before the event is
+//! deleted, any node applies it again after a few seconds ([`Rooms::redo_events`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -314,7 +314,7 @@ impl Rooms {
         Ok(step.entries.into_iter().find(|entry| entry.seq == seq).map(|entry| entry.frame))
     }
 
-    /// Returns the notice of a closed room; `None` if the room is open or the database could not be read.
+    /// Returns the notice of a closed room; `None` if the room is not closed or the database could not be read.
     pub async fn closed_notice(&self, name: RoomName) -> Option<Bytes> {
         match self.store.rooms().by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
@@ -367,7 +367,8 @@ impl Rooms {
         }
     }
 
-    /// Applies to the broker the committed changes that are older than a few seconds and have not been applied yet.
+    /// Applies to the broker committed changes that are older than a few seconds and have not been applied yet, at most
+    /// 100.
     ///
     /// # Errors
     /// Returns [`RoomError::Unavailable`] if a change could not be applied. The next call continues with that change.

@@ -239,7 +239,7 @@ pub enum ReadReadiness {
     Until(tokio::time::Instant),
 }
 
-/// Intervals with which an unresponsive peer is detected.
+/// Intervals used to detect an unresponsive peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
     /// Interval between pings.

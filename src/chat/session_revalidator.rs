@@ -63,7 +63,7 @@ impl SessionRevalidator {
         Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, shutdown }
     }
 
-    /// Suspends the expiry of logins while the clock skew of the cluster is above its limit.
+    /// Suspends the expiry of logins while the clock skew of the cluster is above its limit or unknown.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;

@@ -124,7 +124,7 @@ impl Statuses {
         StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
     }
 
-    /// Reports the current presence of a host and repeats the report until it succeeds.
+    /// Reports the current presence of a host. Repeats the report until it succeeds or the node stops.
     async fn report(self, host: HostUuid) {
         let _lock = self.locks.lock(host.as_bytes()).await;
         loop {
@@ -159,7 +159,7 @@ impl Statuses {
     }
 }
 
-/// Keeps a status socket registered until it is dropped.
+/// Keeps a status socket registered until this guard is dropped.
 #[derive(Debug)]
 pub struct StatusGuard {
     statuses: Statuses,
@@ -176,8 +176,8 @@ impl Drop for StatusGuard {
             return;
         }
         let (grace, outlives_us) = match self.connection.pending_close() {
-            // A logout takes effect at once. After other closes there is a grace period, because the host may be
-            // loading another page.
+            // If the login has ended, there is no grace period. After any other close there is one, because the host
+            // may be loading another page or reconnecting.
             Some(Close::Unauthenticated) => (Duration::ZERO, false),
             Some(Close::Restarting { .. }) => (self.statuses.grace.drained, true),
             _ => (self.statuses.grace.usual, false),

@@ -46,12 +46,13 @@ impl Contacts {
         self.links.read_consent(token)
     }
 
-    /// Returns the link with which the owner of a mailbox gives consent, or `None` if there is no secret to sign it.
+    /// Returns the link with which the owner of a mailbox gives consent, or `None` if there is no secret with which to
+    /// sign it.
     pub fn consent_link(&self, pair: &ConsentPair) -> Option<String> {
         self.links.consent(pair)
     }
 
-    /// Records consent and makes due the notifications that wait for it. Idempotent.
+    /// Records consent. The notifications that wait for it become due. Idempotent.
     ///
     /// # Errors
     /// Returns the error of the store if the database fails.

@@ -34,7 +34,7 @@ pub(crate) struct ClientOptions {
     pub(crate) max_idle_connections: usize,
     /// Maximum size of a response head in bytes.
     pub(crate) max_head_bytes: usize,
-    /// Schemes of the URLs that are requested.
+    /// Supported URL schemes.
     pub(crate) schemes: Schemes,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Schemes {
     HttpsAndHttp,
 }
 
-/// Reason why a request has no response.
+/// Reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     /// The request has exceeded the contained timeout.
@@ -124,7 +124,7 @@ where
         Self { client, request_timeout: options.request_timeout }
     }
 
-    /// Sends a request and returns the response. The caller reads its body.
+    /// Sends a request and returns the response. The caller reads the body.
     ///
     /// # Errors
     /// Returns a [`RequestError`] other than [`RequestError::Body`] if there is no response.
@@ -135,10 +135,10 @@ where
 }
 
 impl HttpClient<Full<Bytes>> {
-    /// Sends a request and reads the body of the response, at most `max_bytes`.
+    /// Sends a request and reads the response body, which may have at most `max_bytes`.
     ///
     /// # Errors
-    /// Returns a [`RequestError`] if no complete response is received.
+    /// Returns a [`RequestError`] if no complete response is received or its body is too large.
     pub(crate) async fn fetch(
         &self,
         request: Request<Bytes>,

@@ -28,7 +28,7 @@ pub use picture::{ImageRejection, MAX_PIXELS, MAX_SIDE, Picture};
 /// Timeout of one storage operation. An HTTP request has 30 s and needs up to two operations.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Maximum size in bytes of an object that is read. Every picture with sides of [`MAX_SIDE`] is smaller.
+/// Maximum size in bytes of an object that is read. Every picture with sides of at most [`MAX_SIDE`] is smaller.
 const MAX_OBJECT: u64 = 4 * 1024 * 1024;
 
 /// Error of the storage. The caller may retry later. The text is intended for the log.

@@ -132,8 +132,8 @@ impl Notifier {
         Ok(decided)
     }
 
-    /// Returns all rooms with a pending digest for a host. If a node of an earlier release wrote the row of a room, the
-    /// room is included only if it is in `due`.
+    /// Returns all rooms with a pending digest for a host. If a node of an earlier release recorded the notification of
+    /// a room, the room is included only if it is in `due`.
     async fn pending_rooms(&self, host: HostId, due: Vec<DueNotification>) -> Result<Vec<DueNotification>, StoreError> {
         let mut rooms = self.store.notifications().pending_rooms(host).await?;
         let known: Vec<ChatroomId> = rooms.iter().map(|room| room.chatroom).collect();
@@ -151,7 +151,8 @@ impl Notifier {
         self.writer.at(self.clock.now())
     }
 
-    /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.
+    /// Counts a decision, and wakes the mail dispatcher if an e-mail was written. Returns `false` if nothing was
+    /// decided.
     fn record(&self, to: Side, settled: NotificationDecision) -> bool {
         let outcome = match settled {
             NotificationDecision::Mailed => Decision::Mailed,

@@ -94,8 +94,8 @@ fn row(
 }
 
 impl ConsentRepository<'_> {
-    /// Records consent, even after a withdrawal, and makes due the notifications that wait for it. Returns the number
-    /// of these notifications. Idempotent.
+    /// Records consent, even after a withdrawal. The notifications that wait for it become due. Returns the number of
+    /// these notifications. Idempotent.
     pub async fn grant(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
         self.store.run("consents", || self.grant_once(pair, millis(now))).await
     }

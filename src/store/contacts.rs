@@ -1,4 +1,4 @@
-//! Guests' e-mail addresses, and the time at which each guest was last in the room.
+//! Guests' e-mail addresses, and the last visit and the last seen message of each guest.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Value};

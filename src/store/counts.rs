@@ -12,8 +12,8 @@ use crate::domain::{Message, Side};
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{millis, to_column};
 
-/// Position up to which one side has seen a room. The time is used only for a room without a sequence number, whose
-/// last view an earlier release recorded. Times are less reliable: messages and views may be timestamped by different
+/// Position up to which one side has seen a room. The time is used only if there is no sequence number, because an
+/// earlier release recorded the last view. Times are less reliable: messages and views may be timestamped by different
 /// clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct SeenThrough {

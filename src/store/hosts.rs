@@ -132,7 +132,7 @@ impl HostRepository<'_> {
         Ok(())
     }
 
-    /// Sets the settings of a host.
+    /// Replaces the settings of a host.
     pub async fn set_config(self, id: HostId, config: HostConfig) -> Result<(), StoreError> {
         self.store
             .run("hosts", || {

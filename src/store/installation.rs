@@ -11,12 +11,12 @@ use crate::store::{InstallationRepository, StoreError, from_column, millis, pars
 /// Key of the only row.
 const ROW: i32 = 1;
 
-/// Mode in which the database is served.
+/// Mode of the installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallationMode {
-    /// Used by nodes that share a Redis.
+    /// Several nodes, which share a Redis.
     Cluster,
-    /// Used by a single-node server.
+    /// A single-node server.
     Single,
 }
 
@@ -39,7 +39,7 @@ impl InstallationMode {
 pub struct Installation {
     /// Random id, created once.
     pub id: InstallationId,
-    /// Mode in which the database is served.
+    /// Mode of the installation.
     pub mode: InstallationMode,
     /// Generation of the data, which the leader increments. After a restore of this database to an earlier state, this
     /// generation is lower than the one in Redis.
@@ -54,9 +54,9 @@ impl InstallationRepository<'_> {
         Ok(row.map(to_installation).transpose()?)
     }
 
-    /// Returns the installation. If the database has no record of it, creates one with the id `candidate`. The record
-    /// contains `mode`, unless a cluster of an earlier release has used the database: the mode is then that of a
-    /// cluster.
+    /// Returns the installation. If the database has no record of it, creates one with the id `candidate`. The new
+    /// record contains `mode`, unless a cluster of an earlier release has used the database. In that case, it contains
+    /// [`InstallationMode::Cluster`].
     pub async fn ensure(
         self,
         candidate: InstallationId,
@@ -104,7 +104,7 @@ impl InstallationRepository<'_> {
         Ok(found.is_some())
     }
 
-    /// Sets the mode in which the database is served.
+    /// Sets the mode of the installation.
     pub async fn set_mode(self, mode: InstallationMode) -> Result<(), StoreError> {
         self.store
             .run("installation", || {

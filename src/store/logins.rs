@@ -91,7 +91,7 @@ impl LoginRepository<'_> {
         Ok(LoginCreation::Created)
     }
 
-    /// Replaces the refresh token of one generation by that of the next generation. If several callers use the same
+    /// Replaces the refresh token of one generation with that of the next generation. If several callers use the same
     /// token concurrently, one receives `Rotated` and the others receive `JustRotated`.
     pub async fn rotate(
         self,

@@ -1,5 +1,5 @@
-//! Outbox of e-mails. An e-mail is written in the transaction that causes it, sent by the node that claims it, and
-//! deleted once a mail server has accepted it.
+//! Outbox of e-mails. An e-mail is written in the transaction that causes it and sent by the node that claims it. It is
+//! deleted once a mail server has accepted or permanently rejected it, or it has expired.
 //!
 //! [`sending`] decides whether an e-mail may be sent.
 

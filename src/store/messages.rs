@@ -214,8 +214,8 @@ fn visible(room: RoomRow) -> Select<chat_message::Entity> {
     visible_above(room, 0)
 }
 
-/// Selects the visible messages of a room above `after`. Both limits are combined into one lower bound, because with
-/// two bounds SQLite may seek to the smaller one and scan from there.
+/// Selects the visible messages of a room above `after`. `after` and the room's `purged_through` are combined into one
+/// lower bound, because with two bounds SQLite may seek to the smaller one and scan from there.
 fn visible_above(room: RoomRow, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)

@@ -145,7 +145,7 @@ impl PasswordRepository<'_> {
         Ok(hashes)
     }
 
-    /// Replaces the password hash of a host by another hash of the same password. Returns `false` if the current hash
+    /// Replaces the password hash of a host with another hash of the same password. Returns `false` if the current hash
     /// is not `checked`.
     pub async fn replace_hash(self, host: HostId, checked: &str, hash: &str) -> Result<bool, StoreError> {
         let replaced = self

@@ -89,8 +89,8 @@ impl RoomRepository<'_> {
         }
     }
 
-    /// Inserts a room and sets the id of `row`. Without a webhook that subscribes to the event, one statement is
-    /// committed by itself, which saves two round trips.
+    /// Inserts a room and sets the id of `row`. If no webhook subscribes to the event, the INSERT is committed by
+    /// itself, which saves two round trips.
     async fn insert(self, row: &mut chatroom::Model) -> Result<(), DbErr> {
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
         let insert = chatroom::Entity::insert(values);

@@ -1,4 +1,4 @@
-//! Provides each test with a new database on each kind of server.
+//! Provides each test with a new database on SQLite, MySQL or MariaDB.
 
 use std::panic::resume_unwind;
 

@@ -121,12 +121,12 @@ impl Archiver {
         self.finish().await;
     }
 
-    /// Records a failed round. Only the first of consecutive failures is logged as a warning.
+    /// Records a failed round. Logs only the first of consecutive failures.
     fn failed(&mut self, error: &ArchiveError, was_failing: bool) {
         self.metrics.failures.increment(1);
         self.max_statement = None;
-        // The batch may have been too large, because a proxy closes the connection if a statement exceeds its limit.
-        // The next read therefore requests fewer entries.
+        // The batch may have been too large: a proxy closes the connection if a statement exceeds its limit. The next
+        // read therefore requests fewer entries.
         self.count = (self.count / 4).max(1);
         if !was_failing {
             tracing::warn!(%error, partition = self.partition.0, "failed to archive batch, retrying");
@@ -153,7 +153,7 @@ impl Archiver {
         }
     }
 
-    /// Archives all entries of the queue. Returns `false` if another node holds the lease.
+    /// Archives the entries of the queue. Returns `false` if this node does not hold the lease.
     async fn work(&mut self) -> Result<bool, ArchiveError> {
         match self.empty_queue().await {
             Err(ArchiveError::LeaseLost) => {
@@ -171,8 +171,8 @@ impl Archiver {
             let most = self.statement_bytes().await?;
             let mut entries = self.queue.read(self.partition, self.count).await?;
             let read = entries.len();
-            // The frames may use a third of the statement size. The webhook events of a batch are written in one
-            // statement, and an event is up to three times as long as its message.
+            // The frames may use at most a third of the statement size: a statement that inserts the webhook events of
+            // the batch may be three times as long as the frames.
             truncate(&mut entries, BATCH_BYTES.min(most / 3));
             let Some(first) = entries.first() else { return Ok(true) };
             if first.frame.len() > most {

@@ -174,7 +174,8 @@ pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec
     rooms.into_values().collect()
 }
 
-/// Returns, for each room of a batch, its state in the database and the sequence number up to which it is archived.
+/// Returns the state and the highest archived sequence number of each room of a batch. Omits rooms whose entries were
+/// all dead-lettered.
 fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet<RoomName>) -> Vec<ArchivedMark> {
     let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
     for (entry, message) in batch {

@@ -1,4 +1,4 @@
-//! Exports the metrics of the archive backlog, summed over all partitions.
+//! Exports the metrics of the archive backlog, aggregated over all partitions.
 
 use std::sync::Arc;
 

@@ -39,8 +39,9 @@ impl Archiver {
     }
 
     /// Handles entries whose room has no row with its name. If the deletion of the room is recorded in the database or
-    /// the broker, the entries are dropped. Otherwise all messages of the room in the broker are dead-lettered. Returns
-    /// the deleted rooms, and the bytes of the individually dead-lettered entries.
+    /// the broker, the entries are dropped. Otherwise they are dead-lettered, together with all messages of the room
+    /// that the broker still contains. Returns the deleted rooms, and the bytes of the individually dead-lettered
+    /// entries.
     pub(super) async fn settle_unowned(
         &self,
         lease: &ArchiveLease,
@@ -66,8 +67,8 @@ impl Archiver {
         Ok((deleted, refused))
     }
 
-    /// Returns whether the entries of a room without a row need no further action: the room was deleted, or all its
-    /// messages are dead letters.
+    /// Handles a room without a row. If it was not deleted, dead-letters the messages that the broker still contains.
+    /// Returns `false` if there are none; the caller must then dead-letter the entries.
     async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
         // The database is read before the broker. An event is removed from the database only after the broker has
         // stored the tombstone, so a deletion is found in at least one of them.

@@ -54,8 +54,8 @@ impl History {
 }
 
 impl ConversationReader {
-    /// Returns an error if the room was deleted or purged since the stream started, because the conversation would be
-    /// incomplete.
+    /// Returns an error if the room has been deleted or purged since the stream started, because the conversation would
+    /// be incomplete.
     async fn is_whole(&self) -> Result<(), HistoryError> {
         let room = self.history.store.rooms().get(self.room.chatroom).await?;
         if room.is_some_and(|room| room.purged_through == self.purged_through) {

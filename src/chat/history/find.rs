@@ -13,7 +13,7 @@ impl History {
     /// 2. the oldest message in the room with that wall-clock time
     /// 3. the first message accepted at or after `instant`
     ///
-    /// Returns `None` if all messages are older.
+    /// Returns `None` if nothing matches.
     ///
     /// # Errors
     /// Returns [`HistoryError`] if the broker or the database could not be read.

@@ -2,7 +2,8 @@
 //! joins the room. One frame serves all clients that join before a newer message arrives. The cache matters most after
 //! a node stops, because all clients of that node join other nodes at the same time.
 //!
-//! **Invariant:** a join frame is sent only if its newest message is the newest message of the room in the broker.
+//! **Invariant:** a cached join frame is sent only if its newest message is the newest message of the room in the
+//! broker.
 
 use std::sync::Arc;
 use std::time::Duration;

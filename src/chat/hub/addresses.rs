@@ -9,8 +9,9 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Number of entries above which idle entries are removed. An entry is idle if it has no sockets and no outstanding
-/// bytes. The next removal occurs at twice the number of entries that remained after the previous one.
+/// Minimum number of entries above which idle entries are removed. An entry is idle if it has no sockets and no
+/// outstanding bytes. After each removal, the threshold becomes twice the number of remaining entries, but at least
+/// this minimum.
 const KEPT: usize = 10_000;
 
 /// Sockets and shared rates per address. After the last socket of an address has closed, the entry remains while bytes
@@ -81,7 +82,7 @@ impl Addresses {
     }
 }
 
-/// Counts one socket towards the limit of its address until it is dropped.
+/// Counts one socket towards the limit of its address until this guard is dropped.
 #[derive(Debug)]
 pub struct AddressSlot {
     addresses: Arc<Addresses>,
@@ -102,8 +103,8 @@ impl Drop for AddressSlot {
     }
 }
 
-/// Rate limiter shared by several sockets. The bytes read so far take some time at the allowed rate; the state is the
-/// instant at which that time ends, in nanoseconds after `started`.
+/// Rate limiter shared by several sockets. Its state is the instant at which the bytes read so far would have arrived
+/// at the allowed rate, in nanoseconds after `started`.
 #[derive(Debug)]
 pub struct SharedPace {
     started: Instant,
@@ -120,7 +121,7 @@ impl SharedPace {
     }
 
     /// Returns the instant from which more bytes may be read, or `None` if they may be read now. `burst` is the time by
-    /// which reads may exceed the allowed rate.
+    /// which reads may be ahead of the allowed rate.
     pub fn next(&self, now: Instant, burst: Duration) -> Option<Instant> {
         let until = self.started + Duration::from_nanos(self.busy_until.load(Relaxed));
         let next = until.checked_sub(burst)?;

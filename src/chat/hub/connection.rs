@@ -137,7 +137,7 @@ impl Connection {
         Close::TryLater { retry: self.retry() }
     }
 
-    /// Waits for the next change of this handle. May also return without a change.
+    /// Waits for the next change to this handle. May also return without a change.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -171,7 +171,8 @@ impl Connection {
         }
     }
 
-    /// Queues a page of older messages. `oldest` is the lowest sequence number of the page.
+    /// Queues a page of older messages. `oldest` is the lowest sequence number of the page; `None` if the page is
+    /// empty.
     pub fn push_older(&self, framed: Bytes, oldest: Option<Seq>) {
         if let Some(oldest) = oldest {
             self.state.lock().cursor.queued_older(oldest);
@@ -204,8 +205,8 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Queues a notice and removes a waiting notice of the same topic. Never closes the socket: if too many notices
-    /// wait, the oldest are dropped and counted.
+    /// Queues a notice and removes a waiting notice of the same topic. Never closes the socket: if the outbox is full,
+    /// notices are dropped, oldest first, and counted.
     pub fn notify(&self, topic: Topic, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -238,7 +239,8 @@ impl Connection {
         self.state.lock().outbox.waiting_bytes()
     }
 
-    /// Returns whether the outbox has capacity for a page of older messages: only notices may wait.
+    /// Returns whether the outbox has capacity for a page of messages, which is the case if at most notices are
+    /// waiting.
     pub fn has_capacity(&self) -> bool {
         self.state.lock().outbox.has_capacity()
     }
@@ -268,7 +270,7 @@ impl Connection {
     }
 
     /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
-    /// returned before the read. The socket is up to date if no publication has raised the target since.
+    /// returned before the read. The socket is up to date if the target has not been raised since.
     pub fn caught_up(&self, through: Seq, target: Seq) {
         let mut state = self.state.lock();
         if state.cursor.caught_up(through, target) {
@@ -277,7 +279,7 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Returns the highest sequence number that was queued.
+    /// Returns the highest sequence number that was queued, or that the client had received before it reconnected.
     pub fn sent(&self) -> Seq {
         self.state.lock().cursor.sent()
     }
@@ -349,8 +351,7 @@ impl Connection {
         self.state.lock().closing.is_pending()
     }
 
-    /// Queues a frame and returns whether it was queued. If the frame exceeds the capacity of the outbox, closes the
-    /// socket.
+    /// Queues a frame and returns whether it was queued. If the frame does not fit into the outbox, closes the socket.
     fn queue(&self, state: &mut ConnectionState, framed: Bytes) -> bool {
         let queued = state.outbox.push(framed, &self.metrics).is_ok();
         if !queued {

@@ -6,7 +6,7 @@ use dashmap::DashMap;
 
 use super::{Connection, Hub, Identity, Place};
 
-/// Keeps a connection registered until it is dropped.
+/// Keeps a connection registered until this guard is dropped.
 #[derive(Debug)]
 pub struct Registration {
     hub: Arc<Hub>,

@@ -32,8 +32,8 @@ use awaited::Awaited;
 use background::{FULL_RETRY, Released};
 use submissions::{Pending, SubmissionQueue};
 
-/// Maximum time until a message is acknowledged or rejected. The sender of an overdue message is disconnected with
-/// 1013.
+/// Maximum time from the submission of a message until it is acknowledged or rejected. The sender of an overdue message
+/// is disconnected with 1013.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time from the acceptance of a message to its arrival over the bus. If it does not arrive, the connections in
@@ -91,7 +91,7 @@ impl Acceptor {
         self.0.arrived.notify_one();
     }
 
-    /// Returns whether the limit of unacknowledged bytes is reached. While it is, sockets must not be read.
+    /// Returns whether the limit of unacknowledged bytes is reached. If it is, sockets must not be read.
     pub(super) fn is_full(&self) -> bool {
         self.0.bytes.load(Ordering::Relaxed) >= QUEUED_BYTES
     }
@@ -143,7 +143,8 @@ impl Worker {
         }
     }
 
-    /// Sorts newly submitted messages, and messages of released rooms, into `ready` and `held`.
+    /// Sorts newly submitted messages, and messages of released rooms, into `ready` and `held`. Rejects the messages of
+    /// rooms that no longer exist.
     fn collect(&mut self) {
         for (room, exists) in std::mem::take(&mut *self.released.rooms.lock()) {
             let held = self.held.remove(&room).unwrap_or_default();
@@ -223,7 +224,8 @@ impl Worker {
         }
     }
 
-    /// Moves the waiting messages of held rooms to `held`, so that none is sent before an earlier message of its room.
+    /// Moves the messages of held rooms from `ready` to `held`, so that none is sent before an earlier message of its
+    /// room.
     fn hold_remaining(&mut self) {
         if self.held.is_empty() {
             return;

@@ -12,9 +12,9 @@ use crate::chat::hub::Hub;
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::RoomName;
 
-/// Delay before a report that a connection has left a room. It is short: until the report, a message that is accepted
-/// counts as delivered to the recipient. If the client reconnects within the delay, one report covers leaving and
-/// joining.
+/// Delay before a report that a connection has left a room. It is short, because a message that is accepted before the
+/// report counts as delivered to the recipient. If the client reconnects within the delay, one report covers leaving
+/// and joining.
 const LEAVE_DELAY: Duration = Duration::from_millis(25);
 
 /// Delay before a failed report is repeated.

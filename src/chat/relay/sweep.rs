@@ -80,7 +80,8 @@ impl Sweep {
                 return self.hub.lags(room, status.seq).then_some((room, status.seq));
             }
             Ok(status) if status.state == RoomState::Closed => {
-                // `None` means that the room was reopened since the report or that the database could not be read.
+                // `None` means that the room was reopened or deleted after the report, or that the database could not
+                // be read.
                 if let Some(notice) = self.rooms.closed_notice(room).await {
                     self.hub.close_room(room, Some(&notice), Close::Normal);
                 }

@@ -183,7 +183,7 @@ fn apply_tail(room: &mut Room, tail: &Tail) {
 }
 
 /// Returns `lastCheckedAt` for clients. Clients compare it with `latestMsgAt`, which may come from another clock. The
-/// result is therefore adjusted: it is earlier than `latestMsgAt` exactly if the room has unread messages.
+/// result is therefore adjusted: it is earlier than `latestMsgAt` if and only if the room has unread messages.
 fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
     let checked = room.last_checked_at?;
     Some(match room.latest_msg_at {

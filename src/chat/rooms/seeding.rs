@@ -17,7 +17,9 @@ const WAIT: Duration = Duration::from_millis(30);
 const ATTEMPTS: u32 = 400;
 
 impl Rooms {
-    /// Ensures that the broker contains the room or, if it was deleted, its tombstone.
+    /// Seeds the broker with a room from the database or, if the room does not exist, with a tombstone. If the broker
+    /// already contains the room or another node is seeding it, this method only waits briefly. The caller must then
+    /// check the room again.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].
@@ -58,7 +60,8 @@ impl Rooms {
         }
     }
 
-    /// Sets the number of connections of this node in a room, and seeds the room if necessary. Returns its status.
+    /// Reports this node's connection counts in a room, and seeds the room if necessary. Returns the status of the
+    /// room.
     ///
     /// # Errors
     /// Returns [`RoomError::NotFound`] if the room does not exist, or [`RoomError::Unavailable`].
@@ -74,8 +77,8 @@ impl Rooms {
     }
 }
 
-/// Ticket to seed a new room. It is requested before the room is committed to the database. A change of the room that
-/// another node applies in the meantime revokes the ticket.
+/// Ticket to seed a new room. It is requested before the room is committed to the database. If another node applies a
+/// change to the room in the meantime, the ticket is revoked.
 pub(super) struct NewRoomTicket {
     seeding: Arc<dyn Seeding>,
     ticket: Ticket,

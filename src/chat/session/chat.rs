@@ -153,7 +153,7 @@ impl ChatSession {
         Ok(())
     }
 
-    /// Returns the wall-clock time of a client in the form in which it is relayed and stored.
+    /// Returns the wall-clock time of a client as it is relayed and stored.
     fn repaired(&self, datetime: WallClock) -> WallClock {
         self.context.wire.repaired(datetime, self.context.clock.now())
     }

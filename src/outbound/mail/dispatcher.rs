@@ -153,7 +153,7 @@ impl MailDispatcher {
         self.metrics.mails.get(outcome).increment(1);
     }
 
-    /// Delays an e-mail that is over a limit, and all other e-mails under the same limit.
+    /// Delays an e-mail that is over a limit, and all other due e-mails under the same limit.
     async fn delay(&self, due: &DueMail, scope: MailScope, until: DateTime<Utc>) -> Result<(), StoreError> {
         let delayed = self.store.mails().delay(due, scope, until, self.clock.now()).await?;
         let (scope, class) = (LimitScope::from(scope), LimitedMail::from(due.mail.kind.class()));

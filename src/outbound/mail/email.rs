@@ -7,7 +7,7 @@ use crate::domain::text::{name, quote};
 use crate::domain::{ChatroomId, Message};
 use crate::store::{MailKind, MailPart, OutgoingMail};
 
-/// Maximum number of characters of one message that an e-mail shows.
+/// Maximum number of characters of a message that an e-mail shows.
 const SHOWN_CHARS: usize = 300;
 
 /// Language of an e-mail.

@@ -65,7 +65,7 @@ pub(crate) fn telephone_jpeg(image: &DynamicImage, orientation: u8) -> Vec<u8> {
     [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
 }
 
-/// Location in the metadata. It must not be published.
+/// Location in the metadata. It must not appear in stored pictures.
 pub(crate) const PLACE: &[u8] = b"37.5665N 126.9780E, at home";
 
 /// Returns whether `part` occurs in `bytes`.

@@ -9,10 +9,10 @@ use crate::outbound::contacts::MailLinks;
 use crate::outbound::mail::{EmailContent, Language, RoomText};
 use crate::store::{ConsentPair, ConsentRequest, GuestDigest, HostDigest, OutgoingMail, WriteMail, mailbox_key};
 
-/// Validity of an e-mail about new messages.
+/// Maximum age at which an e-mail about missed messages is still sent.
 const TTL: TimeDelta = TimeDelta::days(1);
 
-/// Validity of a request for consent.
+/// Maximum age at which a request for consent is still sent.
 const CONSENT_TTL: TimeDelta = TimeDelta::days(7);
 
 /// Writes the notifier's e-mails. Clones share the configuration.
@@ -20,7 +20,7 @@ const CONSENT_TTL: TimeDelta = TimeDelta::days(7);
 pub struct NotificationWriter {
     /// URL of the admin page.
     admin_url: Arc<str>,
-    /// URL of the page for guests of a host without a domain.
+    /// URL of the page for guests if the host has no domain without a wildcard.
     public_url: Arc<str>,
     links: MailLinks,
     /// Language of e-mails to hosts.
@@ -33,7 +33,7 @@ impl NotificationWriter {
         Self { admin_url: admin_url.into(), public_url: public_url.into(), links, language }
     }
 
-    /// Returns a writer of e-mails whose validity starts at `now`.
+    /// Returns a writer of e-mails whose age counts from `now`.
     pub(super) fn at(&self, now: DateTime<Utc>) -> DatedWriter<'_> {
         DatedWriter { writer: self, now }
     }
@@ -59,7 +59,7 @@ impl NotificationWriter {
     }
 }
 
-/// Writes e-mails whose validity starts at `now`.
+/// Writes e-mails whose age counts from `now`.
 pub(super) struct DatedWriter<'a> {
     writer: &'a NotificationWriter,
     now: DateTime<Utc>,

@@ -185,12 +185,12 @@ impl WebhookDispatcher {
     }
 }
 
-/// Returns the delay before the next attempt of an event that has failed `attempts` times before.
+/// Returns the delay before an event is retried that has failed `attempts` times before this attempt.
 fn retry(attempts: u32) -> TimeDelta {
     (FIRST_RETRY * RETRY_FACTOR.saturating_pow(attempts.min(8))).min(LAST_RETRY)
 }
 
-/// Returns the pause of a receiver after `failed_turns` failed delivery runs.
+/// Returns the pause of a receiver after a failed delivery run that follows `failed_turns` consecutive failed runs.
 fn pause(failed_turns: u32) -> TimeDelta {
     (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
 }

@@ -24,7 +24,7 @@ pub enum UrlProblem {
     /// The scheme is not `https`, and the operator does not allow `http` for the address.
     #[error("must begin with https://")]
     Insecure,
-    /// The URL contains an IP address that is not public.
+    /// The URL contains an IP address that is neither public nor allowed by the operator.
     #[error("must not lead to a private address")]
     Private,
 }

@@ -11,7 +11,7 @@ use sea_orm::{DbErr, RuntimeErr};
 pub enum WriteFault {
     /// The database does not respond, responds too late, or refuses connections.
     Unreachable,
-    /// The database responds but rejects writes. It is a replica, a demoted primary, or a file system mounted
+    /// The database responds but rejects writes. It is a replica or a demoted primary, or its file system is mounted
     /// read-only.
     ReadOnly,
     /// The disk, the tablespace or the file of the database is full.

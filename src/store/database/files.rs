@@ -81,8 +81,8 @@ impl Files {
         }
     }
 
-    /// Creates the database file before it is opened for the first time. Connections do not create it. Otherwise, a
-    /// connection would replace a file that disappears later by an empty one.
+    /// Creates the database file before it is opened for the first time. Connections do not create it. Otherwise, if
+    /// the file disappeared later, a connection would create an empty one in its place.
     pub(in crate::store) fn create(&self) -> io::Result<()> {
         if self.opened.lock().database.is_some() {
             return Ok(());

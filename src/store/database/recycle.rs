@@ -104,7 +104,7 @@ impl Recycle {
         self.answers(connection, options).await && !self.is_discarded(of, age)
     }
 
-    /// Returns whether a connection may return to its pool. After a cancelled operation, the response is still
+    /// Returns whether a connection may return to its pool. After a cancelled operation, the response may still be
     /// outstanding, so the connection is tested with a timeout. Without the timeout, a connection to a stalled server
     /// would occupy a slot of the pool indefinitely.
     pub(in crate::store) async fn may_return<C: sqlx::Connection>(
@@ -153,9 +153,9 @@ impl Recycle {
     }
 }
 
-/// Replaces a connection that does not respond with a new connection. The pool then closes the new connection. The old
-/// connection is dropped instead of closed, because closing it could wait without limit. Over TLS, the driver closes a
-/// connection only after it has received data from the peer.
+/// Replaces an unresponsive connection with a new one. The pool then closes the new connection. The old connection is
+/// dropped instead of closed, because closing it could wait without limit. Over TLS, the driver closes a connection
+/// only after it has received data from the peer.
 async fn abandon<C: sqlx::Connection>(connection: &mut C, options: &C::Options) {
     loop {
         if let Ok(Ok(fresh)) = tokio::time::timeout(ANSWER, C::connect_with(options)).await {

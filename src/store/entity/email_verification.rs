@@ -1,4 +1,4 @@
-//! Table of e-mail addresses to be confirmed by a code.
+//! Table of e-mail addresses to be confirmed with a code.
 
 use sea_orm::entity::prelude::*;
 

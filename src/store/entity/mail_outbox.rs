@@ -1,4 +1,5 @@
-//! Table of e-mails to be sent. A row is deleted once a mail server has accepted the e-mail.
+//! Table of e-mails to be sent. A row is deleted once a mail server has accepted or permanently rejected the e-mail, or
+//! the e-mail has expired.
 
 use sea_orm::entity::prelude::*;
 

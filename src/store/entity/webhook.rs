@@ -17,7 +17,7 @@ pub struct Model {
     pub old_secret: Option<String>,
     pub old_secret_ends_at: Option<DateTimeUtc>,
     /// Earliest time at which a node may acquire the delivery lease. It is in the future while a node holds the lease,
-    /// and after the receiver has failed.
+    /// and for some time after the receiver has failed.
     pub next_turn_at: DateTimeUtc,
     /// Number of consecutive delivery leases without a delivered event.
     pub failed_turns: i64,

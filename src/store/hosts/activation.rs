@@ -59,7 +59,7 @@ impl HostRepository<'_> {
         Ok(found.into_iter().map(HostId).collect())
     }
 
-    /// Returns those of the given hosts that do not publish their online status.
+    /// Returns those of the given hosts that have disabled their online status.
     pub async fn hidden(self, of: &[HostUuid]) -> Result<Vec<HostUuid>, StoreError> {
         let found: Vec<String> = self
             .store

@@ -7,7 +7,7 @@ use crate::domain::HostId;
 use crate::store::entity::user;
 use crate::store::{HostRepository, StoreError, millis};
 
-/// Changes of a host's profile. `None` leaves a field unchanged. The caller checks the lengths (SPEC 2).
+/// Changes to a host's profile. `None` leaves a field unchanged. The caller checks the lengths (SPEC 2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProfileChange {
     /// Name that guests see.

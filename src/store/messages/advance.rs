@@ -12,8 +12,8 @@ use crate::store::counts::Counts;
 use crate::store::entity::{chat_message, chatroom};
 use crate::store::{millis, to_column};
 
-/// Maximum number of rooms per UPDATE of SQLite. Each room adds eight CASE arms, which SQLite evaluates for each row, so
-/// the cost grows with the square of this number.
+/// Maximum number of rooms per UPDATE on SQLite. Each room adds eight CASE arms, which SQLite evaluates for each row,
+/// so the cost grows with the square of this number.
 const ROOMS_PER_STATEMENT: usize = 50;
 
 /// Maximum number of rows per INSERT. Each row has seven parameters. SQLite accepts 32,766 parameters per statement,

@@ -16,8 +16,8 @@ const FAR: u64 = 1_000;
 const ONE_READ: u64 = 100;
 
 impl MessageRepository<'_> {
-    /// Returns a page of a room's messages up to and including `through`, newest first. The page ends early once it
-    /// contains `bytes` of text.
+    /// Returns a page of a room's messages up to and including `through`, newest first. The page ends early if its text
+    /// would exceed `bytes`, but contains at least one message if there is any.
     ///
     /// For a page far from the newest message, no rows are skipped. If the room has no gap in its sequence numbers, the
     /// first number of the page is computed. Otherwise, the number is found by skipping sequence numbers from the

@@ -1,4 +1,4 @@
-//! Changes of a room's state, and the events with which the changes are applied to the broker.
+//! Changes to a room's state, and the events with which the changes are applied to the broker.
 //!
 //! **Invariant:** a change and its event are written in one transaction. Any node may apply an event, any number of
 //! times: an event with an outdated version has no effect.
@@ -17,7 +17,7 @@ use crate::store::{RoomRepository, StoreError, from_column, mails, millis, parse
 /// ahead. The skew between nodes with synchronised clocks is smaller.
 const CLOCK_WAS_AHEAD: TimeDelta = TimeDelta::minutes(1);
 
-/// A change of a room that may not have been applied to the broker yet.
+/// A change to a room's state that may not have been applied to the broker yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomEvent {
     /// Row id.

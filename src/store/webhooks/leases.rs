@@ -78,8 +78,8 @@ impl WebhookRepository<'_> {
         Ok(due.collect())
     }
 
-    /// Acquires the lease of a webhook until `ends_at`. Returns `None` if another node was first or the webhook was
-    /// disabled.
+    /// Acquires the lease of a webhook until `ends_at`. Returns `None` if another node was first, or the webhook has
+    /// been changed, disabled or deleted.
     pub async fn acquire_lease(
         self,
         due: &DueWebhook,

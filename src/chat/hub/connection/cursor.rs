@@ -11,7 +11,7 @@ use crate::domain::Seq;
 
 #[derive(Debug, Default)]
 pub(super) struct ReadCursor {
-    /// Highest sequence number that was queued.
+    /// Highest sequence number that was queued, or that the client had received before it reconnected.
     sent: Seq,
     /// Lowest sequence number that was queued; 0 before the first message.
     first: Seq,
@@ -80,9 +80,9 @@ impl ReadCursor {
     }
 
     /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
-    /// returned before the read. Returns whether the socket is now up to date, which is the case if no publication has
-    /// raised the target since. Messages up to `target` that are missing from the log were lost when the broker began a
-    /// new epoch.
+    /// returned before the read. Returns whether the socket is now up to date, which is the case if the target has not
+    /// been raised since. Messages up to `target` that are missing from the log were lost when the broker began a new
+    /// epoch.
     pub(super) fn caught_up(&mut self, through: Seq, target: Seq) -> bool {
         self.sent = self.sent.max(through);
         let is_done = self.target.is_some_and(|known| known <= target.max(self.sent));

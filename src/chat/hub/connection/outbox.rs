@@ -1,8 +1,8 @@
 //! Bounded queue of frames waiting for one socket.
 //!
-//! **Invariants:** messages and responses (`frames`) are written in order and none is skipped. If a frame exceeds the
-//! capacity, the queue overflows and the socket is closed. Notices are written after all frames and are dropped to make
-//! space for frames.
+//! **Invariants:** messages and responses (`frames`) are written in order and none is skipped. If a frame does not fit,
+//! the queue overflows and the socket is closed. Notices are written after all frames and are dropped to make space for
+//! frames.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ pub const OUTBOX_FRAMES: usize = 256;
 /// Maximum bytes in an outbox.
 pub const OUTBOX_BYTES: usize = 256 * 1024;
 
-/// Error: a frame exceeded the capacity of the queue. The queue was emptied.
+/// Error: a frame did not fit into the queue. The queue was emptied.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
 
@@ -46,8 +46,8 @@ impl Outbox {
         Err(Overflow)
     }
 
-    /// Queues a notice and removes a waiting notice of the same topic. If too many notices wait, the oldest are dropped
-    /// and counted.
+    /// Queues a notice and removes a waiting notice of the same topic. If the queue is full, notices are dropped,
+    /// oldest first, and counted.
     pub(super) fn push_notice(&mut self, topic: Topic, framed: Bytes, metrics: &OutboxMetrics) {
         self.notices.remove(topic);
         if self.make_space(framed.len(), metrics) {
@@ -77,7 +77,7 @@ impl Outbox {
         self.bytes + self.notices.bytes() + self.taken
     }
 
-    /// Returns whether a page of messages may be read: only notices wait.
+    /// Returns whether the queue has capacity for a page of messages, which is the case if at most notices are waiting.
     pub(super) fn has_capacity(&self) -> bool {
         self.frames.is_empty() && self.taken == 0
     }

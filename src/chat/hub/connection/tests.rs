@@ -252,8 +252,8 @@ proptest::proptest! {
         guest.start_after(0);
         let mut model = RoomModel { guest, log: Vec::new(), received: 0, reading: None, taken: Vec::new() };
         steps.into_iter().for_each(|step| model.act(step));
-        // As the periodic sweep would, the test makes the socket read the publications that the bus lost without an
-        // error.
+        // Like the periodic sweep, the test makes the socket read the messages whose publications the bus lost without
+        // an error.
         model.guest.catch_up(model.newest());
         for _ in 0..model.log.len() + 2 {
             [Step::Take, Step::BeginRead, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| model.act(step));

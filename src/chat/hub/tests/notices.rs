@@ -1,4 +1,4 @@
-//! Tests of which connections receive notices and last frames.
+//! Tests for the delivery of notices and last frames to the right connections.
 
 use super::*;
 

@@ -67,7 +67,7 @@ impl AcceptorTest {
             .submit(connection.clone(), Submission { room, side: Side::Guest, id, text, datetime, head, trace: None });
     }
 
-    /// Waits until `count` messages of a room are accepted.
+    /// Waits until `count` messages of a room are accepted, and returns their ids.
     async fn accepted(&self, room: RoomName, count: usize) -> Vec<String> {
         let waiting = async {
             while self.broker.accepted(room).len() < count {

@@ -8,7 +8,7 @@ use crate::chat::hub::{Connection, Place, Registration};
 use crate::chat::rooms::RoomOwner;
 use crate::domain::{Seq, Side};
 
-/// Keeps a connection registered in a room until it is dropped.
+/// Keeps a connection registered in a room until this guard is dropped.
 pub(super) struct RoomGuard {
     context: Arc<Sessions>,
     owner: RoomOwner,
@@ -51,7 +51,8 @@ impl RoomGuard {
 
     fn note_seen(&self, through: Seq) {
         let (context, owner, side) = (self.context.clone(), self.owner, self.connection.side());
-        // The visit of a guest is stored for the e-mails about missed messages, so only if messages were received.
+        // A guest's visit is needed only for e-mails about missed messages. It is not stored if the guest received no
+        // message or left no address.
         if side == Side::Guest && (through == 0 || owner.has_contact == Some(false)) {
             return;
         }

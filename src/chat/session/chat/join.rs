@@ -87,8 +87,8 @@ impl Sessions {
         Ok(status)
     }
 
-    /// Checks the state of the room. A closed room rejects hosts and guests who reconnect. A guest who joins without a
-    /// sequence number reopens the room.
+    /// Checks the state of the room. A closed room rejects all hosts, and guests who reconnect. A guest who joins
+    /// without a sequence number reopens the room.
     async fn admit_to_state(
         &self,
         room: RoomKey,

@@ -15,7 +15,7 @@ use crate::protocol::frame;
 /// Delay before a read is retried while the broker is unavailable.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
-/// Read of the log in progress. Resolves to the messages and to the target of the socket at the start of the read.
+/// Read of the log in progress. Resolves to the messages and to the target that the socket had when the read started.
 pub(super) type LogRead = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Seq), HistoryError>> + Send>>;
 
 impl ChatSession {
@@ -66,7 +66,7 @@ impl ChatSession {
                         context.history.find(room, &shown, connection.first_sent(), instant).await?
                     }
                 };
-                // `None` means that the requested time is later than all messages. The result is then the newest page.
+                // `None` means that no message was found for the requested time. The result is then the newest page.
                 context.history.before(room, before.unwrap_or(Seq::MAX >> 1)).await
             };
             let entries = page.await.map_err(|error| context.refusal_of(&error.into()))?;

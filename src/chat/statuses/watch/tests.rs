@@ -1,4 +1,4 @@
-//! Tests of results of reads and change events that arrive in any order.
+//! Tests with read results and change events that arrive in any order.
 
 use std::collections::VecDeque;
 

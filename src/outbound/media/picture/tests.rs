@@ -7,7 +7,7 @@ use crate::outbound::media::testing::{BLUE, PLACE, RED, bomb, chunk, contains, f
 
 const FORMATS: [ImageFormat; 4] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif];
 
-/// Lossy WebP image of one pixel, as another program writes it.
+/// Lossy WebP image of one pixel, written by another program.
 const LOSSY_WEBP: &[u8] =
     b"RIFF\x22\0\0\0WEBPVP8 \x16\0\0\0\x30\x01\0\x9d\x01\x2a\x01\0\x01\0\x0e\xc0\xfe\x25\xa4\0\x03\x70\0\0\0\0";
 
@@ -172,7 +172,7 @@ fn compressed_profile_is_limited_in_memory() {
 }
 
 /// Returns a zlib stream that decompresses to at least `count` zeros. The stream contains one zero and then references
-/// of 13 bits, each of which repeats 258 preceding zeros.
+/// of 13 bits, each of which adds 258 zeros.
 fn deflated_zeros(count: usize) -> Vec<u8> {
     let bits = |text: &'static str| text.bytes().map(|bit| bit == b'1');
     let repeated = std::iter::repeat_n("1100010100000", count / 258 + 1).flat_map(bits);

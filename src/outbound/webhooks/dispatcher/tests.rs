@@ -11,7 +11,7 @@ use crate::outbound::webhooks::{IsAllowed, Webhooks};
 use crate::store::testing::{Database, on_fresh};
 use crate::store::{Append, EventState, NewHost, NewRoom, WebhookChange};
 
-/// Generates a test of each function on each kind of database.
+/// Generates one test per function and database system. Each test runs the function on that database system.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => { $(mod $name {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,7 +217,7 @@ async fn events_of_crashed_node_are_sent_after_its_lease(setup: Setup) {
     assert_eq!((receiver.received().len(), setup.states(&host).await), (1, [0, 1, 0]));
 }
 
-/// Generates a test on SQLite only.
+/// Generates tests that run on SQLite only.
 macro_rules! on_sqlite {
     ($($(#[$meta:meta])* async fn $name:ident($setup:ident) $body:block)*) => { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
