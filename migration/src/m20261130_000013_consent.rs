@@ -1,9 +1,10 @@
 //! Adds consent, digests and limits of e-mail (SPEC 8): consent per host and mailbox, time of the last digest per host,
 //! text per room in waiting e-mails, and e-mails sent in the last hour.
 //!
-//! Pairs of a host and a mailbox that were e-mailed before this change are marked as consenting. `notification`
-//! contains the rooms whose guest was e-mailed, and the row of a room contains the current address of its guest.
-//! Deleted rooms and rooms whose guest unsubscribed have no address, so their pairs are not marked.
+//! Consent is recorded for each pair of a host and a mailbox that received the host's e-mail before this change.
+//! `notification` contains the rooms whose guest was e-mailed, and the row of a room contains the current address of
+//! its guest. Deleted rooms and rooms whose guest unsubscribed have no address, so no consent is recorded for their
+//! guests.
 //!
 //! A node of the previous release e-mails guests without consent, e-mails hosts once per room, and does not count
 //! e-mails. It also sends the e-mails that nodes of this release write to the outbox.
@@ -134,7 +135,7 @@ fn tables(build: ColumnBuilder) -> [TableCreateStatement; 5] {
     [consent, part, departure, classes, digest]
 }
 
-/// Marks the pairs of a host and a mailbox that were e-mailed before this change as consenting.
+/// Records consent for each pair of a host and a mailbox that received the host's e-mail before this change.
 async fn mark_mailed(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     let mut after = 0_i64;

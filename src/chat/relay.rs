@@ -2,8 +2,8 @@
 //!
 //! [`Relay::submit`] queues a message for the acceptor of its partition, which has at most one call to the broker in
 //! flight. The bus publishes an accepted message to every node, including the sender's. The copy that the sender
-//! receives is the acknowledgement. The relay implements the bus's [`Sink`]: it encodes a publication once as a frame
-//! and queues the frame for the connections in the room, without parsing JSON.
+//! receives is the acknowledgement. [`Deliveries`] implements the bus's [`Sink`]: it encodes a publication once as a
+//! frame and queues the frame for the connections in the room, without parsing JSON.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Relay {
         Self { acceptors }
     }
 
-    /// Submits a message. Either the sender receives the message over the bus, or the sender's socket is closed.
+    /// Submits a message. The sender later receives the message, or the sender's socket is closed.
     pub fn submit(&self, connection: &Arc<Connection>, submission: Submission) {
         let partition = Partition::of(submission.room, self.acceptors.len() as u16);
         if let Some(acceptor) = self.acceptors.get(usize::from(partition.0)) {

@@ -1,9 +1,10 @@
 //! Reports to [`Presence`] which hosts have status sockets on this node. [`Watch`] notifies guests of the status of
 //! hosts.
 //!
-//! Only the first and the last socket of a host cause a report. The first socket is reported at once. The absence of
-//! sockets is reported after a grace period, because a host who reloads a page is not offline (SPEC 5). If a node shuts
-//! down before such a report, the presence entries of its hosts expire with the lease of the node.
+//! A report is sent only when the first socket of a host opens or the last one closes. The first socket is reported at
+//! once. The absence of sockets is reported after a grace period, because a host who reloads a page is not offline
+//! (SPEC 5). If a node shuts down before such a report, the presence entries of its hosts expire with the lease of the
+//! node.
 //!
 //! **Invariant:** a host is reported as offline only after a continuous absence. The close code of the last socket
 //! determines the required duration.

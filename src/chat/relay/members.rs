@@ -50,8 +50,8 @@ impl Members {
         self.rooms.enter(room, self.hub.members(room)).await
     }
 
-    /// Schedules a report after a short delay and repeats it until it succeeds. The report is omitted if another report
-    /// of the room is sent first.
+    /// Schedules a report after a short delay. Repeats the report until it succeeds or the node stops. Omits the report
+    /// if another report of the room is sent first.
     pub fn report_soon(&self, room: RoomName) {
         match self.left.entry(room) {
             Entry::Occupied(mut is_unreported) => {

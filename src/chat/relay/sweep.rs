@@ -22,8 +22,8 @@ const ROUND: Duration = Duration::from_secs(60);
 /// Interval between steps. The calls of a round are distributed evenly over its steps.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of steps in a fast round, and minimum number of rooms per step. They limit the load on a new Redis
-/// master, because all nodes query it about their rooms at the same time.
+/// Maximum number of steps in a fast round, and minimum number of rooms per step. A fast round is spread over several
+/// steps to limit the load on a new Redis master, because all nodes query it about their rooms at the same time.
 const HURRIED_STEPS: usize = 20;
 const HURRIED_STEP: usize = 500;
 
@@ -55,7 +55,7 @@ impl Sweep {
         self.step_size = self.left.len().div_ceil(HURRIED_STEPS).max(HURRIED_STEP);
     }
 
-    /// Compares the next rooms of the round.
+    /// Makes the rooms that still lag since the last step catch up, and compares the next rooms of the round.
     pub async fn step(&mut self) {
         for (room, seq) in self.lagging.drain(..) {
             if self.hub.catch_up(room, seq) {

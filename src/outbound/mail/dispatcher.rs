@@ -50,7 +50,7 @@ pub struct MailDispatcher {
 }
 
 impl MailDispatcher {
-    /// Creates a dispatcher that sends the e-mails in the outbox of `store` with `sender`, without limits.
+    /// Creates a dispatcher without limits. It sends the e-mails in the outbox of `store` with `sender`.
     pub fn new(store: Store, sender: Arc<dyn MailSender>, clock: Arc<dyn Clock>, waker: MailWaker) -> Self {
         Self { store, sender, quotas: MailQuotas::default(), clock, waker, metrics: MailMetrics::default() }
     }

@@ -90,8 +90,8 @@ pub(in crate::store) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[A
     Ok(())
 }
 
-/// Updates the rows of `rooms` with one statement whose only parameter is a JSON document. The server prepares it once per
-/// connection, and its cost per room is constant.
+/// Updates the rows of `rooms` with one statement whose only parameter is a JSON document. The server prepares the
+/// statement once per connection, and its cost per room is constant.
 async fn advance_rooms_of_mysql(tx: &DatabaseTransaction, rooms: &[Advance<'_>]) -> Result<(), DbErr> {
     let rows = rooms.iter().map(|room| {
         (
