@@ -1,6 +1,6 @@
 //! Canonical form of a mailbox. Addresses with the same form count as one mailbox for consent and limits (SPEC 8).
 //!
-//! - The domain is lower case and in its ASCII form (IDN), without a final dot; `googlemail.com` is `gmail.com`.
+//! - The domain is lower case and in its ASCII form (IDN), without a final dot; `googlemail.com` becomes `gmail.com`.
 //! - The local part is lower case, without the sub-address that starts at the first `+`.
 //! - For Gmail, the dots of the local part are removed.
 //!

@@ -270,7 +270,7 @@ impl Hub {
         self.len() == 0
     }
 
-    /// Makes every connection in a room compare its position with the broker.
+    /// Makes the connections in all rooms read the log, because they may have missed messages.
     pub fn catch_up_all(&self) {
         for members in &self.rooms {
             members.iter().for_each(|member| member.catch_up(0));

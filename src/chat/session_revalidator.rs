@@ -1,5 +1,6 @@
 //! Revalidates the accounts of this node's open host sockets. A socket is closed if its login was revoked or has
-//! expired, the account was deactivated, or the online status was disabled (SPEC 4, 5).
+//! expired, or the account was deactivated. A status socket is also closed if the online status of its host was
+//! disabled (SPEC 4, 5).
 //!
 //! Except for the expiry of a login, these changes are published as [`Control`](crate::domain::Control) events. This
 //! module reads the database instead. It runs periodically, and also whenever an event may have been missed.

@@ -1,5 +1,5 @@
-//! Connections to the database: pools, timeouts, retries, faults and the SQLite files. This module accesses only one
-//! table, that of the write probe.
+//! Connections to the database: pools, timeouts, retries, faults and the SQLite files. This module writes only to the
+//! table of the write probe.
 
 pub(super) mod clock;
 pub(super) mod connect;

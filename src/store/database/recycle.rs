@@ -57,8 +57,8 @@ impl Recycle {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Marks every connection that is open now as discarded. A discarded connection is closed as soon as it is idle.
-    /// Read connections are discarded at most once per [`READERS_INTERVAL`].
+    /// Marks every connection that is open now as discarded. A discarded connection is closed when it is released or
+    /// next acquired. Read connections are discarded at most once per [`READERS_INTERVAL`].
     pub(in crate::store) fn discard(&self) {
         let now = self.now();
         self.writers.fetch_max(now, Relaxed);

@@ -1,9 +1,10 @@
 //! Limits on outgoing e-mail over all nodes, applied when an e-mail is sent.
 //!
 //! An e-mail is counted just before it is sent, while the lock of its class is held. Limits apply to the e-mails of the
-//! last hour. Classes are counted separately, so that many e-mails of one class do not delay another class. The limit
-//! of one host is lower than that of the installation. An e-mail over a limit is delayed until the limit permits it,
-//! together with all other e-mails under the same limit. An e-mail that expires before that time is dropped.
+//! last hour. Classes are counted separately, so that many e-mails of one class do not delay another class. The
+//! separate limit per host prevents one host from using up the limit of the installation. An e-mail over a limit is
+//! delayed until the limit permits it, together with all other due e-mails under the same limit. An e-mail that expires
+//! before that time is dropped.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};

@@ -55,9 +55,9 @@ pub struct Archived {
 type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 
 impl MessageRepository<'_> {
-    /// Writes a batch of accepted messages (ideally up to 500) of any rooms in one transaction. Updates the rooms:
-    /// `last_seq` never decreases, and `latest_msg` is replaced only by a newer message. Messages that retention has
-    /// purged are not written again. Idempotent.
+    /// Writes a batch of accepted messages of any rooms in one transaction. Updates the rooms: `last_seq` never
+    /// decreases, and `latest_msg` is replaced only by a newer message. Messages that retention has purged are not
+    /// written again. Idempotent.
     ///
     /// `rooms` contains each room of the batch once. `unattended` lists the messages whose recipient had no connection
     /// in the room and may have to be e-mailed. Events for hosts' webhooks are written in the same transaction.
