@@ -68,7 +68,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// Returns the address of the client if the addresses that begin with `trusted` are proxies.
+    /// Returns the address of the client if all addresses that begin with `trusted` belong to trusted proxies.
     fn seen(trusted: &'static str, peer: &str, forwarded: &str) -> String {
         let headers = [("x-forwarded-for".parse().unwrap(), forwarded.parse().unwrap())].into_iter().collect();
         let is_trusted: IsTrustedProxy = Arc::new(move |address| address.to_string().starts_with(trusted));

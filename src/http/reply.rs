@@ -13,7 +13,7 @@ use crate::chat::rooms::RoomError;
 use crate::outbound::webhooks::SetError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 
-/// `Retry-After` in seconds for an upload above the limit of its host or address. It is the typical duration of an
+/// `Retry-After` in seconds for an upload above the limit on concurrent uploads. It is the typical duration of an
 /// upload.
 const UPLOAD_RETRY_AFTER: u64 = 5;
 

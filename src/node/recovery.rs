@@ -1,7 +1,7 @@
 //! Recovery after a store was restored to an earlier state.
 //!
 //! The database and the broker each store a generation, which is a counter. The leader raises the generation in the
-//! database first and then in the broker, at the start of each leadership and every 5 s. If the generation in the
+//! database first and then in the broker, when it becomes leader and every 5 s thereafter. If the generation in the
 //! database is lower, the database was restored to an earlier state. If the generation in the broker is lower, Redis
 //! was restored. If a restore occurs between two increments, the generations are equal. Such a restore is detected by
 //! the calls that accept or archive messages
