@@ -1,8 +1,8 @@
 //! Configuration of a node from flags and environment variables. The node reads and checks them once, on startup.
 //!
-//! `cli` creates a [`Config`], and `node` runs with it. No other module reads flags or environment variables. An
-//! invalid option results in a [`ConfigError`] with the name of the flag. An unavailable store is not a configuration
-//! error.
+//! `cli` creates a [`Config`], and `node` runs with it. No other module reads the flags of a node or their environment
+//! variables. An invalid option results in a [`ConfigError`] with the name of the flag. An unavailable store is not a
+//! configuration error.
 
 mod args;
 mod defaults;

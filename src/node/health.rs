@@ -51,7 +51,7 @@ impl NodeHealth {
         health
     }
 
-    /// Records that startup is complete: the stores have responded, the schema is current, and the bus is subscribed.
+    /// Records that startup is complete: the stores have responded, and the schema is current.
     pub(super) fn set_started(&self) {
         self.facts.started.store(true, Relaxed);
         self.set_broker(true);

@@ -53,7 +53,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 const MIN_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
-/// Assumed duration of a join until one has been measured.
+/// Initial value of the smoothed duration of a join.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
 /// Class of a join. A join displaces a waiter of the other class only while its own class occupies less than half of the

@@ -214,7 +214,8 @@ impl Outbound {
         }
     }
 
-    /// Makes the kernel reset the connection when it is closed. Otherwise the kernel would keep the unsent output for minutes.
+    /// Makes the kernel reset the connection when it is closed. Otherwise the kernel would keep the unsent output for
+    /// minutes.
     pub(super) fn reset(&self) {
         if let Err(error) = self.tcp.set_zero_linger() {
             tracing::trace!(%error, "failed to set linger option before reset");

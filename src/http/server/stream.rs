@@ -51,7 +51,7 @@ struct StreamState {
     /// Whether the connection accepts no further requests.
     is_closing: bool,
     is_shed: bool,
-    /// Waker of the connection's task. It is called when a call ends, because the idle timeout starts then.
+    /// Waker of the connection's task. The task is woken when a call ends, because the idle timeout starts then.
     reader: Option<Waker>,
 }
 
