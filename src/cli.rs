@@ -2,7 +2,7 @@
 //!
 //! | exit code | meaning |
 //! |---|---|
-//! | 0 | success; for a node, shut down after draining |
+//! | 0 | success; for a node: orderly shutdown |
 //! | 1 | failure, or the shutdown was forced while work was in flight |
 //! | 64 | invalid configuration; the error names the flag |
 //! | 70 | a critical task of the node ended unexpectedly |
@@ -194,7 +194,8 @@ fn init_command_logging() {
     telemetry::log(LogFormat::Text, "warn");
 }
 
-/// Opens an existing database. Does not change its schema.
+/// Opens an existing database without changing its schema. Returns an error if the database does not exist or
+/// migrations are pending.
 async fn open_existing_store(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
     if !is_made(database.expose()).map_err(Failure::new)? {
         return Err(Failure::new(format!("there is no database at {database}")));

@@ -1,4 +1,4 @@
-//! HTTP layer, through which all API calls, pages and sockets enter the server.
+//! HTTP layer, which receives all API calls, page requests and WebSocket handshakes.
 //!
 //! One warp filter extracts the parts of a request. [`routes`] maps the path to an API call, a page or a socket.
 //! [`answer`] runs the handler and completes the response. The filter never rejects a request: [`answer`] also handles
@@ -72,7 +72,8 @@ pub use server::{ListenerSettings, Slots, raise_descriptor_limit, serve, serve_m
 pub(crate) use server::{PeerStream, Slot, SlotClass};
 pub use sockets::{UpgradeRequest, Upgrades};
 
-/// Maximum duration of a call. Store calls have much shorter timeouts, so only other delays reach this limit.
+/// Maximum time to handle a request. Store operations time out much earlier, so a request that exceeds this limit was
+/// delayed by something else.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Services and settings that the handlers use.
@@ -114,7 +115,7 @@ pub struct HttpSettings {
     /// Public URL of the API, without a trailing slash. Links in responses start with it. Requests are accepted with
     /// and without the path of this URL.
     pub public_url: String,
-    /// Origins of admin pages. These pages may read host-side responses with credentials.
+    /// Origins of admin pages. CORS permits host-side requests with credentials from these origins.
     pub admin_origins: Vec<String>,
     /// `Domain` attribute of the refresh cookie.
     pub cookie_domain: Option<String>,
@@ -213,7 +214,8 @@ fn record(metrics: &HttpMetrics, route: &'static str, method: &Method, response:
     );
 }
 
-/// Checks that the path exists, that the method is allowed and that the caller accepts JSON. Then runs the handler.
+/// Answers an `OPTIONS` request, or validates a request and runs its handler. A request is valid if its path exists,
+/// its method is allowed and, for an API call, the caller accepts the content type of the response.
 async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -> Result<Response, ApiError> {
     if matches!(target, Target::Nothing(_)) {
         return Err(ApiError::NotFound);

@@ -7,7 +7,7 @@
 //!
 //! | layer | module | contents |
 //! |---|---|---|
-//! | vocabulary: no tokio, no I/O | [`domain`] | ids, rooms, messages, clocks, types of metrics, traces |
+//! | vocabulary: no tokio, no I/O | [`domain`] | ids, rooms, messages, clocks, metric types, traces |
 //! | | [`protocol`] | frames, request and response bodies, close codes |
 //! | ports and storage | [`store`] | the database (SQLite, MySQL, MariaDB) |
 //! | | [`backend`] | broker, presence, leases, throttle: the ports and their drivers (Redis, embedded) |
@@ -21,8 +21,8 @@
 //! # Path of a message
 //!
 //! 1. `ws::pump` reads a frame and passes its text to the sender's [`session`](chat::session). The session validates
-//!    the message and assigns an id if the message has none. It encodes the message once as JSON, up to the sequence
-//!    number, and [submits](chat::relay::Relay::submit) it.
+//!    the message and assigns an id if the message has none. It encodes the message once as JSON, except for the
+//!    sequence number, and [submits](chat::relay::Relay::submit) it.
 //! 2. The acceptor of the room's partition adds the message to its next batch. One call to
 //!    [`MessageLog::accept`](backend::broker::MessageLog::accept) assigns sequence numbers to the batch, stores it and
 //!    publishes it in one step. A cluster stores it in Redis, a single node in the database.
@@ -40,7 +40,7 @@
 //!   database ([`history`](chat::history)).
 //! - Each sequence number of a room is queued for a connection at most once, in increasing order
 //!   ([`Connection`](chat::hub::Connection)).
-//! - A host is online while a node that does not count as dead has one of the host's sockets. Each change of the online
+//! - A host is online while a node that is not considered dead has one of the host's sockets. Each change of the online
 //!   status has a version ([`presence`](backend::presence), [`statuses`](chat::statuses)).
 //! - The state of a room is committed in the database with an increasing version, and then published
 //!   ([`rooms`](chat::rooms)).

@@ -52,7 +52,7 @@ use lock::Lock;
 pub use lock::SoleNode;
 use wiring::{DRAINED_GRACE, Node};
 
-/// Delay between attempts to connect to an unavailable store at start.
+/// Delay between attempts to connect to an unavailable store on startup.
 const START_RETRY: Duration = Duration::from_secs(1);
 
 /// Interval at which a draining node closes a batch of sockets.
@@ -238,8 +238,8 @@ impl App {
         self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
     }
 
-    /// Drains the node (DESIGN, "Sockets"). Waits for `drain_delay`, then rejects new sockets and closes the open
-    /// sockets within the time `drain`.
+    /// Drains the node (DESIGN, "Sockets"): rejects new sockets and closes the open sockets over the period `drain`. A
+    /// cluster node waits for `drain_delay` first. If `in_order` is `false`, closes all sockets at once.
     async fn drain(&self, hub: &Arc<Hub>, connections: &TaskTracker, refuse: &CancellationToken, in_order: bool) {
         if in_order && self.backend.is_cluster() {
             // The delay gives load balancers time to detect that this node is not ready. A single-node server has no

@@ -1,7 +1,7 @@
 //! `pintalk check`: connects to all stores and servers that the configuration names, and reports errors and risks.
 //!
-//! The command creates only what `serve` would create at start: the data directory, the token secret in it, and the
-//! media folder. Other files, which it writes as a test, are removed.
+//! The command creates only what `serve` would create on startup: the data directory, the token key in it, and the
+//! media folder. It removes the files that it writes as a test.
 
 mod clocks;
 mod ownership;
@@ -31,7 +31,7 @@ enum Severity {
     Wrong,
 }
 
-/// Line of the report: the result of one check.
+/// Line of the report: one result of a check.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     severity: Severity,
@@ -182,7 +182,7 @@ async fn media(location: &MediaLocation) -> Vec<Finding> {
     }]
 }
 
-/// Checks that a file can be written in a directory. Creates the directory like `serve`.
+/// Checks that a file can be created in a directory. Creates the directory if it does not exist, as `serve` does.
 fn writable(name: &str, dir: &Path) -> Finding {
     let probe = dir.join(".pintalk-check");
     let written = std::fs::create_dir_all(dir)

@@ -1,4 +1,4 @@
-//! `pintalk cleanup`: runs the leader's jobs once, or only counts what they would change.
+//! `pintalk cleanup`: runs the leader's jobs once, or only counts the rows that they would change.
 
 use clap::Args;
 

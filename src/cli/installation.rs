@@ -90,7 +90,8 @@ async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), 
     let redis = redis.ok_or_else(|| Failure::new("--redis-url is required: URL of the Redis to adopt"))?;
     let owner = redis.owner().await.map_err(unreachable)?;
     if let Some(owner) = owner.as_deref().filter(|owner| *owner != installation.id.as_str()) {
-        // Nodes use only installation ids as owners. If the owner is not one, no node can hold a lease for it.
+        // Nodes use only installation ids as owners. If the owner is not an installation id, no node can hold a lease
+        // for it.
         if let Ok(owner) = owner.parse::<InstallationId>() {
             reject_live_leases(redis, owner).await?;
         }

@@ -28,7 +28,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
 /// Runs a node on a listener until the node is shut down. Calls `on_ready` when the node serves requests.
 pub(super) async fn node(config: Config, listener: TcpListener, on_ready: impl FnOnce()) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
-    // Draining takes about the drain time. If the shutdown takes twice as long, it is forced.
+    // Forces the shutdown if it takes longer than the drain delay plus twice the drain period.
     shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
     telemetry::metrics(&SystemClock).keep_up(&shutdown);
     let traces = telemetry::traces(&config).map_err(Failure::new)?;

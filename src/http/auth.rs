@@ -35,7 +35,7 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
 }
 
 /// Exchanges a refresh token for new tokens. Without a valid cookie, returns 401 and clears the cookie. If the request
-/// contains several refresh cookies, clears none, because another site of the domain may have set one of them.
+/// contains several refresh cookies, clears none, because another site on the same domain may have set one of them.
 pub(super) async fn refresh_token(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let tokens = cookie::refresh_tokens(&request.headers, &app.settings);
     let mut response = match app.accounts.refresh_one_of(&tokens).await {

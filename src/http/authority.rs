@@ -11,8 +11,8 @@ use warp::reply::Response;
 
 use super::reply::ApiError;
 
-/// Headers that identify the caller. A request that contains one of them twice is rejected, because a proxy may have
-/// checked the value that this server does not use.
+/// Headers that identify the caller. A request that contains one of them more than once is rejected, because a proxy
+/// may have checked the value that this server does not use.
 const ONCE: [HeaderName; 4] = [
     ORIGIN,
     AUTHORIZATION,
@@ -93,9 +93,9 @@ fn is_same(target: &Authority, host: &Authority, scheme: Option<&str>) -> bool {
     target.host().eq_ignore_ascii_case(host.host()) && port(target) == port(host) && !target.as_str().contains('@')
 }
 
-/// Returns whether a request addresses this server by an IP address, as `localhost`, or by the host name of
-/// `public-url`. The check rejects requests of other sites whose names resolve to this server (DNS rebinding). A
-/// request without `Host` does not come from a browser and is accepted.
+/// Returns whether a request addresses this server by an IP address, by the name `localhost` or a subdomain of it, or
+/// by the host name of `public-url`. The check rejects requests of other sites whose names resolve to this server (DNS
+/// rebinding). A request without `Host` does not come from a browser and is accepted.
 pub(super) fn is_own_name(headers: &HeaderMap, public_url: &str) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Some(authority) = authority(host.as_bytes()) else { return false };

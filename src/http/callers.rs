@@ -90,7 +90,8 @@ pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Authent
     Ok(AuthenticatedHost { host, sid: claims.sid })
 }
 
-/// Returns the caller like [`host`]. Returns an error if the caller is not the host with the id `id` from the path.
+/// Authenticates the caller as [`host`] does. Returns an error if the caller is not the host with the id `id` from the
+/// path.
 pub(super) async fn account_owner(
     app: &HttpContext,
     request: &Request,

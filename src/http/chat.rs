@@ -14,7 +14,7 @@ use super::{HttpContext, callers};
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// Maximum length of a search string. Nicknames are much shorter.
+/// Maximum length of a search string in characters. Nicknames are much shorter.
 pub(super) const MAX_SEARCH_CHARS: usize = 100;
 
 pub(super) async fn open_room(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {

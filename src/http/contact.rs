@@ -29,8 +29,8 @@ pub(super) async fn set_contact(
     if !is_email(&asked.email) {
         return Err(ApiError::field("email", "is not an e-mail address"));
     }
-    // A visitor can cause e-mails to any address, so calls from browsers have the same limits as other calls that send
-    // e-mail. A server sends calls for many guests and has the limits of guest-side calls.
+    // A visitor can cause e-mails to any address, so calls from browsers are subject to the same limits as other calls
+    // that send e-mail. A server sends calls for many guests and is subject to the limits of guest-side calls.
     if request.headers.contains_key(ORIGIN) {
         app.limits.mail(request.client, &asked.email).await?;
     } else {

@@ -14,18 +14,18 @@ use super::HttpSettings;
 /// only this name.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
 
-/// Name of the refresh cookie with the `__Host-` prefix (RFC 6265bis). Other hosts of the domain cannot set this
+/// Name of the refresh cookie with the `__Host-` prefix (RFC 6265bis). Other sites on the same domain cannot set this
 /// cookie.
 pub(super) const HOST_REFRESH_COOKIE: &str = "__Host-pintalk_refresh_token";
 
-/// Name of the refresh cookie if `public-url` has a path, because `__Host-` requires the path `/`.
+/// Name of the prefixed refresh cookie if `public-url` has a path, because `__Host-` requires the path `/`.
 const SECURE_REFRESH_COOKIE: &str = "__Secure-pintalk_refresh_token";
 
 /// Name of the cookie that holds the state of a sign-up.
 pub(super) const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
 
 /// Returns all refresh tokens in a request. If a cookie with a prefix is present, ignores the cookies without one,
-/// because other hosts of the domain can set them.
+/// because other sites on the same domain can set them.
 pub(super) fn refresh_tokens<'a>(headers: &'a HeaderMap, settings: &HttpSettings) -> Vec<&'a str> {
     let prefixed = all(headers, prefixed_name(settings));
     if prefixed.is_empty() { all(headers, REFRESH_COOKIE) } else { prefixed }
@@ -231,7 +231,7 @@ mod tests {
         let tossed = b"pintalk_refresh_token=evil; __Host-pintalk_refresh_token=mine; pintalk_refresh_token=evil2";
         assert_eq!(read(SITE, &[tossed]), ["mine"]);
         assert_eq!(read(SITE, &[b"pintalk_refresh_token=old"]), ["old"], "the name of earlier releases");
-        // Besides the server's own cookie, the request contains cookies that other hosts of the domain can set.
+        // Besides the server's own cookie, the request contains a cookie that other sites on the same domain can set.
         let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
         assert_eq!(read(SITE, &[secure]), ["old"]);
         assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);

@@ -13,10 +13,10 @@ use super::reply;
 /// Intended clients of a call, which determine its CORS headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Widgets in pages of any site. Every origin may read the responses, without credentials. The call itself checks
-    /// whether the origin may send it.
+    /// Widgets in pages of any site. CORS permits requests without credentials from every origin. The call itself
+    /// checks whether the origin may send it.
     Guests,
-    /// Admin pages. The configured origins may read the responses with credentials.
+    /// Admin pages. CORS permits requests with credentials from the configured origins.
     Hosts,
     /// Any web page, which may load embedded pages and scripts.
     Public,

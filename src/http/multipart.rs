@@ -52,7 +52,7 @@ pub(super) fn is_multipart(request: &Request) -> bool {
 ///
 /// # Errors
 /// Returns 400 if the form is malformed, 408 if it arrives too slowly, 413 if it is too large, and 415 if the body has
-/// another content type.
+/// a content encoding.
 pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     if request.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(ApiError::UnsupportedMediaType);
@@ -79,7 +79,7 @@ pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     }
 }
 
-/// Completes when fewer than [`RATE_BYTES`] bytes arrive within one [`RATE_SPAN`].
+/// Completes when fewer than [`RATE_BYTES`] bytes arrive during one [`RATE_SPAN`].
 async fn stall(read: &AtomicUsize) {
     let mut before = 0;
     loop {

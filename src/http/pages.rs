@@ -42,7 +42,7 @@ const REVALIDATE: &str = "no-cache";
 /// `Cache-Control` of files whose path contains a digest of their content. The content of such a path never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-/// Minimum size in bytes of a page that is compressed. A smaller page fits into one packet without compression.
+/// Size in bytes above which a page is compressed. A smaller page fits into one packet without compression.
 const WORTH_COMPRESSING: usize = 1_000;
 
 /// Page, script or other file embedded in the binary.
@@ -197,7 +197,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-/// Returns whether `If-None-Match` contains an entity tag.
+/// Returns whether `If-None-Match` matches the entity tag `etag`.
 pub(super) fn is_known(etag: &str, request: &HeaderMap) -> bool {
     request
         .get_all(IF_NONE_MATCH)

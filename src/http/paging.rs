@@ -104,7 +104,7 @@ impl Cut {
 
 fn number(request: &Request, names: &[&str], field: &'static str, least: u64) -> Result<Option<u64>, ApiError> {
     let Some(text) = request.parameter(names) else { return Ok(None) };
-    // A number that exceeds a `u64` is valid and is clamped.
+    // A number that exceeds the range of `u64` is valid and is clamped.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let value = if digits { text.parse().unwrap_or(u64::MAX) } else { 0 };
     if digits && value >= least {

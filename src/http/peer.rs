@@ -22,8 +22,8 @@ pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
 pub type IsTrustedProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Returns the address of the client: the peer or, if the peer is a trusted proxy, the rightmost entry of
-/// `X-Forwarded-For` that is not a trusted proxy. Entries are parsed separately, so that invalid UTF-8 in one does not
-/// affect the others. Empty entries are skipped.
+/// `X-Forwarded-For` that is not a trusted proxy. If all entries are trusted proxies, returns the leftmost one. Entries
+/// are parsed separately, so that invalid UTF-8 in one does not affect the others. Empty entries are skipped.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedProxy) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client) {
@@ -68,7 +68,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// Returns the address of the client if the addresses that begin with `trusted` are proxies.
+    /// Returns the address of the client if all addresses that begin with `trusted` belong to trusted proxies.
     fn seen(trusted: &'static str, peer: &str, forwarded: &str) -> String {
         let headers = [("x-forwarded-for".parse().unwrap(), forwarded.parse().unwrap())].into_iter().collect();
         let is_trusted: IsTrustedProxy = Arc::new(move |address| address.to_string().starts_with(trusted));

@@ -9,7 +9,7 @@ use http::{Request, Uri};
 use super::pages::Pages;
 use super::{request, routes};
 
-/// Path under which a proxy publishes this server, such as `/chat`.
+/// Path at which a proxy exposes this server, such as `/chat`.
 pub(super) struct Prefix {
     path: String,
     /// First segments of the paths of this server. The prefix is removed only if one of them follows. For example, with

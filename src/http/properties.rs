@@ -60,8 +60,8 @@ const FORWARDED: &[&[u8]] = &[
     b"\t1.2.3.4\t",
 ];
 
-/// Checks that bytes to the left of the address added by a trusted proxy have no effect, and that only trusted proxies
-/// are trusted.
+/// Checks that bytes to the left of the address added by a trusted proxy have no effect, and that the headers of an
+/// untrusted peer are ignored.
 fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     let mut all = left.to_vec();
     all.push(format!("{real}, 10.0.0.2").into_bytes());

@@ -13,8 +13,8 @@ use crate::chat::rooms::RoomError;
 use crate::outbound::webhooks::SetError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 
-/// `Retry-After` in seconds for an upload above the limit of its host or address. It is the typical duration of an
-/// upload.
+/// `Retry-After` in seconds for an upload above the limit on concurrent uploads per host or address. It is the typical
+/// duration of an upload.
 const UPLOAD_RETRY_AFTER: u64 = 5;
 
 /// Error response to a call. Each variant corresponds to an HTTP status of SPEC 1.

@@ -1,4 +1,4 @@
-//! Request in the form that handlers receive, with decoded parameters and a bounded body.
+//! Request as passed to the handlers, with access to decoded parameters and a bounded body.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -19,24 +19,25 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// Timeout for a request body, equal to the timeout for a request head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Timeout for a body with an image: the time that 5 MiB take at 2 Mbit/s. It leaves 10 s of the maximum duration of a
-/// call for decoding the image and for store calls.
+/// Timeout for a body with an image: the time that 5 MiB take at about 2 Mbit/s. It leaves 10 s of the maximum duration
+/// of a call for decoding the image and for store calls.
 pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Minimum number of bytes of an image upload that must arrive in each [`RATE_SPAN`]. Stalled uploads then do not
+/// Minimum number of bytes of an image upload that must arrive in each [`RATE_SPAN`], so that stalled uploads do not
 /// occupy memory.
 pub(super) const RATE_BYTES: usize = 32 * 1024;
 pub(super) const RATE_SPAN: Duration = Duration::from_secs(5);
 
 /// Maximum number of bytes and maximum time for reading the rest of a rejected body. The body is read so that the
-/// client receives the response. The number of bytes permits a photograph that is too large for a profile image.
+/// client receives the response. The number of bytes is sufficient for a photograph that is too large for a profile
+/// image.
 const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Chunks of a body. An error means that the peer aborted the request.
 pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
 
-/// HTTP request in the form that handlers receive.
+/// HTTP request as passed to the handlers.
 pub(super) struct Request {
     pub method: Method,
     /// Raw path, percent-encoded.

@@ -271,7 +271,7 @@ impl Target<'_> {
             Self::Route(route, _) => route.audience,
             Self::Page(page) => page.audience(),
             Self::Media(_) => Public,
-            // Pages of other origins have no need to read these responses.
+            // Pages of other origins do not need to read these responses.
             Self::Unsubscribe(_) | Self::Consent(_) | Self::Socket(_) => Operators,
             Self::Nothing(audience) => *audience,
         }

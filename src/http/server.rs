@@ -40,7 +40,7 @@ use stream::{Activity, CallBody, Timeouts};
 /// first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Value of [`HEAD_TIMEOUT`] for a connection in a reserved slot.
+/// Timeout that replaces [`HEAD_TIMEOUT`] for a connection in a reserved slot.
 const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum size of a request head and of the read buffer of a connection, in bytes.

@@ -279,7 +279,7 @@ pub(super) type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a [u8]);
 /// Content type of [`form`].
 pub(super) const FORM_TYPE: &str = "multipart/form-data; boundary=----pintalk";
 
-/// Encodes a form like a browser.
+/// Encodes a form as a browser does.
 pub(super) fn form(parts: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file, bytes) in parts {

@@ -11,7 +11,7 @@ use crate::node::config::RedisUrl;
 use crate::node::jobs::{Jobs, Settings};
 use crate::store::{Store, StoreError};
 
-/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node, so it has no lease and no
+/// Runs the leader's jobs on stores that running nodes may be using. A cleaner is not a node, so it has no lease and no
 /// subscriptions. If it closes a room, the running nodes notify the connected clients.
 #[derive(Debug)]
 pub struct Cleaner {

@@ -4,8 +4,8 @@
 //! causes no errors. The skew is exported and logged, because logs and certificates depend on the clock of the machine.
 //! In addition, a large skew means that a clock is wrong, possibly that of a store.
 //!
-//! If the skew is above [`JOBS_LIMIT`], [`Agreement::holds`] returns `false`, and the node neither leads nor runs jobs.
-//! Otherwise a wrong clock could cause rows to be deleted too early.
+//! If the skew is above [`JOBS_LIMIT`] or has not been measured yet, [`Agreement::holds`] returns `false`, and the node
+//! neither leads nor runs jobs. Otherwise a wrong clock could cause rows to be deleted too early.
 
 mod redis;
 #[cfg(test)]
@@ -24,7 +24,7 @@ use crate::domain::metric::{LabelValue as _, StoreKind};
 use crate::node::metrics::ClockMetrics;
 use crate::store::{Dialect, Store, StoreError};
 
-/// Skew above which a warning is logged. It is also the limit of the alert.
+/// Skew above which a warning is logged. It is also the threshold of the alert.
 pub(crate) const REPORTED: TimeDelta = TimeDelta::seconds(1);
 
 /// Skew above which the node neither leads nor runs jobs.

@@ -1,8 +1,8 @@
-//! Configuration of a node from flags and environment variables. The node reads and checks them once, at start.
+//! Configuration of a node from flags and environment variables. The node reads and checks them once, on startup.
 //!
-//! `cli` creates a [`Config`], and `node` runs with it. No other module reads flags or environment variables. An
-//! invalid option results in a [`ConfigError`] with the name of the flag. An unavailable store is not a configuration
-//! error.
+//! `cli` creates a [`Config`], and `node` runs with it. No other module reads the flags of a node or their environment
+//! variables. An invalid option results in a [`ConfigError`] with the name of the flag. An unavailable store is not a
+//! configuration error.
 
 mod args;
 mod defaults;
@@ -68,13 +68,13 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Database and Redis of the node.
     pub mode: Mode,
-    /// Whether pending migrations are applied at start.
+    /// Whether pending migrations are applied on startup.
     pub auto_migrate: bool,
     /// Keys that sign and verify access tokens.
     pub jwt_secrets: JwtSecrets,
     /// URL at which clients reach the server.
     pub public_url: PublicUrl,
-    /// Origins of the pages with which hosts log in. CORS permits requests with credentials from these origins.
+    /// Origins of the pages on which hosts log in. CORS permits requests with credentials from these origins.
     pub admin_origins: Vec<WebOrigin>,
     /// `Domain` attribute of the refresh cookie; `None` omits the attribute.
     pub cookie_domain: Option<CookieDomain>,
@@ -82,7 +82,7 @@ pub struct Config {
     pub smtp_url: Option<SmtpUrl>,
     /// Sender address of all e-mails.
     pub mail_from: Mailbox,
-    /// Language of e-mails to hosts that are not sent on request, such as notifications.
+    /// Language of e-mails that hosts receive without a request, such as notifications.
     pub mail_language: Language,
     /// Whether visitors may create accounts.
     pub sign_up: SignUp,
@@ -125,8 +125,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks the flags. For a single-node server, also creates the data directory and the token key in it if they do
-    /// not exist.
+    /// Checks the flags. Creates the data directory if it does not exist. For a single-node server without
+    /// `--jwt-secret`, also creates the token key in it.
     ///
     /// # Errors
     /// Returns a [`ConfigError`] for the first invalid option.

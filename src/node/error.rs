@@ -21,7 +21,7 @@ pub enum AppError {
     /// The schema could not be read or migrated.
     #[error("failed to read or migrate the schema: {0}")]
     Migration(String),
-    /// The keys in Redis belong to another number of partitions.
+    /// The keys in Redis were written for a different number of partitions.
     #[error("--redis-url: this Redis contains {found} partitions, but this node uses {own}: use an empty Redis")]
     Partitions {
         /// Number of partitions stored in Redis.
@@ -87,7 +87,7 @@ impl fmt::Display for ModeMismatch {
     }
 }
 
-/// Reason why a step of a node's start failed.
+/// Reason why a startup step of a node failed.
 pub(super) enum StartError {
     /// A store is unavailable. The step is retried.
     Temporary(String),

@@ -51,7 +51,7 @@ impl NodeHealth {
         health
     }
 
-    /// Records that the start is complete: the stores have responded, the schema is current, and the bus is subscribed.
+    /// Records that startup is complete: the stores have responded, and the schema is current.
     pub(super) fn set_started(&self) {
         self.facts.started.store(true, Relaxed);
         self.set_broker(true);
@@ -82,7 +82,7 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         self.facts.metrics.ready.set(u8::from(ready));
-        // Until the start is complete, no store is exported as degraded, because it is not known which store the node
+        // Until startup is complete, no store is exported as degraded, because it is not known which store the node
         // waits for.
         let started = self.facts.started.load(Relaxed);
         let sql = u8::from(started && self.facts.sql.lock().is_some());
@@ -96,7 +96,7 @@ impl NodeHealth {
 impl Health for NodeHealth {
     fn readiness(&self) -> Readiness {
         let fault = *self.facts.sql.lock();
-        // A node is degraded until its start is complete, because it has not written to the database before.
+        // A node is degraded until startup is complete, because it has not yet written to the database.
         let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
         let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
         if self.shutdown.is_draining() {

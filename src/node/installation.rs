@@ -1,4 +1,4 @@
-//! Checks of the installation at the start of a node: the mode stored in the database, and the owner of Redis.
+//! Checks of the installation on startup of a node: the mode stored in the database, and the owner of Redis.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<(), StartError
     }
 }
 
-/// Returns an error if nodes of this installation use another Redis. Such nodes are detected by their leader, which
+/// Returns an error if nodes of this installation use another Redis. Detects such nodes through their leader, which
 /// raises the generation in the database every 5 s.
 pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
     let generation = async || Ok::<_, Unavailable>(store.installation().get().await?.map_or(0, |row| row.generation));

@@ -41,8 +41,8 @@ const REST: u32 = 4;
 /// used, and the time until the dispatcher has counted an e-mail as expired.
 const KEPT: TimeDelta = TimeDelta::hours(1);
 
-/// Maximum number of purged rooms per step. It is lower than the limit of other jobs, because the purge of a room
-/// consists of several statements.
+/// Maximum number of purged rooms whose messages are deleted in one step. It is lower than the batch sizes of the jobs,
+/// because each room requires several statements.
 const ROOMS_A_STEP: u64 = 50;
 
 /// Settings of the jobs.
@@ -121,7 +121,8 @@ impl Jobs {
         }
     }
 
-    /// Makes the jobs fail with [`JobError::ClockSkew`] while the clock skew is above the limit.
+    /// Makes the jobs fail with [`JobError::ClockSkew`] while the clock skew is above the limit or has not been
+    /// measured.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
@@ -164,7 +165,8 @@ impl Jobs {
         }
     }
 
-    /// Updates the metric for waiting e-mails. Only the leader reads their number from the database.
+    /// Updates the metric for waiting e-mails. Only the leader reads their number from the database; other nodes report
+    /// 0.
     async fn export_waiting_mails(&self, leads: bool) {
         let waiting = if leads { self.store.mails().count().await } else { Ok(0) };
         match waiting {
@@ -360,7 +362,8 @@ impl Jobs {
         Ok(JobStep { rows: deleted, more })
     }
 
-    /// Deletes messages of a purged room. Returns the number of deleted rows, and whether the room has no more of them.
+    /// Deletes at most `limit` messages of a purged room. Returns the number of deleted rows, and whether the room has
+    /// no more of them.
     async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), JobError> {
         if let Some(cluster) = &self.cluster {
             cluster.recent.purge(room.name, room.through).await?;
@@ -375,7 +378,7 @@ fn is_behind(room: &Room, status: Option<&RoomStatus>) -> bool {
     status.is_some_and(|status| status.seq > room.last_seq)
 }
 
-/// Returns `now - span`. Returns 1970 if the result would be earlier or is outside the range of `DateTime`.
+/// Returns `now - span`. Returns the Unix epoch if the result would be earlier or is outside the range of `DateTime`.
 fn ago(now: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
     let then = TimeDelta::from_std(span).ok().and_then(|span| now.checked_sub_signed(span));
     then.unwrap_or_default().max(DateTime::UNIX_EPOCH)

@@ -44,8 +44,8 @@ impl Leader {
         Self { lease, clocks: Agreement::assumed(), until: Arc::default(), metrics: Arc::default() }
     }
 
-    /// Makes leadership depend on the clock skew. The node leads only while the skew is within the limit; otherwise it
-    /// releases the lease.
+    /// Makes leadership depend on the clock skew. The node leads only while the skew has been measured and is within
+    /// the limit. Otherwise it releases the lease.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
@@ -95,7 +95,8 @@ impl Leader {
                 held
             }
             Err(error) => {
-                // This node still leads. No other node can acquire the lease before it expires.
+                // If this node is the leader, it remains so until its lease expires. No other node can acquire the
+                // lease earlier.
                 tracing::debug!(%error, "failed to acquire or renew leader lease");
                 false
             }

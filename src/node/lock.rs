@@ -64,10 +64,11 @@ impl Lock {
         }
     }
 
-    /// Keeps the lock. Returns an error when another process holds it. If the database was unreachable, the lock is
-    /// acquired again when the database responds. This is safe: nothing was written while it was unreachable, and each
-    /// write to a room locks the row of the room. If the pool replaced its connections, the lock is acquired on a new
-    /// connection, because the host name may now resolve to another server.
+    /// Keeps the lock of a MySQL database until another process holds it, then returns an error. Never returns for
+    /// other kinds of lock. If the database was unreachable, the lock is acquired again when the database responds.
+    /// This is safe: nothing was written while it was unreachable, and each write to a room locks the row of the room.
+    /// If the pool replaced its connections, the lock is acquired on a new connection, because the host name may now
+    /// resolve to another server.
     pub(super) async fn lost(&mut self, store: &Store) -> AppError {
         let Self::Database(held) = self else { return std::future::pending().await };
         let mut replaced = store.connections_replaced();

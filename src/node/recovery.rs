@@ -1,10 +1,10 @@
 //! Recovery after a store was restored to an earlier state.
 //!
 //! The database and the broker each store a generation, which is a counter. The leader raises the generation in the
-//! database first and then in the broker, at the start of each leadership and every 5 s. If the generation in the
-//! database is lower, the database was restored to an earlier state. If the generation in the broker is lower, Redis
-//! was restored. If a restore occurs between two increments, the generations are equal. Such a restore is detected by
-//! the calls that accept or archive messages
+//! database first and then in the broker, when it becomes leader and every 5 s thereafter. If the generation in the
+//! database is lower, the database was restored to an earlier state. If the generation in the broker is lower by more
+//! than one, Redis was restored. If a restore occurs between two increments, the generations are equal. Such a restore
+//! is detected by the calls that accept or archive messages
 //! ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
 //!
 //! A recovery makes the sequence number of every room skip ahead, and compares each room of the broker with its row.
@@ -38,8 +38,8 @@ use crate::store::{Installation, InstallationMode, Store, StoreError};
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time for which a node that is not the leader tolerates a lower generation in the database than in the broker. After
-/// this time, the node stops using the broker. In this time, the leader must detect the restore and complete the
-/// recovery, which takes minutes for 100,000 rooms.
+/// this time, the node stops using the broker. The leader must detect the restore and complete the recovery within this
+/// time; for 100,000 rooms, a recovery takes minutes.
 const GRACE: Duration = Duration::from_secs(300);
 
 /// Number of rooms that are compared concurrently.

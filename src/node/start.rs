@@ -1,4 +1,4 @@
-//! Steps of the start of a node: waiting for the stores, migrating the schema, and subscribing to the bus.
+//! Startup steps of a node: waiting for the stores, migrating the schema, and subscribing to the bus.
 
 use migration::SchemaState;
 
@@ -97,7 +97,7 @@ impl App {
             tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {
-            // The start continues. The drivers retry in the background, and the node is not ready until the broker is
+            // Startup continues. The drivers retry in the background, and the node is not ready until the broker is
             // available.
             tracing::warn!(%error, "failed to subscribe to buses at start, retrying");
         }

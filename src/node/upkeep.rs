@@ -30,7 +30,7 @@ const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval at which the accounts of open host sockets are revalidated. Without it, the expiry of a login would not be
-/// detected, because no event is published.
+/// detected, because no event is published for it.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Interval at which the clocks of the stores are read. A changed clock is detected within this interval.
@@ -121,7 +121,7 @@ fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
     });
 }
 
-/// Starts the measurement of the clock skew. Only nodes whose stores have separate clocks have it.
+/// Starts the periodic measurement of the clock skew. Called only if the stores have their own clocks.
 pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
     let skew = skew.clone();
     every(shutdown, CLOCK_INTERVAL, move || {

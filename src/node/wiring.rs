@@ -173,8 +173,8 @@ impl Node {
     pub(super) fn notifier(&self, app: &App) -> Notifier {
         let App { config, store, .. } = app;
         let public_url = config.public_url.as_str();
-        // If the origin of the admin page is that of this server, the page is the built-in console. Its URL includes
-        // the path of the public URL.
+        // The admin page is the built-in console if no admin origin is configured or if the first one is the origin of
+        // this server. The URL of the console includes the path of the public URL.
         let admin_url = match config.admin_origins.first() {
             Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
             _ => format!("{public_url}/console/"),

@@ -10,10 +10,10 @@
 //! an address, joins are served in order of arrival.
 //!
 //! If the queue is full, a new join may displace the last waiter of the address with the most waiters. If the class of
-//! the new join occupies less than half of the queue, it displaces a waiter of the other class. Otherwise it displaces a
-//! waiter of its own class, and only if its address has at least two waiters fewer than the address of that waiter. One
-//! address can therefore fill the queue only while no other address waits, and new guests cannot displace clients that
-//! reconnect.
+//! the new join occupies less than half of the queue, it displaces a waiter of the other class. Otherwise it displaces
+//! a waiter of its own class, but only if its own address has at least two waiters fewer than the address of that
+//! waiter. One address can therefore fill the queue only while no other address waits, and new guests cannot displace
+//! clients that reconnect.
 //!
 //! **Invariant:** no lock is held across an await, and this module does not call a store.
 
@@ -30,7 +30,7 @@ use super::metrics::JoinMetrics;
 use crate::domain::Rng;
 
 /// Maximum number of joins that call the stores concurrently. While a node accepts thousands of connections, each step
-/// of a join waits for the tasks of these connections. With a limit of 64, a saturated node served only a third of its
+/// of a join waits for the tasks of these connections. With a limit of 64, a saturated node used only a third of its
 /// capacity.
 const JOINS: usize = 256;
 
@@ -41,8 +41,8 @@ pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// Maximum number of running joins that have passed on their permit.
 const SLOW_JOINS: usize = JOINS / 4;
 
-/// Maximum time that a join is expected to wait for a permit. At the measured rate of joins, a join that would wait
-/// longer is rejected at once.
+/// Maximum expected wait for a permit, based on the measured duration of joins. A join that is expected to wait longer
+/// is rejected at once.
 const MAX_EXPECTED_WAIT: Duration = Duration::from_secs(3);
 
 /// Maximum time that a join waits for a permit before it is rejected. Reached only if joins become slower while it
@@ -53,7 +53,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 const MIN_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
-/// Assumed duration of a join until one has been measured.
+/// Initial value of the smoothed duration of a join.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
 /// Class of a join. A join displaces a waiter of the other class only while its own class occupies less than half of the
@@ -219,7 +219,8 @@ impl AdmissionState {
         most.min(within.max(1))
     }
 
-    /// Returns the waiter that a new join displaces; `None` if the queue is not full.
+    /// Removes and returns the waiter that a new join displaces. Returns `None` if the queue is not full, and [`Full`]
+    /// if the join must not displace a waiter.
     fn make_room(&mut self, address: IpAddr, class: JoinClass, max_waiting: usize) -> Result<Option<Waiter>, Full> {
         if self.waiting() < max_waiting {
             return Ok(None);
@@ -361,7 +362,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl JoinPermit {
-    /// Passes the permit to the next join while this join continues. Has no effect if too many joins have done so.
+    /// Passes the permit to the next join while this join continues. Has no effect if the permit was already passed on
+    /// or if too many joins have done so.
     pub(super) fn yield_to_next(&mut self) {
         {
             let mut state = self.admission.state.lock();

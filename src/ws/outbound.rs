@@ -25,7 +25,7 @@ const WRITE_BATCH: usize = 64 * 1024;
 /// Maximum number of frames per write.
 const WRITE_SLICES: usize = 64;
 
-/// Maximum time for which a peer may accept no bytes. After it, the peer is disconnected.
+/// Maximum time for which a peer may accept no bytes. After this time, the peer is disconnected.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Minimum number of bytes that a peer must accept in each [`PROGRESS_WINDOW`] while output waits.
@@ -174,7 +174,8 @@ impl Outbound {
         self.pong = None;
     }
 
-    /// Answers the close frame of the peer. Does not wait for the peer, because it sends nothing after its close frame.
+    /// Answers the close frame of the peer. Waits for the peer only if earlier output is pending, because the peer
+    /// sends nothing after its close frame.
     pub(super) async fn answer_close(mut self) {
         if !self.is_drained() {
             // Earlier output still waits for the peer, so the close frame is sent after it.
@@ -213,7 +214,8 @@ impl Outbound {
         }
     }
 
-    /// Resets the connection. Otherwise the kernel would keep the unsent output for minutes.
+    /// Makes the kernel reset the connection when it is closed. Otherwise the kernel would keep the unsent output for
+    /// minutes.
     pub(super) fn reset(&self) {
         if let Err(error) = self.tcp.set_zero_linger() {
             tracing::trace!(%error, "failed to set linger option before reset");

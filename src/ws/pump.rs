@@ -178,7 +178,7 @@ impl Pump {
         }
     }
 
-    /// Passes unread bytes to the session while the session accepts frames.
+    /// Passes unread bytes to the session while the session and the byte rates permit it.
     fn process_unread(&mut self) -> Result<ReadReadiness, SocketEnd> {
         loop {
             let read_readiness = self.read_readiness();

@@ -1,10 +1,10 @@
 //! Upgrades HTTP requests to sockets. A rejected socket is also upgraded and then closed, so that a browser can read
 //! the close code (SPEC 4).
 //!
-//! A request receives an HTTP error instead in three cases: it is not a WebSocket handshake, its client sends too many
-//! handshakes, or the node is draining or cannot reach its stores. In the third case, the error makes a load balancer
-//! try another node. If such requests were upgraded, the load balancer would continue to select this node, because a
-//! node without open sockets has the lowest load.
+//! A request receives an HTTP error instead in four cases: its path is unknown, it is not a WebSocket handshake, its
+//! client sends too many handshakes, or the node is draining or cannot reach its stores. In the last case, the error
+//! makes a load balancer try another node. If such requests were upgraded, the load balancer would continue to select
+//! this node, because a node without open sockets has the lowest load.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -149,8 +149,8 @@ impl Upgrader {
         self.metrics.handshakes.get((endpoint.kind(), result)).increment(1);
     }
 
-    /// Counts a socket towards the limit of its client address. Returns a close if the connection or the address is
-    /// above its limit.
+    /// Counts a socket towards the limit of its client address. Returns a close if the connection has a reserved slot
+    /// or its address has reached the limit.
     fn slot(&self, stream: &UpgradedStream, address: IpAddr) -> Result<AddressSlot, Close> {
         match stream.slot.class() {
             SlotClass::Served => {}

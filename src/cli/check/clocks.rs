@@ -8,8 +8,8 @@ use crate::node::clock_skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
 use crate::node::config::Mode;
 use crate::store::Store;
 
-/// Measures and reports the clock skew. Returns no findings if a store is unreachable, because another check reports
-/// the store.
+/// Measures and reports the clock skew. Returns no findings if the database is SQLite, which uses the clock of this
+/// machine, or if the database is unreachable. Another check reports an unreachable database.
 pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     let Ok(store) = Store::connect_lazy(mode.database().expose()).await else { return Vec::new() };
     let node = NodeId::from_random(Rng::from_entropy().bytes());

@@ -34,7 +34,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
-/// Checks Redis if no node has been started on the database yet. Redis must then have no owner.
+/// Checks Redis for a database on which no node has been started yet. Redis must have no owner.
 async fn unclaimed(mode: &Mode) -> Vec<Finding> {
     let Some(url) = mode.redis() else { return Vec::new() };
     let candidate = InstallationId::from_random(Rng::from_entropy().bytes());

@@ -43,7 +43,7 @@ async fn connect(url: &RedisUrl) -> Result<Client, fred::error::Error> {
     Ok(client)
 }
 
-/// Version and settings of a Redis server. The map contains no settings that the server did not return.
+/// Version and settings of a Redis server. `settings` contains only settings that the server returned.
 #[derive(Debug, Default)]
 struct ServerInfo {
     version: Option<String>,

@@ -64,8 +64,8 @@ fn json(hosts: &[Listed]) -> Result<String, Failure> {
     serde_json::to_string(&listed).map_err(Failure::new)
 }
 
-/// Returns a word for the state of an account. Accounts that their hosts have left, which the hosts can restore, differ
-/// from accounts that an operator has disabled.
+/// Returns the displayed state of an account. Hosts can restore an account in the state `left`, but not one in the
+/// state `disabled`.
 fn state(by: Option<DeactivatedBy>) -> &'static str {
     match by {
         None => "active",

@@ -63,7 +63,7 @@ struct Schema {
     rows: Vec<Row>,
 }
 
-/// Webhook event in the form in which the page shows it.
+/// Webhook event as shown on the page.
 #[derive(Serialize)]
 struct EventView {
     kind: String,
@@ -197,7 +197,7 @@ impl Reader<'_> {
         rows
     }
 
-    /// Returns the fields of an object, of all its `allOf` parts or of all its `anyOf` alternatives.
+    /// Returns the fields of an object, including those of its `allOf` parts and `anyOf` alternatives.
     fn rows(&self, schema: &Value) -> Vec<Row> {
         if let Some(name) = schema_name(schema) {
             return self.rows(&self.document["components"]["schemas"][name]);
@@ -336,7 +336,7 @@ fn schema_name(schema: &Value) -> Option<String> {
     Some(schema["$ref"].as_str()?.strip_prefix(SCHEMAS)?.to_owned())
 }
 
-/// Returns a short name of a value's type.
+/// Returns a short name for the type that a schema describes.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema_name(schema) {
         return name;

@@ -1,8 +1,8 @@
 //! Limits the TCP connections of a node: per client address, and in total by the number of file descriptors of the
 //! process.
 //!
-//! When a limit is reached, a new connection replaces the one that has been idle longest, either of the same address or
-//! of the node. If no connection is idle, the new one receives a reserved slot.
+//! When a limit is reached, a new connection replaces the one that has been idle longest among the connections of the
+//! same address or of the node. If no connection is idle, the new one receives a reserved slot.
 //!
 //! A connection in a reserved slot may send only health checks, `/metrics` requests and CORS preflights; other requests
 //! are rejected. In a reserved slot, a new connection also replaces the one that has been idle longest, so that idle or
@@ -33,7 +33,7 @@ const RESERVED_FOR_ADDRESSES: usize = 8;
 /// Maximum number of connections that wait for a slot while the node is at its limit.
 const QUEUE: usize = 8;
 
-/// Maximum number of connections above a limit. The excess exists while replaced connections are being closed.
+/// Maximum number of connections by which a limit may be exceeded while replaced connections are being closed.
 const OVERLAP: usize = 32;
 
 /// Number of file descriptors that are reserved for stores, files and reserved slots: a quarter of all, within these
@@ -41,7 +41,7 @@ const OVERLAP: usize = 32;
 const MIN_LEFT: u64 = 160;
 const MAX_LEFT: u64 = 1_024;
 
-/// Maximum time for which a new connection waits for a reserved slot of the node.
+/// Maximum time for which a new connection waits for a slot.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Maximum number of connections of the metrics listener (`metrics-listen`).
@@ -161,7 +161,7 @@ impl Slots {
         Ok(slot)
     }
 
-    /// Closes at most `count` idle connections, the longest idle ones first.
+    /// Closes at most `count` idle connections, starting with those that have been idle longest.
     pub(super) fn shed(&self, count: usize) {
         for _ in 0..count {
             if !self.served.shed(None) {
@@ -240,7 +240,7 @@ const NO_TICKET: u64 = 0;
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     class: SlotClass,
-    /// Address under which the connection is counted.
+    /// Address for which the connection is counted; `None` if it is not counted.
     address: Option<IpAddr>,
     /// Position of the connection in the order in which connections started to wait for a request.
     ticket: AtomicU64,

@@ -1,7 +1,7 @@
 //! Wraps the TCP stream of a connection and enforces a timeout for each phase and direction.
 //!
-//! An idle connection may wait for its next request for the time `keep-alive`. The timeout for a request head starts at
-//! its first byte. While a response is sent, the peer must accept bytes at a minimum rate. Calls that read a request
+//! A connection may be idle between requests for at most the time `keep-alive`. The timeout for a request head starts
+//! at its first byte. While a response is sent, the peer must accept bytes at a minimum rate. Calls that read a request
 //! body enforce its timeout themselves.
 
 use std::io::{self, ErrorKind};
@@ -51,7 +51,7 @@ struct StreamState {
     /// Whether the connection accepts no further requests.
     is_closing: bool,
     is_shed: bool,
-    /// Waker of the connection's task. It is called when a call ends, because the idle timeout starts then.
+    /// Waker of the connection's task. The task is woken when a call ends, because the idle timeout starts then.
     reader: Option<Waker>,
 }
 
@@ -304,7 +304,7 @@ impl AsyncWrite for PeerStream {
         // hyper flushes after it has written all output, so no output is pending now.
         self.waiting = None;
         if std::mem::take(&mut self.is_writing) && self.activity.became_idle() {
-            // The task is woken, because the idle timeout starts at the next read.
+            // Wakes the task, because its next read starts the idle timeout.
             cx.waker().wake_by_ref();
         }
         Pin::new(&mut self.tcp).poll_flush(cx)

@@ -17,7 +17,7 @@ struct Running {
     tracker: TaskTracker,
 }
 
-/// Returns settings whose limits tests do not reach by default.
+/// Returns settings with limits that a test reaches only if it changes them.
 fn serving(keep_alive: Duration) -> ListenerSettings {
     let slots = Slots::new(65_536, None, Arc::new(|_| false));
     ListenerSettings { slots, keep_alive, draining: CancellationToken::new() }
@@ -327,7 +327,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
             ask(&mut stream, &format!("{head}\r\nhost: x\r\norigin: https://shop.example\r\n\r\n")).await
         };
 
-        // The only connection that this address may have waits for the body of its call.
+        // The only connection that this address may have waits for the body of its request.
         let mut busy = TcpStream::connect(address).await.unwrap();
         let head = "POST /api/auth/login/ HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                     content-length: 2\r\nexpect: 100-continue\r\n\r\n";
@@ -349,7 +349,8 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
         assert!(preflight.contains("connection: close\r\n"), "{preflight}");
         assert!(ask_once("GET /chat/health/live HTTP/1.1").await.starts_with("HTTP/1.1 200"));
 
-        // A proxy has added a second `Origin` to the first request. The second request is ambiguous.
+        // The body completes the call, which frees the slot of the address. The next request has two `Origin` headers,
+        // as if a proxy had added one, and is therefore ambiguous.
         busy.write_all(b"{}").await.unwrap();
         let twice = "GET /chat/api/users/client/ HTTP/1.1\r\norigin: https://shop.example";
         let refused = timeout(Duration::from_secs(5), async {

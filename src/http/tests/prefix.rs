@@ -1,4 +1,4 @@
-//! Tests of a server that a proxy publishes under the path of `public-url`.
+//! Tests of a server that a proxy exposes at the path of `public-url`.
 
 use std::sync::Arc;
 

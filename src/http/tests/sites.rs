@@ -1,5 +1,5 @@
-//! Tests that other web sites cannot misuse a logged-in browser, and that requests with foreign names that resolve to
-//! this server are rejected.
+//! Tests that other web sites cannot misuse a logged-in browser, and that requests whose `Host` is a foreign name that
+//! resolves to this server are rejected.
 
 use crate::http::testing::{Answer, TestServer};
 

@@ -181,10 +181,10 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Parses flags without a program name before them. Environment variables are ignored.
+    /// Parses flags without a preceding program name. Environment variables are ignored.
     ///
     /// # Errors
-    /// The error of clap for invalid flags.
+    /// Returns clap's error if a flag is invalid.
     pub fn from_flags<I, T>(flags: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,

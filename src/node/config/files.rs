@@ -11,12 +11,12 @@ use crate::store::restrict;
 /// Number of random bytes in a generated key.
 const KEY_BYTES: usize = 32;
 
-/// Names of the files that the program creates in the data directory. The names of temporary files and of additional
-/// SQLite files begin with one of these names.
+/// Names of the files and folders that the program creates in the data directory, and `lost+found`, which file systems
+/// create. The names of temporary files and of additional SQLite files begin with one of these names.
 const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
 
 /// Creates a directory that only its owner can access, with any umask. Restricts the permissions of an existing
-/// directory only if it contains no other files, because other programs may use it.
+/// directory only if it is not sticky and contains only files of this program, because other programs may use it.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     let exists = path.exists();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;

@@ -141,7 +141,7 @@ pub struct LimitConfig {
     /// Maximum MiB per day from all sockets of an address on one node. Sockets above the limit are read at this average
     /// rate.
     pub address_mib_per_day: Cap,
-    /// Maximum MiB of messages per day in all rooms of a host. Sockets above the limit are closed with 1013.
+    /// Maximum MiB of messages per day and side in all rooms of a host. Sockets above the limit are closed with 1013.
     pub host_mib_per_day: Cap,
     /// Maximum size of a frame from a client, in bytes. A larger frame closes the socket with 1009. The limit bounds
     /// the memory of the node, so it cannot be off.
@@ -166,8 +166,8 @@ pub struct LimitConfig {
     /// Maximum number of failed logins per hour for one account. Above the limit, only devices that send a refresh
     /// cookie of the account may log in; others receive 429.
     pub login_failures_per_hour: Cap,
-    /// Maximum number of calls per minute with unknown keys from one address, and maximum number of sign-up steps.
-    /// Requests above the limit receive 429.
+    /// Maximum number per minute of calls with unknown keys, and of sign-up steps, from one address. The limit on
+    /// requests for profile images is ten times as high. Requests above the limit receive 429.
     pub lookups_per_minute: Cap,
     /// Maximum number of e-mails per hour that requests from one address cause. Requests above the limit receive 429.
     pub mails_per_hour: Cap,

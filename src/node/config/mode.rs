@@ -66,8 +66,7 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     }
 }
 
-/// Returns the stores for a command that notifies running nodes. Creates the data directory if it contains the
-/// database.
+/// Returns the stores for a command that may also use Redis. Creates the data directory if it contains the database.
 ///
 /// # Errors
 /// Returns [`ConfigError`] if the options cannot be combined, a URL is invalid, or the directory cannot be used.

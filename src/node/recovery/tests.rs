@@ -120,7 +120,7 @@ async fn consistent_stores_need_no_recovery(fixture: Fixture) {
     for at in 1..=3 {
         assert_eq!(cluster.tick().await, None);
         assert_eq!(cluster.node.submit_ids(&room, [at]).await, [at]);
-        // A node makes this call at the start of each leadership.
+        // This is the call of a node that is not the leader.
         cluster.recoverer.tick(false).await.unwrap();
     }
     let row = cluster.fixture.store.installation().get().await.unwrap().unwrap();

@@ -62,7 +62,8 @@ impl Traces {
     }
 }
 
-/// Starts tracing if the configuration contains a collector. Must be called in the runtime on which the exports run.
+/// Starts tracing if the configuration contains a collector. Must be called from within the runtime that will run the
+/// exports.
 ///
 /// # Errors
 /// Returns [`TraceSetupError`] if the TLS or HTTP client could not be created.

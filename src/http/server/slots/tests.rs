@@ -60,7 +60,7 @@ fn longest_idle_connection_is_closed_and_busy_ones_stay() {
     [&second, &fourth].into_iter().for_each(|slot| slot.work());
     let reserved = [6, 7].map(|number| slots.find(address(number)).unwrap());
     assert_eq!([reserved[0].class(), reserved[1].class()], [SlotClass::OverNode; 2]);
-    // A further reserved connection replaces the reserved connection that has been idle longest.
+    // The next connection in a reserved slot replaces the one that has been idle longest in such a slot.
     let newest = slots.find(address(8)).unwrap();
     assert_eq!(newest.class(), SlotClass::OverNode);
     assert!(is_shed(&reserved[0]) && !is_shed(&reserved[1]) && !is_shed(&first));

@@ -94,7 +94,8 @@ impl FromStr for PublicUrl {
             return Err(invalid());
         }
         let url = url.as_str().trim_end_matches('/');
-        // `Url` resolves dot segments and backslashes, so the original string is checked for them.
+        // `Url` resolves backslashes and dot segments, including percent-encoded ones, so the original string is
+        // checked for them.
         let is_resolved = text.contains(['\\', '%']) || text.split('/').any(|segment| matches!(segment, "." | ".."));
         if is_resolved || !url_path(url).split('/').skip(1).all(is_path_segment) {
             return Err(InvalidValue::new(

@@ -66,7 +66,7 @@ fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
 fn lines_that_the_stream_rejects_are_counted_and_reported_before_the_next_one() {
     let (lines, permit, written) = start_gate();
     lines.push(b"one\ntwo\n");
-    // The first error drops the lines. The second error drops the report on them.
+    // The first error drops the lines. The second error drops the report about these lines.
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     lines.flush(Duration::from_secs(10));
