@@ -36,7 +36,8 @@ pub struct Record {
     pub from_start: bool,
     /// Whether the client has an open socket.
     pub is_connected: bool,
-    /// Close code with which the client was disconnected permanently. `None` while it connects or reconnects.
+    /// Close code with which the client was disconnected permanently. `None` if the client was not disconnected
+    /// permanently.
     pub over: Option<u16>,
     /// Number of sockets that were closed, by close code. 1006 counts sockets that ended without a close frame.
     pub closes: BTreeMap<u16, usize>,
@@ -193,7 +194,7 @@ pub struct Verdict {
     pub doubled: Vec<String>,
     /// All other violations.
     pub faults: Vec<String>,
-    /// Number of messages that all clients have received.
+    /// Number of stored messages, minus the largest number of messages that one client has not received.
     pub delivered: usize,
 }
 

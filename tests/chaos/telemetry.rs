@@ -166,7 +166,7 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
         assert!(both(happened) > 0.0, "{happened} is 0");
     }
     assert_eq!(both("pintalk_leader"), 1.0);
-    // With few clients, the mean is well below one second.
+    // With few clients, the mean relay duration is well below one second.
     let relayed = both("pintalk_relay_duration_seconds_sum") / both("pintalk_relay_duration_seconds_count");
     assert!(relayed < 1.0, "{relayed} s from acceptance to outbox");
     let routes: HashSet<&str> = first.split("route=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -209,7 +209,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     while let Event::Frame(_) = guest.receive().await {}
     secrets.push("words-of-mine".to_owned());
 
-    // During an outage of Redis, the nodes log errors, which have the most fields.
+    // Faults of Redis and MySQL make the nodes log errors, which have the most fields.
     setup.redis_wire().reset().await;
     setup.sql_wire().set(Wire::Cut);
     eventually("SQL is missed", SHOWN, async || setup.nodes[0].logged().contains("sql not writable").then_some(()))

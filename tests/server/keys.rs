@@ -1,4 +1,4 @@
-//! Tests changes of service keys and accounts on running nodes (SPEC 2).
+//! Tests changes to service keys and accounts on running nodes (SPEC 2).
 
 use std::process::Command;
 use std::time::Duration;

@@ -108,7 +108,7 @@ const reader =
   async (response: Response): Promise<T> =>
     parse(await readJson(response));
 
-/** Downloaded file with the name that the server has given it. */
+/** Downloaded file. `name` is `null` if the response contains no valid file name. */
 export interface Download {
   name: string | null;
   content: Blob;

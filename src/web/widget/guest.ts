@@ -239,7 +239,7 @@ export class GuestConversation extends Conversation {
   /** Drops the room. The next message opens a new one, unless another tab has already opened one. */
   #forget(): void {
     if (this.#hasOtherRoom()) return this.#adoptStored();
-    // The record is removed first, because a full storage may otherwise have no space for the mark.
+    // The record is removed first, because the storage may be full and would then have no space for `ended`.
     local.remove(`${this.#prefix}room`);
     local.remove(`${this.#prefix}attempt`);
     if (this.room) local.set(`${this.#prefix}ended`, this.room);

@@ -27,7 +27,7 @@ export class Viewport {
     this.resized();
   };
 
-  /** Sets `--pt-top` and `--pt-covered` to the covered heights at the top and at the bottom of the window. */
+  /** Sets `--pt-top` and `--pt-covered` to the heights of the window areas above and below the visual viewport. */
   update(): void {
     const { panel } = this;
     const visual = this.#visual;

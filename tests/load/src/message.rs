@@ -1,5 +1,5 @@
 //! Ids and frames of messages. A writer's frame is encoded once and then patched for each message. Ids and `seq` are
-//! searched in received frames without parsing JSON.
+//! found in received frames without parsing JSON.
 
 use memchr::memmem;
 

@@ -47,7 +47,7 @@ impl Usage {
 }
 
 impl Group {
-    /// Sets the peak of each process to its current memory. Without permission, the peak remains that of the whole life
+    /// Sets the peak of each process to its current memory. Without permission, the peak remains that since the start
     /// of the process.
     pub(crate) fn reset_peak(&self) {
         for pid in &self.pids {

@@ -11,9 +11,9 @@ use crate::check::Verdict;
 use crate::latency::Distribution;
 use crate::process::{self, Group, Usage};
 
-/// CPU use of other processes in cores. Above this value, they slow down the servers and the generator.
+/// Maximum CPU use of all other processes, in cores. A higher use slows down the servers and the generator.
 const OTHERS_CORES: f64 = 0.1;
-/// 99th percentile of the generator's delays in milliseconds. Above this value, the delays distort the latencies.
+/// Maximum 99th percentile of the generator's delays, in milliseconds. Longer delays distort the latencies.
 const LATE_MS: f64 = 1.0;
 
 /// Scenario of a run.
@@ -32,7 +32,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// Returns the unit by whose number CPU time and memory are divided.
+    /// Returns the unit per which CPU time and memory are reported.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Saturated | Self::Paced | Self::Backlog => "message",

@@ -44,7 +44,7 @@ impl Host {
         Self::log_in(app, self.account.clone(), &self.account.email).await
     }
 
-    /// Sends a request with the host's token, and returns status and body.
+    /// Sends a request with the host's token, and returns the status and the body.
     pub async fn call(&self, node: &Node, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, node.url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };

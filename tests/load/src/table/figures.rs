@@ -3,7 +3,7 @@
 use crate::latency::Distribution;
 use crate::report::Report;
 
-/// Figure of one report.
+/// Function that returns a part of a value from one report, or `None` if that part was not measured.
 type Part = fn(&Report) -> Option<f64>;
 
 /// Value of a cell: the sum of its parts.
