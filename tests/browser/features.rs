@@ -235,7 +235,7 @@ async fn reset_ends_the_conversation_in_this_browser() {
     guest.page.reload().await;
     guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;
     guest.sees(&[]).await;
-    // The next guest at this computer gets a new room.
+    // The next guest on this computer gets a new room.
     guest.send_text("from the next guest").await;
     guest.sees(&["me: from the next guest"]).await;
     other.sees(&["me: from the next guest"]).await;

@@ -17,7 +17,7 @@ use crate::socket::{Event, SHOP, Socket};
 /// Maximum time until all events that the test counts have occurred. Jobs and e-mails take several seconds.
 const SHOWN: Duration = Duration::from_secs(30);
 
-/// Returns the metrics of a node in the format that Prometheus reads.
+/// Returns the metrics of a node in the format that Prometheus reads, or `None` if the request fails.
 async fn scrape(setup: &Setup, node: usize) -> Option<String> {
     let answer = setup.http.get(setup.nodes[node].url("/metrics")).send().await.ok()?;
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -232,7 +232,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
         assert!(chrono::DateTime::parse_from_rfc3339(&time).is_ok_and(|_| time.ends_with('Z')), "{line}");
         let is_ours = target == "pintalk" || target.starts_with("pintalk::");
         assert!(is_ours || ["ERROR", "WARN", "INFO"].contains(&level.as_str()), "a library in detail: {line}");
-        // Messages are constant, and variable data is in fields.
+        // Every log line of the program has a message. Variable data is in the other fields.
         assert!(!is_ours || field("message").len() > 3, "{line}");
         levels.insert(level);
     }

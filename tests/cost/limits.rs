@@ -40,7 +40,8 @@ pub(crate) enum Unit {
     SqlStatements,
     /// Calls to the allocator on the node's thread.
     Allocations,
-    /// Instructions of the node's thread, compiled with the test profile. They are not comparable with other profiles.
+    /// Instructions of the node's thread, compiled with the test profile. They are not comparable with those of other
+    /// profiles.
     Instructions,
 }
 

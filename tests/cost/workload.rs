@@ -82,7 +82,7 @@ impl<'a> Client<'a> {
             Path::Message => (ROOMS, 2),
             Path::Burst => (1, 1),
             Path::Delivery => (1, AUDIENCE),
-            // This room is not measured. It opens the HTTP connection.
+            // Creating this room also opens the HTTP connection, which is therefore not measured.
             Path::FirstVisit | Path::Rejoin => (1, 1),
         };
         let mut prepared = Prepared { rooms: Vec::new(), sockets: Vec::new() };

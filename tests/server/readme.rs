@@ -249,7 +249,7 @@ async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
     assert!(lost.split('|').nth(2).is_some_and(|count| count.trim() == "0"), "{lost}");
 }
 
-/// Returns the JSON object in `text`. The object may span several lines.
+/// Returns the JSON object in `text`, which may span several lines. Returns `None` if there is none.
 fn json_in(text: &str) -> Option<Value> {
     let (from, to) = (text.find('{')?, text.rfind('}')?);
     serde_json::from_str(text.get(from..=to)?).ok()

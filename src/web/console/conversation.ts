@@ -112,7 +112,10 @@ export class ConversationView implements View {
     this.#conversation.recovered();
   }
 
-  /** Reports whether the host is away: the page is hidden or the host is idle. Messages that arrive while the host is away are not marked as read. */
+  /**
+   * Updates whether the host is away: the page is hidden, or there was no input for `IDLE_MS`. Messages that arrive in this time are not marked as
+   * read.
+   */
   #updateAway(): void {
     this.#conversation.setAway(document.hidden || Date.now() - this.#activeAt >= IDLE_MS);
   }

@@ -218,7 +218,7 @@ export class Rooms {
     this.refreshSoon();
   }
 
-  /** Counts messages that arrived in the shown room. */
+  /** Counts messages that have just arrived in the shown room. */
   received(count: number): void {
     this.#unseen += count;
     this.sort();

@@ -221,7 +221,7 @@ export class GuestConversation extends Conversation {
     if (code === 1000) {
       this.#timesClosed += 1;
       this.timer = later(PROBE_MS * this.#timesClosed * (1 + 2 * Math.random()), () => this.probe());
-      // The outbox contains a message that was in flight when the host closed the room. The message reopens the room.
+      // If a message was in flight when the host closed the room, it is still in the outbox and reopens the room.
       if (this.outbox.list().length) this.#joinRoom(true);
       return;
     }

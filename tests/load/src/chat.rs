@@ -102,7 +102,7 @@ fn measure(
     Ok(with_messages(report, &talk, &phase, span.span.as_secs_f64()))
 }
 
-/// Adds the figures of the messages of a phase.
+/// Adds the figures of a phase's messages to `report`.
 pub(crate) fn with_messages(report: Report, talk: &Talk, phase: &Phase, span_s: f64) -> Report {
     let (verdict, closed) = talk.verdict();
     let fanout = report.scenario == Scenario::Fanout;

@@ -165,19 +165,22 @@ impl Report {
         }
     }
 
-    /// Returns the CPU time of a group in microseconds per unit. `None` if the group was not measured.
+    /// Returns the CPU time of a group in microseconds per unit. `None` if the group was not measured or there are no
+    /// units.
     pub(crate) fn cpu_us(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.user_us + group.system_us) as f64 / self.units as f64)
     }
 
-    /// Returns the memory growth of a group until the end of the run, in KiB per unit.
+    /// Returns the memory growth of a group until the end of the run, in KiB per unit. `None` if the group was not
+    /// measured or there are no units.
     pub(crate) fn memory_kib(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.after.rss_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
     }
 
-    /// Returns the highest memory growth of a group during the run, in KiB per unit.
+    /// Returns the highest memory growth of a group during the run, in KiB per unit. `None` if the group was not
+    /// measured or there are no units.
     pub(crate) fn peak_kib(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.after.peak_kib as f64 - group.before.rss_kib as f64) / self.units as f64)

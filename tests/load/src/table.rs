@@ -58,7 +58,7 @@ fn row(figure: &Figure, reports: &[Report]) -> [String; 6] {
 
 /// Returns each value of the figure for each of its shapes.
 fn values(figure: &Figure, reports: &[Report], relay: bool) -> Vec<Option<f64>> {
-    // A sum of medians, so that it equals the sum of the parts that are shown beside it.
+    // The value is a sum of medians, so that it equals the sum of the parts that are shown beside it.
     let sum = |shape, value| medians(shape, value, reports, relay).into_iter().reduce(|sum, part| sum + part);
     figure.shapes.iter().flat_map(|shape| figure.values.iter().map(move |value| sum(shape, value))).collect()
 }
@@ -140,7 +140,8 @@ fn notes(reports: &[Report]) -> String {
     notes
 }
 
-/// Returns the median. For an even number of values, this is the lower of the two middle values.
+/// Returns the median, or `None` if there are no values. For an even number of values, the median is the lower of the
+/// two middle values.
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len().saturating_sub(1) / 2).copied()

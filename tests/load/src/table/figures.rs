@@ -14,9 +14,9 @@ pub(super) struct Value {
 /// Row of a table.
 pub(super) struct Figure {
     pub(super) name: &'static str,
-    /// Runs with this figure, by `--shape`; their values are side by side.
+    /// Shapes (`--shape`) of the runs with this figure. Their values are shown side by side.
     pub(super) shapes: &'static [&'static str],
-    /// Values per shape, side by side.
+    /// Values per shape, which are shown side by side.
     pub(super) values: &'static [Value],
     pub(super) decimals: usize,
     pub(super) goal: &'static str,
