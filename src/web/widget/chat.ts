@@ -192,7 +192,7 @@ export class Chat {
     return chats.get(this.key) !== this;
   }
 
-  /** Loads the script of the panel. Retries until the script is loaded. */
+  /** Loads the script of the panel once. Retries until it is loaded. */
   #loadPanel(): Promise<PanelModule> {
     return (this.#panelModule ??= (async () => {
       for (let attempt = 0; ; attempt++) {
