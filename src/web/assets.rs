@@ -30,7 +30,7 @@ const DEMO_FILES: &[File] = dist! {
 
 const ICON: File = ("icon.svg", SVG, include_bytes!("icon.svg"));
 
-/// Returns the loader, the pages and their files. Includes the demo only if it has a host.
+/// Returns the loader, the pages and their files. Includes the demo only if `settings.demo` is set.
 pub(super) fn pages(settings: &WebSettings<'_>) -> Vec<Page> {
     let demo = if settings.demo.is_some() { DEMO_FILES } else { &[] };
     let files: Vec<File> = FILES.iter().chain(demo).chain([&ICON]).copied().collect();
@@ -77,8 +77,8 @@ mod tests {
         String::from_utf8(page.unwrap().bytes().to_vec()).unwrap()
     }
 
-    /// Returns all values of an attribute in `html`. `name` is the start of the attribute up to its opening quotation
-    /// mark.
+    /// Returns all values of an attribute in `html`. `name` is the start of the attribute up to and including its
+    /// opening quotation mark.
     fn attributes<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
         html.split(name).skip(1).filter_map(|rest| rest.split('"').next())
     }

@@ -32,7 +32,7 @@ pub struct Browser {
     driver: Child,
     session: String,
     http: reqwest::Client,
-    /// Window that the browser has opened at its start.
+    /// Window that the browser opened on startup.
     first: Value,
     /// Window to which WebDriver currently sends commands.
     window: Mutex<String>,
@@ -187,7 +187,8 @@ impl Page {
         self.until_with(what, expression, &json!([])).await;
     }
 
-    /// Waits until a JavaScript expression is true, which may use `arguments`. On timeout, prints the text of the page.
+    /// Waits until a JavaScript expression, which may use `arguments`, is true. On timeout, prints the text of the
+    /// page.
     pub async fn until_with(&self, what: &str, expression: &str, arguments: &Value) {
         let script = format!("return Boolean({expression})");
         let seen = eventually(what, TIMEOUT, async || self.run(&script, arguments).await.as_bool().filter(|is| *is));
@@ -199,7 +200,7 @@ impl Page {
         }
     }
 
-    /// Starts to record every text that an element shows.
+    /// Starts recording every text that an element shows.
     pub async fn remember(&self, find: &str) {
         let script = format!(
             "const said = {find}; window.said = []; new MutationObserver(() => window.said.push(said.textContent)) \
@@ -269,7 +270,7 @@ impl Page {
         self.chromium("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Emulates a light or dark colour scheme, and the preference for no animations.
+    /// Emulates a light or dark colour scheme, and a preference for reduced motion.
     pub async fn prefer(&self, scheme: &str) {
         let still = json!({"name": "prefers-reduced-motion", "value": "reduce"});
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}, still]});

@@ -15,7 +15,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web")
 }
 
-/// Copies the sources without the bundles, and links the installed npm packages in the copy.
+/// Copies the sources without the bundles, and links the installed npm packages into the copy.
 fn copy_of_sources() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let tar = format!(
@@ -36,7 +36,7 @@ fn npm_run(folder: &Path, script: &str) {
     assert!(done.status.success(), "npm run {script}:\n{}", String::from_utf8_lossy(&printed));
 }
 
-/// Returns path and content of all files in a folder. The paths are relative to the folder.
+/// Returns the path and the content of each file in a folder. The paths are relative to the folder.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

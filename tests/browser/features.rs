@@ -66,7 +66,7 @@ const LINKS: [(&str, &[(&str, &str)]); 41] = [
     ),
 ];
 
-/// Returns a JavaScript expression whose value lists each message with address and text of its links.
+/// Returns a JavaScript expression whose value lists each message with the address and the text of each of its links.
 fn links(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('.talk .bubble')].map((row) => [row.textContent, [...row.querySelectorAll('a')].map((one) => [one.href, one.textContent])])"
@@ -193,7 +193,7 @@ async fn wall_clock_on_the_wire_has_the_configured_offset() {
             "sentFrames.map(([, , text]) => JSON.parse(text)).find((frame) => frame.type === 'chat_message').datetime";
         let sent = guest.page.value(&format!("(Date.parse({sent} + '{offset}') - Date.now()) / 60000")).await;
         assert!(sent.as_f64().is_some_and(|minutes| minutes.abs() < 2.0), "{offset}: {sent} minutes off");
-        // The widget and the console show the time of the current or of the previous minute.
+        // The widget and the console show the current or the previous minute.
         let now = "[0, 60000].map((ago) => new Date(Date.now() - ago).toLocaleTimeString('en-US', { hour: 'numeric', minute: '2-digit' }))";
         for (page, root) in
             [(&guest.page, "document.querySelector('pintalk-widget').shadowRoot"), (&host.page, "document")]
@@ -235,7 +235,7 @@ async fn reset_ends_the_conversation_in_this_browser() {
     guest.page.reload().await;
     guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;
     guest.sees(&[]).await;
-    // The next guest at this computer gets a new room.
+    // The next guest on this computer gets a new room.
     guest.send_text("from the next guest").await;
     guest.sees(&["me: from the next guest"]).await;
     other.sees(&["me: from the next guest"]).await;

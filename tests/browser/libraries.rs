@@ -8,7 +8,8 @@ use crate::shop::{LIBRARIES, Reply, library, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// Opens a page that contains a library and the widget, and signs its host in to the console.
+/// Opens a page that contains a library and the widget, and signs the host in to the console. Returns the guest and the
+/// host.
 async fn beside(site: &Site, browser: &std::sync::Arc<Browser>, name: &str, head: &str, body: &str) -> (Guest, Host) {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let end = format!("{body}{}", site.tag(&site.nodes[0].url("")));

@@ -20,7 +20,7 @@ const OTHERS: [&str; 4] = ["영수증 받을 수 있을까요?", "Do you ship ab
 /// Style that the page sets for the widget.
 const LOOK: &str = "pintalk-widget { --pintalk-accent: #006633 }";
 
-/// Impacts of violations that axe-core reports and the tests accept.
+/// Impacts of the axe-core violations that the tests accept.
 const HARMLESS: [&str; 2] = ["minor", "moderate"];
 
 /// Fails if axe-core finds a serious violation. Such a violation makes the page unusable with a screen reader or a

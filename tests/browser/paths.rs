@@ -12,7 +12,7 @@ use crate::people::{Guest, Host};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// nginx that publishes a node below `/chat/`. It is stopped on drop.
+/// nginx that exposes a node below `/chat/`. It is stopped on drop.
 struct Below {
     nginx: Child,
     folder: tempfile::TempDir,
@@ -114,7 +114,7 @@ async fn widget_and_console_work_below_a_path_that_the_proxy_keeps_or_strips() {
         assert!(page.url().as_str().starts_with(&format!("{public}/console")), "{}", page.url());
         no_complaints(&browser).await;
 
-        // The server returns absolute URLs of images.
+        // The server returns absolute image URLs.
         let one = Duration::from_secs(10);
         let login = http.post(format!("{public}/api/auth/login/")).timeout(one);
         let login = login.json(&json!({"email": crate::site::EMAIL, "password": crate::site::PASSWORD}));

@@ -1,4 +1,4 @@
-//! A visitor of the shop and a host in the console. They only use elements that the page shows.
+//! A visitor of the shop and a host in the console. They use only elements that the page shows.
 
 use serde_json::{Value, json};
 

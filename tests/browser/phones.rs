@@ -19,8 +19,8 @@ const SCREENS: [(&str, u32, u32); 7] = [
     ("Android", 412, 915),
 ];
 
-/// Returns a JavaScript expression whose value lists each input with text smaller than 16 px, with its selector and
-/// text size. Browsers zoom when such an input is focused.
+/// Returns a JavaScript expression whose value lists the selector and the text size of each input whose text is smaller
+/// than 16 px. Browsers zoom when such an input is focused.
 fn small_inputs(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('input:not([type=checkbox], [type=radio], [type=file]), textarea, select, [contenteditable]')] \

@@ -115,7 +115,7 @@ impl Site {
         self.nodes[0].ready(&reqwest::Client::new()).await;
     }
 
-    /// Returns the last node, which is a second node in a cluster.
+    /// Returns the last node. In a cluster, this is the second node.
     pub fn other(&self) -> &Node {
         self.nodes.last().expect("a node")
     }

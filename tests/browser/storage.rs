@@ -81,7 +81,7 @@ async fn page_may_clear_the_storage_at_any_time() {
     first.page.until("it is there", &shows("answer to the first tab")).await;
     first.page.until("with what was before it", &shows("from the first tab")).await;
 
-    // Both storages are cleared.
+    // The session storage and the local storage are cleared.
     first.page.run("sessionStorage.clear(); localStorage.clear()", &json!([])).await;
     first.send_text("once more").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("once more"), Guest::at(".sending"))).await;

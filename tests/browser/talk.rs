@@ -292,8 +292,8 @@ async fn widget_opens_as_requested_once_the_server_answers_and_stops_retrying_wh
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
-    // The server is unavailable while `isAway` is true. Timers other than short ones and request timeouts run only when
-    // the test calls them.
+    // The server is unavailable while `isAway` is true. Short timers and request timeouts run normally. All other
+    // timers run only when the test calls them.
     let head = "<script>{ const { setTimeout, fetch } = window; window.due = []; window.asked = 0; window.isAway = true; \
         window.setTimeout = (call, ms) => (ms < 5000 || ms === 15000 ? setTimeout(call, ms) : window.due.push(call)); \
         window.fetch = (...call) => (window.asked++, window.isAway ? Promise.reject(new TypeError()) : fetch(...call)); \

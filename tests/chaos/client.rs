@@ -105,6 +105,7 @@ impl Client {
 
     /// Connects to a random node and requests the messages after the last one that was received. A client that
     /// reconnects without having received a message requests all messages, provided that it joined an empty room.
+    /// Returns `None` if no socket can be opened.
     async fn connect(&self) -> Option<Socket> {
         let address = {
             let nodes = self.nodes.lock();

@@ -160,7 +160,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
         let order = format!("REPLICAOF 127.0.0.1 {}", wire.address.port());
         assert!(redis.ask_one(replica, &order).expect("redis answers").starts_with("+OK"));
     }
-    // The Sentinels would revert this configuration after some seconds. The master is killed earlier.
+    // The Sentinels would revert this configuration after a few seconds. The master is killed before that.
     let redis = setup.redis.as_ref().expect("a Redis");
     eventually("the replicas follow through the wire", Duration::from_secs(5), async || {
         let follows = |at| {

@@ -15,8 +15,8 @@ use crate::BUILT;
 use crate::eventually;
 use crate::setup::{Plan, Setup};
 
-/// Lua script that copies each key that starts with `ARGV[1]` and `pt:`, and replaces `ARGV[1]` in its name by
-/// `ARGV[2]`.
+/// Lua script that copies each key whose name starts with `ARGV[1]` followed by `pt:`. In the name of the copy,
+/// `ARGV[2]` replaces `ARGV[1]`.
 const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1]..'pt:*')) do \
      redis.call('COPY', key, ARGV[2]..string.sub(key, #ARGV[1] + 1), 'REPLACE') end return 1";
 const CLEAR: &str = "for _, key in ipairs(redis.call('KEYS', 'pt:*')) do redis.call('DEL', key) end return 1";

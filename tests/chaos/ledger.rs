@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 /// Sequence number and id of a message.
 pub type Entry = (u64, String);
 
-/// Returns the 99th percentile of durations in ascending order.
+/// Returns the 99th percentile of `sorted`, which is in ascending order. Returns zero if it is empty.
 pub fn p99(sorted: &[Duration]) -> Duration {
     sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
 }
@@ -36,11 +36,11 @@ pub struct Record {
     pub from_start: bool,
     /// Whether the client has an open socket.
     pub is_connected: bool,
-    /// Close code with which the client was disconnected permanently. `None` while it connects or reconnects.
+    /// Close code with which the client was disconnected permanently. `None` if this has not happened.
     pub over: Option<u16>,
     /// Number of sockets that were closed, by close code. 1006 counts sockets that ended without a close frame.
     pub closes: BTreeMap<u16, usize>,
-    /// Delays in milliseconds after which the server asked the client to reconnect.
+    /// Reconnection delays, in milliseconds, that the server has requested.
     pub hints: Vec<u64>,
     /// Violations of the protocol that the client has observed.
     pub faults: Vec<String>,
@@ -193,7 +193,7 @@ pub struct Verdict {
     pub doubled: Vec<String>,
     /// All other violations.
     pub faults: Vec<String>,
-    /// Number of messages that all clients have received.
+    /// Number of stored messages, minus the largest number of messages that one client has not received.
     pub delivered: usize,
 }
 

@@ -11,7 +11,7 @@ use crate::span;
 const RECOVERY: Duration = Duration::from_secs(10);
 
 /// Makes Redis unavailable with `go`, and available again with `back` after `silence`. While Redis is unavailable, the
-/// nodes must not be ready, break a socket or acknowledge a message.
+/// nodes must not be ready, end a socket without a close frame, or acknowledge a message.
 async fn away(mut setup: Setup, silence: Duration, go: impl AsyncFn(&mut Setup), back: impl AsyncFn(&mut Setup)) {
     go(&mut setup).await;
     let gone = Instant::now();

@@ -45,8 +45,8 @@ pub struct Plan {
     pub guests: usize,
     pub manner: Manner,
     pub flags: Vec<String>,
-    /// Whether nodes connect to Redis through a proxy that the test case can cut. Only a standalone Redis supports
-    /// this.
+    /// Whether nodes connect to Redis through a [`Proxy`], so that the test case can interrupt the connections. Only a
+    /// standalone Redis supports this.
     pub wired_redis: bool,
     /// Path of the executable that the nodes run.
     pub program: PathBuf,
@@ -117,7 +117,7 @@ impl Setup {
             }
             self.add(room, &format!("host{room}"), true, plan.manner);
         }
-        // Waits until all clients are connected. Faults during handshakes are tested elsewhere.
+        // Waits until each client has received an acknowledgement. Faults during handshakes are tested elsewhere.
         eventually("all clients are admitted and have an acknowledgement", Duration::from_secs(20), async || {
             let is_in = |record: &Record| !record.acknowledged.is_empty();
             self.ledger.each(is_in).into_iter().all(|is_in| is_in).then_some(())
@@ -217,7 +217,7 @@ impl Setup {
         self.token = body["accessToken"].as_str().expect("a token").to_owned();
     }
 
-    /// Logs the host in again. The host's clients use the new token when they connect the next time.
+    /// Logs the host in again. The host's clients use the new token for their next connections.
     pub async fn log_in_again(&mut self) {
         self.log_in().await;
         for (room, path) in &self.host_paths {
@@ -289,8 +289,8 @@ impl Setup {
         record
     }
 
-    /// Sends a request with the host's token to a node. Returns status and body. The status is 0 if the node did not
-    /// respond.
+    /// Sends a request with the host's token to a node. Returns the status and the body. The status is 0 if the node
+    /// did not respond.
     pub async fn call(&self, node: usize, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, self.nodes[node].url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };

@@ -10,7 +10,7 @@ use crate::ledger::Record;
 use crate::setup::{Plan, Setup};
 use crate::{eventually, span};
 
-/// Maximum time from the recovery of MySQL until it contains all messages.
+/// Maximum time from the recovery of MySQL until the archive queue is almost empty.
 const CAUGHT_UP: Duration = Duration::from_secs(60);
 
 async fn caught_up(setup: &Setup) -> Duration {

@@ -17,7 +17,7 @@ use crate::socket::{Event, SHOP, Socket};
 /// Maximum time until all events that the test counts have occurred. Jobs and e-mails take several seconds.
 const SHOWN: Duration = Duration::from_secs(30);
 
-/// Returns the metrics of a node in the format that Prometheus reads.
+/// Returns the metrics of a node in the format that Prometheus reads, or `None` if the request fails.
 async fn scrape(setup: &Setup, node: usize) -> Option<String> {
     let answer = setup.http.get(setup.nodes[node].url("/metrics")).send().await.ok()?;
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -166,7 +166,7 @@ async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
         assert!(both(happened) > 0.0, "{happened} is 0");
     }
     assert_eq!(both("pintalk_leader"), 1.0);
-    // With few clients, the mean is well below one second.
+    // With few clients, the mean relay duration is well below one second.
     let relayed = both("pintalk_relay_duration_seconds_sum") / both("pintalk_relay_duration_seconds_count");
     assert!(relayed < 1.0, "{relayed} s from acceptance to outbox");
     let routes: HashSet<&str> = first.split("route=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -209,7 +209,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     while let Event::Frame(_) = guest.receive().await {}
     secrets.push("words-of-mine".to_owned());
 
-    // During an outage of Redis, the nodes log errors, which have the most fields.
+    // Faults of Redis and MySQL make the nodes log errors, which have the most fields.
     setup.redis_wire().reset().await;
     setup.sql_wire().set(Wire::Cut);
     eventually("SQL is missed", SHOWN, async || setup.nodes[0].logged().contains("sql not writable").then_some(()))
@@ -232,7 +232,7 @@ async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
         assert!(chrono::DateTime::parse_from_rfc3339(&time).is_ok_and(|_| time.ends_with('Z')), "{line}");
         let is_ours = target == "pintalk" || target.starts_with("pintalk::");
         assert!(is_ours || ["ERROR", "WARN", "INFO"].contains(&level.as_str()), "a library in detail: {line}");
-        // Messages are constant, and variable data is in fields.
+        // Every log line of the program has a message. Variable data is in the other fields.
         assert!(!is_ours || field("message").len() > 3, "{line}");
         levels.insert(level);
     }

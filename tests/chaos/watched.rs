@@ -88,7 +88,8 @@ impl Drop for Prometheus {
     }
 }
 
-/// Returns title and query of each target of all panels. Variables are replaced by values that select everything.
+/// Returns the query of each target of all panels, with the title of the panel. Variables are replaced with values that
+/// select everything.
 fn queries() -> Vec<(String, String)> {
     fn gather(panels: &Value, found: &mut Vec<(String, String)>) {
         for panel in panels.as_array().into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes send the events that
-//! are not marked as delivered again, and they use the same ids.
+//! Tests that no webhook event is lost when a node is killed while it sends events. Other nodes resend the events that
+//! are not marked as delivered, with the same ids.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -76,7 +76,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
 
     // The Redis belongs to another installation, whose nodes are running.
     ask("SET pt:installation installation-of-others");
-    // A lease is valid only if it ends within 15 s, its duration, by the clock of Redis.
+    // A lease is valid only if it ends within the next 15 s, the duration of a lease, by the clock of Redis.
     let lease = |key: &str, node: &str| {
         let end = "(redis.call('TIME')[1] + 14) * 1000";
         ask(&format!("EVAL \"return redis.call('ZADD', KEYS[1], {end}, ARGV[1])\" 1 {key} {node}"))
@@ -108,7 +108,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     ask("HSET pt:an-installation-of-own:{0}:life mark 5f");
     printed(&mut mode("single", Some(&redis_url)));
     // A suspended node of the cluster may resume now. It cannot accept messages, because Redis belongs to the new mode
-    // and its marks are deleted.
+    // and the field `mark` is deleted.
     assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
     assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
     assert_rejected(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");

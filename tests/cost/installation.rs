@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
-/// Sufficient for a start under callgrind on a busy machine.
+/// Maximum time to start a node, even under callgrind on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
 pub(crate) struct Installation {
@@ -52,7 +52,7 @@ impl Installation {
         let name = database_url.rsplit('/').next().expect("a name").to_owned();
         let user = format!("u{}", &name[name.len() - 16..]);
         let mut root = Root::connect(&database_url).await;
-        // Counts the statements of each user.
+        // Makes the server count the statements of each user.
         root.run("SET GLOBAL userstat = 1").await;
         root.run(&format!("CREATE USER {user}@'%' IDENTIFIED BY 'p'")).await;
         root.run(&format!("GRANT ALL ON {name}.* TO {user}@'%'")).await;

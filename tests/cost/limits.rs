@@ -1,4 +1,4 @@
-//! Limits per path and unit.
+//! Limits on the cost of an operation, by path and unit.
 
 use crate::Costs;
 
@@ -18,10 +18,10 @@ pub(crate) enum Path {
 }
 
 impl Path {
-    /// In the order in which they run.
+    /// All paths, in the order in which they run.
     pub(crate) const ALL: [Self; 5] = [Self::Message, Self::Burst, Self::Delivery, Self::FirstVisit, Self::Rejoin];
 
-    /// Number of times that a path runs: messages, deliveries or joins.
+    /// Number of operations in one run of the path: messages, deliveries or joins.
     pub(crate) const fn operations(self) -> usize {
         match self {
             Self::Message | Self::FirstVisit | Self::Rejoin => 32,
@@ -31,16 +31,17 @@ impl Path {
     }
 }
 
-/// What is counted.
+/// Unit in which costs are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unit {
     /// Commands that Redis executes, also within scripts.
     RedisCommands,
     /// Statements of the node's database user.
     SqlStatements,
-    /// Calls of the allocator on the node's thread.
+    /// Calls to the allocator on the node's thread.
     Allocations,
-    /// Instructions of the node's thread in the test profile; only comparable with themselves.
+    /// Instructions of the node's thread, compiled with the test profile. They are not comparable with those of other
+    /// profiles.
     Instructions,
 }
 
@@ -48,8 +49,8 @@ impl Unit {
     pub(crate) const ALL: [Self; 4] = [Self::RedisCommands, Self::SqlStatements, Self::Allocations, Self::Instructions];
 }
 
-/// A limit is about 1.5 times the measured cost, and more where background work dominates (costs below 0.1). To measure
-/// again, run `tests/run -E 'binary(cost)' --no-capture`. Costs vary by 4 % between runs.
+/// Maximum costs per operation. Each is about 1.5 times the measured cost, or more where background work dominates
+/// (costs below 0.1). To measure again, run `tests/run -E 'binary(cost)' --no-capture`. Costs vary by 4 % between runs.
 pub(crate) const LIMITS: [(Path, Unit, f64); 20] = [
     (Path::Message, Unit::RedisCommands, 36.0),
     (Path::Message, Unit::SqlStatements, 9.9),

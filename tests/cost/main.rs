@@ -32,7 +32,7 @@ fn commands_statements_and_allocations_are_within_limits() {
 #[test]
 fn instructions_are_within_limits() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Callgrind ignores a second option with the same pattern.
+    // The two patterns differ, because callgrind ignores a second option with the same pattern.
     let run = Command::new("valgrind")
         .args(["--tool=callgrind", "--toggle-collect=*cost*collected*", "--dump-after=cost*collected*"])
         .arg(format!("--callgrind-out-file={}/out", folder.path().display()))
@@ -40,7 +40,7 @@ fn instructions_are_within_limits() {
         .args(["--exact", "commands_statements_and_allocations_are_within_limits", "--nocapture", "--test-threads=1"])
         .output()
         .expect("valgrind runs: tests/run installs it");
-    // The program may fail at its own limits, because the slow run contains more periodic work.
+    // The test in the child process may exceed its limits, because the slow run contains more periodic work.
     let output = || String::from_utf8_lossy(&[run.stdout.as_slice(), &run.stderr].concat()).into_owned();
     let costs = (1..).zip(Path::ALL).map(|(number, path)| {
         let counted = instructions(&folder.path().join(format!("out.{number}")));
@@ -76,13 +76,13 @@ fn measure(installation: &Installation, runtime: &Runtime) -> Costs {
     costs
 }
 
-/// Runs the node until the client is done. Callgrind counts the instructions of this function by its name.
+/// Runs the node until the client is done. Callgrind selects this function by its name and counts its instructions.
 #[inline(never)]
 fn collected(runtime: &Runtime, until: oneshot::Receiver<()>) {
     runtime.block_on(until).expect("the client reports its end");
 }
 
-/// Reads the number of instructions in a file of callgrind, if it exists.
+/// Returns the number of instructions in an output file of callgrind. `None` if the file does not exist.
 fn instructions(file: &std::path::Path) -> Option<f64> {
     let written = std::fs::read_to_string(file).ok()?;
     written.lines().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()

@@ -18,27 +18,27 @@ use crate::limits::Path;
 
 const SHOP: &str = "https://shop.example";
 
-/// Sufficient for a frame under callgrind on a busy machine.
+/// Maximum time until a frame arrives, even under callgrind on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Rooms whose messages are sent one at a time.
+/// Number of rooms whose messages are sent one at a time.
 const ROOMS: usize = 16;
 
-/// Sockets of the room whose deliveries are measured.
+/// Number of sockets in the room whose deliveries are measured.
 const AUDIENCE: usize = 64;
 
-/// Messages that a joining socket receives.
+/// Number of messages that a joining socket receives.
 const HISTORY: usize = 50;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Channels between the client and the node's thread.
 pub(crate) struct Signals {
-    /// The path's rooms and sockets are open.
+    /// Sent when the rooms and sockets of the path are open.
     pub(crate) prepared: oneshot::Sender<()>,
-    /// The node's thread counts.
+    /// Received when the thread of the node has started to count.
     pub(crate) start: mpsc::Receiver<()>,
-    /// The path has run.
+    /// Sent when the path has run.
     pub(crate) done: oneshot::Sender<()>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Client<'a> {
     installation: &'a Installation,
     http: reqwest::Client,
     root: Root,
-    /// Messages sent so far, including other clients'.
+    /// Number of messages that all clients have sent so far.
     sent: i64,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Client<'a> {
             Path::Message => (ROOMS, 2),
             Path::Burst => (1, 1),
             Path::Delivery => (1, AUDIENCE),
-            // A first request opens the connection.
+            // Creating this room also opens the HTTP connection, which is therefore not measured.
             Path::FirstVisit | Path::Rejoin => (1, 1),
         };
         let mut prepared = Prepared { rooms: Vec::new(), sockets: Vec::new() };
@@ -91,7 +91,7 @@ impl<'a> Client<'a> {
             for _ in 0..sockets_of_each {
                 prepared.sockets.push(self.join(&room).await.0);
             }
-            // The first message of a room costs more than others.
+            // The first message of a room costs more than later ones, so it is sent before the measurement.
             self.send(&mut prepared.sockets[prepared.rooms.len() * sockets_of_each..], 1).await;
             prepared.rooms.push(room);
         }
@@ -141,7 +141,8 @@ impl<'a> Client<'a> {
         room["name"].as_str().expect("a name").to_owned()
     }
 
-    /// Opens a guest's socket and waits until it is admitted. Returns the number of text frames before that.
+    /// Opens a guest's socket and waits until it is admitted. Returns the socket and the number of text frames that it
+    /// received before its admission.
     async fn join(&self, room: &str) -> (Socket, usize) {
         let url = format!("ws://{}/ws/chat/{room}/", self.installation.address);
         let mut request = url.into_client_request().expect("a request");
@@ -158,7 +159,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Sends messages at once through the first socket, and receives them on every socket.
+    /// Sends messages through the first socket without waiting between them, and receives them on every socket.
     async fn send(&mut self, sockets: &mut [Socket], count: usize) {
         let message = json!({"type": "chat_message", "is_host": false, "message": "hello",
             "datetime": "2023-03-23T08:15:07.123"});
@@ -175,7 +176,7 @@ impl<'a> Client<'a> {
         self.sent += count as i64;
     }
 
-    /// Waits until all messages are in SQL.
+    /// Waits until all messages are in the database.
     async fn archived(&mut self) {
         let until = tokio::time::Instant::now() + TIMEOUT;
         while number(&mut self.root, "SELECT COUNT(*) FROM chat_message").await < self.sent {
@@ -184,14 +185,14 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Number of commands that Redis has executed.
+    /// Returns the number of commands that Redis has executed.
     fn commands(&self) -> u64 {
         let stats = self.installation.redis.ask_one(0, "INFO commandstats").expect("redis answers");
         let calls = stats.split(":calls=").skip(1).map(|line| line.split(',').next().unwrap_or_default());
         calls.map(|calls| calls.parse::<u64>().expect("a number")).sum()
     }
 
-    /// Number of statements that the node's database user has executed.
+    /// Returns the number of statements that the node's database user has executed.
     async fn statements(&mut self) -> u64 {
         let select = "SELECT CAST(select_commands + update_commands + other_commands AS SIGNED) \
             FROM information_schema.user_statistics";

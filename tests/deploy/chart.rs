@@ -68,7 +68,7 @@ pub fn refused(values: &[&str]) -> String {
     said(&output)
 }
 
-/// Returns kind and name of a document.
+/// Returns the kind and the name of a document.
 pub fn title(document: &Value) -> (String, String) {
     let word = |value: &Value| value.as_str().expect("a word").to_owned();
     (word(&document["kind"]), word(&document["metadata"]["name"]))

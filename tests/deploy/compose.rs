@@ -111,8 +111,8 @@ fn nodes_accept_their_configuration() {
     let output = check.output().expect("the program");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("a node of a cluster on mysql://pintalk:"), "{}", said(&output));
-    // Docker kills the container after this time. The program exits earlier: after its drain delay plus twice its drain
-    // time.
+    // Docker kills the container after this time. The program exits earlier, at the latest after its drain delay plus
+    // twice its drain period.
     assert_eq!(compose["services"]["node-1"]["stop_grace_period"], "50s");
 }
 

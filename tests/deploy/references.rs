@@ -27,7 +27,7 @@ fn selects(selector: &Value, labels: &Value) -> bool {
     !asked.is_empty() && asked.iter().all(|(key, value)| labels[key] == *value)
 }
 
-/// Returns labels and specification of a workload's pods, or of the document itself if it is a pod.
+/// Returns the labels and the specification of a workload's pods, or of the document itself if it is a pod.
 fn pod(document: &Value) -> Option<(&Value, &Value)> {
     match document["kind"].as_str() {
         Some("Pod") => Some((&document["metadata"]["labels"], &document["spec"])),

@@ -1,7 +1,7 @@
 //! Parses the sources of the program into modules with their imports, functions and types.
 //!
 //! Modules are followed from `src/lib.rs`, except those that exist only in tests. An import is a `use` declaration or a
-//! path in code; links in comments are no imports. Re-exports are resolved to the module that defines the item.
+//! path in code; links in comments are not imports. Re-exports are resolved to the module that defines the item.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(history.get("more"), None);
         assert_eq!(texts(&data), (11..=60).map(|number| format!("message {number}")).collect::<Vec<_>>());
         assert_eq!(data[0]["seq"], 11);
-        // A message in the history equals the live frame that was sent for it.
+        // The guest receives the same newest message in its history as the host.
         assert_eq!(data[49], room.join(a).await.frame().await["data"][49]);
     }
 

@@ -150,7 +150,7 @@ with_topology! {
     }
 }
 
-/// Sends `count` long messages at once and waits until all of them are acknowledged.
+/// Sends `count` long messages without waiting between them, and then waits until all of them are acknowledged.
 async fn send_all(guest: &mut Client, count: usize) {
     for _ in 0..count {
         guest.send(&long()).await;
@@ -237,7 +237,7 @@ with_topology! {
             }
             assert!(bytes < 2 * 1_048_576, "nothing is refused");
         };
-        // Each node takes 1/64 of the limit at a time, so the bytes that are accepted may deviate from the limit.
+        // Each node takes 1/64 of the limit at a time, so the number of accepted bytes may deviate from the limit.
         assert!((900_000..1_300_000).contains(&bytes), "{bytes}");
         // The limit on guests' bytes does not affect the host, and clients above the limit may still read.
         host.join(refusing, &room).await.send_text("from the host").await;

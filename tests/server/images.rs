@@ -18,7 +18,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         assert_eq!(Room::open(app, b, &host).await.body["host"]["profileImage"], Value::Null);
         let path = host.upload(a, &png(64)).await.expect("an image");
-        // The other node shows the new image because the change was published, before its cached host expires.
+        // The other node returns the new image before its cached host expires, because the change was published.
         let shown = eventually("the other node knows", async || {
             let shown = Room::open(app, b, &host).await.body["host"]["profileImage"].as_str()?.to_owned();
             Some(shown)

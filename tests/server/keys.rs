@@ -1,4 +1,4 @@
-//! Tests changes of service keys and accounts on running nodes (SPEC 2).
+//! Tests changes to service keys and accounts on running nodes (SPEC 2).
 
 use std::process::Command;
 use std::time::Duration;
@@ -57,7 +57,7 @@ on_both! {
                 assert_eq!(status_of(app, node, keys).await, 200);
             }
         }
-        // Rooms that were created with the old keys remain usable.
+        // The old keys still create rooms, and these rooms are usable.
         let room = Room::open(app, b, &host).await;
         room.join(a).await.send_text("hi").await;
 

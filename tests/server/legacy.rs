@@ -129,7 +129,7 @@ on_both! {
         eventually("two are unread", async || (unread(a).await == 2).then_some(())).await;
         assert_eq!(unread(b).await, 2);
         assert!(!watched.receives_status("offline", Duration::from_millis(1_500)).await);
-        // A `read` notice takes effect even if the host has reported to be away.
+        // A `read` notice takes effect even if the host has reported being away.
         host_socket.frames(2).await;
         host_socket.send(&json!({"type": "notice", "message": "read", "seq": 3, "datetime": "2023-03-23T08:15:08"})).await;
         eventually("one is read", async || (unread(a).await == 1).then_some(())).await;

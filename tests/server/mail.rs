@@ -115,7 +115,7 @@ impl Drop for Node {
     }
 }
 
-/// Stores and a mail server. Nodes use them once they are started.
+/// Stores and a mail server, which all nodes of a test use.
 pub struct Cluster {
     pub redis: RedisServer,
     pub database: TestDatabase,

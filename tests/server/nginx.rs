@@ -35,7 +35,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     let list =
         app.http.get(nginx.url("/api/chat/chatrooms/")).bearer_auth(&host.token).send().await.expect("an answer");
     assert_eq!(list.json::<Value>().await.expect("JSON")["count"], 1);
-    // nginx does not publish the endpoints for operators.
+    // nginx does not expose the operator endpoints.
     assert_eq!(app.http.get(nginx.url("/metrics")).send().await.expect("an answer").status(), 404);
 
     // nginx selects the node with fewer connections, so it opens the second socket on the other node.
@@ -76,7 +76,7 @@ async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_wh
     app.stop().await;
 }
 
-/// A proxy publishes the node under `/chat`. It either keeps this prefix or strips it.
+/// A proxy exposes the node under `/chat`. It either keeps this prefix or strips it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--public-url", "http://shop.example/chat"];
@@ -96,7 +96,7 @@ async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
         assert_eq!(host_socket.frame().await["message"], "question");
         drop((guest, host_socket, status));
 
-        // Metrics and paths outside the prefix are not published.
+        // Metrics and paths outside the prefix are not exposed.
         for path in ["/chat/metrics", "/api/users/client/", "/chatx/widget.js", "/chat/none.js"] {
             assert_eq!(app.http.get(nginx.url(path)).send().await.expect("an answer").status(), 404, "{path}");
         }
@@ -104,8 +104,8 @@ async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
     app.stop().await;
 }
 
-/// Checks requests, pages and links of a node that nginx publishes under `/chat`. Returns a room that a page of the
-/// shop created.
+/// Checks requests, pages and links of a node that nginx exposes under `/chat`. Returns a room that a page of the shop
+/// created.
 async fn publish_under_a_path(app: &TestApp, nginx: &Nginx, host: &Host) -> Room {
     let get = async |path: &str| {
         let answer = app.http.get(nginx.url(path)).bearer_auth(&host.token).send().await.expect("an answer");

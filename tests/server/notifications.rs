@@ -30,8 +30,7 @@ async fn a_host(store: &Store) -> Host {
     accounts.create_host(new).await.expect("a host")
 }
 
-/// Returns the body of an e-mail with `
-/// ` as its line ending.
+/// Returns the body of an e-mail with LF instead of CRLF as its line ending.
 fn text_of(mail: &Value) -> String {
     mail["body"].as_str().expect("a text").replace("\r\n", "\n")
 }

@@ -1,4 +1,4 @@
-//! Tests a node that more clients join concurrently than it can process (DESIGN "Bounds").
+//! Tests a node to which more clients connect concurrently than it can process (DESIGN "Bounds").
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -80,8 +80,8 @@ async fn talk(http: &reqwest::Client, opens: &str, joins: &str, origin: &str, ke
     assert_eq!(guest.frame().await["seq"], 1);
 }
 
-/// Returns directories for cargo. Intermediate files are shared with this build. Executables have a separate directory,
-/// because other tests use those of this build.
+/// Returns the environment variables that set the directories of cargo. Intermediate files are shared with this build.
+/// Executables have a separate directory, because other tests use those of this build.
 fn cargo_folders() -> [(&'static str, String); 2] {
     let target = Path::new(env!("CARGO_BIN_EXE_pintalk")).ancestors().nth(2).expect("a folder").display().to_string();
     [("CARGO_TARGET_DIR", format!("{target}/readme")), ("CARGO_BUILD_BUILD_DIR", target)]
@@ -204,7 +204,7 @@ with_topology! {
     }
 }
 
-/// The first cells of the tables in a text: a list per table, without header and rule.
+/// Returns the first cells of the tables in `lines`: one list per table, without header and delimiter row.
 fn first_cells<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
     let mut tables = vec![Vec::new()];
     for line in lines.chain([""]) {
@@ -219,7 +219,7 @@ fn first_cells<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
     tables.into_iter().map(rows).filter(|table| !table.is_empty()).collect()
 }
 
-/// The first cells of the table below a heading of a document.
+/// Returns the first cells of the first table below a heading of a document.
 fn figures(document: &str, heading: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join(document)).expect("a document");
     let section = text.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.starts_with('#'));
@@ -249,7 +249,7 @@ async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
     assert!(lost.split('|').nth(2).is_some_and(|count| count.trim() == "0"), "{lost}");
 }
 
-/// Returns the JSON object in `text`. The object may span several lines.
+/// Returns the JSON object in `text`, which may span several lines. Returns `None` if there is none.
 fn json_in(text: &str) -> Option<Value> {
     let (from, to) = (text.find('{')?, text.rfind('}')?);
     serde_json::from_str(text.get(from..=to)?).ok()

@@ -65,7 +65,8 @@ on_both! {
         for client in [&mut host_socket, &mut old_host_socket] {
             client.nothing().await;
         }
-        // The event that the host is online may reach the node of a guest after the guest has connected.
+        // The event that the host is online may reach the node of a guest after the guest has connected. The guest then
+        // receives `online` once more.
         for client in [&mut guest, &mut old_guest] {
             let frames = client.frames_so_far().await;
             assert!(frames.iter().all(|frame| is(frame, "online")), "{frames:?}");
@@ -313,7 +314,7 @@ with_topology! {
         for host_socket in &mut host_sockets {
             assert!(host_socket.is_admitted().await);
         }
-        // Changes the setting only in the database. The change is not published to the nodes.
+        // Changes a setting, a login and an account only in the database. The changes are not published to the nodes.
         let hide = HostConfig { use_online_status: false, email_notifications: true };
         app.store.hosts().set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);

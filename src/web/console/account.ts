@@ -1,4 +1,4 @@
-// Account cards: change of the password, and deactivation.
+// Account cards: password change and deactivation.
 import { h } from "../shared/dom";
 import type { Api } from "./api";
 import { ask } from "./dialog";

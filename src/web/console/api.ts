@@ -72,7 +72,7 @@ async function errorOf(response: Response): Promise<ApiError> {
   if (body && body.code === status && typeof body.detail === "string") {
     return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
   }
-  // The server returns a 500 with JSON, so this response comes from a proxy.
+  // The server sends its errors as JSON, so a 500 without valid JSON comes from a proxy.
   if (isUnavailable || status === 500) return new ApiError(0, "unavailable", "", {}, retryAfter);
   return PROXY_STATUSES.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
 }
@@ -108,7 +108,7 @@ const reader =
   async (response: Response): Promise<T> =>
     parse(await readJson(response));
 
-/** Downloaded file with the name that the server has given it. */
+/** Downloaded file. `name` is `null` if the response contains no valid file name. */
 export interface Download {
   name: string | null;
   content: Blob;

@@ -14,7 +14,10 @@ export function endPauses(): void {
   for (const end of [...pauses]) end();
 }
 
-/** Waits for about `ms`, or for `retryAfter` seconds (at most 30) if that is longer. Ends early when the network is available again. */
+/**
+ * Waits for 0.5 to 1.5 times `ms`, or for `retryAfter` seconds (at most 30) if that is longer. Ends early when the network becomes available, the
+ * page becomes visible or `endPauses` is called.
+ */
 export async function pause(ms: number, retryAfter = 0): Promise<void> {
   const delayMs = Math.max(ms * (0.5 + Math.random()), Math.min(1000 * retryAfter, MAX_RETRY_AFTER_MS));
   await new Promise<void>((resolve) => {

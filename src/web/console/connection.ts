@@ -25,7 +25,7 @@ export class Connection {
     this.onRecovered();
   }
 
-  /** Records a call that the server did not answer. Starts to probe the server until it answers. */
+  /** Records a call that the server did not answer. Probes the server until it answers. */
   failed(problem: Problem): void {
     if (this.problem !== problem) {
       this.problem = problem;

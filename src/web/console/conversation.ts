@@ -112,7 +112,10 @@ export class ConversationView implements View {
     this.#conversation.recovered();
   }
 
-  /** Messages are not marked as read if they arrive while the page is hidden or the host is idle. */
+  /**
+   * Updates whether the host is away: the page is hidden, or there was no input for `IDLE_MS`. Messages that arrive in this time are not marked as
+   * read.
+   */
   #updateAway(): void {
     this.#conversation.setAway(document.hidden || Date.now() - this.#activeAt >= IDLE_MS);
   }
@@ -140,11 +143,11 @@ export class ConversationView implements View {
     const conversation = this.#conversation;
     const known = this.rooms.all.get(this.room.name);
     if (known) {
-      // The room was restored in another place, or the guest resumed it.
+      // The room was restored in another tab or browser, or the guest reopened it.
       if (this.room.isClosed && !known.isClosed) conversation.rejoin();
       this.room = { ...known };
     } else if (conversation.state === "closed") {
-      // The room was deleted in another place. A closed room has no socket that would report the deletion.
+      // The room was deleted in another tab or browser. A closed room has no socket that would report the deletion.
       conversation.state = "deleted";
     }
     this.#thread.show();

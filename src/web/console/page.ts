@@ -21,7 +21,7 @@ export function applyWireOffset(): void {
   setWireOffset(Number.isFinite(minutes) ? minutes : DEFAULT_OFFSET_MINUTES);
 }
 
-/** Replaces the fragment in the address of the page. Ignores an error, because browsers limit the rate of changes. */
+/** Replaces the fragment in the address of the page. Logs an error instead of throwing it, because browsers limit the rate of such changes. */
 export function setFragment(room: string): void {
   try {
     history.replaceState(null, "", room ? `#${room}` : location.pathname);

@@ -55,7 +55,10 @@ export function check(name: string, label: string, isOn: boolean): HTMLElement {
   return h("label", { class: "check" }, box, h("span", { text: label }));
 }
 
-/** Shows each error beside its field, and errors of other fields in `others`. `null` removes all errors. */
+/**
+ * Shows each field error beside its field. Shows an error without field details, and errors of fields that the form does not contain, in `others`.
+ * `null` removes all errors.
+ */
 function showErrors(form: HTMLFormElement, others: HTMLElement, error: unknown): void {
   const wrong: Record<string, string> = error instanceof ApiError ? { ...error.fields } : {};
   const hasFields = Object.keys(wrong).length > 0;

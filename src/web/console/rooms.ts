@@ -51,7 +51,9 @@ function openChannel(name: string): BroadcastChannel | null {
   }
 }
 
-/** Logs the failure of a background read. Ignores connection problems, which the banner shows; the read is retried after recovery. */
+/**
+ * Logs the failure of a background read. Ignores connection problems and the end of the login, because the banner and the sign-in page explain them.
+ */
 function logFailure(error: unknown): void {
   const isConnection = error instanceof ApiError && (error.problem || error.isUnauthorized);
   if (!isConnection) console.warn("PinTalk: failed to read the list of rooms", error);
@@ -161,7 +163,7 @@ export class Rooms {
   /** Sorts the shown rooms and shows them. */
   sort(): void {
     const current = this.all.get(this.current);
-    // For the server, the messages of the shown room are read even while this tab is hidden.
+    // The server counts the messages of the shown room as read even while this tab is hidden.
     if (!document.hidden) this.#unseen = 0;
     if (current) current.unread = document.hidden ? Math.max(current.unread, this.#unseen) : 0;
     const listed = [...this.#listed].map((name) => this.all.get(name));
@@ -206,7 +208,7 @@ export class Rooms {
     if (this.api.isLoggedIn && !this.isEnded) this.#tabs?.postMessage(this.api.user.uuid);
   }
 
-  /** Applies a report of the status socket. The report states that a guest has sent a message. */
+  /** Applies a report from the status socket that a guest has sent a message. */
   messageArrived(name: string, preview: string): void {
     const room = this.all.get(name);
     const previousAt = this.#arrivals.get(name)?.previousAt ?? room?.latestMsgAt ?? null;
@@ -216,7 +218,7 @@ export class Rooms {
     this.refreshSoon();
   }
 
-  /** Counts messages that arrived in the shown room. */
+  /** Counts messages that have just arrived in the shown room. */
   received(count: number): void {
     this.#unseen += count;
     this.sort();
@@ -229,7 +231,7 @@ export class Rooms {
     this.notifyTabs();
   }
 
-  /** Applies the reported message to a room if the fetched room does not contain it. */
+  /** Returns the room with the preview of its reported message, or the room unchanged if it already contains that message or none was reported. */
   #withArrival(room: Room): Room {
     const arrival = this.#arrivals.get(room.name);
     if (!arrival) return room;
@@ -252,8 +254,8 @@ export class Rooms {
   }
 
   /**
-   * Schedules a fetch of the beginning of the list. Requests within a second share one fetch. It is repeated until the list contains all reported
-   * messages.
+   * Schedules a fetch of the first rooms of the list. Requests within a second share one fetch. The fetch is repeated until the list contains all
+   * reported messages. Reports that are still missing after `MAX_READS` fetches are dropped.
    */
   refreshSoon(): void {
     if (this.isEnded) return;

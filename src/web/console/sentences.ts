@@ -57,7 +57,7 @@ const KO_PATTERNS: [RegExp, string][] = [
   [/^no proper answer: (.*)$/s, "올바른 응답이 아니에요: $1"],
 ];
 
-/** Translates a message of the server to the language of the console. */
+/** Translates a message of the server into the language of the console. */
 export function translated(text: string): string {
   if (lang !== "ko") return text;
   const known = KO_PATTERNS.find(([pattern]) => pattern.test(text));

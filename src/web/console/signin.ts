@@ -14,7 +14,7 @@ function sheet(...body: Child[]): HTMLElement {
   return h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, ...body));
 }
 
-/** Page that is shown until the server has answered whether the browser has a login. */
+/** Page that is shown until the server has confirmed that the browser has a login or that it has none. */
 export class Waiting implements View {
   readonly element: HTMLElement;
   readonly #status = h("p", { role: "status" });

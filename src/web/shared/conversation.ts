@@ -49,9 +49,9 @@ export abstract class Conversation {
   /** Number of the last message that the other side has read. */
   theirRead = 0;
   protected socket: ReconnectingSocket | null = null;
-  /** Whether the next page replaces the shown messages if messages are missing between both. */
+  /** Whether the next page replaces the shown messages if there is a gap between the two. */
   protected isFresh = false;
-  /** Time at which each message of the outbox was last sent, by id. The connection may have been replaced since. */
+  /** Time at which each message of the outbox was last sent, by id. The connection may have been replaced since then. */
   protected readonly sentAt = new Map<string, number>();
   protected timer = 0;
   #numbers = new Set<number>();

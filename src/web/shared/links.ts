@@ -52,7 +52,7 @@ function parse(address: string): URL | null {
   }
 }
 
-/** Converts text to nodes: plain text, and links that open in a new tab without a referrer and an opener. */
+/** Converts text to nodes: plain text, and links that open in a new tab without a referrer or an opener. */
 export function linkify(text: string): Child[] {
   const nodes: Child[] = [];
   let end = 0;

@@ -7,7 +7,7 @@ import { formatDay, formatTime, parseWallClock } from "./time";
 const OVERDUE_MS = 20_000; // time without an acknowledgement after which a message is shown as failed
 const GROUP_MS = 180_000; // maximum time between two messages of one side in a group
 
-/** Message in the form in which a list shows it. */
+/** Message as shown in a list. */
 export interface ShownMessage {
   id: string;
   is_host: boolean;

@@ -10,11 +10,11 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** Time after which an open connection is known to be admitted, because the server closes rejected connections at once. */
 const ADMITTED_MS = 5000;
 
-/** Interval at which silence and sleep are detected. */
+/** Interval between checks for silence and sleep. */
 const TICK_MS = 2000;
 /** Minimum time without a tick after which the device or the tab is assumed to have been asleep. */
 const SLEEP_MS = 10_000;
-/** Delay of the first ping on a connection. The ping shows whether the node answers pings. */
+/** Delay before the first ping on a connection. The ping shows whether the node answers pings. */
 const FIRST_PING_MS = 500;
 /** Duration of silence after which a ping is sent. */
 const PING_MS = 31_000;
@@ -22,7 +22,7 @@ const PING_MS = 31_000;
 const PONG_MS = 6000;
 /** Timeout for the response to a ping that was sent because the connection may be dead. */
 const CHECK_MS = 1500;
-/** Time within which several events are handled as one. */
+/** Maximum time between events that are handled as one. */
 const SAME_EVENT_MS = 300;
 
 const RATE_LIMITED = 4029;

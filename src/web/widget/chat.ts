@@ -47,7 +47,10 @@ export class Chat {
     private readonly service: Service,
   ) {}
 
-  /** Attaches an element to the chat of its server and keys. The element shows the chat unless another element already does. */
+  /**
+   * Attaches an element to the chat for its server and keys, and returns that chat. Creates the chat if none exists. The element shows the chat
+   * unless another element already does.
+   */
   static attach(element: PinTalkWidget): Chat {
     const at = (name: string) => element.getAttribute(name) ?? "";
     const base = element.hasAttribute("server") ? at("server").replace(/\/*$/, "/") : loading.base;
@@ -189,7 +192,7 @@ export class Chat {
     return chats.get(this.key) !== this;
   }
 
-  /** Loads the script of the panel. Retries until this succeeds. */
+  /** Loads the script of the panel once. Retries until it is loaded. */
   #loadPanel(): Promise<PanelModule> {
     return (this.#panelModule ??= (async () => {
       for (let attempt = 0; ; attempt++) {

@@ -221,7 +221,7 @@ export class GuestConversation extends Conversation {
     if (code === 1000) {
       this.#timesClosed += 1;
       this.timer = later(PROBE_MS * this.#timesClosed * (1 + 2 * Math.random()), () => this.probe());
-      // The outbox contains a message that was in flight when the host closed the room. The message reopens the room.
+      // If a message was in flight when the host closed the room, it is still in the outbox and reopens the room.
       if (this.outbox.list().length) this.#joinRoom(true);
       return;
     }
@@ -239,7 +239,7 @@ export class GuestConversation extends Conversation {
   /** Drops the room. The next message opens a new one, unless another tab has already opened one. */
   #forget(): void {
     if (this.#hasOtherRoom()) return this.#adoptStored();
-    // The record is removed first, because a full storage may otherwise have no space for the mark.
+    // The record is removed first, because the storage may be full and would then have no space for `ended`.
     local.remove(`${this.#prefix}room`);
     local.remove(`${this.#prefix}attempt`);
     if (this.room) local.set(`${this.#prefix}ended`, this.room);

@@ -32,7 +32,7 @@ function mount(tag: HTMLScriptElement): void {
 const MAX_REMOVALS = 10;
 let removals: number[] = [];
 
-/** Adds the element again after the page has removed its parent. */
+/** Adds the element again if the page has removed it by other means than `remove()`, for example together with its parent. */
 function restore(): void {
   if (!(added instanceof PinTalkWidget) || added.isConnected || added.isRemoved) return;
   const now = performance.now();
@@ -42,7 +42,7 @@ function restore(): void {
   place();
 }
 
-/** Time after loading until which React may be hydrating the document. Hydration fails if `<html>` has an unknown child. */
+/** Time after loading during which React may still be hydrating the document. Hydration fails if `<html>` has an unknown child. */
 const HYDRATION_MS = 3000;
 let isHydrated = false;
 

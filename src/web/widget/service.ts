@@ -8,7 +8,7 @@ import { later } from "../shared/time";
 const TIMEOUT_MS = 15_000;
 const RETRY_MS = 5000;
 const MAX_RETRY_FACTOR = 12;
-const PRESENCE_OFF_RETRY_MS = 300_000; // minimum delay before a hidden online status is requested again; the actual delay is up to twice as long
+const PRESENCE_OFF_RETRY_MS = 300_000; // minimum delay before a disabled online status is requested again; the actual delay is up to twice as long
 
 /** Public profile of the host (SPEC 2, `Client`). */
 export interface Client {
@@ -91,7 +91,10 @@ export class Service {
     return null;
   }
 
-  /** Calls `changed` whenever the host comes online or goes offline. Passes `null` if the host has disabled the online status. */
+  /**
+   * Calls `changed` with whether the host is online: `false` while the socket is not connected, `null` after the server has permanently closed it,
+   * for example because the host has disabled the online status.
+   */
   watch(uuid: string, changed: (online: boolean | null) => void, pings: () => boolean): { close(): void } {
     let timer = 0;
     const start = (): ReconnectingSocket =>
@@ -119,7 +122,7 @@ export class Service {
     };
   }
 
-  /** Logs that the server rejected the origin of the page. The message addresses developers of the page. */
+  /** Logs that the server rejected the origin of the page. The message is addressed to the developers of the page. */
   logRejectedOrigin(): void {
     const { host, origin } = location;
     this.#logError(

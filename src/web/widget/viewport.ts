@@ -27,7 +27,10 @@ export class Viewport {
     this.resized();
   };
 
-  /** Sets `--pt-top` and `--pt-covered` to the covered heights at the top and at the bottom of the window. */
+  /**
+   * Sets `--pt-top` and `--pt-covered` to the heights of the window areas above and below the visual viewport. Has no effect while the page is
+   * zoomed.
+   */
   update(): void {
     const { panel } = this;
     const visual = this.#visual;

@@ -24,8 +24,8 @@ impl Nginx {
         Self::with_location(nodes, AT_THE_ROOT)
     }
 
-    /// Starts an nginx that publishes the nodes under a path such as `/chat`. If `strips` is true, nginx removes the
-    /// path before it forwards a request.
+    /// Starts an nginx that exposes the nodes under a path such as `/chat`. If `strips` is true, nginx removes the path
+    /// before it forwards a request.
     pub fn under(path: &str, strips: bool, nodes: &[SocketAddr]) -> Self {
         let slash = if strips { "/" } else { "" };
         Self::with_location(nodes, &format!("    location {path}/ {{\n        proxy_pass http://pintalk{slash};\n"))

@@ -105,7 +105,8 @@ impl Node {
         format!("http://{}{path}", self.address)
     }
 
-    /// Returns status and body of the readiness check, or `None` if the node does not respond within one second.
+    /// Returns the status and the body of the readiness check, or `None` if the node does not respond within one
+    /// second.
     pub async fn readiness(&self, http: &reqwest::Client) -> Option<(u16, String)> {
         let asked = http.get(self.url("/health/ready")).timeout(Duration::from_secs(1)).send().await.ok()?;
         Some((asked.status().as_u16(), asked.text().await.ok()?))

@@ -94,7 +94,7 @@ impl Receiver {
         Self::start_with(None).await
     }
 
-    /// Starts a receiver. It accepts TLS connections if an acceptor is given, and plain ones otherwise.
+    /// Starts a receiver. It accepts TLS connections if an acceptor is given, and unencrypted connections otherwise.
     pub async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -133,7 +133,7 @@ impl Receiver {
         self.received.lock().clone()
     }
 
-    /// Returns the webhook ids of the received requests, in the order of arrival.
+    /// Returns the webhook ids of the received requests, in order of arrival.
     pub fn ids(&self) -> Vec<String> {
         self.received.lock().iter().map(|received| received.id().to_owned()).collect()
     }

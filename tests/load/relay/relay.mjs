@@ -9,7 +9,7 @@ const [port, redisPort] = process.argv.slice(2).map(Number);
 const publisher = new Redis(redisPort, "127.0.0.1");
 const subscriber = new Redis(redisPort, "127.0.0.1");
 
-/** Open sockets by room, and the promise of the subscription to it. */
+/** By room: its open sockets, and the promise of the subscription to it. */
 const rooms = new Map();
 
 subscriber.on("message", (room, message) => {
@@ -41,7 +41,7 @@ function relay(room, data) {
     publisher.publish(room, JSON.stringify({ type, is_host, message, datetime, id }));
 }
 
-/** Answers to calls of the load generator. */
+/** Responses to the requests of the load generator. */
 const answers = {
     "GET /health/ready": () => ({}),
     "POST /api/auth/login/": () => ({

@@ -16,14 +16,15 @@ use crate::talk::Pace;
 
 /// Messages per second while the SQL server is stopped.
 const FILL_RATE: f64 = 4000.0;
-/// Part of the backlog that may still wait when it counts as drained, because live messages always wait for a moment.
+/// Ratio of the initial queue length to the length at which the backlog counts as drained. That length is not zero,
+/// because live messages always wait for a moment.
 const REST: u64 = 100;
 /// Time between two reads of the queue lengths.
 const POLL: Duration = Duration::from_millis(20);
 /// Maximum time until the backlog has drained.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 
-/// Writes the backlog while the SQL server is stopped, lets the server continue, and measures.
+/// Creates a backlog while the SQL server is stopped, resumes the server, and measures while the backlog drains.
 pub(crate) fn run(args: &BacklogArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, args.rooms * 2)?;
     let mut talk = chat::open_pairs(&setup, args.rooms, Writers::Both, args.span.size)?;
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &BacklogArgs) -> Result<Report, Failure> {
     Ok(Report { settings, archived_per_second: Some(rows / drained.as_secs_f64()), ..report })
 }
 
-/// Returns the time until the backlog has drained.
+/// Waits until the backlog has drained, and returns the time that this took.
 fn drain(queues: &mut Queues, backlog: u64) -> Result<Duration, Failure> {
     let start = Instant::now();
     while queues.waiting()? > backlog / REST {
@@ -71,7 +72,7 @@ fn drain(queues: &mut Queues, backlog: u64) -> Result<Duration, Failure> {
     Ok(start.elapsed())
 }
 
-/// Process that is stopped by a signal. It continues on drop.
+/// Process that is stopped by a signal. It is resumed on drop.
 struct Stopped(Pid);
 
 impl Stopped {

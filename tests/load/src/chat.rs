@@ -1,4 +1,5 @@
-//! Commands `chat` and `fanout`, which measure messages in many rooms or in one room.
+//! Commands `chat` and `fanout`. `chat` measures throughput and latency of messages in many rooms, `fanout` the cost
+//! per delivery in one room with many receivers.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use crate::talk::{Pace, Phase, Talk};
 const GUEST: u8 = 0;
 const HOST: u8 = 1;
 
-/// Runs many rooms.
+/// Runs many rooms in which guests, hosts or both send messages.
 pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
     let sockets_per_room = if args.writers == Writers::GuestsAlone { 1 } else { 2 };
     let setup = Setup::new(&args.target, args.rooms * sockets_per_room)?;
@@ -25,7 +26,8 @@ pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
     Ok(Report { settings, ..report })
 }
 
-/// Opens rooms that each have one guest and one host. If there are several nodes, guest and host use different ones.
+/// Opens rooms that each have one guest and, unless the guests are alone, one host. If there are several nodes, guest
+/// and host use different ones.
 pub(crate) fn open_pairs(setup: &Setup, rooms: u32, writers: Writers, size: u32) -> Result<Talk, Failure> {
     let rooms = setup.open_rooms(rooms)?;
     let mut talk = setup.new_talk()?;
@@ -100,7 +102,7 @@ fn measure(
     Ok(with_messages(report, &talk, &phase, span.span.as_secs_f64()))
 }
 
-/// Adds the figures of the messages of a phase.
+/// Adds the figures of a phase's messages to `report`.
 pub(crate) fn with_messages(report: Report, talk: &Talk, phase: &Phase, span_s: f64) -> Report {
     let (verdict, closed) = talk.verdict();
     let fanout = report.scenario == Scenario::Fanout;

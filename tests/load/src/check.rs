@@ -23,7 +23,7 @@ pub(crate) struct Verdict {
     pub(crate) reordered: u64,
     /// Messages that were received in a room other than the one they were sent to.
     pub(crate) misrouted: u64,
-    /// Messages whose `seq` is not higher than that of the message before.
+    /// Messages whose `seq` is not higher than that of the previous message.
     pub(crate) unsequenced: u64,
 }
 

@@ -13,9 +13,9 @@ const WIRE_OFFSET: i32 = 9 * 60 * 60;
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    /// Time from the start of 1970 to the start of this clock.
+    /// Time from the Unix epoch to the start of this clock.
     epoch: Duration,
-    /// Milliseconds since the start of 1970 for which `text` was formatted.
+    /// Milliseconds since the Unix epoch for which `text` was formatted.
     shown: u128,
     text: [u8; WALL_CLOCK],
 }

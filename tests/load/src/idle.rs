@@ -204,7 +204,7 @@ mod tests {
         }
         crowd.add(Err("refused".into())).unwrap();
         assert_eq!(crowd.pending, 2);
-        // A pong, and a close frame with 1013.
+        // The first server sends a pong, and the second sends a close frame with code 1013.
         servers[0].write_all(&[0x8A, 0]).unwrap();
         servers[1].write_all(&[0x88, 2, 0x03, 0xF5]).unwrap();
         crowd.await_admission().unwrap();

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
 }
 
 /// Sends the history of each room as the guest of the room. With `--await-archive`, waits until the messages are
-/// archived.
+/// archived. Returns the id of the run that the messages contain.
 fn fill(setup: &Setup, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
     let mut talk = setup.new_talk()?;
     for (at, room) in rooms.iter().enumerate() {
@@ -103,7 +103,7 @@ struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// Runs one guest after another until the number of joins is reached.
+    /// Runs one guest after another until the number of joins is reached, and returns their results.
     fn guests(&self, bar: &Bar) -> Finding {
         let mut found = Finding::new();
         let scanner = Scanner::new(true);

@@ -1,5 +1,5 @@
 //! Ids and frames of messages. A writer's frame is encoded once and then patched for each message. Ids and `seq` are
-//! searched in received frames without parsing JSON.
+//! found in received frames without parsing JSON.
 
 use memchr::memmem;
 
@@ -122,9 +122,9 @@ impl Scanner {
         Self { id: memmem::Finder::new(br#""id":""#), seq: numbered.then(|| memmem::Finder::new(br#""seq":"#)) }
     }
 
-    /// Returns id and `seq` of each message in a frame, in order. A live frame contains one message, and a history
-    /// contains several. Notices have a `seq` but no id, and are skipped. If the server does not number messages, `seq`
-    /// is `None`.
+    /// Returns the id and the `seq` of each message in a frame, in order. A live frame contains one message, and a
+    /// history contains several. Notices have a `seq` but no id, and are skipped. If the server does not number
+    /// messages, `seq` is `None`.
     pub(crate) fn messages<'a>(
         &'a self,
         json: &'a [u8],
@@ -140,7 +140,7 @@ impl Scanner {
                 digits.fold(0_u64, |number, &digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
             })
         });
-        // A message without the `seq` that it should have is skipped, and counts as lost.
+        // If a frame contains fewer `seq` than ids, the surplus messages are skipped and count as lost.
         ids.map_while(move |id| match &mut seqs {
             Some(seqs) => seqs.next().map(|seq| (id, Some(seq))),
             None => Some((id, None)),

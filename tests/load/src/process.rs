@@ -47,7 +47,7 @@ impl Usage {
 }
 
 impl Group {
-    /// Sets the peak of each process to its current memory. Without permission, the peak remains that of the whole life
+    /// Sets the peak of each process to its current memory. Without permission, the peak remains that since the start
     /// of the process.
     pub(crate) fn reset_peak(&self) {
         for pid in &self.pids {
@@ -90,7 +90,7 @@ pub(crate) fn machine_cpu_us() -> Option<u64> {
 }
 
 /// Returns the busy ticks from the first line of `/proc/stat`: user, nice, system, irq and softirq. Idle and iowait are
-/// not included.
+/// not included. Returns `None` if the line is invalid.
 fn busy(stat: &str) -> Option<u64> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
@@ -101,8 +101,8 @@ fn tick_us() -> u64 {
     1_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
-/// Returns user and system time from fields 14 and 15 of `/proc/PID/stat`, in microseconds. Fields are counted after
-/// the program name, which may contain spaces and parentheses.
+/// Returns the user and system times from fields 14 and 15 of `/proc/PID/stat`, in microseconds, or `None` if the
+/// fields are invalid. Fields are counted after the program name, which may contain spaces and parentheses.
 fn cpu(stat: &str, tick_us: u64) -> Option<(u64, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();

@@ -11,9 +11,9 @@ use crate::check::Verdict;
 use crate::latency::Distribution;
 use crate::process::{self, Group, Usage};
 
-/// CPU use of other processes in cores. Above this value, they slow down the servers and the generator.
+/// Maximum CPU use of all other processes, in cores. A higher use slows down the servers and the generator.
 const OTHERS_CORES: f64 = 0.1;
-/// 99th percentile of the generator's delays in milliseconds. Above this value, the delays distort the latencies.
+/// Maximum 99th percentile of the generator's delays, in milliseconds. Longer delays distort the latencies.
 const LATE_MS: f64 = 1.0;
 
 /// Scenario of a run.
@@ -32,7 +32,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// Returns the unit by whose number CPU time and memory are divided.
+    /// Returns the unit per which CPU time and memory are reported.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Saturated | Self::Paced | Self::Backlog => "message",
@@ -165,19 +165,22 @@ impl Report {
         }
     }
 
-    /// Returns the CPU time of a group in microseconds per unit. `None` if the group was not measured.
+    /// Returns the CPU time of a group in microseconds per unit. `None` if the group was not measured or there are no
+    /// units.
     pub(crate) fn cpu_us(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.user_us + group.system_us) as f64 / self.units as f64)
     }
 
-    /// Returns the memory growth of a group until the end of the run, in KiB per unit.
+    /// Returns the memory growth of a group until the end of the run, in KiB per unit. `None` if the group was not
+    /// measured or there are no units.
     pub(crate) fn memory_kib(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.after.rss_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
     }
 
-    /// Returns the highest memory growth of a group during the run, in KiB per unit.
+    /// Returns the highest memory growth of a group during the run, in KiB per unit. `None` if the group was not
+    /// measured or there are no units.
     pub(crate) fn peak_kib(&self, group: &str) -> Option<f64> {
         let group = self.group(group)?;
         (self.units > 0).then(|| (group.after.peak_kib as f64 - group.before.rss_kib as f64) / self.units as f64)

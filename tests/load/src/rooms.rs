@@ -5,10 +5,11 @@ use crate::args::RoomsArgs;
 use crate::report::{Meter, Report, Scenario};
 use crate::setup::Setup;
 
-/// Creates all rooms and measures the cost of each.
+/// Creates all rooms and measures the cost per room.
 pub(crate) fn run(args: &RoomsArgs) -> Result<Report, Failure> {
     let setup = Setup::new(&args.target, 0)?;
-    // The first room of each connection includes opening the connection.
+    // One room per node is created before the measurement, so that it excludes work that each node does only for its
+    // first request.
     setup.open_rooms_in(setup.nodes.len() as u32, 1)?;
     let meter = Meter::start(&args.measure.process)?;
     let rooms = setup.open_rooms_in(args.rooms, 1)?;

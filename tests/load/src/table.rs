@@ -56,14 +56,14 @@ fn row(figure: &Figure, reports: &[Report]) -> [String; 6] {
     ]
 }
 
-/// Returns one value per shape and kind.
+/// Returns each value of the figure for each of its shapes.
 fn values(figure: &Figure, reports: &[Report], relay: bool) -> Vec<Option<f64>> {
-    // A sum of medians, so that it equals the sum of the parts that are shown beside it.
+    // The value is a sum of medians, so that it equals the sum of the parts that are shown beside it.
     let sum = |shape, value| medians(shape, value, reports, relay).into_iter().reduce(|sum, part| sum + part);
     figure.shapes.iter().flat_map(|shape| figure.values.iter().map(move |value| sum(shape, value))).collect()
 }
 
-/// Returns the parts of PinTalk's value, if it is a sum.
+/// Formats the parts of PinTalk's value. Returns `None` if the value is not a sum of several parts.
 fn split(figure: &Figure, reports: &[Report]) -> Option<String> {
     let ([shape], [value]) = (figure.shapes, figure.values) else { return None };
     let parts = medians(shape, value, reports, false);
@@ -71,7 +71,7 @@ fn split(figure: &Figure, reports: &[Report]) -> Option<String> {
     (shown.len() > 1).then(|| shown.join(" + "))
 }
 
-/// Returns the median of each part of a value that was measured, over the runs of a shape.
+/// Returns, for each measured part of a value, the median over the runs of a shape.
 fn medians(shape: &str, value: &Value, reports: &[Report], relay: bool) -> Vec<f64> {
     let runs: Vec<_> = reports.iter().filter(|report| report.shape == shape && report.relay == relay).collect();
     value.parts.iter().filter_map(|part| median(runs.iter().filter_map(|run| part(run)).collect())).collect()
@@ -88,7 +88,8 @@ fn shown(values: &[Option<f64>], decimals: usize) -> String {
 /// Number of errors of one run.
 type Count = fn(&Report) -> u64;
 
-/// Rows of errors. The first row is always present, the others if there were such errors.
+/// Returns the rows of errors. The first row is always present, and each other row is present if there were such
+/// errors.
 fn faults(reports: &[Report]) -> Vec<[String; 6]> {
     let count = |of: Count, relay| reports.iter().filter(|run| run.relay == relay).map(of).sum::<u64>();
     let all: [(_, Count, _); 4] = [
@@ -120,7 +121,7 @@ fn aligned(rows: &[[String; 6]]) -> String {
     lines.concat()
 }
 
-/// Limits of the figures, below the tables.
+/// Returns the notes below the tables, which state the limits of the figures.
 fn notes(reports: &[Report]) -> String {
     let mut notes = String::new();
     let includes = |report: &Report| COST.iter().chain(SCALING).any(|figure| figure.includes(report));
@@ -139,7 +140,8 @@ fn notes(reports: &[Report]) -> String {
     notes
 }
 
-/// Returns the median. For an even number of values, this is the lower of the two middle values.
+/// Returns the median, or `None` if there are no values. For an even number of values, the median is the lower of the
+/// two middle values.
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len().saturating_sub(1) / 2).copied()

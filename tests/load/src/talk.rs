@@ -35,7 +35,7 @@ pub(crate) enum Pace {
 #[cfg(test)]
 mod tests;
 
-/// Results of sending for a period or for a number of messages.
+/// Results of one sending phase, limited either by duration or by number of messages per writer.
 pub(crate) struct Phase {
     pub(crate) messages: u64,
     /// Messages that were acknowledged before the end of the period.
@@ -110,7 +110,7 @@ struct Tally {
 }
 
 impl Talk {
-    /// Creates a talk without rooms. `numbered`: the messages of the server have a `seq`.
+    /// Creates a talk without rooms. `numbered` states whether the messages of the server have a `seq`.
     pub(crate) fn new(numbered: bool) -> Result<Self, Failure> {
         let clock = Clock::start();
         Ok(Self {

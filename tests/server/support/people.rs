@@ -44,7 +44,7 @@ impl Host {
         Self::log_in(app, self.account.clone(), &self.account.email).await
     }
 
-    /// Sends a request with the host's token, and returns status and body.
+    /// Sends a request with the host's token, and returns the status and the body.
     pub async fn call(&self, node: &Node, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, node.url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };
@@ -52,7 +52,8 @@ impl Host {
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
     }
 
-    /// Uploads a profile image and returns the path of its URL. An empty `image` removes the current one.
+    /// Uploads a profile image and returns the path of its URL. An empty `image` removes the current one; `None` is
+    /// then returned.
     pub async fn upload(&self, node: &Node, image: &[u8]) -> Option<String> {
         const HEAD: &str = "--x\r\nContent-Disposition: form-data; name=\"profile_image\"; filename=\"me\"\r\n\r\n";
         let body = [HEAD.as_bytes(), image, b"\r\n--x--\r\n"].concat();

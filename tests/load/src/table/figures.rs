@@ -3,7 +3,7 @@
 use crate::latency::Distribution;
 use crate::report::Report;
 
-/// Figure of one report.
+/// Function that returns a part of a value from one report, or `None` if that part was not measured.
 type Part = fn(&Report) -> Option<f64>;
 
 /// Value of a cell: the sum of its parts.
@@ -14,9 +14,9 @@ pub(super) struct Value {
 /// Row of a table.
 pub(super) struct Figure {
     pub(super) name: &'static str,
-    /// Runs with this figure, by `--shape`; their values are side by side.
+    /// Shapes (`--shape`) of the runs with this figure. Their values are shown side by side.
     pub(super) shapes: &'static [&'static str],
-    /// Values per shape, side by side.
+    /// Values per shape, which are shown side by side.
     pub(super) values: &'static [Value],
     pub(super) decimals: usize,
     pub(super) goal: &'static str,

@@ -2,7 +2,7 @@ use super::*;
 use crate::process::Usage;
 use crate::report::{Measured, Process, Scenario};
 
-/// A run of 1,000 messages with this CPU time of the nodes per message.
+/// Returns the report of a run with 1,000 messages and this CPU time of the nodes per message.
 fn saturated(nodes_us: u64, relay: bool) -> Report {
     let process = |name: &str, user_us| Process {
         name: name.into(),
@@ -21,7 +21,7 @@ fn saturated(nodes_us: u64, relay: bool) -> Report {
     report
 }
 
-/// The cells of the row whose figure starts with `name`.
+/// Returns the cells of the row whose figure starts with `name`.
 fn cells(table: &str, name: &str) -> Vec<String> {
     let row = table.lines().find(|line| line.trim_start_matches("| ").starts_with(name)).unwrap();
     row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()

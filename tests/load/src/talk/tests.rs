@@ -15,8 +15,8 @@ use crate::message::MessageId;
 struct Server(JoinHandle<()>);
 
 impl Server {
-    /// Starts the server and connects a guest and a host, which both send messages. `deliver` is called with id and
-    /// `seq` of each message.
+    /// Starts the server and connects a guest and a host, which both send messages. `deliver` is called with the id and
+    /// the `seq` of each message.
     fn start(
         talk: &mut Talk,
         mut deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static,
@@ -61,8 +61,8 @@ impl Server {
     }
 }
 
-/// Removes the first frame from `received` and returns the id in it. All frames of these tests have between 126 and
-/// 65,535 bytes.
+/// Removes the first frame from `received` and returns the id in it. Returns `None` if the frame is incomplete. All
+/// frames of these tests have between 126 and 65,535 bytes.
 fn take_id(received: &mut Vec<u8>) -> Option<MessageId> {
     let len = usize::from(u16::from_be_bytes([*received.get(2)?, *received.get(3)?]));
     if received.len() < 8 + len {
