@@ -91,7 +91,7 @@ pub struct NewAccount {
     pub service_domain: Option<String>,
 }
 
-/// Error of a dependency: the database, password hashing or signing.
+/// Error of a dependency: the database, the media store, password hashing or signing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The dependency is temporarily unavailable. The caller may retry later.
@@ -174,7 +174,7 @@ impl Accounts {
         Ok(self.store.hosts().get(id).await?)
     }
 
-    /// Removes a changed host from the cache of this node and publishes the change to the other nodes.
+    /// Removes a changed host from the cache of this node and publishes the change to all nodes.
     async fn host_changed(&self, host: HostId) {
         self.hosts.evict(host);
         (self.publish)(Control::ConfigChanged { host }).await;

@@ -23,7 +23,7 @@ pub const ACCESS_TTL: TimeDelta = TimeDelta::minutes(60);
 /// Validity of a login, counted from its last refresh.
 pub const REFRESH_TTL: TimeDelta = TimeDelta::days(7);
 
-/// Maximum length of a token that is parsed. Tokens of this server have about 300 bytes.
+/// Maximum length of a token that is parsed. Tokens of this server are about 300 bytes long.
 const MAX_TOKEN_LEN: usize = 2048;
 
 /// Claims of an access token.

@@ -48,7 +48,7 @@ use ownership::Ownership;
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
 pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
 
-/// Maximum duration of a call.
+/// Timeout of a call.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Capacity of the subscriber's channel, in messages. A burst of 8,192 messages uses about 5 MB. Messages above the
@@ -65,7 +65,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// deployments have one active server and need only one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// Delay before the retry of a call. A Redis Cluster rejects a call while the slot of its key moves.
+/// Delay before the retry of a call that a Redis Cluster rejected because the slot of its key is moving.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// A Lua script and its digest.
@@ -169,7 +169,8 @@ impl Redis {
     /// case, the first attempt has not run the script.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run in that case.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The script may have run in that
+    /// case.
     pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
     where
         K: Into<MultipleKeys> + Send,
@@ -204,7 +205,8 @@ impl Redis {
     /// writes of its own connection, so both commands use the same connection.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run in that case.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The script may have run in that
+    /// case.
     pub async fn eval_replicated(
         &self,
         script: &Script,
@@ -240,7 +242,7 @@ impl Redis {
     /// connection. The server answers the PING after it has confirmed the subscription.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
         // In a Redis Cluster, the client uses one connection for all plain channels. It leads to the server that has
         // the slot of the client's own id, so the PING must be sent to this slot.
@@ -366,7 +368,7 @@ impl Disturbances {
 /// Runs a call with the common timeout. Repeats the call while a Redis Cluster reports that it did not run.
 ///
 /// # Errors
-/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run in that case.
+/// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The call may have run in that case.
 pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
@@ -386,7 +388,7 @@ where
 /// connection.
 ///
 /// # Errors
-/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run in that case.
+/// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The call may have run in that case.
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),

@@ -82,7 +82,7 @@ pub trait Recovery: Send + Sync + 'static {
     async fn suspect(&self) -> Result<Option<WentBack>, Unavailable>;
 
     /// Begins a new epoch in a partition. The next sequence number of each room in the partition skips ahead. The
-    /// broker therefore does not assign a sequence number again that it has assigned and lost.
+    /// broker therefore never reassigns a sequence number whose message was lost.
     async fn begin_epoch(&self, partition: Partition) -> Result<(), Unavailable>;
 
     /// Clears the record of a restored store ([`suspect`](Self::suspect)) in a partition.

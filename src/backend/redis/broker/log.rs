@@ -82,8 +82,8 @@ impl RedisBroker {
         Ok(replicas >= self.wait)
     }
 
-    /// Returns the sequence number of a room's newest visible message. Returns `None` if all entries of the log are
-    /// visible.
+    /// Returns the sequence number of a room's newest visible message. Returns `None` if the driver does not wait for
+    /// replicas, so that all entries are visible, or if the broker does not have the room.
     pub(super) async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
         if self.wait == 0 {
             return Ok(None);

@@ -107,8 +107,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Parses the number at the start of `bytes`, which must end with the byte `end`. Returns the number and the rest of
-/// `bytes` after `end`.
+/// Parses the decimal number at the start of `bytes`. The byte `end` must follow the number. Returns the number and the
+/// bytes after `end`.
 fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
     let mut value: u64 = 0;
     for (at, byte) in bytes.iter().enumerate() {
