@@ -1,8 +1,8 @@
 //! Accounts: sign-up, login, tokens, passwords and keys of hosts (SPEC 2).
 //!
-//! A **login** is one row in the database, and its tokens refer to it by `sid`. An access token is valid while its
-//! login is active. A refresh token contains the `sid` and the generation of its login. Each use increments the
-//! generation.
+//! A **login** is one row in the database, and its tokens refer to it by `sid`. An access token is valid until it
+//! expires or its login ends. A refresh token contains the `sid` and the generation of its login. Each use increments
+//! the generation.
 //!
 //! **Invariants:** every revocation of a login is published to all nodes ([`PublishControl`]), so that the sockets of
 //! the login close and no cache keeps it active. Every operation that changes a host removes the host from this node's

@@ -1,8 +1,8 @@
 //! Cache of hosts in front of the database, so that guests usually join without a query for the host.
 //!
-//! **Invariant:** while the database is available, no entry is older than [`TTL`], and a changed host is removed at
-//! once ([`Hosts::evict`], called on every node). While the database is unavailable, known hosts remain valid, so that
-//! their rooms stay open.
+//! **Invariant:** while the database is available, no lookup returns a host older than [`TTL`], and a changed host is
+//! removed at once ([`Hosts::evict`], called on every node). While the database is unavailable, known hosts remain
+//! valid, so that their rooms stay open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +110,7 @@ impl Hosts {
         Ok(found)
     }
 
-    /// Returns the holder of an access key, current or replaced, or `None` if the key belongs to no host. The key may
+    /// Returns the holder of a current or replaced access key, or `None` if the key belongs to no host. The key may
     /// have expired: [`Accounts::key_holder`](crate::accounts::Accounts::key_holder) checks its validity.
     ///
     /// # Errors

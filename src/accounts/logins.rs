@@ -19,7 +19,7 @@ const REFRESH_GRACE: Duration = Duration::from_secs(10);
 /// publication does not reach this node.
 const ALIVE_TTL: TimeDelta = TimeDelta::seconds(5);
 
-/// Time for which a revoked login is remembered. All access tokens of the login expire within this time.
+/// Minimum time for which a revoked login is remembered. All access tokens of the login expire within this time.
 const ENDED_TTL: TimeDelta = ACCESS_TTL;
 
 /// Timeout of the query that checks a login.

@@ -90,7 +90,7 @@ impl Passwords {
     /// Hashes a password with a new salt and returns the PHC string.
     ///
     /// # Errors
-    /// Returns a [`PasswordError`] if the queue is full or hashing fails.
+    /// Returns a [`PasswordError`] if too many passwords wait for a core, or if hashing fails.
     pub async fn hash(&self, password: &str) -> Result<String, PasswordError> {
         let (password, salt) = (password.to_owned(), self.rng.bytes::<16>());
         self.on_a_core(move || {
@@ -104,7 +104,7 @@ impl Passwords {
     /// takes at least as long as a mismatch with the slowest Django hash seen so far.
     ///
     /// # Errors
-    /// Returns a [`PasswordError`] if the queue is full or hashing fails.
+    /// Returns a [`PasswordError`] if too many passwords wait for a core, or if hashing fails.
     pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, PasswordError> {
         let password = password.to_owned();
         let old_hashes = self.old_hashes.clone();

@@ -1,9 +1,9 @@
 //! Redis clients of a node: one client for commands and scripts, and one for subscriptions. The drivers of all ports
 //! share them.
 //!
-//! **Invariant:** every call has a timeout. A call that may have run is never repeated automatically, and the caller
-//! decides whether to repeat it. There is one exception: a Redis Cluster rejects a call while the slot of its key
-//! moves. Such a call did not run, so it is retried automatically.
+//! **Invariant:** every call has a timeout. A call that may have run is never repeated automatically. The caller
+//! decides whether to repeat it. A call is retried automatically only if Redis rejected it without running it, for
+//! example while a Redis Cluster moves the slot of its key.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// deployments have one active server and need only one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// Delay before the retry of a call that a Redis Cluster rejected because the slot of its key is moving.
+/// Delay before the retry of a call that Redis rejected without running it.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// A Lua script and its digest.
@@ -201,7 +201,7 @@ impl Redis {
     }
 
     /// Runs a script with one key. Then waits until `replicas` replicas have the writes of the script, but at most for
-    /// `limit`. Returns the answer of the script, and the number of replicas that have its writes. `WAIT` covers only
+    /// `limit`. Returns the answer from the script, and the number of replicas that have its writes. `WAIT` covers only
     /// writes of its own connection, so both commands use the same connection.
     ///
     /// # Errors
@@ -365,7 +365,7 @@ impl Disturbances {
     }
 }
 
-/// Runs a call with the common timeout. Repeats the call while a Redis Cluster reports that it did not run.
+/// Runs a call with the common timeout. Repeats the call while Redis reports that it did not run.
 ///
 /// # Errors
 /// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The call may have run in that case.

@@ -212,8 +212,8 @@ mod tests {
             "*.ck",
             "*.kawasaki.jp",
             "*.city-of-ten.kawasaki.jp",
-            // The following entries are internationalised names in Unicode and in ASCII, and a name in full-width
-            // letters.
+            // The following entries are internationalised names in Unicode and in ASCII, a name in full-width letters
+            // and a percent-encoded name.
             "*.한국",
             "*.xn--3e0b707e",
             "*.公司.cn",

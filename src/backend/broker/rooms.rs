@@ -9,7 +9,7 @@ use crate::domain::{ChatroomId, HostId, RoomChange, RoomName, RoomState, Seq};
 /// Numbers of connections that one node has in a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
-    /// Number of guests' connections.
+    /// Number of guest connections.
     pub guests: u32,
     /// Number of connections of present hosts. While a host is present in a room, new messages count as read and the
     /// host receives no e-mails about them.
@@ -33,7 +33,7 @@ pub struct RoomStatus {
     pub seq: Seq,
     /// Every message up to this sequence number is in the database.
     pub archived: Seq,
-    /// Number of guests' connections in the room, on all live nodes.
+    /// Number of guest connections in the room, on all live nodes.
     pub guests: u32,
     /// Number of connections of present hosts in the room, on all live nodes.
     pub hosts: u32,

@@ -338,8 +338,8 @@ impl Node {
         queue.release(partition, &lease).await.unwrap();
     }
 
-    /// Submits a guest message `id-<n>` for each number in `ids`. Panics if a message is not accepted. Returns their
-    /// sequence numbers.
+    /// Submits a guest message `id-<n>` for each number in `ids`. Returns the sequence numbers. Panics if a message is
+    /// not accepted.
     pub(crate) async fn submit_ids(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
         let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
         let mut numbers = Vec::new();
@@ -353,7 +353,7 @@ impl Node {
     }
 }
 
-/// Returns the key of a room, which is used to read its history.
+/// Returns the key with which the history of a room is read.
 pub(crate) fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }

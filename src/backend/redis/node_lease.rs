@@ -53,7 +53,7 @@ impl Renewal {
     }
 }
 
-/// This node's lease, according to the last answer of Redis.
+/// This node's lease, according to the last answer from Redis.
 #[derive(Debug)]
 pub(super) struct NodeLease {
     node: NodeId,

@@ -30,7 +30,7 @@ impl Default for NodeScripts {
     }
 }
 
-/// Parsed answer of `heartbeat.lua`.
+/// Parsed answer from `heartbeat.lua`.
 struct HeartbeatAnswer {
     epoch: String,
     /// Incarnation that holds the lease.
@@ -96,7 +96,7 @@ impl Redis {
         self.lease(|lease| lease.is_uninterrupted(Instant::now()))
     }
 
-    /// Returns the current incarnation of this node, which the node stores with each entry that it writes. Other nodes
+    /// Returns the current incarnation of this node. The node stores it with each entry that it writes. Other nodes
     /// remove the entries of an incarnation after its lease has expired.
     ///
     /// # Errors

@@ -319,7 +319,8 @@ impl Redis {
         Ok(count.is_none())
     }
 
-    /// Returns the number of partitions that is stored in Redis. Returns `None` if it equals the number of this node.
+    /// Returns the number of partitions that is stored in Redis. Returns `None` if none is stored or it equals the
+    /// number of partitions of this node.
     async fn other_layout(&self, keys: &Keys) -> Result<Option<u16>, Unavailable> {
         let (key, own) = (keys.shared("partitions"), self.partitions());
         let found: Option<u16> = call(|| self.client().get(&key)).await?;

@@ -241,7 +241,7 @@ impl RequestBody for ContactRequest {
 pub enum ChatroomPatch {
     /// Pins or unpins the room.
     Pin(bool),
-    /// Closes the room, which also unpins it.
+    /// Closes and unpins the room.
     Close,
 }
 

@@ -75,7 +75,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| self.redis.client().xdel::<(), _, _>(&stream, positions.clone())).await
     }
 
-    /// Adds a dead letter under the key of the current release.
+    /// Adds a dead letter to the dead letters of the current release.
     ///
     /// # Errors
     /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this node must not use this

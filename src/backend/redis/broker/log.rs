@@ -37,7 +37,7 @@ impl RedisBroker {
         Ok(args)
     }
 
-    /// Records the clock and the tick at the start of an answer of `accept.lua`. Returns an error if the call had no
+    /// Records the clock and the tick at the start of an answer from `accept.lua`. Returns an error if the call had no
     /// effect.
     async fn read_ticks(&self, partition: Partition, answer: &mut Answer) -> Result<(), Unavailable> {
         self.clocks.set(partition, answer.number()?);

@@ -6,7 +6,7 @@
 //! | `A` | provenance of the messages that follow; the id of the accepting node in place of a room | time in ms, by the server's clock | partition | tick |
 //! | `T` | trace of the message that follows | its number | 0 | 0 |
 //! | `M` | message | preceding number | its number | row id of the host |
-//! | `E` | change of a room | version | 0 close, 1 resume, 2 delete | 0 |
+//! | `E` | change to a room's state | version | 0 close, 1 resume, 2 delete | 0 |
 //! | `N` | notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
 //! | `P` | probe; a node id in place of a room | partition | 0 | 0 |
 //!
