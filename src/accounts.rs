@@ -1,8 +1,8 @@
 //! Accounts: sign-up, login, tokens, passwords and keys of hosts (SPEC 2).
 //!
-//! A **login** is one row in the database, and its tokens refer to it by `sid`. An access token is valid while its
-//! login is active. A refresh token contains the `sid` and the generation of its login. Each use increments the
-//! generation.
+//! A **login** is one row in the database, and its tokens refer to it by `sid`. An access token is valid until it
+//! expires or its login ends. A refresh token contains the `sid` and the generation of its login. Each use increments
+//! the generation.
 //!
 //! **Invariants:** every revocation of a login is published to all nodes ([`PublishControl`]), so that the sockets of
 //! the login close and no cache keeps it active. Every operation that changes a host removes the host from this node's
@@ -91,7 +91,7 @@ pub struct NewAccount {
     pub service_domain: Option<String>,
 }
 
-/// Error of a dependency: the database, password hashing or signing.
+/// Error of a dependency: the database, the media store, password hashing or signing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The dependency is temporarily unavailable. The caller may retry later.
@@ -174,7 +174,7 @@ impl Accounts {
         Ok(self.store.hosts().get(id).await?)
     }
 
-    /// Removes a changed host from the cache of this node and publishes the change to the other nodes.
+    /// Removes a changed host from the cache of this node and publishes the change to all nodes.
     async fn host_changed(&self, host: HostId) {
         self.hosts.evict(host);
         (self.publish)(Control::ConfigChanged { host }).await;

@@ -82,7 +82,7 @@ pub struct ClusterPorts {
     pub redis: Redis,
 }
 
-/// Options of the Redis drivers. The default values are for commands. A command accepts no messages.
+/// Options of the Redis drivers. The default values are intended for commands, which accept no messages.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisOptions {
     /// Number of replicas that must have a message before readers see it.

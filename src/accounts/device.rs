@@ -8,7 +8,8 @@ const MAX_REFRESH_TOKENS: usize = 16;
 
 impl Accounts {
     /// Returns the `sid` of the first refresh token that belongs to the account of `email`, or `None` if no token does.
-    /// The token may be expired, spent or revoked: its signature proves that the device was logged in once.
+    /// The token may have expired, and it may have been used or revoked: its signature alone proves that the device was
+    /// once logged in.
     pub async fn device_of(&self, email: &str, refresh_tokens: &[&str]) -> Option<String> {
         for token in refresh_tokens.iter().take(MAX_REFRESH_TOKENS) {
             let Ok(claims) = self.keys.read_any_refresh(token) else { continue };
@@ -23,11 +24,12 @@ impl Accounts {
 
     /// Refreshes a login like [`refresh`](Self::refresh), but accepts several tokens, because a browser may send
     /// refresh cookies of several domains. Tokens of revoked logins are skipped. If the remaining tokens belong to
-    /// different accounts, all of them are rejected, because another site of the domain may have set one of the
+    /// different accounts, all of them are rejected, because another site under the same domain may have set one of the
     /// cookies.
     ///
     /// # Errors
-    /// Returns an [`AuthError`] if the token is invalid or expired, its login was revoked, or a dependency fails.
+    /// Returns an [`AuthError`] if no token can be used, the tokens belong to different accounts, or a dependency
+    /// fails.
     pub async fn refresh_one_of(&self, refresh_tokens: &[&str]) -> Result<Tokens, AuthError> {
         if let [token] = refresh_tokens {
             return self.refresh(token).await;

@@ -77,7 +77,7 @@ impl OldHashes {
         self.iterations.fetch_max(hash.iterations, Ordering::Relaxed);
     }
 
-    /// Returns the time to verify the slowest Django hash seen so far. Zero if there was none.
+    /// Returns the estimated time to verify the slowest Django hash seen so far. Returns zero if there was none.
     pub(super) fn slowest(&self) -> Duration {
         let (count, each) = (self.iterations.load(Ordering::Relaxed), self.picoseconds.load(Ordering::Relaxed));
         Duration::from_nanos(each.saturating_mul(count.into()) / 1_000)

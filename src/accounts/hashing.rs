@@ -76,7 +76,8 @@ impl HashingSlots {
     /// Waits up to `QUEUE_TIMEOUT` for a slot.
     ///
     /// # Errors
-    /// Returns [`Busy`] if the queue is full of entries with a higher priority, or if no slot becomes free in time.
+    /// Returns [`Busy`] if no slot becomes free in time, or if the queue is full and this entry has the lowest
+    /// priority. The queue may also fill up while the call waits.
     pub(super) async fn acquire(&self, source: Source) -> Result<HashingSlot, Busy> {
         let (position, slot) = {
             let mut state = self.0.lock();
@@ -149,8 +150,8 @@ impl Drop for HashingSlot {
             let Some((_, sender)) = next else { return };
             match sender.send(HashingSlot(Some(slots.clone()))) {
                 Ok(()) => return,
-                // The waiter no longer waits, so the loop tries the next waiter. `None` keeps the drop of `unused` from
-                // releasing the slot as well.
+                // The waiter was cancelled, so the loop tries the next one. With `None`, dropping `unused` does not
+                // release the slot a second time.
                 Err(mut unused) => unused.0 = None,
             }
         }

@@ -1,8 +1,8 @@
-//! Cache of hosts in front of the database, so that no query runs when a guest joins.
+//! Cache of hosts in front of the database, so that guests usually join without a query for the host.
 //!
-//! **Invariant:** while the database is available, no entry is older than [`TTL`], and a changed host is removed at
-//! once ([`Hosts::evict`], called on every node). While the database is unavailable, known hosts remain valid, so that
-//! their rooms stay open.
+//! **Invariant:** while the database is available, no lookup returns a host older than [`TTL`], and a changed host is
+//! removed at once ([`Hosts::evict`], called on every node). While the database is unavailable, known hosts remain
+//! valid, so that their rooms stay open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,8 +65,8 @@ impl Hosts {
         Self { store, by_id, by_uuid, by_access_key, unknown_keys, unknown_uuids, remembered: cache(REMEMBERED) }
     }
 
-    /// Returns a host by row id, or `None` if it does not exist. While the database is unavailable, returns the last
-    /// known state of the host.
+    /// Returns a host by row id, or `None` if it does not exist. While the database is unavailable or slow, returns the
+    /// last known state of the host, if there is one.
     ///
     /// # Errors
     /// Returns the error of the store. Nothing is cached in that case.
@@ -110,7 +110,7 @@ impl Hosts {
         Ok(found)
     }
 
-    /// Returns the holder of an access key, current or replaced, or `None` if the key belongs to no host. The key may
+    /// Returns the holder of a current or replaced access key, or `None` if the key belongs to no host. The key may
     /// have expired: [`Accounts::key_holder`](crate::accounts::Accounts::key_holder) checks its validity.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl Hosts {
         evict(&self.by_uuid, move |_, host| host.id == id);
         evict(&self.by_access_key, move |_, holder| holder.host.id == id);
         evict(&self.remembered, move |known, _| *known == id);
-        // After the change, one of these keys may belong to the host.
+        // One of the unknown keys may belong to the host after the change.
         self.unknown_keys.invalidate_all();
     }
 }

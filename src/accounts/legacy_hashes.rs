@@ -23,7 +23,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Replaces a Django hash by an Argon2id hash after a login, unless the stored hash is no longer `checked`. A
+    /// Replaces a Django hash with an Argon2id hash after a login, unless the stored hash is no longer `checked`. A
     /// failed replacement does not fail the login and is retried at the next login. Returns the new hash if `checked`
     /// was replaced, and `checked` otherwise.
     pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: String) -> String {

@@ -1,8 +1,8 @@
 //! Rate limits per client, host and account (DESIGN "Limits").
 //!
 //! Handlers check a limit before they do any work. Every attempt is counted, whether it succeeds or not. Login failures
-//! are counted separately ([`LoginAttempt`]). Handshakes, unknown keys and images are counted per node, and everything
-//! else across nodes. While the shared throttle is unavailable, each node counts locally.
+//! are counted separately ([`LoginAttempt`]). Handshakes, calls with unknown keys and reads of images are counted per
+//! node, and everything else across nodes. While the shared throttle is unavailable, each node counts locally.
 //!
 //! **Invariant:** every configured limit is always applied, and no check waits longer than the timeout of a call to
 //! Redis.

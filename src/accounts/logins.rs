@@ -19,16 +19,16 @@ const REFRESH_GRACE: Duration = Duration::from_secs(10);
 /// publication does not reach this node.
 const ALIVE_TTL: TimeDelta = TimeDelta::seconds(5);
 
-/// Time for which a revoked login is remembered. All access tokens of the login expire within this time.
+/// Minimum time for which a revoked login is remembered. All access tokens of the login expire within this time.
 const ENDED_TTL: TimeDelta = ACCESS_TTL;
 
 /// Timeout of the query that checks a login.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum number of cached logins, about 10 MB. Once it is reached, entries older than [`ENDED_TTL`] are removed.
+/// Number of cached logins at which entries older than [`ENDED_TTL`] are removed. This many logins use about 10 MB.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// Maximum number of attempts at one login. An attempt is repeated if another call changes the password or the stored
+/// Maximum number of attempts per login call. An attempt is repeated if another call changes the password or the stored
 /// hash during the check.
 const LOGIN_TRIES: usize = 3;
 
@@ -154,8 +154,8 @@ impl Accounts {
     }
 
     /// Uses a refresh token and returns the next pair of tokens. For a token that was used within the last 10 s,
-    /// returns the current pair again. Reuse of an older token is treated as theft: the login is revoked for all its
-    /// clients (SPEC 2).
+    /// returns the current refresh token again with a new access token. Reuse of an older token is treated as theft:
+    /// the login is revoked for all its clients (SPEC 2).
     ///
     /// # Errors
     /// Returns an [`AuthError`] if the token is invalid or expired, its login was revoked, or a dependency fails.
@@ -203,9 +203,9 @@ impl Accounts {
         if self.is_alive(&claims.sid).await? { Ok(claims) } else { Err(AuthError::Ended) }
     }
 
-    /// Returns whether a login is active. The database is queried at most once every 5 s per login. While the database
-    /// is unavailable, a login counts as active unless its revocation was published. Hosts can therefore reconnect.
-    /// This is acceptable, because callers hold a valid access token.
+    /// Returns whether a login is active. An active login is cached for 5 s. While the database is unavailable, a login
+    /// counts as active unless this node knows that it was revoked. Hosts can therefore reconnect. This is acceptable,
+    /// because callers hold a valid access token.
     ///
     /// # Errors
     /// Returns a [`Fault`] if the query failed although the database is available.

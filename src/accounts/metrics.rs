@@ -60,8 +60,8 @@ label! {
 }
 
 impl LimitedCall {
-    /// Returns the label of a limit. Returns `None` for byte limits, because the metrics of messages count their
-    /// rejections.
+    /// Returns the label of a limit. Returns `None` for byte limits, because the message metrics count rejections by
+    /// these limits.
     pub(crate) fn of(kind: Kind) -> Option<Self> {
         Some(match kind {
             Kind::Handshake => Self::Handshake,

@@ -16,8 +16,8 @@ use crate::domain::Rng;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 
-/// Hash that no password matches. It is verified if the address is unknown, so that the response time does not reveal
-/// whether an account exists.
+/// Hash that no password matches. It is verified if there is no readable hash, so that the response time does not
+/// reveal whether an account exists.
 const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -87,10 +87,10 @@ impl Passwords {
         Self { source, ..self.clone() }
     }
 
-    /// Hashes a password under a new salt and returns the PHC string.
+    /// Hashes a password with a new salt and returns the PHC string.
     ///
     /// # Errors
-    /// Returns a [`PasswordError`] if the queue is full or hashing fails.
+    /// Returns a [`PasswordError`] if too many passwords wait for a core, or if hashing fails.
     pub async fn hash(&self, password: &str) -> Result<String, PasswordError> {
         let (password, salt) = (password.to_owned(), self.rng.bytes::<16>());
         self.on_a_core(move || {
@@ -101,10 +101,10 @@ impl Passwords {
     }
 
     /// Returns whether `password` matches `hash`. No password matches `None` or an unreadable hash. Every mismatch
-    /// takes as long as a mismatch with the slowest stored kind of hash.
+    /// takes at least as long as a mismatch with the slowest Django hash seen so far.
     ///
     /// # Errors
-    /// Returns a [`PasswordError`] if the queue is full or hashing fails.
+    /// Returns a [`PasswordError`] if too many passwords wait for a core, or if hashing fails.
     pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, PasswordError> {
         let password = password.to_owned();
         let old_hashes = self.old_hashes.clone();
@@ -132,7 +132,8 @@ impl Passwords {
         Ok(right)
     }
 
-    /// Returns the delay that extends the duration of a mismatch to that of the slowest hash. A match is not delayed.
+    /// Returns the delay that extends the duration of a mismatch to that of the slowest Django hash. A match is not
+    /// delayed.
     fn wait_after(&self, right: bool, took: Duration) -> Duration {
         if right { Duration::ZERO } else { self.old_hashes.slowest().saturating_sub(took) }
     }

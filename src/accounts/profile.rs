@@ -11,7 +11,7 @@ use crate::store::ProfileChange;
 /// Maximum length of the description in characters.
 const MAX_DESCRIPTION: usize = 1_000;
 
-/// Reason why a profile was not changed.
+/// Reason why a change to a profile failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileChangeError {
     /// One or more fields are invalid.
@@ -40,8 +40,8 @@ impl Profiles {
         &self.images
     }
 
-    /// Changes the given fields and the image of a host, and publishes the change. `Some(None)` removes the image.
-    /// Returns the changed host, or `None` if there is no such host.
+    /// Changes the given fields and the image of a host, and publishes the change. An `image` of `Some(None)` removes
+    /// the image, and `None` keeps it. Returns the changed host, or `None` if there is no such host.
     ///
     /// # Errors
     /// Returns a [`ProfileChangeError`] if a field is invalid or a dependency fails.

@@ -1,8 +1,8 @@
 //! Profile images of hosts: upload, processing, storage and delivery (SPEC 2).
 //!
 //! **Invariant:** the database never refers to a missing image. An image is stored before the database refers to it,
-//! and deleted after the reference is removed. A crash or an unknown result between these steps leaves an image without
-//! a reference.
+//! and deleted after the reference is removed. A crash or an unknown result between these steps may leave an image
+//! without a reference.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -14,7 +14,7 @@ use crate::outbound::mail::{EmailContent, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Credentials, DeactivatedBy, PasswordReplacement, StoreError, TemporaryPassword};
 
-/// Validity of an e-mailed temporary password.
+/// Lifetime of an e-mailed temporary password.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
 
 /// Purpose of an e-mailed temporary password.

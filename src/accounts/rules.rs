@@ -20,7 +20,7 @@ pub(super) const MAX_PASSWORD_LEN: usize = 1024;
 pub(super) const NO_LINE: &str = "must not contain line breaks or control characters";
 pub(super) const NO_PROSE: &str = "must not contain control characters";
 
-/// Validates a new account. Returns its domains in stored form, or `None` if it has none.
+/// Validates a new account. Returns its normalised domains, or `None` if it has none.
 pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut rule = |holds: bool, field: &'static str, why: &str| {
@@ -46,12 +46,14 @@ pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors>
     }
 }
 
-/// Returns whether a string is a single line without control characters. Names appear in e-mails, file names and lists.
+/// Returns whether a string is a single line without control characters, including bidirectional ones. Names must
+/// satisfy this condition, because they appear in e-mails, file names and lists.
 pub(super) fn is_a_line(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || is_override(c) || crate::domain::text::is_line_break(c))
 }
 
-/// Returns whether a string consists of visible characters, tabs and line breaks.
+/// Returns whether a string contains no control characters except tabs and line breaks. Bidirectional control
+/// characters are not permitted.
 pub(super) fn is_prose(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() && !"\n\r\t".contains(c) || is_override(c))
 }

@@ -1,8 +1,8 @@
 //! Sign-up (SPEC 2): check an address, e-mail a code to it, confirm the code, create the host.
 //!
-//! The client sends its progress in a signed token, and the counters are stored in the database. Any node can therefore
-//! handle the next step. **Invariant:** a host is created only for an address whose code was confirmed within
-//! [`CONFIRMATION_TTL`], and only once per confirmation.
+//! The client sends its progress in a signed token, and the attempts at a code are counted in the database. Any node
+//! can therefore handle the next step. **Invariant:** a host is created only for an address whose code was confirmed
+//! within [`CONFIRMATION_TTL`], and only once per confirmation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ struct Progress {
     token_type: String,
     /// Address that had no account when it was checked.
     email: String,
-    /// Ticket of the verification. `None` until a code has been e-mailed.
+    /// Secret id of the verification in the database. `None` until a code has been e-mailed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ticket: Option<String>,
     exp: i64,
@@ -150,7 +150,8 @@ impl Accounts {
     /// Creates a host for a confirmed address.
     ///
     /// # Errors
-    /// Returns a [`SignUpError`] if the preceding step is missing, a field is invalid, or a dependency fails.
+    /// Returns a [`SignUpError`] if the preceding step is missing, the address is taken, a field is invalid, or a
+    /// dependency fails.
     pub async fn sign_up(&self, account: NewAccount, progress: Option<&str>) -> Result<Host, SignUpError> {
         let service_domain = rules::check(&account).map_err(CreateHostError::Invalid)?;
         let now = self.clock.now();

@@ -1,7 +1,7 @@
 //! Temporary passwords, which are e-mailed and valid for an hour.
 //!
-//! Repeated requests do not replace a valid temporary password, so every e-mail contains a valid one. A temporary
-//! password is derived from the account, the hash of its permanent password, the day and the server's secret.
+//! A repeated request does not replace a valid temporary password: the new e-mail contains the same password. A
+//! temporary password is derived from the account, the hash of its permanent password, the day and the server's secret.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};

@@ -52,8 +52,8 @@ fn account() -> NewAccount {
 }
 
 impl TestAccounts {
-    /// Claims all due e-mails. Returns the code or password in the newest e-mail, and its recipient. Returns `None` if
-    /// no e-mail is due.
+    /// Removes all due e-mails from the outbox. Returns the recipient of the newest unexpired one, and the code or
+    /// password in it. Returns `None` if there is none.
     async fn mailed(&self) -> Option<(String, String)> {
         let now = self.clock.now();
         let mut mails = self.accounts.store.mails().claim_due(10, now, now).await.unwrap();

@@ -17,13 +17,13 @@ use signature::{Signer, Verifier};
 
 use crate::domain::HostId;
 
-/// Validity of an access token.
+/// Lifetime of an access token.
 pub const ACCESS_TTL: TimeDelta = TimeDelta::minutes(60);
 
-/// Validity of a login, counted from its last refresh.
+/// Lifetime of a login, counted from its last refresh.
 pub const REFRESH_TTL: TimeDelta = TimeDelta::days(7);
 
-/// Maximum length of a token that is parsed. Tokens of this server have about 300 bytes.
+/// Maximum length of a token that is parsed. Tokens of this server are about 300 bytes long.
 const MAX_TOKEN_LEN: usize = 2048;
 
 /// Claims of an access token.

@@ -20,8 +20,8 @@
 //!   the same step. One call submits a batch. Each message of the batch has its own outcome.
 //! - **Order.** Within a room, sequence numbers increase in the order of the calls and, within a call, in the order of
 //!   the batch. Publications arrive in the order of their sequence numbers. The order between rooms is undefined.
-//! - **Deduplication.** Messages of a room with the same side and id count as one message. Every submission after the
-//!   first one returns [`Outcome::Known`].
+//! - **Deduplication.** Messages of a room with the same side and id count as one message. A later submission is not
+//!   stored again. It returns [`Outcome::Known`] while the room is open.
 //! - **Failure.** A call that returns [`Unavailable`] may have taken effect. The caller submits the same batch again.
 //! - **Cancellation.** A call whose future is dropped may have taken effect. It never takes effect after its deadline.
 //! - **Delivery.** Publications may be missed. The driver then calls [`Sink::missed`]. A consumer that needs every

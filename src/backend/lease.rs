@@ -5,8 +5,8 @@
 //!
 //! Guarantees:
 //!
-//! - **Exclusion.** While a node holds the lease, no other node can acquire it. It expires [`TTL`] after the last
-//!   renewal, by the clock of the store.
+//! - **Exclusion.** While a node holds the lease, no other node can acquire it. The lease expires [`TTL`] after the
+//!   last renewal, by the clock of the store.
 //! - **Expiry.** The holder renews the lease by calling [`Lease::hold`] again. A holder must measure [`TTL`] from the
 //!   time *before* the call. It then stops acting as leader before another node can acquire the lease. This is true
 //!   even for a holder that was suspended or disconnected.
@@ -23,8 +23,8 @@ use crate::backend::Unavailable;
 #[cfg(test)]
 mod suite;
 
-/// Duration of the lease after a renewal: three times the renewal interval. A new leader must exist within 20 s, so the
-/// sum of `TTL` and the campaign interval must be below 20 s.
+/// Duration of the lease after a renewal: three times the renewal interval. After the death of a leader, a new leader
+/// must exist within 20 s, so the sum of `TTL` and the campaign interval must be below 20 s.
 pub const TTL: Duration = Duration::from_secs(15);
 
 /// Port for the leader lease. The module documentation lists its guarantees.

@@ -5,10 +5,10 @@
 //! test suite.
 //!
 //! A node reports only whether it has status sockets of a host, with [`Presence::enter`] and [`Presence::leave`]. Both
-//! calls are idempotent. The sinks of all nodes receive each change at most once. Each change of a host's status has a
-//! higher version than the one before it. A receiver can therefore ignore an outdated event that arrives late. Hosts do
-//! not go offline because the store is unavailable. When a node dies, another node removes its entries in
-//! [`PresenceUpkeep::keep`].
+//! calls are idempotent. The sinks of all nodes receive each change at most once. Each change to a host's status has a
+//! higher version than the one before it. A receiver can therefore ignore an outdated event that arrives late. An
+//! unavailable store does not make hosts go offline. After the death of a node, another node removes the entries of the
+//! dead node in [`PresenceUpkeep::keep`].
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub trait PresenceSink: Send + Sync + 'static {
 #[async_trait]
 pub trait Presence: Send + Sync + 'static {
     /// Subscribes to presence events and starts to deliver them to `sink`. Must be called only once. Returns
-    /// [`Unavailable`] if the subscription failed. The driver then continues to retry it.
+    /// [`Unavailable`] if the subscription failed. The driver keeps retrying it.
     async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable>;
 
     /// Reports that this node has status sockets of the host.

@@ -1,9 +1,9 @@
 //! Redis clients of a node: one client for commands and scripts, and one for subscriptions. The drivers of all ports
 //! share them.
 //!
-//! **Invariant:** every call has a timeout. A call that may have run is never repeated automatically, and the caller
-//! decides whether to repeat it. There is one exception: a Redis Cluster rejects a call while the slot of its key
-//! moves. Such a call did not run, so it is retried automatically.
+//! **Invariant:** every call has a timeout. A call that may have run is never repeated automatically. The caller
+//! decides whether to repeat it. A call is retried automatically only if Redis rejected it without running it, for
+//! example while a Redis Cluster moves the slot of its key.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ use ownership::Ownership;
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
 pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
 
-/// Maximum duration of a call.
+/// Timeout of a call.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Capacity of the subscriber's channel, in messages. A burst of 8,192 messages uses about 5 MB. Messages above the
@@ -65,7 +65,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// deployments have one active server and need only one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// Delay before the retry of a call. A Redis Cluster rejects a call while the slot of its key moves.
+/// Delay before the retry of a call that Redis rejected without running it.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// A Lua script and its digest.
@@ -169,7 +169,8 @@ impl Redis {
     /// case, the first attempt has not run the script.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run in that case.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The script may have run in that
+    /// case.
     pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
     where
         K: Into<MultipleKeys> + Send,
@@ -200,11 +201,12 @@ impl Redis {
     }
 
     /// Runs a script with one key. Then waits until `replicas` replicas have the writes of the script, but at most for
-    /// `limit`. Returns the answer of the script, and the number of replicas that have its writes. `WAIT` covers only
+    /// `limit`. Returns the answer from the script, and the number of replicas that have its writes. `WAIT` covers only
     /// writes of its own connection, so both commands use the same connection.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The script may have run in that case.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The script may have run in that
+    /// case.
     pub async fn eval_replicated(
         &self,
         script: &Script,
@@ -240,7 +242,7 @@ impl Redis {
     /// connection. The server answers the PING after it has confirmed the subscription.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
         // In a Redis Cluster, the client uses one connection for all plain channels. It leads to the server that has
         // the slot of the client's own id, so the PING must be sent to this slot.
@@ -363,10 +365,10 @@ impl Disturbances {
     }
 }
 
-/// Runs a call with the common timeout. Repeats the call while a Redis Cluster reports that it did not run.
+/// Runs a call with the common timeout. Repeats the call while Redis reports that it did not run.
 ///
 /// # Errors
-/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run in that case.
+/// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The call may have run in that case.
 pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
@@ -386,7 +388,7 @@ where
 /// connection.
 ///
 /// # Errors
-/// Returns [`Unavailable`] if Redis does not answer in time. The call may have run in that case.
+/// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The call may have run in that case.
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),

@@ -5,9 +5,10 @@
 //! running ──first signal, begin()──► draining ──finish()──► stopping ──► all tasks ended
 //!     └─ a critical task ended by itself ─► draining, exit code 70
 //!        second signal, or timeout ──────────────────────► forced: exit code 1
-//! ``` Draining applies to readiness, sockets and everything else that serves clients. Stopping applies to the tasks
-//! that a draining node still needs: archivers, buses and leases. `App` decides when draining is complete and stopping
-//! begins.
+//! ```
+//!
+//! Draining applies to readiness, sockets and everything else that serves clients. Stopping applies to the tasks that a
+//! draining node still needs: archivers, buses and leases. `App` decides when draining is complete and stopping begins.
 //!
 //! **Invariant:** [`Shutdown::finish`] waits for every task that is spawned on [`Shutdown::tasks`]. Tasks that must
 //! complete their work before the process exits are therefore spawned there.
@@ -134,7 +135,7 @@ impl Shutdown {
     /// The shutdown is also forced if it takes longer than `patience` after draining has started.
     ///
     /// # Errors
-    /// The operating system rejected a signal handler.
+    /// Returns an error if the operating system rejects a signal handler.
     pub fn on_signals(&self, patience: Duration) -> std::io::Result<()> {
         let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
         let shutdown = self.clone();

@@ -9,8 +9,8 @@
 //! takes no token. The returned time is therefore exact if there is no other call. Concurrent calls for the same bucket
 //! are serialised across all nodes, so no token is taken twice.
 //!
-//! **Invariant:** a bucket is stored as the instant at which it will be full, and is deleted at that instant. Even
-//! after a clock change, this instant is at most the span of the quota in the future.
+//! **Invariant:** a bucket is stored as the instant at which it will be full, and need not be stored after that
+//! instant. Even after a clock change, this instant is at most the span of the quota in the future.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -53,11 +53,11 @@ pub enum Kind {
     LoginAddress,
     /// Failed logins per minute, per device or per combination of account and address.
     LoginPair,
-    /// Failed logins per hour, per combination of account and address.
+    /// Failed logins per hour, per device or per combination of account and address.
     LoginPairHour,
     /// Failed logins per hour, per device or per account from all addresses.
     LoginAccount,
-    /// E-mails that an address has caused.
+    /// E-mails requested from an address.
     Mail,
     /// E-mails to a mailbox.
     Mailbox,
@@ -67,11 +67,11 @@ pub enum Kind {
     OwnBytes,
     /// Webhook tests per host.
     WebhookTest,
-    /// Requests with unknown service keys.
+    /// Requests with unknown service keys, per address.
     UnknownKeys,
-    /// Steps of the sign-up that send no e-mail.
+    /// Steps of the sign-up that send no e-mail, per address.
     SignUp,
-    /// Profile images that are read from object storage.
+    /// Reads of profile images per address.
     Image,
 }
 
@@ -172,8 +172,8 @@ pub fn network(address: IpAddr) -> IpAddr {
 pub struct Quota {
     /// Capacity of the bucket.
     pub(crate) burst: i64,
-    /// Time in which the bucket gains one token, in µs. The time is rounded to an integer. At 60,000 tokens per second,
-    /// the rounding error is 6 %.
+    /// Time in which the bucket gains one token, in µs. The time is rounded down to an integer. At 60,000 tokens per
+    /// second, the rounding error is 4 %.
     pub(crate) interval: i64,
 }
 

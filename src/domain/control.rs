@@ -8,8 +8,8 @@ use crate::domain::HostId;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Control {
-    /// A login session was revoked by a logout, a password change or a detected theft. Its sockets are closed with
-    /// 4001.
+    /// A login session was revoked, for example by a logout, a password change or a detected theft. Its sockets are
+    /// closed with 4001.
     LoginEnded {
         /// Id of the login session.
         sid: String,
@@ -19,8 +19,8 @@ pub enum Control {
         /// The deactivated host.
         host: HostId,
     },
-    /// A host's profile, domains, keys or settings changed. Nodes drop their cached copies. If the online status was
-    /// switched off, the host's status sockets are closed with 4009.
+    /// A host's profile, domains, keys or settings changed, or the account was reactivated. Nodes drop their cached
+    /// copies. If the online status was switched off, the host's status sockets are closed with 4009.
     ConfigChanged {
         /// The changed host.
         host: HostId,

@@ -29,7 +29,7 @@ pub struct Host {
     pub service_domain: Option<String>,
     /// Object key of the profile image, if one was uploaded.
     pub profile_image: Option<String>,
-    /// Whether the account was deactivated by `leave/`.
+    /// Whether the account is deactivated, by `leave/` or by an operator.
     pub is_deleted: bool,
     /// Time of the deactivation.
     pub deleted_at: Option<DateTime<Utc>>,

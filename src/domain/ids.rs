@@ -107,7 +107,7 @@ macro_rules! token22 {
 }
 
 token22! {
-    /// Public name of a chatroom, which cannot be guessed (SPEC 3).
+    /// Public, unguessable name of a chatroom (SPEC 3).
     RoomName
 }
 

@@ -1,4 +1,4 @@
-//! Nicknames of guests. A nickname is a Korean adjective and the name of an animal (SPEC 3).
+//! Nicknames of guests. A nickname consists of a Korean adjective and the Korean name of an animal (SPEC 3).
 
 const ADJECTIVES: [&str; 40] = [
     "용감한",

@@ -1,11 +1,12 @@
-//! Checks of the `Origin` header of a browser against the service domains that a host registered (SPEC 2).
+//! Checks the `Origin` header of a browser against the service domains that a host registered (SPEC 2).
 
 use url::Url;
 
-/// Error for a string that is not a valid service domain. Each variant contains the entry as the host entered it.
+/// Error for a string that is not a valid service domain. Each variant contains the entry as the host entered it, or
+/// the beginning of a list that is too long.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDomain {
-    /// The entry is not a host name with an optional port.
+    /// The entry is not a host name with an optional port, or the list is too long.
     #[error("`{0}` is not a host name with an optional port")]
     Malformed(String),
     /// The entry is a public suffix, with or without `*.`. Anyone can register a site below a public suffix.
@@ -211,8 +212,8 @@ mod tests {
             "*.ck",
             "*.kawasaki.jp",
             "*.city-of-ten.kawasaki.jp",
-            // The following entries are internationalised names in Unicode and in ASCII, and a name in full-width
-            // letters.
+            // The following entries are internationalised names in Unicode and in ASCII, a name in full-width letters
+            // and a percent-encoded name.
             "*.한국",
             "*.xn--3e0b707e",
             "*.公司.cn",

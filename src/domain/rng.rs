@@ -17,7 +17,7 @@ impl Rng {
         Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
     }
 
-    /// Creates a generator that returns the same numbers in every run of a test.
+    /// Creates a generator that always returns the same numbers for the same seed. Intended for tests.
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }

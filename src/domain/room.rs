@@ -1,4 +1,4 @@
-//! Chatrooms, their states and their changes of state.
+//! Chatrooms, their states and the changes to these states.
 
 use chrono::{DateTime, Utc};
 
@@ -17,7 +17,7 @@ pub enum RoomState {
     Deleted,
 }
 
-/// Change of a room's state. It is committed in the database with a higher version and then applied to the broker.
+/// Change to a room's state. It is committed in the database with a higher version and then applied to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomChange {
     /// Closes the room, because the host requested it or the room is idle.
@@ -92,13 +92,13 @@ pub struct Room {
     pub fixed_at: Option<DateTime<Utc>>,
     /// Time at which the guest created the room.
     pub created_at: DateTime<Utc>,
-    /// Time of the newest message or change of state. Viewing and pinning the room do not change this time (SPEC 3).
+    /// Time of the newest message or state change. Viewing and pinning the room do not change this time (SPEC 3).
     pub updated_at: DateTime<Utc>,
     /// Highest `seq` stored in the database.
     pub last_seq: Seq,
     /// Broker epoch in which `last_seq` was assigned. `None` if unknown.
     pub last_epoch: Option<String>,
-    /// Version of the state. It increases with every change of state.
+    /// Version of the state. It increases with every state change.
     pub state_version: u64,
     /// Highest `seq` that the retention job has deleted (SPEC 6.4).
     pub purged_through: Seq,

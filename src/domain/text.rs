@@ -54,8 +54,8 @@ pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Quotes text: each line begins with `> ` and is at most 72 columns wide. Text with more than `max_chars` characters
-/// is truncated.
+/// Quotes text: each line begins with `>` and is at most 72 columns wide. Text with more than `max_chars` characters is
+/// truncated.
 pub fn quote(text: &str, max_chars: usize) -> String {
     let mut shown: String = text.chars().take(max_chars).collect();
     if shown.len() < text.len() {

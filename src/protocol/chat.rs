@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::surrogate;
 use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOffset};
 
-/// Maximum length of a message frame, in bytes. A webhook body that contains such a frame fits into a MySQL TEXT
+/// Maximum length of a message frame, in bytes. The body of a webhook event about such a message fits into a MySQL TEXT
 /// column. The limit matters only if the operator raises the frame limit above the default of 32 KiB.
 const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 
@@ -44,7 +44,7 @@ pub enum Before {
 /// Notice on the chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The host requests that the room is closed.
+    /// The host requests to close the room.
     Close,
     /// The sender is typing.
     Typing(WallClock),
@@ -63,7 +63,7 @@ pub enum Notice {
     Away,
     /// The host uses the page again.
     Back,
-    /// Unknown notice in the required format. It has no effect.
+    /// Well-formed notice of an unknown kind. It has no effect.
     Other,
 }
 
@@ -213,8 +213,8 @@ fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     Some(start..start + len)
 }
 
-/// Returns whether a guest sent a message. Compares the frame with the prefix that [`message_head`] writes, without
-/// parsing the JSON.
+/// Returns whether a frame contains a guest's message. Compares the frame with the prefix that [`message_head`] writes,
+/// without parsing the JSON.
 pub fn is_from_guest(frame: &[u8]) -> bool {
     frame.starts_with(br#"{"type":"chat_message","is_host":false,"#)
 }
@@ -276,7 +276,7 @@ struct NoticeFrame<'a> {
     seq: Option<Seq>,
 }
 
-/// Encodes the notice that the host closed the room.
+/// Encodes the notice that the room was closed.
 pub fn closed_frame(datetime: &WallClock) -> Bytes {
     notice(true, "closed", datetime, None)
 }

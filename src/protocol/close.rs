@@ -19,7 +19,7 @@ pub enum Close {
         /// Delay before the client reconnects.
         retry: Duration,
     },
-    /// 1013: the client is too slow, or the server cannot serve it temporarily. No acknowledged message is lost.
+    /// 1013: the client is too slow, or the server temporarily cannot serve it. No acknowledged message is lost.
     TryLater {
         /// Delay before the client reconnects.
         retry: Duration,

@@ -16,7 +16,7 @@ pub enum InboundStatus {
     Online,
     /// The sender requests a `pong`.
     Ping,
-    /// Notice in the required format that has no effect.
+    /// Well-formed notice that has no effect.
     Ignored,
 }
 
@@ -38,8 +38,8 @@ enum NoticeMessage<'a> {
 }
 
 impl InboundStatus {
-    /// Parses a text frame. A notice from a host may have any `message`. A notice from a guest must have a `message`
-    /// that is a string.
+    /// Parses a text frame. A notice from a host may have any `message` or none. A notice from a guest must have a
+    /// `message` that is a string.
     ///
     /// # Errors
     /// Returns the reason for close code 4000.

@@ -5,8 +5,8 @@
 //! shared budget. Redis is therefore called once per chunk instead of once per message. The budget can be exceeded by
 //! one chunk per node and by the messages that arrive during the call to Redis.
 //!
-//! The budget is a token bucket: it holds the bytes of a day and refills at that rate, so a host sends at most twice
-//! the limit in any 24 h. While Redis is unavailable, each node counts locally.
+//! The budget is a token bucket: a full bucket holds the bytes of a day, and an empty one refills within a day. At most
+//! twice the daily limit is therefore accepted in any 24 h. While Redis is unavailable, each node counts locally.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -21,8 +21,8 @@ use crate::domain::{HostId, Side};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Maximum number of budgets before unused ones are removed for the first time. Removing a budget discards less than
-/// one chunk of uncounted bytes. The next removal runs once the number of remaining budgets has doubled.
+/// Number of budgets above which unused ones are removed. After a removal, the threshold is twice the number of
+/// remaining budgets, but at least this value. Removing a budget discards less than one chunk of uncounted bytes.
 const KEPT: usize = 50_000;
 
 /// Byte limit of a host per day, and the size of the chunks that a node takes.

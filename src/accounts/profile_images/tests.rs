@@ -39,7 +39,7 @@ impl Setup {
         self.images.replace(self.host.id, Some(picture)).await
     }
 
-    /// Returns the keys of the images that the database refers to.
+    /// Returns the image key in the row of the test's host. Returns an empty list if the host has no image.
     async fn referred(&self) -> Vec<String> {
         self.store.hosts().get(self.host.id).await.unwrap().unwrap().profile_image.into_iter().collect()
     }

@@ -1,4 +1,4 @@
-//! Tests of sign-up in steps.
+//! Tests for the multi-step sign-up.
 
 use super::*;
 

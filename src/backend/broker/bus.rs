@@ -40,16 +40,16 @@ pub struct Provenance {
     pub age: Duration,
 }
 
-/// Receiver of the events that the buses deliver. The tasks of the bus driver call its methods in the order of the
-/// events within a room. An implementation must not block.
+/// Receiver of the events that the buses deliver. The tasks of the driver call its methods. Events of the same room are
+/// delivered in order. An implementation must not block.
 pub trait Sink: Send + Sync + 'static {
     /// Called for each accepted message. Any node may have submitted it.
     fn publication(&self, publication: &Publication<'_>);
     /// Called for each notice. `from` is the side that sent it. Notices are not stored.
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]);
-    /// Called for each change of a room's state.
+    /// Called for each change to a room's state.
     fn changed(&self, change: Change);
-    /// Called for each change of a host's account.
+    /// Called for each change to a host's account.
     fn control(&self, control: Control);
     /// Called if publications may have been missed. The sink must compare every room in use on this node with the
     /// broker.
@@ -60,14 +60,13 @@ pub trait Sink: Send + Sync + 'static {
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
     /// Subscribes to all buses and starts to deliver events to `sink`. Must be called only once. Returns `Ok` after all
-    /// subscriptions are active. Returns [`Unavailable`] if a subscription failed. The driver then continues to retry
-    /// it.
+    /// subscriptions are active. Returns [`Unavailable`] if a subscription failed. The driver keeps retrying it.
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable>;
 
     /// Sends a notice to every connection in a room. Delivery is at most once, and the notice is not stored.
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable>;
 
-    /// Publishes an account change to every node. Delivery is at least once, including nodes that reconnect later.
+    /// Publishes an account change to every node. Delivery is at least once, even to nodes that reconnect later.
     async fn publish_control(&self, control: Control) -> Result<(), Unavailable>;
 }
 

@@ -1,9 +1,9 @@
 //! Port for the archive queues, from which the archiver copies messages to the database. The queue of a partition
 //! contains the accepted messages that are missing from the database.
 //!
-//! One node at a time archives a partition, under a lease. If the node loses the lease during a batch, no error
-//! follows. Rows are keyed by sequence number, so inserting the same message twice has no effect. The next lease holder
-//! continues at the head of the queue.
+//! One node at a time archives a partition, under a lease. Losing the lease during a batch does no harm: rows are keyed
+//! by sequence number, so inserting the same message twice has no effect. The next lease holder continues at the head
+//! of the queue.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub struct Backlog {
     pub messages: u64,
     /// Age of the oldest message, by the broker's clock.
     pub oldest: Duration,
-    /// Position of the oldest message.
+    /// Position of the oldest message. `None` if the queue is empty.
     pub head: Option<String>,
 }
 
@@ -133,8 +133,9 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         is_conflict: bool,
     ) -> Result<bool, Unavailable>;
 
-    /// Removes a room from the broker. The reason is that the room has no row in the database, or that its row has a
-    /// different id (`seed_again`). The messages of the room become dead letters.
+    /// Removes a room that has no row in the database, or whose row has a different id. In the second case, the caller
+    /// sets `seed_again`, so that the room can be seeded from the other row. The messages of the room become dead
+    /// letters.
     async fn remove_lost_room(
         &self,
         room: RoomName,
@@ -143,7 +144,7 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         seed_again: bool,
     ) -> Result<Lost, Unavailable>;
 
-    /// Removes a room if it is unused, has no connections, and has no messages that are missing from the database.
+    /// Removes rooms that are unused, have no connections, and have no messages that are missing from the database.
     /// `idle` determines when a room counts as unused. While the broker is low on memory, also deletes the archived log
     /// entries of unused rooms that have connections.
     async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;

@@ -77,12 +77,12 @@ pub trait Recovery: Send + Sync + 'static {
     /// different databases. The use is suspended while it is true.
     fn suspend(&self, differs: bool);
 
-    /// Returns the store that appears to have been restored to an earlier state. Returns `None` if neither does. Calls
-    /// that accept or archive messages detect a restored store and record it in the partition.
+    /// Returns the store that appears to have been restored to an earlier state. Returns `None` if neither store does.
+    /// Calls that accept or archive messages detect a restored store and record it in the partition.
     async fn suspect(&self) -> Result<Option<WentBack>, Unavailable>;
 
     /// Begins a new epoch in a partition. The next sequence number of each room in the partition skips ahead. The
-    /// broker therefore does not assign a sequence number again that it has assigned and lost.
+    /// broker therefore never reassigns a sequence number whose message was lost.
     async fn begin_epoch(&self, partition: Partition) -> Result<(), Unavailable>;
 
     /// Clears the record of a restored store ([`suspect`](Self::suspect)) in a partition.

@@ -1,4 +1,4 @@
-//! Port for the state of rooms. The state determines whether a room accepts messages and how many connections it has.
+//! Port for the state of rooms: whether a room accepts messages, and how many connections it has.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use crate::domain::{ChatroomId, HostId, RoomChange, RoomName, RoomState, Seq};
 /// Numbers of connections that one node has in a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
-    /// Number of guests' connections.
+    /// Number of guest connections.
     pub guests: u32,
     /// Number of connections of present hosts. While a host is present in a room, new messages count as read and the
     /// host receives no e-mails about them.
@@ -33,7 +33,7 @@ pub struct RoomStatus {
     pub seq: Seq,
     /// Every message up to this sequence number is in the database.
     pub archived: Seq,
-    /// Number of guests' connections in the room, on all live nodes.
+    /// Number of guest connections in the room, on all live nodes.
     pub guests: u32,
     /// Number of connections of present hosts in the room, on all live nodes.
     pub hosts: u32,
@@ -41,7 +41,7 @@ pub struct RoomStatus {
     pub away: u32,
 }
 
-/// A change of a room's state that is committed in the database.
+/// Change to a room's state that is committed in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Name of the room.
@@ -66,7 +66,7 @@ pub trait RoomStates: Send + Sync + 'static {
         self.set_counts(room, MemberCounts { guests, hosts, away: 0 }).await
     }
 
-    /// Returns the state of each room; `None` for rooms that the broker does not have.
+    /// Returns the status of each room; `None` for rooms that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
 
     /// Applies and publishes a change that is committed in the database. Has no effect if a newer change has been

@@ -55,6 +55,6 @@ pub trait Seeding: Send + Sync + 'static {
     /// The caller must then call [`begin_seed`](Self::begin_seed) again.
     async fn finish_seed(&self, room: RoomName, ticket: Ticket, seed: Seed) -> Result<bool, Unavailable>;
 
-    /// Marks a room as deleted. The caller found no row of the room in the database.
+    /// Marks a room as deleted. The caller found no row for the room in the database.
     async fn mark_deleted(&self, room: RoomName) -> Result<(), Unavailable>;
 }

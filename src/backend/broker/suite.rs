@@ -12,7 +12,7 @@ use super::*;
 use crate::domain::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
 
-/// Generates a test of each function on each Redis deployment.
+/// Generates one test per function and Redis deployment. Each test runs the function on that deployment.
 macro_rules! on_a_cluster {
     ($($name:ident),* $(,)?) => {
         $crate::backend::redis::testing::on_every_redis!($crate::backend::broker::testing::Fixture::on: $($name),*);
@@ -31,7 +31,7 @@ macro_rules! embedded {
     };
 }
 
-/// Generates a test of each function on each driver.
+/// Generates one test per function and driver. Each test runs the function on that driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         embedded!(embedded_on_sqlite, Sqlite: $($name),*);

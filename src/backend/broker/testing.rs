@@ -81,8 +81,8 @@ impl RecordingSink {
         self.calls()
     }
 
-    /// Waits until the message with the sequence number `through` is published in a room. Returns `(prev, seq, frame)`
-    /// of every recorded publication of the room.
+    /// Waits until the sink has received the message with the sequence number `through` of a room. Returns `(prev, seq,
+    /// frame)` of every recorded publication of the room.
     pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
         let calls = self
             .until(&format!("{through}"), |calls| {
@@ -143,7 +143,7 @@ impl Fixture {
         on_fresh(database, |store, _| async move { test(Fixture::new(store, None).await).await }).await;
     }
 
-    /// Runs a test with the Redis broker on one deployment.
+    /// Runs a test with the Redis broker on Redis 7, with the given database.
     pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -151,7 +151,7 @@ impl Fixture {
         Self::with(Kind::Redis7, database.into(), test).await;
     }
 
-    /// Runs a test with the Redis broker on the given deployment.
+    /// Runs a test with the Redis broker on the given deployment, with SQLite.
     pub(crate) async fn on<F>(kind: Kind, test: impl FnOnce(Fixture) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -338,7 +338,8 @@ impl Node {
         queue.release(partition, &lease).await.unwrap();
     }
 
-    /// Submits guest messages with the given ids. Returns their sequence numbers.
+    /// Submits a guest message `id-<n>` for each number in `ids`. Returns the sequence numbers. Panics if a message is
+    /// not accepted.
     pub(crate) async fn submit_ids(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
         let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
         let mut numbers = Vec::new();
@@ -352,7 +353,7 @@ impl Node {
     }
 }
 
-/// Returns the key of a room, which is used to read its history.
+/// Returns the key with which the history of a room is read.
 pub(crate) fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }

@@ -41,7 +41,7 @@ impl MemoryPresence {
     }
 
     fn set(&self, host: HostUuid, online: bool) {
-        // The sinks are called while the lock is held, so that they receive events in the order of the changes.
+        // The sink is called while the lock is held, so that it receives events in the order of the changes.
         let mut known = self.known.lock();
         if known.online.contains_key(&host) == online {
             return;

@@ -63,7 +63,7 @@ async fn a_released_lease_is_free_at_once_and_only_its_holder_releases_it(server
 async fn a_lease_that_is_not_renewed_expires(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
-    // The lease expires at once.
+    // This command makes the lease expire at once.
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "0"]).await;
     assert_eq!((other.hold().await, one.hold().await), (Ok(true), Ok(false)));
 }

@@ -24,7 +24,7 @@ use crate::domain::Rng;
 /// Maximum time that a test waits for a condition.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Generates a test of each function on each driver.
+/// Generates one test per function and driver. Each test runs the function on that driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -169,8 +169,7 @@ impl Node {
 
     /// Makes the lease count as renewed for a full lease duration, so that the node may treat other nodes as dead.
     async fn make_uninterrupted(&self) {
-        // The client may report its connection during this call, which begins a new incarnation. The loop then tries
-        // again.
+        // If the client reports its connection during this call, a new incarnation begins, and the loop tries again.
         while !self.redis().can_judge() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();

@@ -1,9 +1,9 @@
 //! Names of the keys and channels of an installation.
 //!
 //! **Invariant:** every key and every channel starts with `pt:<installation id>:`. Pub/sub ignores database indexes, so
-//! only this prefix separates two installations on one server. The one exception is [`INSTALLATION`], which stores the
-//! id of the installation that owns this Redis. The keys of earlier releases start with `pt:` without an id. They are
-//! defined in `broker::earlier`.
+//! only this prefix separates two installations on one server. There are two exceptions. [`INSTALLATION`] stores the id
+//! of the installation that owns this Redis. The keys of earlier releases start with `pt:` without an id. They are
+//! defined in `broker::earlier` and `ownership`.
 
 use crate::backend::broker::Partition;
 use crate::domain::{HostUuid, InstallationId, RoomName};

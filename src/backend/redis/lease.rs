@@ -1,4 +1,4 @@
-//! Leader lease of a cluster. It is a key that stores the id of the holder and expires.
+//! Leader lease of a cluster: a key with an expiry time that stores the id of the holder.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct LeaseScripts {
 }
 
 impl RedisLease {
-    /// Creates the driver. The holder of the lease is the node that owns the clients.
+    /// Creates the driver. It acquires the lease for the node of `redis`.
     pub fn new(redis: Redis) -> Self {
         let scripts = LeaseScripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }

@@ -53,7 +53,7 @@ impl Renewal {
     }
 }
 
-/// This node's lease, according to the last answer of Redis.
+/// This node's lease, according to the last answer from Redis.
 #[derive(Debug)]
 pub(super) struct NodeLease {
     node: NodeId,
@@ -122,12 +122,12 @@ impl NodeLease {
         self.list = Some((at, nodes));
     }
 
-    /// Returns the list of nodes. Returns `None` if it is older than [`LIST_TTL`].
+    /// Returns the list of nodes. Returns `None` if there is no list or it is at least as old as [`LIST_TTL`].
     pub(super) fn list(&self, now: Instant) -> Option<Nodes> {
         self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
     }
 
-    /// Returns the current incarnation of this node. Returns `None` if its lease has expired.
+    /// Returns the current incarnation of this node. Returns `None` if the node has no unexpired lease.
     pub(super) fn incarnation(&self, now: Instant) -> Option<&str> {
         self.current.as_deref().filter(|_| self.renewed_at.is_some_and(|at| now - at < TTL))
     }
@@ -145,7 +145,7 @@ impl NodeLease {
             && self.uninterrupted_since.is_some_and(|since| now - since >= TTL)
     }
 
-    /// Simulates that the lease has been renewed for a full lease duration.
+    /// Simulates that the lease has been renewed without interruption for a full lease duration.
     #[cfg(test)]
     pub(super) fn ripen(&mut self) {
         self.uninterrupted_since = self.uninterrupted_since.and_then(|since| since.checked_sub(TTL));

@@ -30,7 +30,7 @@ impl Default for NodeScripts {
     }
 }
 
-/// Parsed answer of `heartbeat.lua`.
+/// Parsed answer from `heartbeat.lua`.
 struct HeartbeatAnswer {
     epoch: String,
     /// Incarnation that holds the lease.
@@ -42,7 +42,8 @@ impl Redis {
     /// Renews the lease of this node, or acquires a new lease. Returns the ids of the live nodes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this node must not use this
+    /// Redis.
     pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
         let renewal = self.lease(|lease| lease.begin_renewal(Instant::now()));
         let answer = self.query(&renewal).await;
@@ -59,7 +60,8 @@ impl Redis {
     /// Returns the ids of the live nodes. If `fresh` is false, the list may be up to two seconds old.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this node must not use this
+    /// Redis.
     pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let alive = self.live_incarnations(fresh).await?;
         Ok(ids(&alive))
@@ -68,7 +70,8 @@ impl Redis {
     /// Returns the live incarnations. If `fresh` is false, the list may be up to two seconds old.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this node must not use this
+    /// Redis.
     pub async fn live_incarnations(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
         let known = self.lease(|lease| lease.list(Instant::now()));
         if let Some(nodes) = known.filter(|_| !fresh) {
@@ -80,8 +83,8 @@ impl Redis {
         Ok(nodes.alive)
     }
 
-    /// Returns the incarnations that were dead when this node's lease was last renewed. Returns an empty list if the
-    /// renewals of this lease were interrupted. In that case, this node must not treat other nodes as dead.
+    /// Returns the dead incarnations, from a list that is at most two seconds old. Returns an empty list if there is no
+    /// such list or if this node must not treat other nodes as dead.
     pub fn dead_incarnations(&self) -> Arc<[String]> {
         let now = Instant::now();
         let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_uninterrupted(now)));
@@ -93,7 +96,7 @@ impl Redis {
         self.lease(|lease| lease.is_uninterrupted(Instant::now()))
     }
 
-    /// Returns the current incarnation of this node, which the node stores with each entry that it writes. Other nodes
+    /// Returns the current incarnation of this node. The node stores it with each entry that it writes. Other nodes
     /// remove the entries of an incarnation after its lease has expired.
     ///
     /// # Errors
@@ -106,7 +109,8 @@ impl Redis {
     /// Removes an incarnation from the list of nodes if its lease has expired. The incarnation must have no entries.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this node must not use this
+    /// Redis.
     pub async fn forget_incarnation(&self, incarnation: &str) -> Result<(), Unavailable> {
         self.end_lease(TTL, incarnation).await
     }
@@ -114,7 +118,8 @@ impl Redis {
     /// Shortens the remaining time of this node's lease to at most `within`. The lease must not be renewed afterwards.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this node must not use this
+    /// Redis.
     pub async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
         match self.lease(|lease| lease.last().map(str::to_owned)) {
             Some(incarnation) => self.end_lease(within, &incarnation).await,
@@ -150,8 +155,8 @@ impl Redis {
         }
     }
 
-    /// Simulates that the lease has been renewed for a full lease duration, so that the node may treat other nodes as
-    /// dead.
+    /// Simulates that the lease has been renewed without interruption for a full lease duration, so that the node may
+    /// treat other nodes as dead.
     #[cfg(test)]
     pub(crate) fn ripen(&self) {
         self.lease(NodeLease::ripen);

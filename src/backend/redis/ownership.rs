@@ -75,8 +75,8 @@ impl Default for OwnershipScripts {
 }
 
 impl Redis {
-    /// Sets the installation that this node belongs to, which determines the names of its keys. Later calls have no
-    /// effect.
+    /// Sets the installation that this node belongs to. The installation determines the names of the keys. Later calls
+    /// have no effect.
     pub fn install(&self, id: InstallationId) {
         // The installation of a process never changes, so a second value can be ignored.
         let _already_set = self.shared.ownership.keys.set(Keys::of(id));
@@ -121,8 +121,8 @@ impl Redis {
     /// epoch in each partition that has none. Then suspends or resumes the use of this Redis.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The call then neither suspends nor resumes the use of
-    /// this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The call then neither suspends nor
+    /// resumes the use of this Redis.
     pub async fn verify(&self) -> Result<Owner, Unavailable> {
         let keys = self.installed()?;
         let found = match self.owner().await? {
@@ -154,7 +154,8 @@ impl Redis {
     /// Returns the number of unexpired leases of this installation's nodes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if the installation is not
+    /// known yet.
     pub async fn live_leases(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(self.installed()?.nodes()).await
     }
@@ -162,7 +163,7 @@ impl Redis {
     /// Returns the id of the installation that owns this Redis. Returns `None` if no installation owns it.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn owner(&self) -> Result<Option<String>, Unavailable> {
         call(|| self.client().get(INSTALLATION)).await
     }
@@ -171,7 +172,8 @@ impl Redis {
     /// method if nodes may be running.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this installation is not the owner.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this installation is not the
+    /// owner.
     pub async fn attach(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         match self.owner().await? {
@@ -187,7 +189,7 @@ impl Redis {
     /// Makes this installation the owner of this Redis. Replaces the previous owner.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn adopt(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
@@ -198,7 +200,8 @@ impl Redis {
     /// again, it claims the Redis in a new epoch.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time. The caller must then repeat the call.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time. The caller must then repeat the
+    /// call.
     pub async fn retire(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let retired = retired(keys.id());
@@ -214,7 +217,7 @@ impl Redis {
     /// Returns whether this installation has [retired](Self::retire) this Redis.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn is_retired(&self) -> Result<bool, Unavailable> {
         let id = self.installed()?.id();
         Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
@@ -223,7 +226,7 @@ impl Redis {
     /// Returns the number of running nodes of releases without installation ids.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn earlier_nodes(&self) -> Result<u64, Unavailable> {
         self.live_leases_in(EARLIER_NODES).await
     }
@@ -231,7 +234,7 @@ impl Redis {
     /// Returns the number of unexpired leases of an installation's nodes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn live_leases_of(&self, id: InstallationId) -> Result<u64, Unavailable> {
         self.live_leases_in(Keys::of(id).nodes()).await
     }
@@ -262,7 +265,7 @@ impl Redis {
     /// server may be out of memory or read-only, or the user may lack a permission.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time or rejects a write.
+    /// Returns [`Unavailable`] if Redis rejects a write or does not answer in time.
     pub async fn try_writing(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let writes = (0..self.partitions()).map(|at| {
@@ -316,7 +319,8 @@ impl Redis {
         Ok(count.is_none())
     }
 
-    /// Returns the number of partitions that is stored in Redis. Returns `None` if it equals the number of this node.
+    /// Returns the number of partitions that is stored in Redis. Returns `None` if none is stored or it equals the
+    /// number of partitions of this node.
     async fn other_layout(&self, keys: &Keys) -> Result<Option<u16>, Unavailable> {
         let (key, own) = (keys.shared("partitions"), self.partitions());
         let found: Option<u16> = call(|| self.client().get(&key)).await?;

@@ -172,8 +172,8 @@ impl Presence for RedisPresence {
 
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
         let _lock = self.locks.lock(host.as_bytes()).await;
-        // The host is inserted before the incarnation is read. If a new incarnation begins after this read, it writes
-        // the entries of all hosts in `hosts`.
+        // The host is inserted before the incarnation is read. If a new incarnation begins after this read, the node
+        // writes the entries of all hosts in `hosts` again.
         self.own.lock().hosts.insert(host);
         let incarnation = self.redis.incarnation()?;
         self.own.lock().writes_under(&incarnation);

@@ -37,7 +37,7 @@ impl DerefMut for Servers {
 pub(crate) const INSTALLED: &str = "test-installation-0001";
 pub(crate) const PT: &str = "pt:test-installation-0001:";
 
-/// Generates a test of each function on each Redis deployment. `$on` runs a function on one deployment.
+/// Generates one test per function and Redis deployment. `$on` runs the function on that deployment.
 macro_rules! on_every_redis {
     ($on:path: $($name:ident),* $(,)?) => {
         $crate::backend::redis::testing::on_redis!(redis7, Redis7, $on: $($name),*);
@@ -61,14 +61,14 @@ macro_rules! on_redis {
 pub(crate) use {on_every_redis, on_redis};
 
 impl Servers {
-    /// Starts a deployment. The runtime is not blocked.
+    /// Starts a deployment without blocking the runtime.
     pub(crate) async fn of(kind: Kind) -> Self {
         let start = move || Self(pintalk_kit::redis::Servers::start(kind));
         tokio::task::spawn_blocking(start).await.expect("the servers are started")
     }
 
-    /// Returns the client configuration. It contains the CA certificate, because all tests would share an environment
-    /// variable.
+    /// Returns the client configuration. The CA certificate is part of it, because an environment variable would be
+    /// shared by all tests.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::from_url(&self.url()).expect("a URL");
         if self.kind() == Kind::Tls {

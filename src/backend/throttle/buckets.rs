@@ -103,7 +103,7 @@ mod tests {
             assert!(buckets.take(Kind::Handshake, &Who::address(network.into()), quota, now).passes);
         }
         assert!((MOST / 2..=MOST).contains(&len(&buckets)));
-        // Addresses of one network share a bucket, so their calls add no buckets.
+        // Addresses of one network share a bucket, so these calls add no buckets.
         let before = len(&buckets);
         for host in 0..1_000 {
             let address = Ipv6Addr::from_bits(299_999 << 64 | host);

@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Time in which a bucket gains one token at five tokens per hour.
 const EACH: Duration = Duration::from_secs(720);
 
-/// Generates a test of each function on each driver.
+/// Generates one test per function and driver. Each test runs the function on that driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod memory {

@@ -1,4 +1,4 @@
-//! Estimate of the clock of a store, which is the database server or Redis.
+//! Estimate of the clock of a store (the database server or Redis).
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub struct Reading {
 /// Effect of a reading on the estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// The estimate was corrected by at most one second, or was already correct.
+    /// The estimate was already correct, was corrected by at most one second, or was set by the first reading.
     Followed,
     /// The reading differs from the expected time by this much. The estimate is unchanged until a second consecutive
     /// reading confirms the difference.

@@ -241,13 +241,13 @@ impl RequestBody for ContactRequest {
 pub enum ChatroomPatch {
     /// Pins or unpins the room.
     Pin(bool),
-    /// Closes the room, which also unpins it.
+    /// Closes and unpins the room.
     Close,
 }
 
 impl RequestBody for ChatroomPatch {
-    /// Reads the flags of the request. If both flags are present, closing takes precedence, because a closed room
-    /// cannot be pinned.
+    /// Reads the flags of the request. If `isClosed` is true, `isFixed` is ignored, because a closed room cannot be
+    /// pinned.
     fn take(fields: &mut Fields<'_>) -> Self {
         match (fields.flag("isFixed"), fields.flag("isClosed")) {
             (_, Some(true)) => Self::Close,

@@ -20,7 +20,7 @@ fn slot_of(node: &Node, room: &Room) -> u16 {
     redis_keyslot(format!("{PT}{{{}}}:queue", node.backend.log.partition_of(room.name).0).as_bytes())
 }
 
-/// Submits a message repeatedly until it is accepted, as a node does for the message of a client.
+/// Submits a message repeatedly until it is accepted, as a node does for a client's message.
 async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     let (partition, message) = (node.backend.log.partition_of(room.name), guest(room, id));
     let began = std::time::Instant::now();
@@ -47,7 +47,8 @@ async fn after_a_failover_numbers_skip_ahead_and_all_nodes_receive_again(mut fix
     let next = insist(one, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_ne!(one.epoch(one.backend.log.partition_of(room.name)).await, epoch);
-    // The new master has the messages that the replica had. It has no script loaded yet, and every script still works.
+    // The new master has the messages that the replica had. No script is loaded on it yet, and every script still
+    // works.
     assert_eq!(insist(other, &room, "id-1").await, 1);
     assert_eq!(numbers(&other.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {

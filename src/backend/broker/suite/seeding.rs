@@ -25,7 +25,7 @@ on_a_cluster!(
     a_room_is_created_while_redis_is_unavailable,
 );
 
-/// Builds a seed with this sequence number. Uses the current epoch if `epoch` is `None`.
+/// Builds a seed with the sequence number `seq`. Uses the current epoch if `epoch` is `None`.
 async fn seed_of(node: &Node, room: &Room, seq: Seq, epoch: Option<&str>) -> Seed {
     let present = node.epoch(node.backend.log.partition_of(room.name)).await;
     Seed {

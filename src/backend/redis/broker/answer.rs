@@ -1,4 +1,4 @@
-//! Parsers for the answers of scripts and for stream entries.
+//! Parsers for script answers and stream entries.
 
 use bytes::Bytes;
 use chrono::DateTime;

@@ -20,14 +20,14 @@ use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 /// Duration of an archiver's lease on a partition. If the lease is not renewed for this long, another node takes over.
 const LEASE_TTL: Duration = Duration::from_secs(15);
 
-/// Number of idle rooms that one script call examines.
+/// Maximum number of idle rooms that one script call examines.
 const IDLE_BATCH: i64 = 100;
 
 /// Memory usage above which Redis counts as low on memory, as a percentage of `maxmemory`. If `maxmemory` is not set,
 /// the percentage refers to the memory of the machine.
 const MEMORY_PERCENT: i64 = 75;
 
-/// Number of dead letters that one script call examines.
+/// Maximum number of dead letters that one script call examines.
 const DEAD_BATCH: i64 = 500;
 
 /// Ratio of the normal byte limit of a log to the limit while Redis is low on memory.
@@ -195,10 +195,10 @@ impl RedisBroker {
         Ok(named.into_iter().filter(|node| is_alive(&alive, node)).collect())
     }
 
-    /// Returns the entries at the head of the queue that replicas have. Later entries must not be written to the
-    /// database yet. After a failover, another server may assign their sequence numbers to other messages. A sender may
-    /// have abandoned its call before replicas had its messages. If replicas have the messages now, this method makes
-    /// them visible to readers.
+    /// Returns the entries before the first one that replicas may lack. Later entries must not be written to the
+    /// database yet, because another server may assign their sequence numbers to other messages after a failover. A
+    /// sender may have abandoned its call before replicas had its messages. If `entries` begins with such messages and
+    /// replicas have them now, this method makes them visible to readers and returns all entries.
     async fn replicated(
         &self,
         partition: Partition,

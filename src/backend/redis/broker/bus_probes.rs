@@ -17,7 +17,7 @@ pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// missing too.
 const WAIT_LIMIT: Duration = Duration::from_secs(6);
 
-/// Probes of one bus.
+/// State of the probes on one bus.
 #[derive(Clone, Copy, Debug, Default)]
 struct Probes {
     /// Time at which the oldest missing probe was published.
@@ -28,7 +28,7 @@ struct Probes {
     received_at: Option<Instant>,
 }
 
-/// State of the probes of each bus.
+/// State of the probes on all buses.
 #[derive(Debug)]
 pub(super) struct BusProbes {
     me: NodeId,
@@ -78,7 +78,7 @@ impl BusProbes {
         self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
     }
 
-    /// Returns whether every bus has delivered a probe after the node last subscribed to it.
+    /// Returns whether every bus has delivered a probe since the node last subscribed to it.
     pub(super) fn all_received(&self) -> bool {
         self.buses.lock().iter().all(|bus| bus.received)
     }

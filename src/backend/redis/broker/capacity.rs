@@ -14,7 +14,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Default limits. With 300 bytes per message, a full queue uses about 300 MB, and a log contains about 250
+    /// Default limits. With 300 bytes per message, a full queue uses about 300 MB, and a log contains about 200
     /// archived messages.
     pub const DEFAULT: Self = Self { queue_messages: 1_000_000, queue_bytes: 512 * 1024 * 1024, log_bytes: 64 * 1024 };
 }

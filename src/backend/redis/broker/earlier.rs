@@ -18,7 +18,7 @@ use crate::domain::{HostUuid, RoomName};
 /// Number of partitions in the earlier releases.
 pub const PARTITIONS: u16 = 16;
 
-/// Number of entries or keys that one call reads.
+/// Maximum number of entries, or approximate number of keys, that one call reads.
 const PAGE: u64 = 500;
 
 /// Lifetime of the fence, in seconds. The fence is a string key in place of the archive queue. It prevents a suspended
@@ -28,14 +28,14 @@ const FENCE_TTL: i64 = 24 * 3600;
 /// Fields of a dead letter. Each pair contains a name and a value.
 pub type Fields = Vec<(String, bytes::Bytes)>;
 
-/// Access to the keys of the earlier releases.
+/// Accessor for the keys of the earlier releases.
 #[derive(Clone, Copy, Debug)]
 pub struct EarlierKeys<'a> {
     redis: &'a Redis,
 }
 
 impl<'a> EarlierKeys<'a> {
-    /// Creates the access with the Redis clients of a node.
+    /// Creates an accessor that uses the Redis clients of a node.
     pub fn new(redis: &'a Redis) -> Self {
         Self { redis }
     }
@@ -43,7 +43,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns one page of the queue entries after a position.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn queue(&self, partition: Partition, after: &str) -> Result<Vec<QueueEntry>, Unavailable> {
         let (queue, from) = (key(partition, "queue"), format!("({after}"));
         if self.kind_of(&queue).await? != "stream" {
@@ -56,7 +56,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns one page of the dead letters after a position.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn dead_letters(&self, partition: Partition, after: &str) -> Result<Vec<(String, Fields)>, Unavailable> {
         let (dead, from) = (key(partition, "dead"), format!("({after}"));
         let found = call(|| self.redis.client().xrange(&dead, &from, "+", Some(PAGE))).await?;
@@ -66,7 +66,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes entries from the queue (`kind` is `queue`) or from the dead letters (`kind` is `dead`).
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn remove(&self, partition: Partition, kind: &str, positions: Vec<String>) -> Result<(), Unavailable> {
         if positions.is_empty() {
             return Ok(());
@@ -75,10 +75,11 @@ impl<'a> EarlierKeys<'a> {
         call(|| self.redis.client().xdel::<(), _, _>(&stream, positions.clone())).await
     }
 
-    /// Adds a dead letter under the key of the current release.
+    /// Adds a dead letter to the dead letters of the current release.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time, or if this node must not use this Redis.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time, or if this node must not use this
+    /// Redis.
     pub async fn add_dead_letter(&self, room: RoomName, fields: &Fields) -> Result<(), Unavailable> {
         let partition = Partition::of(room, self.redis.partitions());
         let dead = self.redis.keys()?.partition(partition, "dead");
@@ -88,7 +89,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether the earlier release marked a room as deleted.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
         let state = self.field(partition, room, "state").await?;
         Ok(state.as_deref() == Some("deleted"))
@@ -97,7 +98,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns the row id of a room in the database. Returns `None` if the earlier release did not store the room.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn chatroom(&self, partition: Partition, room: RoomName) -> Result<Option<i64>, Unavailable> {
         Ok(self.field(partition, room, "id").await?.and_then(|id| id.parse().ok()))
     }
@@ -106,7 +107,7 @@ impl<'a> EarlierKeys<'a> {
     /// page.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn rooms(
         &self,
         partition: Partition,
@@ -123,7 +124,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes all keys of a room.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn remove_room(&self, partition: Partition, room: RoomName) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["room", "log", "ids", "seed"].iter().map(|kind| format!("{}:{room}", key(partition, kind))).collect();
@@ -136,7 +137,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether a partition has no queue entries, no rooms and no dead letters.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn is_empty(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (queue, idle, dead) = (key(partition, "queue"), key(partition, "idle"), key(partition, "dead"));
         let client = self.redis.client();
@@ -150,7 +151,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns whether the earlier release has ever used a partition.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn is_known(&self, partition: Partition) -> Result<bool, Unavailable> {
         let keys: Vec<String> = ["life", "queue", "idle", "dead"].iter().map(|kind| key(partition, kind)).collect();
         let queue = key(partition, "queue");
@@ -163,7 +164,7 @@ impl<'a> EarlierKeys<'a> {
     /// cannot accept messages after it resumes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn close(&self, partition: Partition) -> Result<(), Unavailable> {
         let keys: Vec<String> =
             ["queue", "dead", "idle", "life", "mark", "archiver"].iter().map(|kind| key(partition, kind)).collect();
@@ -176,7 +177,7 @@ impl<'a> EarlierKeys<'a> {
     /// Returns the hosts with presence keys of the earlier release.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn hosts(&self) -> Result<Vec<HostUuid>, Unavailable> {
         let keys = self.scan("pt:{*}:presence").await?;
         let host = |key: String| key.strip_prefix("pt:{")?.strip_suffix("}:presence")?.parse().ok();
@@ -186,7 +187,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes the presence key of a host.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn remove_host(&self, host: HostUuid) -> Result<(), Unavailable> {
         let key = format!("pt:{{{host}}}:presence");
         call(|| self.redis.client().del::<(), _>(&key)).await
@@ -195,7 +196,7 @@ impl<'a> EarlierKeys<'a> {
     /// Removes the keys that belong to no partition and no host, such as leases and account changes.
     ///
     /// # Errors
-    /// Returns [`Unavailable`] if Redis does not answer in time.
+    /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn close_shared(&self) -> Result<(), Unavailable> {
         let client = self.redis.client();
         for key in ["pt:nodes", "pt:control", "pt:lease:leader"] {

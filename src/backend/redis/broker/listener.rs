@@ -140,8 +140,8 @@ async fn keep(
     }
 }
 
-/// Publishes probes on every bus. If Redis accepts the probes but this node does not receive them, the node reconnects,
-/// even if the connection reports no error.
+/// Publishes probes on every bus. If this node does not receive the probes of a bus, it reconnects, even if the
+/// connection reports no error.
 async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metrics: Arc<BusMetrics>) {
     let mut probe_ticks = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);

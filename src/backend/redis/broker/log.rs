@@ -37,7 +37,7 @@ impl RedisBroker {
         Ok(args)
     }
 
-    /// Records the clock and the tick at the start of an answer of `accept.lua`. Returns an error if the call had no
+    /// Records the clock and the tick at the start of an answer from `accept.lua`. Returns an error if the call had no
     /// effect.
     async fn read_ticks(&self, partition: Partition, answer: &mut Answer) -> Result<(), Unavailable> {
         self.clocks.set(partition, answer.number()?);
@@ -82,8 +82,8 @@ impl RedisBroker {
         Ok(replicas >= self.wait)
     }
 
-    /// Returns the sequence number of a room's newest visible message. Returns `None` if all entries of the log are
-    /// visible.
+    /// Returns the sequence number of a room's newest visible message. Returns `None` if the driver does not wait for
+    /// replicas, so that all entries are visible, or if the broker does not have the room.
     pub(super) async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
         if self.wait == 0 {
             return Ok(None);

@@ -6,7 +6,7 @@
 //! | `A` | provenance of the messages that follow; the id of the accepting node in place of a room | time in ms, by the server's clock | partition | tick |
 //! | `T` | trace of the message that follows | its number | 0 | 0 |
 //! | `M` | message | preceding number | its number | row id of the host |
-//! | `E` | change of a room | version | 0 close, 1 resume, 2 delete | 0 |
+//! | `E` | change to a room's state | version | 0 close, 1 resume, 2 delete | 0 |
 //! | `N` | notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
 //! | `P` | probe; a node id in place of a room | partition | 0 | 0 |
 //!
@@ -107,8 +107,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Parses the number at the start of `bytes`, which must end with the byte `end`. Returns the number and the rest of
-/// `bytes` after `end`.
+/// Parses the decimal number at the start of `bytes`. The byte `end` must follow the number. Returns the number and the
+/// bytes after `end`.
 fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
     let mut value: u64 = 0;
     for (at, byte) in bytes.iter().enumerate() {

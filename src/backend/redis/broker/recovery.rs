@@ -23,8 +23,7 @@ impl Recovery for RedisBroker {
     }
 
     async fn raise_generation(&self, generation: u64) -> Result<(), Unavailable> {
-        // Only the leader writes the generation. No other node therefore writes it between this read and the write
-        // below.
+        // Only the leader writes the generation, so no other node writes it between this read and the write below.
         if self.generation().await?.is_some_and(|known| known >= generation) {
             return Ok(());
         }

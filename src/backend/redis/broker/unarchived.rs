@@ -10,7 +10,7 @@ use crate::backend::broker::{LogEntry, MessageLog as _, Partition, Tail, TailQue
 use crate::domain::{HostId, RoomName, WireOffset};
 use crate::protocol::chat::repaired_frame;
 
-/// Number of log entries that one script call reads. With this limit, Redis executes a call in well under a
+/// Maximum number of log entries that one script call reads. With this limit, Redis executes a call in well under a
 /// millisecond.
 const TAIL_STEP: i64 = 500;
 

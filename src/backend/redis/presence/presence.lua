@@ -16,7 +16,7 @@ local before = nodes()
 if ARGV[2] == 'dead' then
   redis.call('HDEL', KEYS[1], 'n:' .. ARGV[1])
 else
-  -- A report of a node replaces the entries of all incarnations of the node.
+  -- A report from a node replaces the entries of all incarnations of the node.
   if ARGV[2] == 'has' then redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], 1) end
   local node = 'n:' .. string.match(ARGV[1], '^[^.]*')
   for _, field in ipairs(before) do

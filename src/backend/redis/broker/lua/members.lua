@@ -12,7 +12,8 @@ if not room.state then return false end
 local answer = { room.state, room.sv, room.seq, room.archived, room.id, room.host }
 if room.state == 'deleted' then return answer end
 
--- Messages that wait for replicas are not visible, unless this server is a promoted replica, which then has them.
+-- Messages that wait for replicas are not visible. On a promoted replica, these messages are visible, because the
+-- replica has them.
 if room.pub and tonumber(room.pub) < tonumber(room.seq) then
   local mark = redis.call('HGET', string.sub(KEYS[2], 1, -5) .. 'life', 'mark') or ''
   local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Removes messages from a room's log after the retention job has deleted them from the database. A closed room has a
--- log only if it has dead letters.
+-- Removes messages from a room's log after the retention job has deleted them from the database. A closed room whose
+-- messages are all archived has a log only if it has dead letters.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>
 -- ARGV 1  highest deleted sequence number; every message up to it is archived or will never be in the database
