@@ -169,7 +169,7 @@ fn limits_can_be_off_one_by_one_or_all_except_node_limits() {
     let one = config(&["--limit-sockets-per-room=off", "--limit-message-burst=7"]).unwrap().limits;
     assert_eq!((one.sockets_per_room, one.message_burst, one.mails_per_hour), (Cap::OFF, Cap::at(7), Cap::at(5)));
     let off = config(&["--limits", "off", "--limit-frame-bytes", "4096"]).unwrap().limits;
-    assert_eq!(off, LimitConfig::off(4096, 1024));
+    assert_eq!(off, LimitConfig::off(4096, 4096));
     assert!(Cap::at(2).is_reached_by(2) && !Cap::at(2).is_reached_by(1) && !Cap::OFF.is_reached_by(u64::MAX));
 }
 
