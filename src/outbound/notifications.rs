@@ -106,10 +106,9 @@ impl Notifier {
         let mut pending = Vec::new();
         for (host, due) in hosts {
             let rooms: Vec<ChatroomId> = due.iter().map(|due| due.chatroom).collect();
-            if self.store.notifications().defer_digest(host, &rooms, now).await? {
-                decided += rooms.len();
-            } else {
-                pending.push((host, self.pending_rooms(host, due).await?));
+            match self.store.notifications().defer_digest(host, &rooms, now).await? {
+                Some(postponed) => decided += postponed as usize,
+                None => pending.push((host, self.pending_rooms(host, due).await?)),
             }
         }
         // The members are queried after the sequence numbers were read, so that no message is overlooked. If a member

@@ -77,18 +77,19 @@ impl NotificationRepository<'_> {
             .await
     }
 
-    /// Postpones the due notifications of rooms until the next digest to their host may be written. Returns `false` if
-    /// it may be written now.
+    /// Postpones the due notifications of rooms until the next digest to their host may be written. Returns the number
+    /// of postponed notifications, or `None` if the digest may be written now.
     pub async fn defer_digest(
         self,
         host: HostId,
         rooms: &[ChatroomId],
         now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let now = millis(now);
         let row = self.store.run("digests", || host_digest::Entity::find_by_id(host.0).one(&self.store.reader)).await?;
-        let Some(next) = row.and_then(|row| next_digest(&row, now)) else { return Ok(false) };
-        self.store
+        let Some(next) = row.and_then(|row| next_digest(&row, now)) else { return Ok(None) };
+        let postponed = self
+            .store
             .run("digests", || {
                 // This update runs without the locks of the rooms, because it only changes the time at which the
                 // notifications are processed again.
@@ -100,7 +101,7 @@ impl NotificationRepository<'_> {
                     .exec(&self.store.writer)
             })
             .await?;
-        Ok(true)
+        Ok(Some(postponed.rows_affected))
     }
 
     /// Decides about the pending notifications of a host. The flag of each room states whether the host is present in

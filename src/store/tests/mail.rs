@@ -226,12 +226,15 @@ async fn host_receives_one_digest_for_all_rooms_every_fifteen_minutes(store: Sto
     miss(&store, message(rooms[1].id, 200, "back")).await;
     let ids: Vec<_> = due(&store, 300).await.iter().map(|due| due.chatroom).collect();
     assert_eq!(ids, [new.id, rooms[1].id]);
-    assert!(store.notifications().defer_digest(host.id, &ids, later(300_000)).await.unwrap());
+    assert_eq!(
+        store.notifications().defer_digest(host.id, &ids, later(300_000)).await.unwrap(),
+        Some(ids.len() as u64)
+    );
     assert_eq!(due(&store, 960).await, []);
     assert_eq!(settle_all(&store, 961, false).await, [NotificationDecision::Mailed, NotificationDecision::Mailed]);
     let mail = write_of(&store).await;
     assert_eq!(mail.body, "backnew");
-    assert!(!store.notifications().defer_digest(host.id, &ids, later(2_000_000)).await.unwrap());
+    assert_eq!(store.notifications().defer_digest(host.id, &ids, later(2_000_000)).await.unwrap(), None);
     // Rooms of other hosts are not in the digest.
     let other = another_host(&store, "other").await;
     let room = a_room(&store, &other).await;
