@@ -319,7 +319,7 @@ impl Rooms {
         match self.store.rooms().by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
             Err(error) => {
-                tracing::debug!(%error, room = %name, "failed to read when room was closed");
+                tracing::debug!(%error, room = %name, "failed to read closing time of room");
                 None
             }
         }

@@ -122,8 +122,8 @@ impl<'a> UnattendedRooms<'a> {
 fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let gathered = now + GATHER;
     let Some(row) = row else { return Some(gathered) };
-    // `first_seq` is the first message that the recipient missed in the absence that the row describes. A recipient who
-    // has seen it has returned since, so this message starts another absence.
+    // `first_seq` is the number of the first message that the row covers. A recipient who has seen that message has
+    // returned, so the new message starts a new absence.
     let was_back_after = |at| match seen.seq {
         Some(seq) => seq >= row.first_seq,
         None => seen.at.is_some_and(|seen| seen >= at),

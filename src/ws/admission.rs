@@ -336,7 +336,7 @@ impl JoinQueue {
     }
 }
 
-/// Join in the queue. It is removed from the queue on drop.
+/// A queued join. Dropping it removes it from the queue.
 struct Waiting<'a> {
     admission: &'a Arc<Admission>,
     address: IpAddr,

@@ -130,7 +130,7 @@ async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let one = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let other = Guest::visit(browser.open_page().await, &site.shop.url()).await;
-    // Both guests send a message at the same time.
+    // Both tabs send a message at the same time.
     tokio::join!(one.paste("from the first"), other.paste("from the second"));
     host.choose_first().await;
     host.page.until("both arrive in one room", "document.querySelectorAll('.talk .bubble').length === 2").await;

@@ -59,8 +59,8 @@ async fn joins_race_messages_over_a_cluster() {
     race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
 }
 
-/// Tests a node that is connected to Redis but receives no events. All clients that send messages use another node,
-/// because an acknowledgement would reveal the missing event.
+/// Tests a node that is connected to Redis but receives no events. All senders use the other node.
+/// Otherwise, the node would detect the gap from the sequence number of its own acknowledgement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connected_node_that_receives_nothing_is_detected() {
     let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };

@@ -30,8 +30,8 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
     assert!(output.contains(" generated, "), "it found nothing to do: {output}");
 }
 
-/// Operations that are tested last. Some of them end the login that the other operations need. A webhook would send the
-/// events of the other operations to a generated host name.
+/// Operations that are tested last. `rotateKeys` and `logOut` invalidate credentials that the other operations need.
+/// After `setWebhook`, the events of the other operations would be sent to a generated host name.
 const LAST: [&str; 3] = ["setWebhook", "rotateKeys", "logOut"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,11 +144,11 @@ pub struct ServeArgs {
     /// Redis replicas that must have a batch before it is published.
     #[arg(long, env = "PINTALK_REDIS_WAIT", value_name = "N", default_value_t = 0)]
     pub redis_wait: u32,
-    /// Messages per partition that may wait for SQL; above, senders are closed with 1013.
+    /// Messages per partition that may wait for SQL; over the limit, senders are closed with 1013.
     #[arg(long, env = "PINTALK_LIMIT_QUEUE", value_name = "N", default_value_t = Capacity::DEFAULT.queue_messages,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_queue: u32,
-    /// Bytes of messages per partition that may wait for SQL; above, senders are closed with 1013.
+    /// Bytes of messages per partition that may wait for SQL; over the limit, senders are closed with 1013.
     #[arg(long, env = "PINTALK_LIMIT_QUEUE_BYTES", value_name = "BYTES", default_value_t = Capacity::DEFAULT.queue_bytes,
           value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
     pub limit_queue_bytes: u64,

@@ -55,71 +55,71 @@ pub struct LimitArgs {
     /// Messages that one socket may send at once.
     #[arg(long, env = "PINTALK_LIMIT_MESSAGE_BURST", value_name = "N", default_value = "100")]
     pub limit_message_burst: Cap,
-    /// Bytes per second from one socket; above, it is read at this rate.
+    /// Bytes per second from one socket; over the limit, it is read at this rate.
     #[arg(long, env = "PINTALK_LIMIT_SOCKET_BYTES_PER_SECOND", value_name = "N", default_value = "16384")]
     pub limit_socket_bytes_per_second: Cap,
     /// Bytes that one socket may send at once.
     #[arg(long, env = "PINTALK_LIMIT_SOCKET_BURST_BYTES", value_name = "N", default_value = "262144")]
     pub limit_socket_burst_bytes: Cap,
-    /// Bytes per second from all sockets of an address, per node; above, they are read at this rate.
+    /// Bytes per second from all sockets of an address, per node; over the limit, they are read at this rate.
     #[arg(long, env = "PINTALK_LIMIT_ADDRESS_BYTES_PER_SECOND", value_name = "N", default_value = "1048576")]
     pub limit_address_bytes_per_second: Cap,
-    /// MiB per day from all sockets of an address, per node; above, they are read at this average rate.
+    /// MiB per day from all sockets of an address, per node; over the limit, they are read at this average rate.
     #[arg(long, env = "PINTALK_LIMIT_ADDRESS_MIB_PER_DAY", value_name = "MIB", default_value = "50")]
     pub limit_address_mib_per_day: Cap,
-    /// MiB of messages per day in all rooms of a host, from guests and from the host each; above, senders are closed with
+    /// MiB of messages per day in all rooms of a host, from guests and from the host each; over the limit, senders are closed with
     /// 1013.
     #[arg(long, env = "PINTALK_LIMIT_HOST_MIB_PER_DAY", value_name = "N", default_value = "500")]
     pub limit_host_mib_per_day: Cap,
-    /// Bytes of a frame from a client; above, 1009. Not affected by --limits off.
+    /// Bytes of a frame from a client; over the limit, 1009. Not affected by --limits off.
     #[arg(long, env = "PINTALK_LIMIT_FRAME_BYTES", value_name = "BYTES", default_value_t = 32 * 1024,
           value_parser = clap::value_parser!(u32).range(1024..=1024 * 1024))]
     pub limit_frame_bytes: u32,
-    /// TCP connections of an address, and sockets of an address behind a trusted proxy; above, 4029 for sockets and 429 for
+    /// TCP connections of an address, and sockets of an address behind a trusted proxy; over the limit, 4029 for sockets and 429 for
     /// requests.
     #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ADDRESS", value_name = "N", default_value = "1000")]
     pub limit_sockets_per_address: Cap,
-    /// Sockets in a room, of guests and of the host each; above, 4029.
+    /// Sockets in a room, of guests and of the host each; over the limit, 4029.
     #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ROOM", value_name = "N", default_value = "64")]
     pub limit_sockets_per_room: Cap,
-    /// WebSocket handshakes per minute from an address, per node; above, 429.
+    /// WebSocket handshakes per minute from an address, per node; over the limit, 429.
     #[arg(long, env = "PINTALK_LIMIT_HANDSHAKES_PER_MINUTE", value_name = "N", default_value = "600")]
     pub limit_handshakes_per_minute: Cap,
-    /// Joins that wait on a node while 256 others run; above, or if a join would wait for 3 s, 1013. Not affected by
+    /// Joins that wait on a node while 256 others run; over the limit, or if a join would wait for 3 s, 1013. Not affected by
     /// --limits off.
     #[arg(long, env = "PINTALK_LIMIT_JOINS_WAITING", value_name = "N", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit_joins_waiting: u32,
-    /// Rooms per minute from an address, and ten times as many per host for calls without Origin; above, 429.
+    /// Rooms per minute from an address, and ten times as many per host for calls without Origin; over the limit, 429.
     #[arg(long, env = "PINTALK_LIMIT_ROOMS_PER_MINUTE", value_name = "N", default_value = "60")]
     pub limit_rooms_per_minute: Cap,
-    /// Logins per minute from an address, failed or not; above, 429.
+    /// Logins per minute from an address, failed or not; over the limit, 429.
     #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ADDRESS", value_name = "N", default_value = "20")]
     pub limit_logins_per_address: Cap,
-    /// Failed logins per minute for an account from an address, whether the account exists or not; above, 429.
+    /// Failed logins per minute for an account from an address, whether the account exists or not; over the limit, 429.
     #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ACCOUNT", value_name = "N", default_value = "10")]
     pub limit_logins_per_account: Cap,
-    /// Failed logins per hour for an account, half as many from one address; above, only devices that send a refresh cookie
+    /// Failed logins per hour for an account, half as many from one address; over the limit, only devices that send a refresh cookie
     /// of the account, expired or not, may log in.
     #[arg(long, env = "PINTALK_LIMIT_LOGIN_FAILURES_PER_HOUR", value_name = "N", default_value = "100")]
     pub limit_login_failures_per_hour: Cap,
     /// Calls per minute from an address with unknown keys, as many steps of signing up, and ten times as many profile
-    /// images, per node; above, 429.
+    /// images, per node; over the limit, 429.
     #[arg(long, env = "PINTALK_LIMIT_LOOKUPS_PER_MINUTE", value_name = "N", default_value = "60")]
     pub limit_lookups_per_minute: Cap,
-    /// E-mails per hour that requests from an address cause, and twice as many to one mailbox; above, 429.
+    /// E-mails per hour that requests from an address cause, and twice as many to one mailbox; over the limit, 429.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOUR", value_name = "N", default_value = "5")]
     pub limit_mails_per_hour: Cap,
-    /// E-mails per hour and class (account, host, guest) to one mailbox; above, they are delayed.
+    /// E-mails per hour and class (account, host, guest) to one mailbox; over the limit, they are delayed.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_MAILBOX", value_name = "N", default_value = "10")]
     pub limit_mails_per_mailbox: Cap,
-    /// E-mails per hour and class on behalf of one host; above, they are delayed.
+    /// E-mails per hour and class on behalf of one host; over the limit, they are delayed.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOST", value_name = "N", default_value = "100")]
     pub limit_mails_per_host: Cap,
-    /// E-mails per hour and class in the whole installation; above, they are delayed.
+    /// E-mails per hour and class in the whole installation; over the limit, they are delayed.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_INSTALLATION", value_name = "N", default_value = "1000")]
     pub limit_mails_per_installation: Cap,
-    /// Webhook tests per minute of one host; above, 429.
+    /// Webhook tests per minute of one host; over the limit, 429.
     #[arg(long, env = "PINTALK_LIMIT_WEBHOOK_TESTS_PER_MINUTE", value_name = "N", default_value = "10")]
     pub limit_webhook_tests_per_minute: Cap,
 }

@@ -82,15 +82,13 @@ fn class(error: &DbErr) -> ErrorClass {
 
 fn class_of_mysql(error: &MySqlDatabaseError) -> ErrorClass {
     match error.number() {
-        // The codes mean: lock wait timeout; deadlock; and, on MariaDB, a row that changed after the snapshot was
+        // ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, and ER_CHECKREAD: on MariaDB, a row changed after the snapshot was
         // taken.
         1205 | 1213 | 1020 => ErrorClass::Contention,
         1022 | 1062 | 1169 | 1586 => ErrorClass::Conflict,
-        // The codes mean: NULL in a NOT NULL column; text outside the column's character set (two codes); failed CHECK
-        // constraint (two codes).
+        // NULL in a NOT NULL column, text outside the column's character set, and violated CHECK constraints.
         1048 | 1300 | 1366 | 3819 | 4025 => ErrorClass::Data,
-        // The codes mean that a packet is above `max_allowed_packet`, as reported by the server and by a function. A
-        // smaller batch may be accepted.
+        // A packet exceeds `max_allowed_packet`. A smaller batch may be accepted.
         1153 | 1301 => ErrorClass::Data,
         // SQLSTATE class 22 contains data exceptions, such as a value that is too long or out of range, or an invalid
         // date.

@@ -61,19 +61,19 @@ impl WriteFault {
 
     fn of_mysql(number: u16, message: &str) -> Self {
         match number {
-            // The codes mean: server option; read-only transaction; read-only mode of the server, of InnoDB or of a
-            // table; forced recovery; replica in group replication; Galera node outside the primary component.
+            // Errors of a server, transaction, InnoDB or table that is read-only, of forced recovery, of a replica in group
+            // replication, and of a Galera node outside the primary component.
             1290 | 1792 | 1836 | 1874 | 1036 | 1881 | 3100 | 1047 => Self::ReadOnly,
-            // The codes mean: write to a file failed; disk full (two codes); table full; binary log (two codes).
+            // EE_WRITE, ER_DISK_FULL, ER_ERROR_ON_WRITE, ER_RECORD_FILE_FULL, and failed writes of the binary log.
             3 | 1021 | 1026 | 1114 | 1534 | 1598 => Self::Full,
             // The storage engine reports error 28 (ENOSPC).
             1030 if message.contains("28") => Self::Full,
-            // The codes mean denied access to: database; host, user or password; table; column; privilege; definer;
-            // socket authentication; expired password (two codes); locked account.
+            // Access denied to a database, table or column; rejected credentials; missing privileges; an expired password
+            // or a locked account.
             1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1820 | 1862 | 3118 => Self::Denied,
             1205 => Self::Locked,
-            // The codes mean: too many connections in total, per user or per hour; host blocked or not allowed;
-            // database missing; shutdown; connection lost or killed; statement interrupted; session killed or expired.
+            // Too many connections, a blocked host, a missing database, a shutdown, or a connection or statement that was
+            // interrupted.
             1040 | 1203 | 1226 | 1129 | 1130 | 1049 | 1053 | 1077..=1080 | 1152..=1161 | 1317 | 1927 | 3169 | 4031 => {
                 Self::Unreachable
             }

@@ -86,7 +86,7 @@ export class ConversationView implements View {
   #listenToInput(): void {
     this.#text.oninput = () => this.#changed();
     this.#text.onkeydown = (event) => {
-      // Enter also completes a Hangul syllable. In Safari, such a key has the code 229.
+      // Enter also completes a Hangul syllable. Safari reports that key press with `isComposing` false and `keyCode` 229.
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.#send(event);
     };
     this.#form.onsubmit = (event) => this.#send(event);

@@ -120,7 +120,10 @@ export abstract class Conversation {
     this.flush(true);
   }
 
-  /** Joins the room at the URL `url(resuming)`. */
+  /**
+   * Joins a room. `url` returns the URL of each connection attempt. Its argument is `true` if the server admitted an
+   * earlier connection of this socket.
+   */
   protected join(url: (resuming: boolean) => URL): ReconnectingSocket {
     this.socket?.close();
     this.state = "connecting";

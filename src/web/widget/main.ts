@@ -1,4 +1,5 @@
-// Defines the element `<pintalk-widget>`. Adds an element if the tag of the script has keys.
+// Defines the element `<pintalk-widget>`. Also adds one to the page if the `<script>` tag that loads the widget contains an
+// access key or a secret key.
 import { later, setWireOffset } from "../shared/time";
 import { PinTalkWidget } from "./element";
 import { isolate } from "./isolation";

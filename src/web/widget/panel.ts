@@ -84,7 +84,7 @@ export class Panel {
     const form = h("form", { onsubmit: (event: Event) => this.#send(event) }, this.#text, this.#submit);
     this.#text.oninput = () => this.#edited();
     this.#text.onkeydown = (event) => {
-      // Enter also completes a Hangul syllable. In Safari, such a key has the code 229.
+      // Enter also completes a Hangul syllable. Safari reports that key press with `isComposing` false and `keyCode` 229.
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.#send(event);
     };
     const onkeydown = (event: KeyboardEvent) => {

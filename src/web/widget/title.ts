@@ -1,6 +1,6 @@
 // Shows the number of unread messages in the title of the page.
 
-/** The page's own title, and the title that was set last. All widgets of a page share both. */
+/** `pageTitle` is the page's own title, and `shown` the title that a widget set. All widgets of a page share both. */
 let pageTitle = "";
 let shown: string | null = null;
 

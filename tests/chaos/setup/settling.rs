@@ -88,7 +88,8 @@ impl Setup {
         (figures, verdict)
     }
 
-    /// Settles and prints the figures. Fails unless the acknowledged, delivered and stored messages are the same.
+    /// Calls [`settle`](Self::settle) and prints the figures. Panics unless the acknowledged, delivered and stored
+    /// messages are the same.
     pub async fn finish(mut self, note: impl FnOnce(&Self, &mut Figures)) {
         let (mut figures, verdict) = self.settle().await;
         note(&self, &mut figures);

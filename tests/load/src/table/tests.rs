@@ -2,7 +2,7 @@ use super::*;
 use crate::process::Usage;
 use crate::report::{Measured, Process, Scenario};
 
-/// Returns the report of a run with 1,000 messages and this CPU time of the nodes per message.
+/// Returns the report of a run of 1,000 messages in which the nodes used `nodes_us` µs of CPU per message.
 fn saturated(nodes_us: u64, relay: bool) -> Report {
     let process = |name: &str, user_us| Process {
         name: name.into(),
