@@ -87,7 +87,7 @@ async fn connected_node_that_receives_nothing_is_detected() {
     assert!(!setup.ledger.all_have(&said), "the fault had no effect");
     eventually("the node is not ready", DETECTED, async || {
         let (status, body) = setup.nodes[1].readiness(&setup.http).await?;
-        (status == 503 && body.contains("not heard")).then_some(())
+        (status == 503 && body.contains("does not receive published messages")).then_some(())
     })
     .await;
     eventually("the receivers have all messages", DETECTED, async || setup.ledger.all_have(&said).then_some(())).await;
