@@ -69,7 +69,7 @@ pub(crate) const LIMITS: [(Path, Unit, f64); 20] = [
     (Path::FirstVisit, Unit::Allocations, 600.0),
     (Path::FirstVisit, Unit::Instructions, 7_500_000.0),
     (Path::Rejoin, Unit::RedisCommands, 4.5),
-    (Path::Rejoin, Unit::SqlStatements, 0.2),
+    (Path::Rejoin, Unit::SqlStatements, 0.5),
     (Path::Rejoin, Unit::Allocations, 200.0),
     (Path::Rejoin, Unit::Instructions, 3_000_000.0),
 ];
