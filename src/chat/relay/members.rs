@@ -44,10 +44,14 @@ impl Members {
     pub async fn report(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
         // Connections are counted under the lock, so that reports are sent in the order of the counts.
         let _lock = self.locks.lock(room.as_bytes()).await;
-        if let Some(mut is_unreported) = self.left.get_mut(&room) {
-            *is_unreported = false;
+        let is_unreported =
+            self.left.get_mut(&room).is_some_and(|mut is_unreported| std::mem::take(&mut *is_unreported));
+        let departures = UnreportedDepartures { members: is_unreported.then_some(self), room };
+        let reported = self.rooms.enter(room, self.hub.members(room)).await;
+        if matches!(reported, Ok(_) | Err(RoomError::NotFound)) {
+            departures.discard();
         }
-        self.rooms.enter(room, self.hub.members(room)).await
+        reported
     }
 
     /// Schedules a report after a short delay. Repeats the report until it succeeds or the node stops. Omits the report
@@ -77,7 +81,6 @@ impl Members {
                     Err(_) if !on => {}
                     Err(error) => {
                         tracing::debug!(%error, %room, "failed to report connection count of room, retrying");
-                        self.left.insert(room, true);
                         pause = RETRY;
                     }
                 }
@@ -89,8 +92,32 @@ impl Members {
     }
 }
 
+/// Schedules another report of a room when dropped. A report that fails or is cancelled therefore loses no departure
+/// that it was to include.
+struct UnreportedDepartures<'a> {
+    /// `None` if no departure is unreported.
+    members: Option<&'a Members>,
+    room: RoomName,
+}
+
+impl UnreportedDepartures<'_> {
+    fn discard(mut self) {
+        self.members = None;
+    }
+}
+
+impl Drop for UnreportedDepartures<'_> {
+    fn drop(&mut self) {
+        if let Some(members) = self.members {
+            members.report_soon(self.room);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::backend::broker::testing::{Fixture, until};
     use crate::chat::hub::{Identity, Place};
@@ -127,6 +154,14 @@ mod tests {
             members.report_soon(room.name);
             tokio::time::sleep(LEAVE_DELAY * 2).await;
             fixture.servers.as_ref().unwrap().thaw();
+            until("the counts are reported", || async { guests().await == 0 }).await;
+
+            let (last, other) = (join(), join());
+            members.report(room.name).await.unwrap();
+            drop((last, other));
+            members.report_soon(room.name);
+            // The join that includes the departures is cancelled before the broker responds.
+            assert!(members.report(room.name).now_or_never().is_none());
             until("the counts are reported", || async { guests().await == 0 }).await;
             shutdown.tasks().close();
             shutdown.tasks().wait().await;

@@ -25,7 +25,7 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     if exists && (mode & STICKY != 0 || !holds_only_own(path)?) {
-        tracing::warn!(path = %path.display(), "data directory contains other files, permissions not restricted");
+        tracing::warn!(path = %path.display(), "data directory is shared, permissions not restricted");
         return Ok(());
     }
     restrict(path, 0o700);
