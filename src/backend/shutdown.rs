@@ -104,8 +104,8 @@ impl Shutdown {
     }
 
     /// Spawns a critical task, without which the node cannot work. The task should return only after [`Self::stopping`]
-    /// has returned. If the task panics or returns before draining has started, the node is drained and its exit code
-    /// is [`CRASHED`].
+    /// has returned. If the task panics, or if it returns before draining has started, the node is drained and its exit
+    /// code is [`CRASHED`].
     pub fn spawn_critical<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,

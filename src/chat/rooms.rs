@@ -2,7 +2,7 @@
 //!
 //! The database is the source of truth for the state of a room. A change and its event are written in one transaction.
 //! The broker then applies and publishes the event, and the event is deleted. If a node crashes before the event is
-//! deleted, any node applies it again after a few seconds ([`Rooms::redo_events`]).
+//! deleted, any node applies it a few seconds later ([`Rooms::redo_events`]). Applying an event twice is harmless.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,8 @@ use seeding::NewRoomTicket;
 
 pub use crate::store::RoomFilter;
 
-/// Age from which any node applies an event again, because the node that wrote it may have crashed.
+/// Minimum age at which any node applies a pending event. The node that wrote the event may have crashed before it
+/// applied the event.
 const EVENT_GRACE: Duration = Duration::from_secs(5);
 
 /// Number of rows per statement while the messages of a deleted room are deleted.

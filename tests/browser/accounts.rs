@@ -138,10 +138,10 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     host.page.keys(password, &format!("another password{ENTER}")).await;
     host.is_online().await;
 
-    // The host deactivates the account. The widget then disappears from the page.
-    guest.page.reload().await;
     // The page now contains the new keys. The conversation continues.
+    guest.page.reload().await;
     guest.sees(&["me: one\ntwo"]).await;
+    // The host deactivates the account. The keys are then unknown, and the widget logs this.
     host.press("Settings").await;
     fill(&host.page, "password", "another password").await;
     press(&host.page, "Deactivate the account").await;

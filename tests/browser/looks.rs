@@ -225,7 +225,7 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // The process receives a signal instead of being killed, so that it deletes its directory.
+        // Sends SIGTERM instead of SIGKILL, so that the process deletes its directory.
         let _signalled = Command::new("kill").arg(self.0.id().to_string()).status();
         let _gone = self.0.wait();
     }

@@ -47,7 +47,7 @@ impl Drop for Below {
         if std::thread::panicking() {
             println!("{}", std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default());
         }
-        // nginx receives SIGTERM instead of being killed, so that its workers end as well.
+        // Sends SIGTERM instead of SIGKILL, so that the workers of nginx also end.
         let _ended = Command::new("kill").arg(self.nginx.id().to_string()).status();
         let _waited = self.nginx.wait();
     }

@@ -1,5 +1,5 @@
-//! Tests that other web sites cannot misuse a logged-in browser, and that requests whose `Host` is a foreign name that
-//! resolves to this server are rejected.
+//! Tests that other web sites cannot misuse a logged-in browser. Tests that `/metrics` and pages with keys reject
+//! requests with a foreign `Host` header (DNS rebinding).
 
 use crate::http::testing::{Answer, TestServer};
 
