@@ -1,4 +1,4 @@
-//! Adds consent, digests and limits of e-mail (SPEC 8): consent per host and mailbox, time of the last digest per host,
+//! Adds consent, digests and limits on e-mails (SPEC 8): consent per host and mailbox, time of the last digest per host,
 //! text per room in waiting e-mails, and e-mails sent in the last hour.
 //!
 //! Consent is recorded for each pair of a host and a mailbox that received the host's e-mail before this change.

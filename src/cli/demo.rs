@@ -114,8 +114,7 @@ fn domains(address: SocketAddr) -> String {
     domains
 }
 
-/// Updates the domains of an existing demo host if they have changed, for example because another port is used. The
-/// database of the demo is always SQLite.
+/// Updates the domains of an existing demo host if they have changed, for example because another port is used.
 async fn update_domains(store: &Store, host: &Host, domains: &str) -> Result<(), Failure> {
     if host.service_domain.as_deref() == Some(domains) {
         return Ok(());

@@ -63,13 +63,13 @@ fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static 
     // A socket request with duplicate headers is instead rejected with a close code, because browsers can read close
     // codes.
     if !uri.path().starts_with("/ws/") && ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
-        return Some("The headers that identify the caller must be there once.");
+        return Some("A header that identifies the caller may occur only once.");
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => {}
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-        _ => return Some("The only Transfer-Encoding is chunked, named once."),
+        _ => return Some("The only supported Transfer-Encoding is chunked, and it must occur once."),
     }
     if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
         return Some("There must be a Content-Length or a Transfer-Encoding, not both.");

@@ -55,7 +55,8 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Returns the first value of a header; `None` if the header is absent or its value is not text.
+    /// Returns the first value of a header; `None` if the header is absent or if this value contains characters other
+    /// than visible ASCII.
     pub(super) fn header(&self, name: impl Into<HeaderName>) -> Option<&str> {
         self.headers.get(name.into())?.to_str().ok()
     }

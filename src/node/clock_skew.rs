@@ -193,7 +193,7 @@ impl Skew {
     fn forbid_jobs(&self, reason: &str) {
         self.agreement.set(false);
         if !std::mem::replace(&mut self.state.lock().is_forbidden, true) {
-            tracing::warn!(error = reason, "clock skew above limit, leadership and jobs suspended");
+            tracing::warn!(error = reason, "clocks not reliable, leadership and jobs suspended");
         }
     }
 
@@ -224,7 +224,7 @@ impl Skew {
             None => {
                 self.agreement.set(true);
                 if std::mem::take(&mut self.state.lock().is_forbidden) {
-                    tracing::info!("clock skew within limit, leadership and jobs resumed");
+                    tracing::info!("clocks reliable, leadership and jobs resumed");
                 }
             }
         }

@@ -200,7 +200,7 @@ impl Config {
         if self.may_have_unshared_media() {
             tracing::warn!(
                 folder = %self.media,
-                "--media-url is a local path on a cluster node: nodes that do not share this folder cannot serve its profile images"
+                "profile images are stored in a local folder on a cluster node; nodes without this folder cannot serve them"
             );
         }
         if self.limits == LimitConfig::off(self.limits.frame_bytes, self.limits.joins_waiting) {

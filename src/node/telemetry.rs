@@ -75,7 +75,7 @@ impl Metrics {
 /// that the database has closed.
 pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
-/// Returns whether an event may be logged with any value of RUST_LOG. Debug events of libraries may contain texts of
+/// Returns whether an event may be logged regardless of RUST_LOG. Debug events of libraries may contain texts of
 /// messages, tokens and addresses.
 fn is_fit(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();

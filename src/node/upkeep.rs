@@ -153,7 +153,7 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
     };
     health.set_broker(beat.is_ok());
     if let Err(error) = beat {
-        tracing::warn!(%error, "failed to verify redis or renew node lease, retrying");
+        tracing::warn!(%error, "failed to verify owner of redis or to renew node lease, retrying");
     } else {
         // `try_writing` logs when Redis starts and stops rejecting writes.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());

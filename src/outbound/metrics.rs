@@ -26,7 +26,7 @@ label! {
 }
 
 label! {
-    /// What a limit of e-mails applies to.
+    /// Scope of a limit on e-mails.
     pub(crate) enum LimitScope = "scope" {
         Mailbox = "mailbox",
         Host = "host",

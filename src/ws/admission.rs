@@ -29,9 +29,9 @@ use tokio::time::Instant;
 use super::metrics::JoinMetrics;
 use crate::domain::Rng;
 
-/// Maximum number of joins that call the stores concurrently. While a node accepts thousands of connections, each step
-/// of a join waits for the tasks of these connections. With a limit of 64, a saturated node used only a third of its
-/// capacity.
+/// Maximum number of joins that call the stores concurrently. While a node accepts thousands of connections, the tasks
+/// of these connections delay each step of a join. Under such a load, a limit of 64 left two thirds of the capacity
+/// unused.
 const JOINS: usize = 256;
 
 /// Time after which a join is assumed to wait for a store rather than for this node. The join then passes its permit to

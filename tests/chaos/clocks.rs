@@ -185,7 +185,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_le
     assert_eq!(setup.stored(closed).await.len(), 1);
     for (node, offset) in setup.nodes[1..].iter().zip(OFFSETS) {
         assert!(node.logged().contains("clock skew above 1 s"), "{offset}");
-        assert!(node.logged().contains("clock skew above limit, leadership and jobs suspended"), "{offset}");
+        assert!(node.logged().contains("clocks not reliable, leadership and jobs suspended"), "{offset}");
     }
     setup.finish(|setup, figures| figures.note("nodes", setup.nodes.len())).await;
 }

@@ -229,7 +229,8 @@ impl Verdict {
                 }
             }
             verdict.faults.extend(record.faults.iter().cloned());
-            // A client that was disconnected permanently must have received all messages up to its last one.
+            // A client that was disconnected permanently must have received every message up to the last one that it
+            // received.
             let through = if record.over.is_some() { record.last() } else { u64::MAX };
             let first = if record.from_start { 0 } else { record.received.first().map_or(0, |(seq, _)| *seq) };
             let received: HashMap<u64, &str> = record.received.iter().map(|(seq, id)| (*seq, id.as_str())).collect();

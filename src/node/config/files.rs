@@ -15,7 +15,7 @@ const KEY_BYTES: usize = 32;
 /// create. The names of temporary files and of additional SQLite files begin with one of these names.
 const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
 
-/// Creates a directory that only its owner can access, with any umask. Restricts the permissions of an existing
+/// Creates a directory that only its owner can access, regardless of the umask. Restricts the permissions of an existing
 /// directory only if it is not sticky and contains only files of this program, because other programs may use it.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     let exists = path.exists();
@@ -25,7 +25,7 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     if exists && (mode & STICKY != 0 || !holds_only_own(path)?) {
-        tracing::warn!(path = %path.display(), "data directory is shared, permissions not restricted");
+        tracing::warn!(path = %path.display(), "data directory may be shared with other programs, permissions not restricted");
         return Ok(());
     }
     restrict(path, 0o700);

@@ -1,7 +1,8 @@
 //! Converts uploads to pictures: decodes and re-encodes an image, or returns the reason why it is rejected.
 //!
-//! **Invariant:** only the pixels of an upload are kept. Metadata, such as places and names, and data after the end of
-//! the image are removed. The claimed content type and file name are ignored.
+//! **Invariant:** only the pixels of an upload are kept. Metadata, such as GPS positions and names, is removed. Data
+//! after the end of a JPEG image is removed; images of other formats with such data are rejected. The claimed content
+//! type and file name are ignored.
 
 use std::io::Cursor;
 
@@ -54,7 +55,7 @@ pub enum ImageRejection {
     /// The file is incomplete or invalid.
     #[error("is damaged")]
     Damaged,
-    /// The image is followed by other data, such as an HTML page, a script or an archive.
+    /// The image is followed by something else, such as an HTML page, a script or an archive.
     #[error("is followed by something else")]
     Tail,
 }

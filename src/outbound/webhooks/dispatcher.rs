@@ -185,7 +185,8 @@ impl WebhookDispatcher {
     }
 }
 
-/// Returns the delay before an event is retried that has failed `attempts` times before this attempt.
+/// Returns the delay until the next attempt at an event. `attempts` is the number of failed attempts before the current
+/// one.
 fn retry(attempts: u32) -> TimeDelta {
     (FIRST_RETRY * RETRY_FACTOR.saturating_pow(attempts.min(8))).min(LAST_RETRY)
 }

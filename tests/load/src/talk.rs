@@ -15,7 +15,7 @@ use crate::schedule::Schedule;
 use crate::socket::Opened;
 use crate::sockets::{SocketEvent, Sockets};
 
-/// Maximum time from the last sending until all messages have arrived. Messages that arrive later count as lost.
+/// Maximum time from the last send until all messages have arrived. Messages that arrive later count as lost.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum time for the archiver to catch up, even on a busy machine.
 const ARCHIVE_TIME_LIMIT: Duration = Duration::from_secs(180);
@@ -78,7 +78,7 @@ pub(crate) struct Talk {
     /// Number of acknowledgements since messages were last sent.
     acknowledged: u64,
     tally: Tally,
-    /// Maximum time from the last sending until all messages have arrived.
+    /// Maximum time from the last send until all messages have arrived.
     time_limit: Duration,
 }
 
