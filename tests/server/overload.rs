@@ -29,21 +29,30 @@ async fn connect(node: &Node, room: &Room) -> Socket {
     tokio_tungstenite::connect_async(request).await.expect("an upgrade").0
 }
 
-/// Waits for the outcome of a join. Returns `None` if the node answers a ping, or else the close code, its reason and
-/// the elapsed time.
-async fn outcome(mut socket: Socket) -> Option<(u16, String, Duration)> {
+/// Outcome of a join.
+#[derive(Debug)]
+enum Outcome {
+    /// The node answered a ping.
+    Joined,
+    /// The node closed the socket with this code and reason, this long after the upgrade.
+    Refused(u16, String, Duration),
+    /// The socket ended without a close code.
+    Lost(String),
+}
+
+async fn outcome(mut socket: Socket) -> Outcome {
     use futures_util::SinkExt as _;
     let began = Instant::now();
     // An error is ignored: if the node has closed the socket, the loop below reads its close frame.
     let _ = socket.send(Message::Ping("joined".into())).await;
     loop {
         match tokio::time::timeout(TIMEOUT, socket.next()).await.expect("a decision in time") {
-            Some(Ok(Message::Pong(_))) => return None,
+            Some(Ok(Message::Pong(_))) => return Outcome::Joined,
             Some(Ok(Message::Close(Some(close)))) => {
-                return Some((close.code.into(), close.reason.to_string(), began.elapsed()));
+                return Outcome::Refused(close.code.into(), close.reason.to_string(), began.elapsed());
             }
             Some(Ok(_)) => {}
-            ended => panic!("ended without a code: {ended:?}"),
+            ended => return Outcome::Lost(format!("{ended:?}")),
         }
     }
 }
@@ -67,19 +76,27 @@ with_topology! {
         answering.frame().await;
         let before = handshakes(&app, b, "overloaded").await;
 
-        // Node b must read this room from the database, because it has not cached it. The lock blocks this query.
+        // Node b must read this room from the database, because neither the node nor Redis has it. The lock blocks this
+        // query.
+        app.redis.as_ref().expect("a cluster").remove_room(&wanted.name).await;
         let lock = app.store.connection().begin().await.expect("a transaction");
         lock.execute_unprepared("LOCK TABLES chatroom WRITE").await.expect("a lock");
-        let sockets = join_all((0..SOCKETS).map(|_| connect(b, &wanted))).await;
         let (sender, mut outcomes) = mpsc::unbounded_channel();
-        for socket in sockets {
-            let sender = sender.clone();
+        // Each socket is read from its upgrade on, because the node resets a socket that does not answer a close frame.
+        join_all((0..SOCKETS).map(async |_| {
+            let (socket, sender) = (connect(b, &wanted).await, sender.clone());
             tokio::spawn(async move { sender.send(outcome(socket).await) });
-        }
+        }))
+        .await;
+        let mut next = async || {
+            tokio::time::timeout(TIMEOUT, outcomes.recv()).await.expect("in time").expect("an outcome")
+        };
         let mut refused = Vec::new();
         while refused.len() < SOCKETS - PLACES {
-            let outcome = tokio::time::timeout(TIMEOUT, outcomes.recv()).await.expect("in time").expect("an outcome");
-            refused.push(outcome.expect("no join completes without SQL"));
+            match next().await {
+                Outcome::Refused(code, reason, after) => refused.push((code, reason, after)),
+                other => panic!("{other:?} although the database does not answer"),
+            }
         }
         let began = Instant::now();
         guest.send_text("meanwhile").await;
@@ -90,9 +107,10 @@ with_topology! {
 
         let mut joined = 0;
         while refused.len() + joined < SOCKETS {
-            match tokio::time::timeout(TIMEOUT, outcomes.recv()).await.expect("in time").expect("an outcome") {
-                Some(refusal) => refused.push(refusal),
-                None => joined += 1,
+            match next().await {
+                Outcome::Refused(code, reason, after) => refused.push((code, reason, after)),
+                Outcome::Joined => joined += 1,
+                Outcome::Lost(why) => panic!("a socket ended without a close code: {why}"),
             }
         }
         assert!(joined >= 256 + 8, "{joined}");

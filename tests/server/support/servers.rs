@@ -62,6 +62,15 @@ impl RedisServer {
         spans
     }
 
+    /// Removes a room. The next node that uses it reads it from the database.
+    pub async fn remove_room(&self, room: &str) {
+        let client = self.client().await;
+        for key in self.keys_of(room).await {
+            client.del::<i64, _>(key).await.expect("redis answers");
+        }
+        client.quit().await.expect("redis answers");
+    }
+
     /// Returns all keys whose name contains the name of the room.
     pub async fn keys_of(&self, room: &str) -> Vec<String> {
         let client = self.client().await;
