@@ -7,7 +7,8 @@ use http::uri::PathAndQuery;
 use http::{Request, Uri};
 
 use super::pages::Pages;
-use super::{request, routes};
+use super::request;
+use super::routes::{self, Target};
 
 /// Path at which a proxy exposes this server, such as `/chat`.
 pub(super) struct Prefix {
@@ -15,6 +16,9 @@ pub(super) struct Prefix {
     /// First segments of the paths of this server. The prefix is removed only if one of them follows. For example, with
     /// the prefix `/api`, both `/api/chat/` and `/api/api/chat/` refer to the call `/api/chat/`.
     names: HashSet<String>,
+    /// Whether the prefix alone refers to the start page. It does not if it is also a path of this server. For example,
+    /// with the prefix `/console`, both `/console/` and `/console/console/` refer to the console.
+    is_start_page: bool,
 }
 
 impl Prefix {
@@ -24,9 +28,11 @@ impl Prefix {
         if path.is_empty() {
             return None;
         }
-        let of_pages = pages.first_segments().map(str::to_owned);
+        // The first segment of the start page is empty.
+        let of_pages = pages.first_segments().filter(|name| !name.is_empty()).map(str::to_owned);
         let names = routes::first_segments().map(str::to_owned).chain(of_pages).collect();
-        Some(Self { path: path.to_owned(), names })
+        let is_start_page = matches!(routes::find(path, pages), Target::Nothing(_));
+        Some(Self { path: path.to_owned(), names, is_start_page })
     }
 
     /// Removes the prefix from the target of a request.
@@ -38,16 +44,22 @@ impl Prefix {
 
     fn stripped(&self, uri: &Uri) -> Option<Uri> {
         let kept = self.kept(uri.path())?;
-        let prefix_len = uri.path().len() - kept.len();
-        let target = uri.path_and_query()?.as_str().get(prefix_len..)?;
+        let target = match uri.query() {
+            Some(query) => format!("{kept}?{query}"),
+            None => kept.to_owned(),
+        };
         let mut parts = uri.clone().into_parts();
         parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
         Uri::from_parts(parts).ok()
     }
 
-    /// Returns the part of a path after the prefix. Returns `None` if that part is not a path of this server.
+    /// Returns the part of a path after the prefix, `/` if nothing follows. Returns `None` if that part is not a path of
+    /// this server.
     fn kept<'a>(&self, path: &'a str) -> Option<&'a str> {
         let kept = path.strip_prefix(&self.path)?;
+        if matches!(kept, "" | "/") {
+            return self.is_start_page.then_some("/");
+        }
         let name = kept.strip_prefix('/')?.split('/').next().and_then(request::decode)?;
         self.names.contains(&*name).then_some(kept)
     }
@@ -58,13 +70,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::pages::{Page, SCRIPT};
-    use super::super::routes::{TABLE, Target};
+    use super::super::routes::TABLE;
     use super::*;
 
     fn pages() -> Pages {
         let page = |path| Page::new(path, SCRIPT, Bytes::new());
         let asset = Page::immutable("/assets/", "/assets/abc/widget-panel.js".into(), SCRIPT, Bytes::new());
-        Pages::new([page("/widget.js"), page("/console/"), page("/demo"), page("/api/docs/docs.css"), asset])
+        Pages::new([page("/"), page("/widget.js"), page("/console/"), page("/demo"), page("/api/docs/docs.css"), asset])
     }
 
     fn strip(prefix: &str, target: &str) -> String {
@@ -83,13 +95,16 @@ mod tests {
             ("/chat/assets/other/widget-panel.js", "/assets/other/widget-panel.js"),
             ("/chat/media/chat", "/media/chat"),
             ("/chat/health/ready", "/health/ready"),
+            ("/chat", "/"),
+            ("/chat/", "/"),
+            ("/chat?from=x", "/?from=x"),
             ("http://shop.example/chat/console/", "http://shop.example/console/"),
         ] {
             assert_eq!(strip("/chat", target), stripped);
         }
         for target in [
-            "/chat",
-            "/chat/",
+            "/chat//",
+            "/chatx",
             "/chatx/api/chat/",
             "/Chat/api/chat/",
             "/%63hat/api/chat/",
@@ -161,6 +176,10 @@ mod tests {
                 assert_eq!((&with, &without), (path, path), "{prefix}");
                 assert_ne!(socket(path), "unmatched", "{path}");
             }
+        }
+        assert_eq!(routes::find("/", &pages).label(), "/");
+        for (prefix, target) in [("/console", "/console/"), ("/demo", "/demo"), ("/ws/chat", "/ws/chat/")] {
+            assert_eq!((strip(prefix, target).as_str(), strip(prefix, "/").as_str()), (target, "/"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The loader of the widget, the pages of the console and the demo, and the files that they load. The paths of these
+//! The loader of the widget, the start page, the pages of the console and the demo, and the files that they load. The paths of these
 //! files contain a digest of all files. A page therefore loads only files of one release, and browsers cache the files
 //! without revalidation.
 
@@ -45,8 +45,11 @@ pub(super) fn pages(settings: &WebSettings<'_>) -> Vec<Page> {
     let page = |path, html: &str| Page::new(path, HTML, fill(html, &format!("{base}{assets}")).into());
     // The loader obtains the address of the server from its own URL.
     let loader = fill(include_str!("dist/widget.js"), &assets);
-    let mut pages =
-        vec![Page::new("/widget.js", SCRIPT, loader.into()), page("/console/", include_str!("console/index.html"))];
+    let mut pages = vec![
+        page("/", include_str!("index.html")),
+        Page::new("/widget.js", SCRIPT, loader.into()),
+        page("/console/", include_str!("console/index.html")),
+    ];
     if settings.demo.is_some() {
         pages.push(page("/demo", include_str!("demo/index.html")));
     }
@@ -87,10 +90,10 @@ mod tests {
     fn pages_load_files_below_the_public_url_that_are_served() {
         let host = demo_host();
         let pages = pages(&WebSettings { demo: Some(&host), ..SETTINGS });
-        for path in ["/console/", "/demo"] {
+        for (path, min_links) in [("/", 2), ("/console/", 3), ("/demo", 3)] {
             let html = text(&pages, path);
             let links: Vec<&str> = attributes(&html, " href=\"").chain(attributes(&html, " src=\"")).collect();
-            assert!(links.len() >= 3, "{path}");
+            assert!(links.len() >= min_links, "{path}");
             for link in links {
                 let file = link.strip_prefix("/chat").unwrap_or_else(|| panic!("{path}: {link}"));
                 assert!(pages.iter().any(|page| page.path() == file), "{path}: {link}");

@@ -134,7 +134,7 @@ async fn publish_under_a_path(app: &TestApp, nginx: &Nginx, host: &Host) -> Room
     }
     let document: Value = get("/chat/api/openapi.json").await.json().await.expect("JSON");
     assert_eq!(document["servers"][0]["url"], "http://shop.example/chat");
-    for path in ["/chat/widget.js", "/chat/console/", "/chat/health/ready"] {
+    for path in ["/chat/", "/chat/widget.js", "/chat/console/", "/chat/health/ready"] {
         get(path).await;
     }
     room
