@@ -1,7 +1,7 @@
 //! Tests that Helm and Kubernetes accept the chart, and that the program accepts the configuration in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -96,8 +96,46 @@ fn both_helm_versions_accept_the_chart_and_render_the_same() {
         assert_eq!(by_title(rendered("helm4", package, &set)), new, "{set}, packaged");
     }
     let inside = printed(Command::new("tar").args(["-tzf", package]));
-    assert!(inside.contains("files/alerts.yaml") && inside.contains("files/dashboard.json"), "{inside}");
+    for file in ["files/alerts.yaml", "files/dashboard.json", "LICENSE", "README.md", "VALUES.md", "values.schema.json"]
+    {
+        assert!(inside.contains(&format!("pintalk/{file}\n")), "{file}: {inside}");
+    }
     assert!(!inside.contains("/ci/"), "{inside}");
+}
+
+#[test]
+fn license_of_the_chart_is_that_of_the_repository() {
+    assert_eq!(text("helm/pintalk/LICENSE"), text("LICENSE"));
+    let chart = yaml(&text("helm/pintalk/Chart.yaml"));
+    assert!(text("LICENSE").starts_with(&format!("{} License", word(&chart["annotations"]["artifacthub.io/license"]))));
+    assert!(text("Cargo.toml").contains("license = \"MIT\""));
+}
+
+#[test]
+fn metadata_for_artifact_hub_describes_this_release() {
+    let chart = yaml(&text("helm/pintalk/Chart.yaml"));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((&chart["version"], &chart["appVersion"]), (&Value::from(version), &Value::from(version)));
+    let annotation = |name: &str| word(&chart["annotations"][&format!("artifacthub.io/{name}")]);
+    assert_eq!(annotation("category"), "streaming-messaging");
+    assert_eq!(annotation("prerelease"), if version.starts_with("0.") { "true" } else { "false" });
+    let stores = yaml(&text("helm/pintalk/values.yaml"));
+    let images: Vec<String> = yaml(annotation("images"))
+        .as_array()
+        .expect("images")
+        .iter()
+        .map(|image| word(&image["image"]).to_owned())
+        .collect();
+    let used = ["redis", "mysql", "tests"].map(|part| word(&stores[part]["image"]).to_owned());
+    assert!(used.iter().all(|image| images.contains(image)), "{images:?}");
+    assert!(images.contains(&format!("{}:{version}", word(&stores["image"]["repository"]))), "{images:?}");
+    let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
+    let changes = yaml(annotation("changes"));
+    let changes = changes.as_array().expect("changes");
+    assert!(!changes.is_empty());
+    for change in changes {
+        assert!(kinds.contains(&word(&change["kind"])) && !word(&change["description"]).is_empty(), "{change}");
+    }
 }
 
 /// Python script that validates a stream of documents against the schemas of Kubernetes 1.28 to 1.37. It fails at the
@@ -121,7 +159,8 @@ fn kubernetes_from_1_28_to_1_37_accepts_all_objects() {
         let output = said_of(&stream("helm4", CHART, &set));
         assert!(output.status.success(), "{set}: {}", said(&output));
         let unknown: BTreeSet<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
-        let known_elsewhere = ["unknown HTTPRoute", "unknown PrometheusRule", "unknown ServiceMonitor"];
+        let known_elsewhere =
+            ["unknown HTTPRoute", "unknown PodMonitor", "unknown PrometheusRule", "unknown ServiceMonitor"];
         assert!(unknown.iter().all(|kind| known_elsewhere.contains(&kind.as_str())), "{set}: {unknown:?}");
     }
     let misspelt = stream("helm4", CHART, &sets()[1]).replacen("maxUnavailable", "maxUnavailabel", 1);
@@ -145,12 +184,14 @@ print(seen)
 
 #[test]
 fn prometheus_operator_accepts_every_field_of_monitors_and_rules() {
-    let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
-    let stream = stream("helm4", CHART, &set);
-    let output = fed(&mut python("operator", OPERATOR), &stream);
-    assert_eq!((output.status.success(), said(&output).trim()), (true, "2"));
-    let misspelt = stream.replacen("scrapeTimeout", "scrapeTimeuot", 1);
-    assert!(misspelt != stream && !fed(&mut python("operator", OPERATOR), &misspelt).status.success());
+    for (name, objects) in [("everything", "2"), ("platform", "1")] {
+        let set = sets().into_iter().find(|set| set.contains(name)).expect("a set");
+        let stream = stream("helm4", CHART, &set);
+        let output = fed(&mut python("operator", OPERATOR), &stream);
+        assert_eq!((output.status.success(), said(&output).trim()), (true, objects));
+        let misspelt = stream.replacen("scrapeTimeout", "scrapeTimeuot", 1);
+        assert!(misspelt != stream && !fed(&mut python("operator", OPERATOR), &misspelt).status.success());
+    }
 }
 
 #[test]
@@ -178,18 +219,28 @@ fn properties(schema: &Value) -> Option<&serde_json::Map<String, Value>> {
     (schema["additionalProperties"] == false).then(|| schema["properties"].as_object().expect("properties"))
 }
 
-fn same_keys(at: &str, schema: &Value, values: &Value) {
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no word: {value}"))
+}
+
+fn same_keys(at: &str, root: &Value, schema: &Value, values: &Value) {
+    let schema = match schema["$ref"].as_str() {
+        Some(reference) => root.pointer(reference.trim_start_matches('#')).expect("a definition"),
+        None => schema,
+    };
     let (Some(known), Some(given)) = (properties(schema), values.as_object()) else { return };
     for key in given.keys() {
         assert!(known.contains_key(key), "{at}.{key} has a default, and the schema refuses it");
     }
     for (key, below) in known {
-        // The schema leaves these values open: the program defines `config`, and Kubernetes defines `resources`.
-        if ["config", "resources"].iter().any(|open| at.ends_with(open)) || (at.is_empty() && key == "global") {
+        // These values have no defaults: the program defines `config`, and Kubernetes defines `resources`.
+        if ["config", "existingSecrets", "resources"].iter().any(|open| at.ends_with(open))
+            || (at.is_empty() && key == "global")
+        {
             continue;
         }
         assert!(given.contains_key(key), "{at}.{key} is not in values.yaml");
-        same_keys(&format!("{at}.{key}"), below, &values[key]);
+        same_keys(&format!("{at}.{key}"), root, below, &values[key]);
     }
 }
 
@@ -197,7 +248,7 @@ fn same_keys(at: &str, schema: &Value, values: &Value) {
 fn every_value_has_a_default_and_an_unknown_one_is_rejected() {
     let schema: Value = serde_json::from_str(&text("helm/pintalk/values.schema.json")).expect("JSON");
     let values = text("helm/pintalk/values.yaml");
-    same_keys("", &schema, &yaml(&values));
+    same_keys("", &schema, &schema, &yaml(&values));
     for (value, key) in [
         ("replicaCuont=2", "replicaCuont"),
         ("secrets.jwtSekret=x", "jwtSekret"),
@@ -207,11 +258,21 @@ fn every_value_has_a_default_and_an_unknown_one_is_rejected() {
         ("metrics.serviceMonitor.enbaled=true", "enbaled"),
         ("networkPolicy.egress.redis.prots={6379}", "prots"),
         ("mysql.pasword=x", "pasword"),
+        ("secrets.existingSecrets.redis-ulr.name=x", "redis-ulr"),
+        ("readinessProbe.periodSecond=1", "periodSecond"),
     ] {
         let sentence = refused(&[value]);
         assert!(sentence.contains(key) && sentence.contains("not allowed"), "{value}: {sentence}");
     }
-    for wrong in ["replicaCount=0", "service.type=ClusterIp", "media.bucketUrl=gs://x", "image.digest=latest"] {
+    for wrong in [
+        "replicaCount=0",
+        "service.type=ClusterIp",
+        "media.bucketUrl=gs://x",
+        "image.digest=latest",
+        "ingress.controller=apache",
+        "secrets.existingSecrets.redis-url.name=x",
+        "dnsPolicy=No",
+    ] {
         let sentence = refused(&[wrong]);
         assert!(sentence.contains("schema"), "{wrong}: {sentence}");
     }
@@ -250,8 +311,9 @@ fn each_option_of_the_program_is_accepted_by_the_chart_and_the_program() {
     let document = text("src/node/config/README.md");
     assert!(config.keys().all(|option| document.contains(&format!("| `{option}` |"))));
 
-    for set in sets().iter().filter(|set| !set.contains("own-secret")) {
-        let environment = environment(&rendered("helm4", CHART, set));
+    let mut checks = Vec::new();
+    for set in sets().into_iter().filter(|set| !set.contains("own-secret")) {
+        let environment = environment(&rendered("helm4", CHART, &set));
         let unknown: Vec<_> =
             environment.keys().filter(|name| name.starts_with("PINTALK_") && !known.contains(name)).collect();
         assert!(unknown.is_empty(), "{set}: {unknown:?}");
@@ -268,7 +330,12 @@ fn each_option_of_the_program_is_accepted_by_the_chart_and_the_program() {
         if environment["PINTALK_MEDIA_URL"].starts_with("file:") {
             check.env("PINTALK_MEDIA_URL", format!("file://{}/media", data.path().display()));
         }
-        let output = check.output().expect("the program");
+        // Each check waits for its stores, so the checks run in parallel.
+        let check = check.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program");
+        checks.push((set, data, check));
+    }
+    for (set, _data, check) in checks {
+        let output = check.wait_with_output().expect("the program");
         assert_eq!(output.status.code(), Some(1), "{set}: {}", said(&output));
         assert!(said(&output).contains("a node of a cluster on mysql://"), "{set}: {}", said(&output));
     }

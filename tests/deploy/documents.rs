@@ -21,6 +21,7 @@ const BLOCKS: &[(&str, &str, usize)] = &[
     ("helm/README.md", "nginx", 1),
     // `tests/deploy/readme.rs` runs these blocks.
     ("helm/pintalk/README.md", "bash", 4),
+    ("helm/pintalk/README.md", "yaml", 1),
     // `tests/server/webhooks.rs` runs this block.
     ("src/protocol/README.md", "python", 1),
     // The test `npm_commands_are_scripts_of_the_package` below checks this block.

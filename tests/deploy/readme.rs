@@ -95,7 +95,7 @@ fn production_commands_create_the_secret_that_nodes_read() {
         let (output, documents) = run(program, place.path(), &install);
         let kinds = kinds(&documents);
         let all =
-            ["Ingress", "HorizontalPodAutoscaler", "ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"];
+            ["HTTPRoute", "HorizontalPodAutoscaler", "ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"];
         assert!(all.iter().all(|kind| kinds.contains(kind)) && !kinds.contains("Secret"), "{program}: {kinds:?}");
         let asked = String::from_utf8_lossy(&output.stderr);
         let created =
@@ -114,6 +114,37 @@ fn production_commands_create_the_secret_that_nodes_read() {
         }
         assert!(required >= 4, "{program}: three of the nodes, and the Job's");
         assert!(asked.contains("tested: pintalk"));
+    }
+}
+
+#[test]
+fn mapping_of_secrets_is_used_by_every_pod() {
+    let [mapping] = blocks("helm/pintalk/README.md", "yaml").try_into().expect("one block of values");
+    let mapped = yaml(&mapping)["secrets"]["existingSecrets"].clone();
+    let place = place();
+    std::fs::write(place.path().join("mapping.yaml"), mapping).expect("a file");
+    for program in HELMS {
+        let (_, documents) = run(program, place.path(), "\"$HELM\" template release helm/pintalk -f mapping.yaml");
+        let mut found = BTreeSet::new();
+        for document in &documents {
+            let pod = if document["kind"] == "Pod" { &document["spec"] } else { &document["spec"]["template"]["spec"] };
+            for variable in pod["containers"][0]["env"].as_array().into_iter().flatten() {
+                let option = variable["name"].as_str().expect("a name").trim_start_matches("PINTALK_");
+                let reference = &variable["valueFrom"]["secretKeyRef"];
+                if !reference.is_null() {
+                    let option = option.to_lowercase().replace('_', "-");
+                    assert_eq!(*reference, mapped[&option], "{program}: {variable}");
+                    found.insert(format!("{} {option}", document["kind"].as_str().expect("a kind")));
+                }
+            }
+        }
+        // The migration needs the database only.
+        let options = ["jwt-secret", "database-url", "redis-url"];
+        let mut expected: BTreeSet<String> =
+            ["Deployment", "Pod"].iter().flat_map(|kind| options.map(|option| format!("{kind} {option}"))).collect();
+        expected.insert("Job database-url".to_owned());
+        assert_eq!(found, expected, "{program}");
+        assert!(!kinds(&documents).contains("Secret"), "{program}: all secrets exist already");
     }
 }
 

@@ -103,7 +103,7 @@ impl Release {
         let mut volumes: BTreeSet<&str> = list(&spec["volumes"]).map(|volume| word(&volume["name"])).collect();
         volumes.extend(list(&document["spec"]["volumeClaimTemplates"]).map(|claim| word(&claim["metadata"]["name"])));
         let mut mounted = BTreeSet::new();
-        for container in list(&spec["containers"]) {
+        for container in list(&spec["containers"]).chain(list(&spec["initContainers"])) {
             for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
                 for port in [&container[probe]["httpGet"]["port"], &container[probe]["tcpSocket"]["port"]] {
                     assert!(port.is_null() || has_port(spec, port), "{at}: {probe} {port}");

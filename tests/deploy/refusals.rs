@@ -26,6 +26,36 @@ fn invalid_combination_is_rejected_with_a_message() {
         ("secrets.redisUrl is not read with secrets.existingSecret", vec![theirs, redis]),
         ("cannot be combined with secrets.existingSecret", vec![theirs, "redis.enabled=true", "redis.password=x"]),
         ("media.bucketUrl and media.existingClaim", vec![theirs, "media.bucketUrl=s3://a", "media.existingClaim=b"]),
+        (
+            "secrets.redisUrl and secrets.existingSecrets.redis-url: set only one",
+            vec![
+                secret,
+                database,
+                redis,
+                "secrets.existingSecrets.redis-url.name=a",
+                "secrets.existingSecrets.redis-url.key=b",
+            ],
+        ),
+        (
+            "mysql.enabled and secrets.existingSecrets.database-url: set only one",
+            vec![
+                secret,
+                redis,
+                "mysql.enabled=true",
+                "mysql.password=x",
+                "secrets.existingSecrets.database-url.name=a",
+                "secrets.existingSecrets.database-url.key=b",
+            ],
+        ),
+        (
+            "would scrape every node twice",
+            vec![theirs, "metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true"],
+        ),
+        (
+            "extraEnv: PINTALK_REDIS_URL is set by the chart",
+            vec![secret, database, redis, "extraEnv[0].name=PINTALK_REDIS_URL_FILE"],
+        ),
+        ("podDisruptionBudget.minAvailable is a number", vec![theirs, "podDisruptionBudget.minAvailable=few"]),
         ("httpRoute.parentRefs must name a Gateway", vec![theirs, "httpRoute.enabled=true"]),
         ("minReplicas is above maxReplicas", vec![theirs, "autoscaling.enabled=true", "autoscaling.minReplicas=20"]),
         ("config holds options", vec![theirs, "config=null"]),
@@ -79,7 +109,16 @@ fn invalid_address_is_rejected_without_its_password() {
 fn value_that_the_chart_sets_cannot_be_set_twice() {
     let theirs = "secrets.existingSecret=mine";
     let own = ["name", "instance", "component", "version", "managed-by"].map(|key| format!("app.kubernetes.io/{key}"));
-    let places = ["commonLabels", "podLabels", "metrics.serviceMonitor.labels", "metrics.dashboard.labels"];
+    let places = [
+        "commonLabels",
+        "podLabels",
+        "service.labels",
+        "ingress.labels",
+        "httpRoute.labels",
+        "metrics.serviceMonitor.labels",
+        "metrics.podMonitor.labels",
+        "metrics.dashboard.labels",
+    ];
     for key in own.iter().map(String::as_str).chain(["helm.sh/chart"]) {
         for place in places {
             let said = refused(&[theirs, &format!("{place}.{}=x", key.replace('.', "\\."))]);

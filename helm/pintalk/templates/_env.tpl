@@ -48,23 +48,9 @@
 - name: PINTALK_MEDIA_URL
   value: file:///var/lib/pintalk-media
 {{- end }}
-{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_JWT_SECRET" "key" "jwt-secret") }}
-{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_DATABASE_URL" "key" "database-url") }}
-{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_REDIS_URL" "key" "redis-url") }}
-{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_SMTP_URL" "key" "smtp-url" "optional" true) }}
-{{ include "pintalk.secretEnv" (dict "root" . "name" "AWS_ACCESS_KEY_ID" "key" "aws-access-key-id" "optional" true) }}
-{{ include "pintalk.secretEnv" (dict "root" . "name" "AWS_SECRET_ACCESS_KEY" "key" "aws-secret-access-key" "optional" true) }}
+{{- range $option := include "pintalk.secretOptions" . | fromYamlArray }}
+{{- include "pintalk.secretEnv" (dict "root" $ "option" $option) }}
 {{- end }}
-
-{{- define "pintalk.secretEnv" -}}
-- name: {{ .name }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ default (include "pintalk.secretName" .root) .secret }}
-      key: {{ .key }}
-      {{- if .optional }}
-      optional: true
-      {{- end }}
 {{- end }}
 
 {{- define "pintalk.volumeMounts" -}}

@@ -16,10 +16,6 @@
 {{- default (ternary (include "pintalk.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
 {{- end }}
 
-{{- define "pintalk.secretName" -}}
-{{- default (include "pintalk.fullname" .) .Values.secrets.existingSecret }}
-{{- end }}
-
 {{/* Labels that selectors use. They must not change between releases. `component` is the part of the chart, such as `node`. */}}
 {{- define "pintalk.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "pintalk.name" .root }}
@@ -65,6 +61,19 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* Settings of the pods of nodes, migration and test. */}}
+{{- define "pintalk.podSettings" -}}
+automountServiceAccountToken: false
+# For a Service named pintalk, Kubernetes would add variables with the prefix PINTALK_.
+enableServiceLinks: false
+securityContext: {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- range $key := list "imagePullSecrets" "runtimeClassName" "dnsPolicy" "dnsConfig" "hostAliases" "nodeSelector" "tolerations" }}
+{{- with get $.Values $key }}
+{{ dict $key . | toYaml }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "pintalk.mysqlName" -}}{{ include "pintalk.fullname" . }}-mysql{{- end }}
 {{- define "pintalk.redisName" -}}{{ include "pintalk.fullname" . }}-redis{{- end }}
 
@@ -89,10 +98,10 @@ redis://:{{ .Values.redis.password }}@{{ include "pintalk.redisName" . }}:6379
 {{- $url := get .Values.config "public-url" }}
 {{- if $url -}}
 {{ $url }}
-{{- else if .Values.ingress.enabled -}}
-{{ ternary "https" "http" (not (empty .Values.ingress.tls)) }}://{{ first .Values.ingress.hosts }}
 {{- else if .Values.httpRoute.enabled -}}
 {{ ternary "https" "http" .Values.httpRoute.https }}://{{ first .Values.httpRoute.hostnames }}
+{{- else if .Values.ingress.enabled -}}
+{{ ternary "https" "http" (not (empty .Values.ingress.tls)) }}://{{ first .Values.ingress.hosts }}
 {{- end }}
 {{- end }}
 

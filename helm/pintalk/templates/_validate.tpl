@@ -8,35 +8,46 @@
 {{- if and .Values.media.bucketUrl .Values.media.existingClaim }}{{ fail "media.bucketUrl and media.existingClaim: set only one" }}{{ end }}
 {{- if and .Values.httpRoute.enabled (empty .Values.httpRoute.parentRefs) }}{{ fail "httpRoute.parentRefs must name a Gateway" }}{{ end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}{{ fail "autoscaling.minReplicas is above maxReplicas" }}{{ end }}
-{{- if not (regexMatch "^([0-9]+|[0-9]+%)$" (toString .Values.podDisruptionBudget.maxUnavailable)) }}
-{{- fail "podDisruptionBudget.maxUnavailable is a number of pods, 0 or more, or a percentage such as 25%" }}
+{{- range $key := list "maxUnavailable" "minAvailable" }}
+{{- $value := toString (get $.Values.podDisruptionBudget $key) }}
+{{- if not (or (regexMatch "^([0-9]+|[0-9]+%)$" $value) (and (eq $key "minAvailable") (eq $value ""))) }}
+{{- fail (printf "podDisruptionBudget.%s is a number of pods, 0 or more, or a percentage such as 25%%" $key) }}
 {{- end }}
+{{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}{{ fail "metrics.serviceMonitor and metrics.podMonitor would scrape every node twice: enable only one" }}{{ end }}
 {{- end }}
 
 {{- define "pintalk.validateSecrets" -}}
 {{- $s := .Values.secrets }}
-{{- if $s.existingSecret }}
-{{- range $key := list "jwtSecret" "databaseUrl" "redisUrl" "smtpUrl" "awsAccessKeyId" "awsSecretAccessKey" }}
-{{- if get $s $key }}{{ fail (printf "secrets.%s is not read with secrets.existingSecret: add it to that Secret" $key) }}{{ end }}
+{{- range $option, $value := dict "jwt-secret" "jwtSecret" "database-url" "databaseUrl" "redis-url" "redisUrl" "smtp-url" "smtpUrl" "aws-access-key-id" "awsAccessKeyId" "aws-secret-access-key" "awsSecretAccessKey" }}
+{{- if get $s $value }}
+{{- if $s.existingSecret }}{{ fail (printf "secrets.%s is not read with secrets.existingSecret: add it to that Secret" $value) }}{{ end }}
+{{- if get $s.existingSecrets $option }}{{ fail (printf "secrets.%s and secrets.existingSecrets.%s: set only one" $value $option) }}{{ end }}
 {{- end }}
-{{- if or .Values.redis.enabled .Values.mysql.enabled }}
+{{- end }}
+{{- if and $s.existingSecret (or .Values.redis.enabled .Values.mysql.enabled) }}
 {{- fail "redis.enabled and mysql.enabled cannot be combined with secrets.existingSecret, which contains other addresses" }}
 {{- end }}
-{{- else }}
-{{- if lt (len $s.jwtSecret) 32 }}
-{{- fail "secrets.jwtSecret must have 32 bytes or more and stay the same at upgrades: generate it with `openssl rand -base64 48`, or set secrets.existingSecret" }}
+{{- range $store, $option := dict "mysql" "database-url" "redis" "redis-url" }}
+{{- if and (get $.Values $store).enabled (get $s.existingSecrets $option) }}{{ fail (printf "%s.enabled and secrets.existingSecrets.%s: set only one" $store $option) }}{{ end }}
 {{- end }}
-{{- if not (include "pintalk.databaseUrl" .) }}{{ fail "secrets.databaseUrl must name a MySQL; or set secrets.existingSecret, or mysql.enabled for evaluation" }}{{ end }}
-{{- if not (include "pintalk.redisUrl" .) }}{{ fail "secrets.redisUrl must name a Redis; or set secrets.existingSecret, or redis.enabled for evaluation" }}{{ end }}
 {{- if and .Values.mysql.enabled $s.databaseUrl }}{{ fail "mysql.enabled and secrets.databaseUrl: set only one" }}{{ end }}
 {{- if and .Values.redis.enabled $s.redisUrl }}{{ fail "redis.enabled and secrets.redisUrl: set only one" }}{{ end }}
+{{- range $required := list
+    (list "jwt-secret" "secrets.jwtSecret must have 32 bytes or more and stay the same at upgrades: generate it with `openssl rand -base64 48`, or set secrets.existingSecret")
+    (list "database-url" "secrets.databaseUrl must name a MySQL; or set secrets.existingSecret, or mysql.enabled for evaluation")
+    (list "redis-url" "secrets.redisUrl must name a Redis; or set secrets.existingSecret, or redis.enabled for evaluation")
+}}
+{{- $option := dict "root" $ "option" (first $required) }}
+{{- if not (or $.Values.envFrom (include "pintalk.secretRef" $option) (include "pintalk.isExtraEnv" $option)) }}{{ fail (last $required) }}{{ end }}
+{{- end }}
+{{- if and $s.jwtSecret (lt (len $s.jwtSecret) 32) }}{{ fail "secrets.jwtSecret must have 32 bytes or more: generate it with `openssl rand -base64 48`" }}{{ end }}
 {{- /* The messages must not contain the values, because these contain passwords. */}}
 {{- if not (regexMatch "^(mysql://.+)?$" $s.databaseUrl) }}{{ fail "secrets.databaseUrl must begin with mysql://" }}{{ end }}
 {{- if not (regexMatch "^(rediss?(-(sentinel|cluster))?://.+)?$" $s.redisUrl) }}
 {{- fail "secrets.redisUrl must begin with redis://, redis-sentinel:// or redis-cluster://, or with rediss… over TLS" }}
 {{- end }}
 {{- if not (regexMatch "^(smtps?://.+)?$" $s.smtpUrl) }}{{ fail "secrets.smtpUrl must begin with smtp:// or smtps://" }}{{ end }}
-{{- end }}
 {{- range $store := list "mysql" "redis" }}
 {{- with get $.Values $store }}
 {{- if and .enabled (not .password) }}{{ fail (printf "%s.enabled needs %s.password" $store $store) }}{{ end }}
@@ -70,24 +81,27 @@
 {{- define "pintalk.validateKeys" -}}
 {{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{- $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels }}
+{{- range $part := list "service" "ingress" "httpRoute" }}
+{{- $_ := set $labels (printf "%s.labels" $part) (get $.Values $part).labels }}
+{{- end }}
 {{- range $part, $settings := .Values.metrics }}
 {{- $_ := set $labels (printf "metrics.%s.labels" $part) $settings.labels }}
 {{- end }}
 {{- range $where, $all := $labels }}
 {{- range $key, $_ := $all }}
 {{- if has $key $own }}{{ fail (printf "%s: %s is set by the chart, whose selectors use it" $where $key) }}{{ end }}
-{{- if and (hasPrefix "metrics." $where) (hasKey $.Values.commonLabels $key) }}{{ fail (printf "%s and commonLabels both set %s: set it once" $where $key) }}{{ end }}
+{{- if and (hasSuffix ".labels" $where) (hasKey $.Values.commonLabels $key) }}{{ fail (printf "%s and commonLabels both set %s: set it once" $where $key) }}{{ end }}
 {{- end }}
 {{- end }}
 {{- $annotations := list "kubectl.kubernetes.io/default-container" }}
-{{- /* With secrets.existingSecret, operators may set the checksum themselves, which restarts the pods. */}}
-{{- if not .Values.secrets.existingSecret }}{{ $annotations = append $annotations "checksum/secret" }}{{ end }}
+{{- /* Without a Secret of the chart, operators may set the checksum themselves, which restarts the pods. */}}
+{{- if include "pintalk.ownSecrets" . | fromJson }}{{ $annotations = append $annotations "checksum/secret" }}{{ end }}
 {{- range $key, $_ := .Values.podAnnotations }}
 {{- if has $key $annotations }}{{ fail (printf "podAnnotations: %s is set by the chart" $key) }}{{ end }}
 {{- end }}
 {{- $set := list }}
 {{- range fromYamlArray (include "pintalk.ownEnv" .) }}{{ $set = append $set .name }}{{ end }}
 {{- range .Values.extraEnv }}
-{{- if has .name $set }}{{ fail (printf "extraEnv: %s is set by the chart from another value" .name) }}{{ end }}
+{{- if has (trimSuffix "_FILE" .name) $set }}{{ fail (printf "extraEnv: %s is set by the chart from another value" (trimSuffix "_FILE" .name)) }}{{ end }}
 {{- end }}
 {{- end }}
