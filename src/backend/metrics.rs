@@ -10,6 +10,10 @@ metric_set! {
         suspended: Gauge = "pintalk_suspended", Count;
         /// Duration of a Redis script, measured by the node.
         round_trip: Histogram = "pintalk_redis_round_trip_seconds", Seconds;
+        /// Memory in use by Redis, read once a minute; with several Redis servers, that of the fullest.
+        memory_used: Gauge = "pintalk_redis_memory_used_bytes", Bytes;
+        /// `maxmemory` of the same Redis server; if it is 0, the memory of the server's machine.
+        memory_max: Gauge = "pintalk_redis_memory_max_bytes", Bytes;
         /// Connections to Redis that replaced lost ones.
         reconnects: Family<Counter, RedisClient> = "pintalk_redis_reconnects_total", Count;
     }

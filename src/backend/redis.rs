@@ -28,6 +28,7 @@ use crate::domain::metric::Counter;
 pub mod broker;
 mod keys;
 pub mod lease;
+mod memory;
 mod node_lease;
 mod nodes;
 mod ownership;

@@ -85,6 +85,9 @@ metric_set! {
         batch: OnFirstUse<Histogram> = "pintalk_archive_batch_size", Count;
         /// Accepted messages that are not in SQL yet, in the whole cluster; every node reports the same value.
         lag: Gauge = "pintalk_archive_lag_messages", Count;
+        /// Used share of the limit of the fullest archive queue, in messages (`limit-queue`) or bytes
+        /// (`limit-queue-bytes`), whichever is larger; senders are closed with 1013 at 1.
+        fullest: Gauge = "pintalk_archive_queue_ratio", Count;
         /// Age of the oldest message that is not in SQL yet.
         lag_age: Gauge = "pintalk_archive_lag_seconds", Seconds;
     }

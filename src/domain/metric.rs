@@ -158,6 +158,16 @@ impl<H: Handle, L: ClosedLabels> Family<H, L> {
     }
 }
 
+impl<L: ClosedLabels> Family<Gauge, L> {
+    /// Sets the series with these labels to 1 and all others to 0. `None` sets all to 0.
+    pub(crate) fn set_only(&self, labels: Option<L>) {
+        let selected = labels.map(L::position);
+        for (position, handle) in self.handles.iter().enumerate() {
+            handle.set(u8::from(selected == Some(position)));
+        }
+    }
+}
+
 impl<H: Handle, L: ClosedLabels> Handle for Family<H, L> {
     const KIND: MetricKind = H::KIND;
     const LABELS: &'static [LabelDescription] = L::LABELS;

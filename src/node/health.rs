@@ -10,7 +10,7 @@ use crate::backend::broker::BusHealth;
 use crate::backend::shutdown::Shutdown;
 use crate::domain::metric::StoreKind;
 use crate::http::{Health, Readiness};
-use crate::node::metrics::HealthMetrics;
+use crate::node::metrics::{HealthMetrics, SqlFault};
 use crate::store::WriteFault;
 
 /// State that the tasks of a node report. Clones share it.
@@ -82,6 +82,7 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         self.facts.metrics.ready.set(u8::from(ready));
+        self.facts.metrics.sql_fault.set_only(self.facts.sql.lock().map(SqlFault::from));
         // Until startup is complete, no store is exported as degraded, because it is not known which store the node
         // waits for.
         let started = self.facts.started.load(Relaxed);

@@ -5,6 +5,7 @@ use metrics::{Histogram, Label};
 use crate::domain::metric::{
     Counter, Family, Gauge, LabelDescription, LabelValue as _, OpenFamily, OpenLabels, StoreKind, label, metric_set,
 };
+use crate::store::WriteFault;
 
 metric_set! {
     /// Metrics of a node's readiness.
@@ -13,6 +14,35 @@ metric_set! {
         ready: Gauge = "pintalk_ready", Count;
         /// 1 while the store is unreachable, or SQL is read-only, full or cannot be written for another reason.
         degraded: Family<Gauge, StoreKind> = "pintalk_degraded", Count;
+        /// 1 while SQL cannot be written for this reason.
+        sql_fault: Family<Gauge, SqlFault> = "pintalk_sql_fault", Count;
+    }
+}
+
+label! {
+    /// Reason why SQL cannot be written.
+    pub(crate) enum SqlFault = "reason" {
+        Unreachable = "unreachable",
+        ReadOnly = "read_only",
+        Full = "full",
+        Denied = "denied",
+        Locked = "locked",
+        FilesLost = "files_lost",
+        Failing = "failing",
+    }
+}
+
+impl From<WriteFault> for SqlFault {
+    fn from(fault: WriteFault) -> Self {
+        match fault {
+            WriteFault::Unreachable => Self::Unreachable,
+            WriteFault::ReadOnly => Self::ReadOnly,
+            WriteFault::Full => Self::Full,
+            WriteFault::Denied => Self::Denied,
+            WriteFault::Locked => Self::Locked,
+            WriteFault::FilesLost => Self::FilesLost,
+            WriteFault::Failing => Self::Failing,
+        }
     }
 }
 

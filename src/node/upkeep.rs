@@ -9,6 +9,7 @@ use tokio::time::MissedTickBehavior;
 use super::health::NodeHealth;
 use super::wiring::Node;
 use crate::backend::ClusterPorts;
+use crate::backend::redis::Redis;
 use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
 use crate::chat::relay::SWEEP_INTERVAL;
@@ -35,6 +36,9 @@ const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Interval at which the clocks of the stores are read. A changed clock is detected within this interval.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Interval at which the memory usage of Redis is read. It is also read when Redis starts or stops rejecting writes.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
     if let Some(cluster) = &node.backend.cluster {
@@ -79,6 +83,11 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
                 tracing::debug!(%error, "failed to renew presence entries or remove entries of dead nodes, retrying");
             }
         }
+    });
+    let redis = cluster.redis.clone();
+    every(shutdown, MEMORY_INTERVAL, move || {
+        let redis = redis.clone();
+        async move { measure_memory(&redis).await }
     });
     // The bus of a single-node server is in the process and loses no messages, so only cluster nodes compare their
     // rooms with the broker.
@@ -134,6 +143,12 @@ pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
     });
 }
 
+async fn measure_memory(redis: &Redis) {
+    if let Err(error) = redis.measure_memory().await {
+        tracing::debug!(%error, "failed to read memory usage of redis");
+    }
+}
+
 /// Verifies that Redis belongs to this installation, renews the lease of this node, and checks that Redis accepts
 /// writes. Updates the readiness with the results.
 async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) {
@@ -155,8 +170,13 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
     if let Err(error) = beat {
         tracing::warn!(%error, "failed to verify owner of redis or to renew node lease, retrying");
     } else {
+        let refused_before = redis.refuses_writes().is_some();
         // `try_writing` logs when Redis starts and stops rejecting writes.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
+        if refused.is_some() != refused_before {
+            // Redis may be full. The alert must not wait for the next reading.
+            measure_memory(&redis).await;
+        }
         health.set_redis(None, refused);
     }
 }

@@ -10,8 +10,9 @@ metric_set! {
     pub(crate) struct SocketMetrics {
         /// Open sockets.
         connections: Family<Gauge, SocketKind> = "pintalk_connections", Count;
-        /// WebSocket handshakes; `refused` received a close code, `overloaded` received 1013 because too many joins
-        /// waited.
+        /// WebSocket handshakes; `limited` received 429, `draining` and `not_ready` 503, `overloaded` 1013 because too
+        /// many joins waited, `unavailable` 1013 because a store did not answer or the node had no free connection;
+        /// `refused`: closed with another code, or by the peer.
         handshakes: Family<Counter, (HandshakeKind, HandshakeResult)> = "pintalk_handshakes_total", Count;
         /// Closed sockets by close code; `peer`: the peer closed or lost the connection.
         closes: OpenFamily<Counter, ClosedBy> = "pintalk_closes_total", Count;
@@ -53,6 +54,7 @@ label! {
         NotReady = "not_ready",
         Refused = "refused",
         Overloaded = "overloaded",
+        Unavailable = "unavailable",
     }
 }
 

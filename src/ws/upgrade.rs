@@ -273,6 +273,7 @@ fn result_of(admitted: &Result<Session, AdmissionError>) -> HandshakeResult {
     match admitted {
         Ok(_) => HandshakeResult::Admitted,
         Err(AdmissionError::Overloaded(_)) => HandshakeResult::Overloaded,
+        Err(AdmissionError::Refused(Refusal { close: Close::TryLater { .. }, .. })) => HandshakeResult::Unavailable,
         Err(AdmissionError::Refused(_) | AdmissionError::Disconnected) => HandshakeResult::Refused,
     }
 }

@@ -41,10 +41,12 @@ pub struct QueueEntry {
 }
 
 /// Size and age of a partition's archive queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backlog {
     /// Number of messages in the queue.
     pub messages: u64,
+    /// Used share of the limit of the queue, in messages or bytes, whichever is larger. Messages are rejected at 1.
+    pub share: f64,
     /// Age of the oldest message, by the broker's clock.
     pub oldest: Duration,
     /// Position of the oldest message. `None` if the queue is empty.

@@ -52,7 +52,7 @@ const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 const SHORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SHORT_ROOM_IDLE: Duration = Duration::from_secs(30);
 
-/// Interval between reads of the backlog. Each read makes two inexpensive calls to the broker per partition.
+/// Interval between reads of the backlog. Each read makes three inexpensive calls to the broker per partition.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Archiver of one partition.

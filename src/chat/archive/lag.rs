@@ -53,7 +53,9 @@ impl Lag {
         }
         let messages: u64 = of_all.iter().map(|of_one| of_one.messages).sum();
         let oldest = of_all.iter().map(|of_one| of_one.oldest).max().unwrap_or_default();
+        let fullest = of_all.iter().map(|of_one| of_one.share).fold(0.0, f64::max);
         self.backlogs.metrics.lag.set(messages as f64);
+        self.backlogs.metrics.fullest.set(fullest);
         self.backlogs.metrics.lag_age.set(oldest.as_secs_f64());
     }
 }

@@ -325,6 +325,13 @@ async fn a_full_queue_rejects_messages_until_it_is_archived(fixture: Fixture) {
         ]
     );
     assert_eq!(small.accept(partition, &[&batch[0], &batch[4]]).await.unwrap(), [known(1), full]);
+    let backlog = small.backlog(partition).await.unwrap();
+    assert_eq!((backlog.messages, backlog.share), (3, 1.0));
+    // The limit in bytes is twice as large as these three messages, and the limit in messages is far away.
+    let bytes: usize = [(0, 1), (1, 2), (3, 3)].iter().map(|(at, seq)| frame_of(&batch[*at], *seq).len()).sum();
+    let wide = RedisBroker::new(node.redis().clone(), Rng::from_seed(1), 0)
+        .with_capacity(Capacity { queue_bytes: 2 * bytes as u64, ..Capacity::DEFAULT });
+    assert_eq!(wide.backlog(partition).await.unwrap().share, 0.5);
     archive_through(&node, &one, 3).await;
     let outcomes = small.accept(partition, &[&batch[4], &batch[6]]).await.unwrap();
     assert_eq!(outcomes, [Outcome::Accepted(4), Outcome::Accepted(1)]);

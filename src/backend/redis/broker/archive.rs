@@ -61,13 +61,15 @@ impl ArchiveQueue for RedisBroker {
     }
 
     async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable> {
-        let (client, queue) = (self.redis.client(), self.key(partition, "queue")?);
+        let (client, queue, life) = (self.redis.client(), self.key(partition, "queue")?, self.key(partition, "life")?);
         let messages: u64 = call(|| client.xlen(&queue)).await?;
+        let bytes: Option<u64> = call(|| client.hget(&life, "queued")).await?;
+        let share = self.capacity.share(messages, bytes.unwrap_or_default());
         let first = answer::entries(call(|| client.xrange(&queue, "-", "+", Some(1))).await?)?.into_iter().next();
         let head = first.map(|(position, fields)| entry(position, fields).0);
         let stamp = head.as_ref().map(|head| head.accepted_at.timestamp_millis());
         let oldest = stamp.and_then(|stamp| self.clocks.age(partition, stamp)).unwrap_or_default();
-        Ok(Backlog { messages, oldest, head: head.map(|head| head.position) })
+        Ok(Backlog { messages, share, oldest, head: head.map(|head| head.position) })
     }
 
     async fn finish(

@@ -17,4 +17,10 @@ impl Capacity {
     /// Default limits. With 300 bytes per message, a full queue uses about 300 MB, and a log contains about 200
     /// archived messages.
     pub const DEFAULT: Self = Self { queue_messages: 1_000_000, queue_bytes: 512 * 1024 * 1024, log_bytes: 64 * 1024 };
+
+    /// Returns the used share of the limit of an archive queue, in messages or bytes, whichever is larger.
+    pub(super) fn share(&self, messages: u64, bytes: u64) -> f64 {
+        let of_messages = messages as f64 / f64::from(self.queue_messages);
+        of_messages.max(bytes as f64 / self.queue_bytes as f64)
+    }
 }
