@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod alarms;
 mod client;
 mod clocks;
 mod clocks_of_stores;
@@ -23,6 +24,7 @@ mod ledger;
 mod log_output;
 mod nodes;
 mod presence;
+mod prometheus;
 mod random;
 mod redis_away;
 mod rolling;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::chart::{CHART, HELMS, rendered, sets};
+use crate::chart::{CHART, HELMS, given, refused, rendered, sets};
 use crate::tools::{path, printed, text, yaml};
 
 const ALERTS: &str = "grafana/alerts.yaml";
@@ -14,6 +14,19 @@ const CASES: &str = "grafana/alerts.test.yaml";
 const DASHBOARD: &str = "grafana/dashboard.json";
 /// Base URL of the runbook links in the alerts. In the chart, the value `runbookUrl` replaces it.
 const RUNBOOKS: &str = "https://pintalk.example/grafana/README.md";
+/// Labels that distinguish installations.
+const INSTALLATION: &str = "cluster, namespace, job";
+/// Alerts on a state, whose value is always the same.
+const STATES: [&str; 8] = [
+    "PinTalkNoNodeReady",
+    "PinTalkNodeDown",
+    "PinTalkNodeNotReady",
+    "PinTalkSuspended",
+    "PinTalkRedisUnavailable",
+    "PinTalkSqlUnavailable",
+    "PinTalkSqlNotWritable",
+    "PinTalkDutyLate",
+];
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
@@ -75,7 +88,7 @@ fn each_alert_fires_in_its_case_and_in_no_other() {
 }
 
 #[test]
-fn each_alert_links_to_its_section_in_the_readme() {
+fn each_section_of_the_runbook_states_effect_confirmation_and_repair() {
     let readme = text("grafana/README.md");
     let (_, runbooks) = readme.split_once("\n## Alerts\n").expect("a chapter");
     let sections: Vec<&str> = runbooks.split("\n### ").skip(1).collect();
@@ -86,14 +99,39 @@ fn each_alert_links_to_its_section_in_the_readme() {
         let severity = word(&alert["labels"]["severity"]);
         assert!(["critical", "warning"].contains(&severity), "{name}");
         assert!(section.starts_with(&format!("{name}\n\nSeverity: {severity}. ")), "{name}, {severity}: {section}");
-        assert!(section.contains("\n\nAction: "), "{name}");
-        let annotations = &alert["annotations"];
-        assert_eq!(annotations["runbook_url"], format!("{RUNBOOKS}#{}", name.to_lowercase()));
-        assert!(word(&annotations["summary"]).len() > 10, "{name}");
+        let (users, rest) = section.split_once("\n\nConfirm: ").unwrap_or_else(|| panic!("{name}: how to confirm it"));
+        let (confirm, repair) = rest.split_once("\n\nRepair: ").unwrap_or_else(|| panic!("{name}: how to repair it"));
+        assert!(users.len() > 40 && repair.len() > 20, "{name}");
+        assert!(confirm.contains('`'), "{name}: no command, query or log line confirms it");
     }
     assert!(runbooks.contains(&format!("`{RUNBOOKS}`")), "the document names the address to replace");
-    let default = yaml(&text("helm/pintalk/values.yaml"))["metrics"]["prometheusRule"]["runbookUrl"].clone();
-    assert_eq!(default, RUNBOOKS);
+}
+
+#[test]
+fn each_alert_states_its_values_and_links_to_its_section() {
+    let mut states = BTreeSet::new();
+    for alert in alerts() {
+        let name = word(&alert["alert"]);
+        let annotations = &alert["annotations"];
+        let (summary, description) = (word(&annotations["summary"]), word(&annotations["description"]));
+        assert_eq!(annotations["runbook_url"], format!("{RUNBOOKS}#{}", name.to_lowercase()));
+        assert!(summary.len() > 10 && description.len() > summary.len(), "{name}");
+        assert!(description.contains("$labels."), "{name}: the description names no installation, node or store");
+        let formatted = ["{{ $value }}", "{{ $value | humanize"].iter().any(|value| description.contains(value));
+        if !formatted {
+            states.insert(name.to_owned());
+        }
+    }
+    assert_eq!(states, STATES.map(str::to_owned).into());
+}
+
+#[test]
+fn chart_rejects_rules_without_an_address_of_the_runbook() {
+    let (theirs, enabled) = ("secrets.existingSecret=mine", "metrics.prometheusRule.enabled=true");
+    let said = refused(&[theirs, enabled]);
+    assert!(said.contains("metrics.prometheusRule.runbookUrl must be the URL"), "{said}");
+    refused(&[theirs, enabled, "metrics.prometheusRule.runbookUrl=grafana/README.md"]);
+    given("helm4", &[theirs, enabled, "metrics.prometheusRule.runbookUrl=https://wiki.example/pintalk"]);
 }
 
 #[test]
@@ -144,6 +182,77 @@ fn every_metric_in_a_query_is_documented() {
 }
 
 #[test]
+fn every_metric_is_on_a_panel_or_in_an_alert() {
+    // A test of the program compares this table with the metrics that it declares.
+    let guide = text("grafana/README.md");
+    let rows = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let kinds = ["counter |", "gauge |", "histogram |"];
+    let declared: BTreeSet<String> = rows
+        .filter(|(_, rest)| kinds.iter().any(|kind| rest.starts_with(kind)))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    assert!(declared.len() > 60, "{declared:?}");
+    let asked: BTreeSet<String> = queries().iter().flat_map(|query| metrics(query)).collect();
+    let unused: Vec<&String> = declared.difference(&asked).collect();
+    assert!(unused.is_empty(), "add these metrics to a panel or an alert: {unused:?}");
+}
+
+/// Fails if a query aggregates or matches series of different installations.
+fn keeps_installations_apart(place: &str, query: &str) {
+    // `on ()` matches the result of `absent`, which has no labels.
+    let query = query.replace("on () absent(", "");
+    for operator in ["by (", "on ("] {
+        for labels in query.split(operator).skip(1) {
+            assert!(labels.starts_with(INSTALLATION), "{place}: {operator}{labels}");
+        }
+    }
+    let aggregations = ["sum", "max", "min", "avg", "count", "group", "topk"];
+    let words: Vec<&str> = query.split_whitespace().collect();
+    for pair in words.windows(2) {
+        let name = pair[0].trim_start_matches(['(', '-']).rsplit('(').next().unwrap_or_default();
+        assert!(!aggregations.contains(&name) || pair[1] == "by", "{place}: {name} {}", pair[1]);
+    }
+    let bare =
+        aggregations.iter().any(|name| query.contains(&format!(" {name}(")) || query.starts_with(&format!("{name}(")));
+    assert!(!bare && !query.contains("without") && !query.contains("ignoring"), "{place}: {query}");
+}
+
+#[test]
+fn no_query_combines_two_installations() {
+    for alert in alerts() {
+        keeps_installations_apart(word(&alert["alert"]), word(&alert["expr"]));
+    }
+    let dashboard = dashboard();
+    for panel in list(&dashboard["panels"]) {
+        let title = word(&panel["title"]);
+        for target in list(&panel["targets"]) {
+            let (query, legend) = (word(&target["expr"]), word(&target["legendFormat"]));
+            keeps_installations_apart(title, query);
+            if panel["type"] == "table" {
+                continue;
+            }
+            assert!(legend.starts_with("{{cluster}} {{namespace}} {{job}}"), "{title}: {legend}");
+            let first = query.split("by (").nth(1).and_then(|labels| labels.split(')').next()).unwrap_or_default();
+            assert_eq!(first.contains("instance"), legend.contains("{{instance}}"), "{title}: {query}, {legend}");
+        }
+    }
+    let names: Vec<&str> = list(&dashboard["templating"]["list"]).map(|variable| word(&variable["name"])).collect();
+    assert_eq!(names, ["datasource", "cluster", "namespace", "job", "instance"]);
+    // The value matches a label that is absent, so the dashboard works without `cluster` and `namespace`.
+    assert!(list(&dashboard["templating"]["list"]).skip(1).all(|variable| variable["allValue"] == ".*"));
+}
+
+#[test]
+fn ready_nodes_are_green_only_if_all_are_ready() {
+    let dashboard = dashboard();
+    let mut panels = list(&dashboard["panels"]);
+    let panel = panels.find(|panel| panel["title"] == "Share of nodes ready").expect("a panel");
+    let steps: Vec<&Value> = list(&panel["fieldConfig"]["defaults"]["thresholds"]["steps"]).collect();
+    let green: Vec<&Value> = steps.iter().filter(|step| step["color"] == "green").map(|step| &step["value"]).collect();
+    assert_eq!((green, steps.len()), (vec![&Value::from(1)], 3));
+}
+
+#[test]
 fn dashboard_rows_range_from_users_to_capacity() {
     let dashboard = dashboard();
     let panels: Vec<&Value> = list(&dashboard["panels"]).collect();
@@ -172,17 +281,16 @@ fn dashboard_rows_range_from_users_to_capacity() {
         for target in list(&panel["targets"]) {
             // Every query must use the variables of the dashboard, which select the installation and the nodes.
             let query = word(&target["expr"]);
-            assert_eq!(
-                query.matches("{job=~\"$job\", instance=~\"$instance\"").count(),
-                named(query),
-                "{title}: {query}"
-            );
+            assert_eq!(query.matches(SELECTED).count(), named(query), "{title}: {query}");
         }
     }
 }
 
-/// Returns how many times a query names a metric of the program.
+/// Selector that each query uses for each metric.
+const SELECTED: &str = "{cluster=~\"$cluster\", namespace=~\"$namespace\", job=~\"$job\", instance=~\"$instance\"";
+
+/// Returns how many times a query names a metric of the program or `up`.
 fn named(query: &str) -> usize {
     let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_")).count()
+    words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_") || *word == "up").count()
 }
