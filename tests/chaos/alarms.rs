@@ -28,7 +28,19 @@ fn says(summaries: &[String], words: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_redis_fires_alerts_that_name_it() {
-    let (mut setup, prometheus) = set("full_redis_fires_alerts", &[]).await;
+    let mut setup = Setup::set("full_redis_fires_alerts", Plan { nodes: 2, rooms: 3, ..Plan::default() }).await;
+    let info = setup.redis().ask_one(0, "INFO memory").expect("redis answers");
+    let used = info.lines().find_map(|line| line.trim().strip_prefix("used_memory:")?.parse::<u64>().ok());
+    let limit = used.expect("the memory in use") * 100 / 86;
+    setup.redis().ask_one(0, &format!("CONFIG SET maxmemory {limit}")).expect("redis answers");
+    // A node reads the memory once a minute, and when it starts.
+    let node = setup.nodes[0].start_another(&[]);
+    node.ready(&setup.http).await;
+    setup.nodes.push(node);
+    let prometheus = Prometheus::watching(&setup.nodes, &quick_rules()).await;
+    let summaries = prometheus.fires(&["PinTalkRedisMemory"], ALARMED).await;
+    says(&summaries, "% of its memory limit");
+    assert!(!prometheus.alerts(&["firing"]).await.contains("PinTalkRedisFull"));
     // An empty Redis already uses more memory than this.
     setup.redis().ask_one(0, "CONFIG SET maxmemory 500000").expect("redis answers");
     let summaries =

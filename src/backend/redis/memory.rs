@@ -35,15 +35,20 @@ impl Redis {
     /// # Errors
     /// Returns [`Unavailable`] if a server returns an error or does not answer in time.
     pub async fn measure_memory(&self) -> Result<(), Unavailable> {
-        let servers = self.client.active_connections();
-        let readings = servers.iter().map(|server| call(|| self.memory_info(server)));
-        let infos = futures_util::future::try_join_all(readings).await?;
-        let memories = infos.iter().filter_map(|info| Memory::parse(info));
-        if let Some(fullest) = memories.max_by(|a, b| a.share().total_cmp(&b.share())) {
+        if let Some(fullest) = self.fullest_memory().await? {
             self.shared.metrics.memory_used.set(fullest.used as f64);
             self.shared.metrics.memory_max.set(fullest.max as f64);
         }
         Ok(())
+    }
+
+    /// Returns the memory usage of the server that uses the largest share of its limit.
+    async fn fullest_memory(&self) -> Result<Option<Memory>, Unavailable> {
+        let servers = self.client.active_connections();
+        let readings = servers.iter().map(|server| call(|| self.memory_info(server)));
+        let infos = futures_util::future::try_join_all(readings).await?;
+        let memories = infos.iter().filter_map(|info| Memory::parse(info));
+        Ok(memories.max_by(|a, b| a.share().total_cmp(&b.share())))
     }
 
     async fn memory_info(&self, server: &Server) -> Result<String, fred::error::Error> {
@@ -59,6 +64,38 @@ impl Redis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::redis::testing::{Kind, Servers};
+    use crate::backend::redis::within;
+    use crate::domain::{NodeId, Rng};
+
+    #[tokio::test]
+    async fn every_primary_is_read_and_the_fullest_is_exported() {
+        for (kind, primaries) in [(Kind::Redis7, 1), (Kind::Sentinel, 1), (Kind::Cluster, 3)] {
+            let servers = Servers::of(kind).await;
+            let node = NodeId::from_random(Rng::from_entropy().bytes());
+            let redis = Redis::with_config(servers.config(), node).unwrap();
+            within(redis.client().wait_for_connect()).await.unwrap();
+            let connected = redis.client().active_connections();
+            assert_eq!(connected.len(), primaries, "{kind:?}");
+            for (at, server) in connected.iter().enumerate() {
+                let limit = 100_000_000 + at as u64;
+                for limit in [limit, 0] {
+                    let config = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
+                    let args = vec!["SET".to_owned(), "maxmemory".to_owned(), limit.to_string()];
+                    let _: String = if redis.client().is_clustered() {
+                        redis.client().with_cluster_node(server).custom(config, args).await.unwrap()
+                    } else {
+                        redis.client().custom(config, args).await.unwrap()
+                    };
+                    let fullest = redis.fullest_memory().await.unwrap().expect("a limit");
+                    // Without `maxmemory`, the limit is the memory of the machine.
+                    let is_set = fullest.max == 100_000_000 + at as u64;
+                    assert_eq!((is_set, fullest.used > 500_000), (limit > 0, true), "{kind:?}: {fullest:?}");
+                }
+            }
+            redis.quit().await;
+        }
+    }
 
     #[test]
     fn limit_is_maxmemory_or_else_the_memory_of_the_machine() {
