@@ -7,6 +7,8 @@ use pintalk_kit::database::Database;
 use pintalk_kit::database_server::{OwnServer, Root};
 use pintalk_kit::proxy::Wire;
 use pintalk_kit::redis::{Kind, Servers};
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use tokio::task::JoinSet;
 
 use crate::prometheus::{Prometheus, quick_rules};
 use crate::setup::{Plan, Setup};
@@ -14,6 +16,9 @@ use crate::socket::{SHOP, Socket};
 
 /// Maximum time until alerts fire or end. Messages are given up after 10 s, and the window of the rules is 8 s.
 const ALARMED: Duration = Duration::from_secs(60);
+
+/// Number of clients that connect at the same time. A node admits 256 joins at a time and 64 more that are slow.
+const CROWD: u32 = 600;
 
 async fn set(case: &str, flags: &[&str]) -> (Setup, Prometheus) {
     let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -134,5 +139,38 @@ async fn clients_above_the_limit_of_handshakes_fire_an_alert() {
     connecting.abort();
     prometheus.ends(&["PinTalkHandshakesRefused"], ALARMED).await;
     drop((prometheus, nodes));
+    setup.finish(|_, _| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_that_wait_for_a_locked_table_fire_the_alerts_on_joins() {
+    let (setup, prometheus) = set("joins_that_wait_for_a_locked_table", &[]).await;
+    // Status sockets read this table. Messages and the probe of the database do not, so SQL does not count as
+    // unavailable.
+    let session = setup.store.connection().begin().await.expect("a session");
+    for statement in ["SET SESSION wait_timeout = 120", "LOCK TABLES user WRITE, user_config WRITE"] {
+        session.execute_unprepared(statement).await.expect("the server obeys");
+    }
+    let mut crowd = JoinSet::new();
+    for client in 0..CROWD {
+        let address = setup.nodes[0].address;
+        crowd.spawn(async move {
+            // Each request asks for another host, so the node must read each from the database.
+            for request in 0u64.. {
+                let path = format!("/ws/status/{client:010}{request:011}A/");
+                if let Some(mut socket) = Socket::open(address, &path, Some(SHOP)).await {
+                    let _closed = socket.receive().await;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+    }
+    prometheus.fires(&["PinTalkJoinsWaiting", "PinTalkHandshakesFailed"], ALARMED).await;
+    let firing = prometheus.alerts(&["firing"]).await;
+    assert!(!firing.contains("PinTalkSqlUnavailable") && !firing.contains("PinTalkSqlNotWritable"), "{firing:?}");
+    session.execute_unprepared("UNLOCK TABLES").await.expect("the server obeys");
+    session.rollback().await.expect("the server answers");
+    crowd.shutdown().await;
+    prometheus.ends(&["PinTalkJoinsWaiting", "PinTalkHandshakesFailed"], ALARMED).await;
     setup.finish(|_, _| {}).await;
 }
