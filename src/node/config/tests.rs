@@ -213,12 +213,17 @@ fn options_table(heading: Option<&str>) -> String {
 }
 
 #[test]
-fn options_table_matches_the_command_line() {
+fn options_tables_match_the_command_line_and_list_each_option_once() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/node/config/README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
+    let is_option = |line: &&str| line.starts_with("| `");
+    let mut options = 0;
     for heading in [None, Some("Limits")] {
         let table = options_table(heading);
-        assert!(table.lines().count() > 15, "{table}");
+        let rows = table.lines().filter(is_option).count();
+        assert!(rows > 5, "{table}");
         assert!(readme.contains(&table), "src/node/config/README.md must have these rows:\n{table}");
+        options += rows;
     }
+    assert_eq!(readme.lines().filter(is_option).count(), options, "a row of an option is repeated or outside its table");
 }
