@@ -1,10 +1,12 @@
 //! A MySQL or MariaDB server that belongs to one test, so the test may change the global settings of the server.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
+use crate::certificates;
 use crate::database::{Database, random_hex};
 use crate::in_repository;
 
@@ -12,16 +14,39 @@ use crate::in_repository;
 pub struct OwnServer {
     pub address: SocketAddr,
     stop: Vec<String>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+/// TLS of a database server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerTls {
+    /// The default of the server: MySQL creates its own certificate, and MariaDB supports no TLS.
+    Default,
+    /// TLS with a certificate for 127.0.0.1 of the CA in [`OwnServer::ca`].
+    Signed,
+    /// The server supports no TLS.
+    Off,
 }
 
 impl OwnServer {
     pub async fn start(of: Database) -> Self {
-        tokio::task::spawn_blocking(move || Self::start_now(of)).await.expect("a server starts")
+        Self::start_with(of, ServerTls::Default).await
     }
 
-    fn start_now(of: Database) -> Self {
+    pub async fn start_with(of: Database, tls: ServerTls) -> Self {
+        tokio::task::spawn_blocking(move || Self::start_now(of, tls)).await.expect("a server starts")
+    }
+
+    fn start_now(of: Database, tls: ServerTls) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let tls = match tls {
+            ServerTls::Default => None,
+            ServerTls::Signed => {
+                certificates::create(folder.path());
+                Some(folder.path().display().to_string())
+            }
+            ServerTls::Off => Some("off".to_owned()),
+        };
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let (port, owner) = (address.port().to_string(), std::process::id().to_string());
         let program = |name: &str| in_repository("tests/servers").join(name);
@@ -46,10 +71,21 @@ impl OwnServer {
                 (start, vec![script, "stop".to_owned(), data])
             }
         };
+        start.extend(tls);
         let arguments = start.split_off(1);
         let output = Command::new(&start[0]).args(arguments).output().expect("the script runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self { address, stop, _folder: folder }
+        Self { address, stop, folder }
+    }
+
+    /// Returns the folder of the server's files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the path of the CA certificate of [`ServerTls::Signed`].
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     /// Returns the URL with which the root user connects. It contains no database name.

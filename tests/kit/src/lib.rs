@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "only tests use it")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
+pub mod certificates;
 pub mod database;
 pub mod database_server;
 pub mod haproxy;

@@ -1,11 +1,12 @@
 //! Layouts of deployments that have several servers or use TLS.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::server::{Server, free_ports};
 use super::{Kind, MASTERS, PASSWORD, SERVICE, SLOTS, Servers};
+use crate::certificates;
 
 impl Servers {
     /// Writes the nodes and the assignment of slots into the configuration file of each node. The nodes therefore need
@@ -111,7 +112,7 @@ impl Servers {
     }
 
     pub(super) fn add_tls(&mut self) {
-        make_certificates(self.folder.path());
+        certificates::create(self.folder.path());
         let file = |name: &str| self.folder.path().join(name).display().to_string();
         let port = free_ports(1)[0];
         let (tls, ca, certificate, key) = (port.to_string(), file("ca.pem"), file("server.pem"), file("server.key"));
@@ -124,19 +125,4 @@ impl Servers {
 /// Returns the id of a Cluster node by its index.
 fn node_id(at: usize) -> String {
     format!("{:040x}", 0xa11 + at)
-}
-
-/// Creates a CA and a server certificate that is signed by this CA.
-fn make_certificates(folder: &Path) {
-    let openssl = |args: &str| {
-        let output = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();
-        let output = output.expect("openssl must be in the path, as tests/run sees to");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(&format!("{new} -subj /CN=authority -keyout ca.key -out ca.pem"));
-    openssl(&format!(
-        "{new} -subj /CN=server -keyout server.key -out server.pem -CA ca.pem -CAkey ca.key \
-         -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
-    ));
 }
