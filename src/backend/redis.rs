@@ -38,12 +38,14 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod throttle;
+mod tls;
 
 pub(crate) use keys::Keys;
 use node_lease::NodeLease;
 pub use nodes::id_of;
 pub use ownership::Owner;
 use ownership::Ownership;
+pub use tls::{TLS_CA, client_config, roots};
 
 /// Script that acquires or renews a lease. The key of the lease stores the id of the holder.
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
@@ -111,7 +113,7 @@ impl Redis {
     /// # Errors
     /// Returns an error if the URL is invalid.
     pub fn new(url: &str, node: NodeId) -> Result<Self, fred::error::Error> {
-        Self::with_config(Config::from_url(url)?, node)
+        Self::with_config(client_config(url)?, node)
     }
 
     fn with_config(mut config: Config, node: NodeId) -> Result<Self, fred::error::Error> {

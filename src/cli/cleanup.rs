@@ -5,13 +5,13 @@ use clap::Args;
 use super::{FAILED, Failure, block_on, init_command_logging, open_existing_store, open_store, print_line};
 use crate::domain::Rng;
 use crate::node::Cleaner;
-use crate::node::config::{self, DutyArgs, Hidden, StoreArgs};
+use crate::node::config::{self, DutyArgs, RedisArgs, StoreArgs};
 use crate::node::jobs::{JobEntry, JobError, TABLE};
 use crate::node::telemetry;
 
 /// Help text about running the command while nodes are running.
 pub(super) const AFTER_HELP: &str = "You can run this command while nodes are running; their leader runs the same jobs. Rooms are \
-    closed in SQL, and nodes notify the clients in them within 10 s. A cluster requires --redis-url.";
+    closed in SQL, and nodes notify the clients in them within 10 s. A cluster requires its Redis.";
 
 #[derive(Args)]
 pub(super) struct CleanupArgs {
@@ -22,14 +22,13 @@ pub(super) struct CleanupArgs {
     duties: DutyArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// URL of the cluster's Redis.
-    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
-    redis_url: Option<Hidden>,
+    #[command(flatten)]
+    redis: RedisArgs,
 }
 
 pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
     init_command_logging();
-    let stores = config::stores(&args.store, args.redis_url.as_ref())?;
+    let stores = config::stores(&args.store, &args.redis)?;
     block_on(async {
         let database = stores.database();
         let store = if args.dry_run { open_existing_store(database).await? } else { open_store(database).await? };

@@ -10,7 +10,7 @@ use crate::backend::{Backend, RedisOptions, Unavailable};
 use crate::domain::Rng;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::domain::{InstallationId, NodeId};
-use crate::node::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
+use crate::node::config::{self, Mode, RedisArgs, RedisUrl, StoreArgs};
 use crate::node::{AppError, SoleNode, no_other_redis};
 use crate::store::{Installation, InstallationMode, Store};
 
@@ -19,9 +19,8 @@ use crate::store::{Installation, InstallationMode, Store};
 pub(super) struct InstallationArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// URL of the cluster's Redis.
-    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
-    redis_url: Option<Hidden>,
+    #[command(flatten)]
+    redis: RedisArgs,
 }
 
 #[derive(Subcommand)]
@@ -54,7 +53,7 @@ fn with_stores(
     read: impl AsyncFnOnce(&Store) -> Result<Installation, Failure>,
     work: impl AsyncFnOnce(Installation, Option<&Redis>) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
-    let stores = config::stores(&args.store, args.redis_url.as_ref())?;
+    let stores = config::stores(&args.store, &args.redis)?;
     block_on(async {
         let store = open_existing_store(stores.database()).await?;
         let installation = read(&store).await?;

@@ -5,8 +5,12 @@ use migration::SchemaState;
 
 use super::installation::{self, ServedBy};
 use super::{Failure, block_on, init_command_logging, open_existing_store, print_line};
-use crate::node::config::{self, Hidden, StoreArgs};
+use crate::node::config::{self, RedisArgs, StoreArgs};
 use crate::store::Store;
+
+/// Help text about the options of Redis.
+pub(super) const AFTER_HELP: &str =
+    "Only `mode single` uses Redis: it requires the Redis of the cluster that served the database, or --redis-lost.";
 
 /// Arguments of `pintalk migrate`.
 #[derive(Args)]
@@ -23,11 +27,10 @@ pub(super) struct MigrateArgs {
     steps: Option<u32>,
     #[command(flatten)]
     store: StoreArgs,
-    /// With `mode single`: URL of the Redis of the cluster that served the database.
-    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
-    redis_url: Option<Hidden>,
+    #[command(flatten)]
+    redis: RedisArgs,
     /// With `mode single`: the cluster's Redis no longer exists; messages that are not in SQL are lost.
-    #[arg(long, conflicts_with = "redis_url")]
+    #[arg(long, conflicts_with = "redis")]
     redis_lost: bool,
 }
 
@@ -44,7 +47,7 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
     let database = config::database(&args.store)?;
     block_on(async {
         if let (Direction::Mode, Some(served_by)) = (args.to, args.served_by) {
-            let stores = config::stores(&args.store, args.redis_url.as_ref())?;
+            let stores = config::stores(&args.store, &args.redis)?;
             let store = open_existing_store(stores.database()).await?;
             let result = installation::set_mode(&store, &stores, served_by, args.redis_lost).await;
             store.close().await;

@@ -8,7 +8,7 @@ use std::io::BufRead as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{Failure, USAGE, block_on, init_command_logging, open_store, print_line};
 use crate::accounts::tokens::TokenKeys;
@@ -16,7 +16,7 @@ use crate::accounts::{Accounts, PublishControl};
 use crate::domain::Rng;
 use crate::domain::{Host, HostId};
 use crate::node::clock_skew;
-use crate::node::config::{ConfigError, Hidden};
+use crate::node::config::{ConfigError, FILES, Hidden, Secret, SecretFile};
 use crate::protocol::api::User;
 use crate::store::Store;
 
@@ -101,19 +101,37 @@ fn publish_nothing() -> PublishControl {
     Arc::new(|_| Box::pin(std::future::ready(())))
 }
 
-fn password(value: Option<&Hidden>) -> Result<String, ConfigError> {
-    match value.map(Hidden::expose) {
+/// Password of a host.
+#[derive(Args)]
+struct PasswordOption {
+    /// Password, at least 8 characters; `-` reads a line from standard input.
+    #[arg(
+        long,
+        env = "PINTALK_USER_PASSWORD",
+        hide_env_values = true,
+        allow_hyphen_values = true,
+        group = "new_password"
+    )]
+    password: Option<Hidden>,
+    /// File that contains --password.
+    #[arg(long, env = "PINTALK_USER_PASSWORD_FILE", value_name = "FILE", help_heading = FILES, group = "new_password")]
+    password_file: Option<SecretFile>,
+}
+
+fn password(option: &PasswordOption) -> Result<String, ConfigError> {
+    let secret = Secret::of(["password", "password-file"], option.password.as_ref(), option.password_file.as_ref());
+    match secret {
         None => Err(ConfigError::new(
             "password",
-            "is missing: pass it, set PINTALK_USER_PASSWORD, or pass - to read it from standard input",
+            "is missing: set PINTALK_USER_PASSWORD or PINTALK_USER_PASSWORD_FILE, or pass - to read it from standard input",
         )),
-        Some("-") => {
+        Some(Secret { flag: "password", text: "-" }) => {
             let mut line = String::new();
             let read = std::io::stdin().lock().read_line(&mut line);
             read.map_err(|error| ConfigError::new("password", format!("standard input: {error}")))?;
             Ok(line.trim_end_matches(['\r', '\n']).to_owned())
         }
-        Some(password) => Ok(password.to_owned()),
+        Some(password) => Ok(password.text.to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! configuration error.
 
 mod args;
+mod connections;
 mod defaults;
 mod files;
 mod limits;
@@ -18,9 +19,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs, TraceArgs};
+pub use connections::{
+    DatabaseArgs, DatabaseTls, DatabaseUrl, RedisArgs, RedisHosts, RedisTopology, RedisUrl, SmtpArgs, SmtpUrl,
+};
 pub use limits::{Cap, LimitArgs, LimitConfig};
 pub use mode::{DEFAULT_DATA_DIR, Mode, database, stores};
-pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
+pub use secrets::{FILES, Hidden, JwtSecrets, Secret, SecretFile};
 pub use values::{
     CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span,
     SpanOrOff, Switch, WebOrigin,
@@ -132,11 +136,13 @@ impl Config {
     /// Returns a [`ConfigError`] for the first invalid option.
     pub fn from_args(args: ServeArgs, rng: &Rng) -> Result<Self, ConfigError> {
         let data_dir = absolute_data_dir(&args.store)?;
-        let mode = mode(&args.store, args.redis_url.as_ref(), &data_dir)?;
+        let mode = mode(&args.store, &args.redis, &data_dir)?;
         check_combination(&args, &mode)?;
-        let smtp_url = args.smtp_url.as_ref().map(|url| SmtpUrl::parse(url.expose())).transpose();
+        let smtp_url = args.smtp.url()?;
         let media = args.media_url.as_ref().map(|url| media_location(url.expose())).transpose()?;
-        let jwt_secrets = jwt_secrets(args.jwt_secret.as_ref(), &mode, &data_dir, rng)?;
+        let jwt_flags = ["jwt-secret", "jwt-secret-file"];
+        let jwt_secret = Secret::of(jwt_flags, args.jwt_secret.as_ref(), args.jwt_secret_file.as_ref());
+        let jwt_secrets = jwt_secrets(jwt_secret, &mode, &data_dir, rng)?;
         private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
         let public_url = args.public_url.map_or_else(|| public_url_of(args.listen), Ok)?;
         Ok(Self {
@@ -151,7 +157,7 @@ impl Config {
             public_url,
             admin_origins: args.admin_origins,
             cookie_domain: args.cookie_domain,
-            smtp_url: smtp_url.map_err(|error| ConfigError::new("smtp-url", error))?,
+            smtp_url,
             media: media.unwrap_or_else(|| media::MediaLocation::Folder(data_dir.join("media"))),
             data_dir,
             wire_offset: args.wire_offset,
@@ -225,7 +231,7 @@ fn check_combination(args: &ServeArgs, mode: &Mode) -> Result<(), ConfigError> {
         return Err(ConfigError::new("metrics-listen", "must differ from --listen"));
     }
     if args.redis_wait > 0 && mode.redis().is_none() {
-        return Err(ConfigError::new("redis-wait", "needs --redis-url"));
+        return Err(ConfigError::new("redis-wait", "needs Redis: set --redis-url or --redis-host"));
     }
     Ok(())
 }

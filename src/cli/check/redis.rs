@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
-use fred::types::config::{Config, Server};
+use fred::types::config::Server;
 use fred::types::{Builder, ClusterHash, CustomCommand};
 
 use super::{CHECK_TIMEOUT, Finding};
+use crate::backend::redis::client_config;
 use crate::node::config::{RedisTopology, RedisUrl};
 
 /// Oldest supported major version. It is the first version with sharded pub/sub and all features that the scripts use.
@@ -33,8 +34,7 @@ pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
 }
 
 async fn connect(url: &RedisUrl) -> Result<Client, fred::error::Error> {
-    let config = Config::from_url(url.expose())?;
-    let client = Builder::from_config(config)
+    let client = Builder::from_config(client_config(url.expose())?)
         .with_connection_config(|connection| connection.connection_timeout = CHECK_TIMEOUT)
         .with_performance_config(|performance| performance.default_command_timeout = CHECK_TIMEOUT)
         .build()?;

@@ -3,25 +3,25 @@
 use clap::Args;
 
 use super::{
-    Failure, HostRef, USAGE, accounts, block_on, open_store, password, print, print_line, printable, publish_nothing,
+    Failure, HostRef, PasswordOption, USAGE, accounts, block_on, open_store, password, print, print_line, printable,
+    publish_nothing,
 };
 use crate::accounts::{Accounts, SetPasswordError, readable_password};
 use crate::domain::Rng;
 use crate::domain::{Host, HostId};
 use crate::node::ControlPublisher;
-use crate::node::config::{self, Hidden, KeyGrace, StoreArgs};
+use crate::node::config::{self, KeyGrace, RedisArgs, StoreArgs};
 
 /// Help text about the delay until running nodes apply a change.
-pub(super) const AFTER_HELP: &str = "With --redis-url, all nodes of the cluster are notified and apply the change at once. Without it, \
+pub(super) const AFTER_HELP: &str = "With Redis, all nodes of the cluster are notified and apply the change at once. Without it, \
     for example with a single node, nodes reject keys and tokens within 5 s and close open sockets within a minute.";
 
 #[derive(Args)]
 struct ClusterArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// URL of the cluster's Redis, through which its nodes are notified.
-    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
-    redis_url: Option<Hidden>,
+    #[command(flatten)]
+    redis: RedisArgs,
 }
 
 #[derive(Args)]
@@ -38,11 +38,10 @@ pub(in crate::cli) struct PasswordArgs {
     /// E-mail address or id of the host.
     #[arg(value_name = "HOST")]
     host: HostRef,
-    /// New password, at least 8 characters; `-` reads a line from standard input.
-    #[arg(long, env = "PINTALK_USER_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
-    password: Option<Hidden>,
+    #[command(flatten)]
+    password: PasswordOption,
     /// Generate a password and print only that, on one line.
-    #[arg(long, conflicts_with = "password")]
+    #[arg(long, conflicts_with = "new_password")]
     generate: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -89,7 +88,7 @@ pub(super) fn reset_password(args: &PasswordArgs) -> Result<u8, Failure> {
         let rng = Rng::from_entropy();
         readable_password(|| rng.bytes())
     } else {
-        password(args.password.as_ref())?
+        password(&args.password)?
     };
     change(
         &args.cluster,
@@ -130,7 +129,7 @@ fn change(
     work: impl AsyncFnOnce(Accounts, HostId) -> Result<Option<Host>, Failure>,
     show: impl FnOnce(&Host) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
-    let stores = config::stores(&cluster.store, cluster.redis_url.as_ref())?;
+    let stores = config::stores(&cluster.store, &cluster.redis)?;
     block_on(async {
         let store = open_store(stores.database()).await?;
         let publisher = match stores.redis() {

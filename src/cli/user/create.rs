@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Failure, USAGE, accounts, block_on, open_store, password, print, publish_nothing};
+use super::{Failure, PasswordOption, USAGE, accounts, block_on, open_store, password, print, publish_nothing};
 use crate::accounts::{CreateHostError, NewAccount};
 use crate::domain::Host;
-use crate::node::config::{self, Hidden, StoreArgs};
+use crate::node::config::{self, StoreArgs};
 use crate::store::Store;
 
 #[derive(Args)]
@@ -13,9 +13,8 @@ pub(in crate::cli) struct CreateArgs {
     /// E-mail address of the host, used to log in.
     #[arg(long)]
     email: String,
-    /// Password, at least 8 characters; `-` reads a line from standard input.
-    #[arg(long, env = "PINTALK_USER_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
-    password: Option<Hidden>,
+    #[command(flatten)]
+    password: PasswordOption,
     /// Name of the service, as shown to guests.
     #[arg(long)]
     service_name: String,
@@ -36,7 +35,7 @@ pub(super) fn run(args: CreateArgs) -> Result<u8, Failure> {
     let database = config::database(&args.store)?;
     let account = NewAccount {
         email: args.email,
-        password: password(args.password.as_ref())?,
+        password: password(&args.password)?,
         service_name: args.service_name,
         service_expl: args.service_expl,
         service_domain: args.service_domain,

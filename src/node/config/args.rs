@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, FromArgMatches as _};
 use lettre::message::Mailbox;
 
+use super::connections::{DatabaseArgs, RedisArgs, SmtpArgs};
 use super::limits::LimitArgs;
-use super::secrets::Hidden;
+use super::secrets::{FILES, Hidden, SecretFile};
 use super::values::{
     CookieDomain, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff, Switch,
     WebOrigin,
@@ -24,9 +25,9 @@ use crate::outbound::mail::Language;
 /// Location of the database, for all commands that use SQL.
 #[derive(Args, Clone, Debug)]
 pub struct StoreArgs {
-    /// Database: mysql://user:password@host:port/database or sqlite:///path [default: SQLite in the data directory].
-    #[arg(long, env = "PINTALK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<Hidden>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub database: DatabaseArgs,
     /// Directory for the database, keys and images of a single node; created with mode 0700 [default: ./pintalk-data].
     #[arg(long, env = "PINTALK_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -81,9 +82,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub store: StoreArgs,
-    /// Redis of a cluster: redis://, redis-sentinel:// or redis-cluster://, or rediss… over TLS; needs MySQL.
-    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
-    pub redis_url: Option<Hidden>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub redis: RedisArgs,
     /// Apply pending migrations at start [default: on with SQLite, else off].
     #[arg(long, env = "PINTALK_AUTO_MIGRATE", value_enum, num_args = 0..=1, require_equals = true,
           default_missing_value = "on")]
@@ -92,6 +93,9 @@ pub struct ServeArgs {
     /// cluster [default: a key in the data directory].
     #[arg(long, env = "PINTALK_JWT_SECRET", value_name = "KEYS", hide_env_values = true)]
     pub jwt_secret: Option<Hidden>,
+    /// File that contains --jwt-secret.
+    #[arg(long, env = "PINTALK_JWT_SECRET_FILE", value_name = "FILE", help_heading = FILES, conflicts_with = "jwt_secret")]
+    pub jwt_secret_file: Option<SecretFile>,
     /// URL at which clients reach the server; with https, cookies are Secure [default: http://<listen>].
     #[arg(long, env = "PINTALK_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
@@ -101,10 +105,9 @@ pub struct ServeArgs {
     /// Domain of the refresh cookie.
     #[arg(long, env = "PINTALK_COOKIE_DOMAIN", value_name = "NAME")]
     pub cookie_domain: Option<CookieDomain>,
-    /// Mail server: smtp://user:password@host:port?tls=required (STARTTLS) or smtps://…; without it, e-mails are logged
-    /// without their bodies.
-    #[arg(long, env = "PINTALK_SMTP_URL", value_name = "URL", hide_env_values = true)]
-    pub smtp_url: Option<Hidden>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub smtp: SmtpArgs,
     /// Sender of e-mails [default: PinTalk <no-reply@host of --public-url>].
     #[arg(long, env = "PINTALK_MAIL_FROM", value_name = "MAILBOX")]
     pub mail_from: Option<Mailbox>,

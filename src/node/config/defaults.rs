@@ -11,7 +11,7 @@ use url::Url;
 use super::ConfigError;
 use super::files::{new_key, private_dir, read_or_create};
 use super::mode::{Mode, unusable};
-use super::secrets::{Hidden, JwtSecrets};
+use super::secrets::{JwtSecrets, Secret};
 use super::values::{OtlpEndpoint, PublicUrl};
 use crate::domain::Rng;
 use crate::outbound::media;
@@ -29,16 +29,16 @@ pub(super) fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEn
     }
 }
 
-/// Returns the keys for access tokens: those of `--jwt-secret` or, for a single-node server without this flag, the key
+/// Returns the keys for access tokens: those of the options or, for a single-node server without these options, the key
 /// in the data directory.
 pub(super) fn jwt_secrets(
-    keys: Option<&Hidden>,
+    keys: Option<Secret<'_>>,
     mode: &Mode,
     data_dir: &Path,
     rng: &Rng,
 ) -> Result<JwtSecrets, ConfigError> {
     match (keys, mode) {
-        (Some(keys), _) => JwtSecrets::parse(keys.expose()).map_err(|error| ConfigError::new("jwt-secret", error)),
+        (Some(keys), _) => JwtSecrets::parse(keys.text).map_err(|error| ConfigError::new(keys.flag, error)),
         (None, Mode::Cluster { .. }) => {
             Err(ConfigError::new("jwt-secret", "is required in a cluster and must be the same on every node"))
         }

@@ -1,9 +1,9 @@
-//! Stores of a node. The options `--database-url`, `--redis-url` and `--data-dir` together determine them.
+//! Stores of a node. The options of the database, of Redis and of the data directory together determine them.
 
 use std::path::{Path, PathBuf};
 
+use super::connections::{DatabaseUrl, RedisArgs, RedisUrl};
 use super::files::private_dir;
-use super::secrets::{DatabaseUrl, Hidden, RedisUrl};
 use super::{ConfigError, StoreArgs};
 
 /// Data directory that is used if `--data-dir` is not set.
@@ -17,7 +17,7 @@ pub enum Mode {
         /// URL of the SQLite file in the data directory.
         database: DatabaseUrl,
     },
-    /// Single-node server with the database of `--database-url`.
+    /// Single-node server with the database that the options name.
     SingleOnDatabase {
         /// URL of MySQL, or of a SQLite file outside the data directory.
         database: DatabaseUrl,
@@ -57,7 +57,7 @@ impl Mode {
 /// Returns [`ConfigError`] if the URL is invalid or the directory cannot be used.
 pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     let data_dir = absolute_data_dir(args)?;
-    match named_database(args)? {
+    match args.database.url()? {
         Some(url) => Ok(url),
         None => {
             private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
@@ -70,19 +70,17 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
 ///
 /// # Errors
 /// Returns [`ConfigError`] if the options cannot be combined, a URL is invalid, or the directory cannot be used.
-pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
+pub fn stores(args: &StoreArgs, redis: &RedisArgs) -> Result<Mode, ConfigError> {
     let data_dir = absolute_data_dir(args)?;
-    let mode = mode(args, redis_url, &data_dir)?;
+    let mode = mode(args, redis, &data_dir)?;
     if let Mode::Embedded { .. } = mode {
         private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
     }
     Ok(mode)
 }
 
-pub(super) fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Path) -> Result<Mode, ConfigError> {
-    let redis = redis_url.map(|url| RedisUrl::parse(url.expose())).transpose();
-    let redis = redis.map_err(|error| ConfigError::new("redis-url", error))?;
-    match (named_database(store)?, redis) {
+pub(super) fn mode(store: &StoreArgs, redis: &RedisArgs, data_dir: &Path) -> Result<Mode, ConfigError> {
+    match (store.database.url()?, redis.url()?) {
         (None, None) => Ok(Mode::Embedded { database: own_database(data_dir)? }),
         (Some(database), None) => Ok(Mode::SingleOnDatabase { database }),
         (Some(database), Some(redis)) if !database.is_sqlite() => Ok(Mode::Cluster { database, redis }),
@@ -93,11 +91,6 @@ pub(super) fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Pat
             Err(ConfigError::new("redis-url", "needs --database-url: a cluster stores messages in MySQL"))
         }
     }
-}
-
-fn named_database(args: &StoreArgs) -> Result<Option<DatabaseUrl>, ConfigError> {
-    let url = args.database_url.as_ref().map(|url| DatabaseUrl::parse(url.expose())).transpose();
-    url.map_err(|error| ConfigError::new("database-url", error))
 }
 
 fn own_database(data_dir: &Path) -> Result<DatabaseUrl, ConfigError> {

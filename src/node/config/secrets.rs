@@ -5,12 +5,12 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
-use url::Url;
-
 use super::values::InvalidValue;
+
+/// Help heading of the options that read a secret from a file.
+pub const FILES: &str = "Secrets in files";
 
 /// Unparsed option value whose `Debug` output hides the string.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +33,43 @@ impl FromStr for Hidden {
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hidden(***)")
+    }
+}
+
+/// Secret that was read from a file, without the line break at its end. Clap reads the file when it parses the option,
+/// so that an error contains the option and the path, but not the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFile(Hidden);
+
+impl FromStr for SecretFile {
+    type Err = InvalidValue;
+    fn from_str(path: &str) -> Result<Self, InvalidValue> {
+        let bytes =
+            std::fs::read(path).map_err(|error| InvalidValue::new(format!("the file cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| InvalidValue::new("the file is not UTF-8 text"))?;
+        let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+        if secret.trim().is_empty() {
+            return Err(InvalidValue::new("the file is empty"));
+        }
+        Ok(Self(Hidden(secret.to_owned())))
+    }
+}
+
+/// Secret with the option that contains it: the value itself or a file. Clap accepts only one of the two options.
+#[derive(Clone, Copy)]
+pub struct Secret<'a> {
+    /// Name of the option, without dashes.
+    pub flag: &'static str,
+    /// The secret, which must not be logged.
+    pub text: &'a str,
+}
+
+impl<'a> Secret<'a> {
+    /// Returns the secret that is set. `flags` are the names of the two options.
+    pub fn of(flags: [&'static str; 2], value: Option<&'a Hidden>, file: Option<&'a SecretFile>) -> Option<Self> {
+        let [value_flag, file_flag] = flags;
+        let value = value.map(|value| Self { flag: value_flag, text: value.expose() });
+        value.or(file.map(|file| Self { flag: file_flag, text: file.0.expose() }))
     }
 }
 
@@ -76,174 +113,9 @@ impl fmt::Debug for JwtSecrets {
     }
 }
 
-/// Returns the URL with `***` in place of its password and of its query, which may contain another password.
-fn masked(url: &str) -> String {
-    let Ok(mut url) = Url::parse(url) else { return "***".to_owned() };
-    if url.password().is_some() {
-        // The call fails only if the URL has no host. Such a URL has no password.
-        let _ = url.set_password(Some("***"));
-    }
-    if url.query().is_some() {
-        url.set_query(Some("***"));
-    }
-    url.to_string()
-}
-
-macro_rules! secret_url {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq)]
-        pub struct $name(String);
-
-        impl $name {
-            /// Returns the URL with its password, for the driver that connects to it. The result must not be logged.
-            pub fn expose(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&masked(&self.0))
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({self})", stringify!($name))
-            }
-        }
-    };
-}
-
-secret_url! {
-    /// URL of the database: `mysql://user:password@host:port/database`, or `sqlite:///absolute/path`.
-    DatabaseUrl
-}
-
-secret_url! {
-    /// URL of Redis: `redis://`, `redis-sentinel://` or `redis-cluster://`; with TLS, `rediss://`, `rediss-sentinel://`
-    /// or `rediss-cluster://`.
-    RedisUrl
-}
-
-secret_url! {
-    /// URL of the mail server: `smtp://` or `smtps://`, in the format of lettre.
-    SmtpUrl
-}
-
-impl DatabaseUrl {
-    /// Parses a URL and checks its format. Does not connect.
-    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let invalid = || InvalidValue::new("expected mysql://user:password@host:port/database or sqlite:///path");
-        if let Some(path) = text.strip_prefix("sqlite:") {
-            let file = path.trim_start_matches('/');
-            return if file.is_empty() || path.contains(":memory:") {
-                Err(invalid())
-            } else {
-                Ok(Self(text.to_owned()))
-            };
-        }
-        let url = Url::parse(text).map_err(|_| invalid())?;
-        let database = url.path().trim_matches('/');
-        if url.scheme() != "mysql" || url.host_str().is_none_or(str::is_empty) || database.is_empty() {
-            return Err(invalid());
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    /// Returns the URL of the SQLite file at an absolute path; `None` if the path is not UTF-8.
-    pub fn sqlite(path: &Path) -> Option<Self> {
-        let mut url = "sqlite://".to_owned();
-        for character in path.to_str()?.chars() {
-            // These characters have a special meaning in URLs.
-            match character {
-                '%' => url.push_str("%25"),
-                '?' => url.push_str("%3F"),
-                '#' => url.push_str("%23"),
-                ' ' => url.push_str("%20"),
-                other => url.push(other),
-            }
-        }
-        Some(Self(url))
-    }
-
-    /// Returns whether the database is SQLite. Only one node at a time can use a SQLite file.
-    pub fn is_sqlite(&self) -> bool {
-        self.0.starts_with("sqlite:")
-    }
-}
-
-/// Topology of Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedisTopology {
-    /// A single Redis server.
-    Standalone,
-    /// A primary with replicas. Redis Sentinel monitors the primary and promotes a replica if the primary fails.
-    Sentinel,
-    /// Redis Cluster: several primaries, each of which stores some of the slots.
-    Cluster,
-}
-
-impl RedisUrl {
-    /// Parses a URL and checks its format. Does not connect.
-    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let invalid = || InvalidValue::new("expected redis://, redis-sentinel:// or redis-cluster:// (rediss for TLS)");
-        let known = ["redis", "redis-sentinel", "redis-cluster", "rediss", "rediss-sentinel", "rediss-cluster"];
-        let url = Url::parse(text).map_err(|_| invalid())?;
-        if !known.contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
-            return Err(invalid());
-        }
-        // The error is replaced, because its message may contain the URL.
-        fred::types::config::Config::from_url(text).map_err(|_| invalid())?;
-        Ok(Self(text.to_owned()))
-    }
-
-    /// Returns the topology that the scheme of the URL selects.
-    pub fn topology(&self) -> RedisTopology {
-        match self.0.split_once("://").map(|(scheme, _)| scheme) {
-            Some("redis-sentinel" | "rediss-sentinel") => RedisTopology::Sentinel,
-            Some("redis-cluster" | "rediss-cluster") => RedisTopology::Cluster,
-            _ => RedisTopology::Standalone,
-        }
-    }
-}
-
-impl SmtpUrl {
-    /// Parses a URL and checks its format. Does not connect.
-    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
-        use lettre::{AsyncSmtpTransport, Tokio1Executor};
-        let invalid = || InvalidValue::new("expected smtp://user:password@host:port or smtps://…");
-        if !["smtp://", "smtps://"].iter().any(|scheme| text.starts_with(scheme)) {
-            return Err(invalid());
-        }
-        AsyncSmtpTransport::<Tokio1Executor>::from_url(text).map_err(|_| invalid())?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn password_in_url_is_not_printed() {
-        let database = DatabaseUrl::parse("mysql://pin:s3cret@db.example:3306/pintalk?ssl-key=s3cret").unwrap();
-        let redis =
-            RedisUrl::parse("redis-sentinel://:s3cret@a:26379?sentinelPassword=s3cret&sentinelServiceName=p").unwrap();
-        let smtp = SmtpUrl::parse("smtps://pin:s3cret@mail.example").unwrap();
-        for shown in [
-            format!("{database:?} {database}"),
-            format!("{redis:?} {redis}"),
-            format!("{smtp:?} {smtp}"),
-            format!("{:?}", "s3cret".parse::<Hidden>().unwrap()),
-            format!("{:?}", JwtSecrets::parse(&"s3cret".repeat(8)).unwrap()),
-        ] {
-            assert!(!shown.contains("s3cret"), "{shown}");
-        }
-        assert_eq!(database.to_string(), "mysql://pin:***@db.example:3306/pintalk?***");
-        assert!(database.expose().contains("s3cret"));
-    }
 
     #[test]
     fn token_keys_have_at_least_32_bytes() {
@@ -258,27 +130,22 @@ mod tests {
     }
 
     #[test]
-    fn scheme_of_url_selects_the_store() {
-        assert!(DatabaseUrl::parse("sqlite:///var/lib/pintalk/db.sqlite").unwrap().is_sqlite());
-        assert!(!DatabaseUrl::parse("mysql://root@127.0.0.1:3306/pintalk").unwrap().is_sqlite());
-        for bad in ["", "mysql://root@127.0.0.1:3306", "postgres://a/b", "sqlite:", "sqlite::memory:", "db.example"] {
-            assert!(DatabaseUrl::parse(bad).is_err(), "{bad}");
+    fn file_contains_a_secret_of_any_characters_and_a_last_line_break_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let read = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            path.to_str().unwrap().parse::<SecretFile>()
+        };
+        for (content, secret) in
+            [("p", "p"), ("p \n", "p "), ("p\r\n", "p"), ("p\n\n", "p\n"), (" @:/?#%41é\"\n", " @:/?#%41é\"")]
+        {
+            assert_eq!(read(content.as_bytes()).unwrap().0.expose(), secret);
         }
-        let topology = |url: &str| RedisUrl::parse(url).map(|url| url.topology());
-        assert_eq!(topology("redis://127.0.0.1:6379"), Ok(RedisTopology::Standalone));
-        assert_eq!(topology("rediss-cluster://a:1?node=b:2"), Ok(RedisTopology::Cluster));
-        assert_eq!(topology("redis-sentinel://a:1?sentinelServiceName=pintalk"), Ok(RedisTopology::Sentinel));
-        for bad in ["", "127.0.0.1:6379", "http://a:1", "redis://", "redis-sentinel://a:1"] {
-            assert!(topology(bad).is_err(), "{bad}");
+        for content in [b"".as_slice(), b"\n", b"s3cret\xff"] {
+            assert!(!read(content).unwrap_err().to_string().contains("s3cret"));
         }
-        for bad in ["", "mail.example", "https://mail.example", "smtp://"] {
-            assert!(SmtpUrl::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn special_characters_in_path_are_encoded() {
-        let url = DatabaseUrl::sqlite(Path::new("/srv/100% ours?/db.sqlite")).unwrap();
-        assert_eq!(url.expose(), "sqlite:///srv/100%25%20ours%3F/db.sqlite");
+        assert!(!format!("{:?}", read(b"s3cret").unwrap()).contains("s3cret"));
+        assert!(dir.path().to_str().unwrap().parse::<SecretFile>().is_err());
     }
 }
