@@ -14,6 +14,7 @@ mod installation;
 mod migrate;
 mod serve;
 mod user;
+mod variables;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,9 +22,8 @@ use std::future::Future;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::node::AppError;
 use crate::node::config::{ConfigError, LogFormat};
@@ -45,11 +45,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum CliCommand {
-    /// Run a node: a single node without --redis-url, otherwise a node of a cluster.
+    /// Run a node: with Redis a node of a cluster, otherwise a single node.
     Serve(Box<crate::node::config::ServeArgs>),
     /// Run a complete node with a demo host and a page that shows the guest's and the host's view side by side.
     Demo(Box<demo::DemoArgs>),
     /// Migrate the database schema, show its migrations, or switch between single node and cluster.
+    #[command(after_help = migrate::AFTER_HELP)]
     Migrate(migrate::MigrateArgs),
     /// Show which installation owns the database and Redis, or make it the owner of a Redis.
     #[command(subcommand)]
@@ -104,7 +105,7 @@ where
 {
     // Files that the program creates are accessible only to the user who runs it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let command = without_empty_variables(Cli::command());
+    let command = variables::without_unset(Cli::command());
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let mut is_json = false;
     let outcome = match parsed {
@@ -118,7 +119,7 @@ where
             let _ = error.print();
             Ok(0)
         }
-        Err(error) => Err(Failure { code: USAGE, message: first_paragraph(&error) }),
+        Err(error) => Err(Failure { code: USAGE, message: message_of(&error) }),
     };
     let code = outcome.unwrap_or_else(|failure| {
         if is_json {
@@ -146,24 +147,17 @@ impl CliCommand {
     }
 }
 
-/// Makes clap ignore environment variables with an empty value. Compose files and Helm charts set such variables.
-fn without_empty_variables(command: Command) -> Command {
-    command
-        .mut_args(|arg| {
-            let value = arg.get_env().and_then(std::env::var_os);
-            if value.is_some_and(|value| value.is_empty()) { arg.env(Resettable::<_>::Reset) } else { arg }
-        })
-        .mut_subcommands(without_empty_variables)
-}
-
-/// Returns the first paragraph of a clap error, which names the invalid flag. The remaining paragraphs are usage hints.
-fn first_paragraph(error: &clap::Error) -> String {
+/// Returns the first paragraph of a clap error, which names the invalid flag, and the tips, which contain similar names.
+/// The remaining paragraphs are usage hints.
+fn message_of(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();
     }
     let text = error.to_string();
     let paragraph = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
-    paragraph.strip_prefix("error: ").map_or(paragraph.clone(), str::to_owned)
+    let tips = text.lines().map(str::trim).filter(|line| line.starts_with("tip: "));
+    let parts: Vec<&str> = std::iter::once(paragraph.as_str()).chain(tips).collect();
+    parts.join("; ").trim_start_matches("error: ").to_owned()
 }
 
 /// Runs the async part of a command on a new runtime. Does not wait for tasks that are still running when `work`
@@ -191,7 +185,13 @@ fn print_line(text: &str) -> Result<(), Failure> {
 
 /// Starts logging for a command that prints its result to standard output.
 fn init_command_logging() {
-    telemetry::log(LogFormat::Text, "warn");
+    init_logging(LogFormat::Text, "warn");
+}
+
+/// Starts logging, and logs a warning for each environment variable that is probably a misspelt option.
+fn init_logging(format: LogFormat, filter: &str) {
+    telemetry::log(format, filter);
+    variables::warn_of_unknown(&Cli::command());
 }
 
 /// Opens an existing database without changing its schema. Returns an error if the database does not exist or

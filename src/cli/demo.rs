@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{Failure, block_on, open_store, serve, user};
+use super::{Failure, block_on, init_logging, open_store, serve, user};
 use crate::accounts::NewAccount;
 use crate::domain::Host;
 use crate::domain::Rng;
@@ -36,7 +36,7 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
-    telemetry::log(args.log.log_format, FILTER);
+    init_logging(args.log.log_format, FILTER);
     telemetry::log_panics();
     let rng = Rng::from_entropy();
     let temporary = match args.data_dir {

@@ -2,7 +2,7 @@
 
 use tokio::net::TcpListener;
 
-use super::{Failure, block_on};
+use super::{Failure, block_on, init_logging};
 use crate::backend::shutdown::{FORCED, Shutdown};
 use crate::domain::Rng;
 use crate::domain::clock::SystemClock;
@@ -11,7 +11,7 @@ use crate::node::config::{Config, ServeArgs};
 use crate::node::telemetry;
 
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
-    telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
+    init_logging(args.log.log_format, telemetry::DEFAULT_FILTER);
     telemetry::log_panics();
     let mut config = Config::from_args(args, &Rng::from_entropy())?;
     config.warn();

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod checks;
+mod connections;
 mod installation;
 
 use std::io::Write as _;
