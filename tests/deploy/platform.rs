@@ -1,9 +1,12 @@
 //! Tests that the chart meets the requirements of platforms, such as assigned user ids and network policies.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
 use serde_json::Value;
 
-use crate::chart::{CHART, HELMS, given, helm, rendered};
-use crate::tools::printed;
+use crate::chart::{CHART, HELMS, given, helm, rendered, sets};
+use crate::tools::{printed, said};
 
 /// Returns the pod specifications of nodes, migration and chart test.
 fn own_pods(documents: &[Value]) -> Vec<&Value> {
@@ -99,6 +102,18 @@ fn port_that_the_network_policy_blocks_is_reported_in_the_notes() {
             vec![secret, database, "secrets.redisUrl=rediss-cluster://:6666@r1:6380?node=r2:6379&node=r3:6381"],
         ),
         (vec![], vec![secret, database, "secrets.redisUrl=redis-sentinel://s1/?sentinelServiceName=a&node=s2:26379"]),
+        (
+            vec!["config.database-host uses port 3307,", "config.redis-host uses port 7000,"],
+            vec![
+                secret,
+                "config.database-host=db",
+                "config.database-port=3307",
+                "config.database-user=u",
+                "config.database-name=n",
+                "config.redis-host=r1\\,r2:7000",
+            ],
+        ),
+        (vec![], vec![secret, database, "config.redis-host=s1\\,s2:26379", "config.redis-mode=sentinel"]),
         (vec!["secrets.smtpUrl uses port 25,"], vec![secret, database, redis, "secrets.smtpUrl=smtp://mail.example"]),
         (
             vec!["media.endpoint uses port 9000, which networkPolicy.egress.https.ports"],
@@ -115,5 +130,51 @@ fn port_that_the_network_policy_blocks_is_reported_in_the_notes() {
         assert_eq!(printed.len(), lines.len(), "{values:?}: {printed:?}");
         assert!(printed.iter().zip(&lines).all(|(printed, line)| printed.contains(line)), "{values:?}: {printed:?}");
         assert!(!notes.contains("hunter2"), "{notes}");
+    }
+}
+
+/// Redis that ends with the test.
+struct RunningRedis(Child);
+
+impl Drop for RunningRedis {
+    fn drop(&mut self) {
+        // The process may have ended already.
+        let _ended = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+#[test]
+fn evaluation_redis_accepts_a_password_with_any_character() {
+    let set = sets().into_iter().find(|set| set.contains("trying-out")).expect("a set with stores");
+    let documents = rendered("helm4", CHART, &set);
+    let named = |kind: &str| {
+        let is_it =
+            |document: &&Value| document["kind"] == kind && document["metadata"]["name"] == "release-pintalk-redis";
+        documents.iter().find(is_it).expect("an object of Redis")
+    };
+    let password = named("Secret")["stringData"]["password"].as_str().expect("a password");
+    assert!(["@", ":", "/", "?", "#", "%", " ", "'", "\"", "\\", "$("].iter().all(|part| password.contains(part)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket");
+    let container = &named("StatefulSet")["spec"]["template"]["spec"]["containers"][0];
+    let mut redis = Command::new(container["command"][0].as_str().expect("a program"));
+    for argument in container["args"].as_array().expect("arguments") {
+        // Kubernetes replaces the reference once and does not expand its value.
+        redis.arg(match argument.as_str().expect("an argument") {
+            "$(REDISCLI_AUTH)" => password,
+            "/data" => folder.path().to_str().expect("a path"),
+            argument => argument,
+        });
+    }
+    redis.args(["--port", "0", "--unixsocket"]).arg(&socket).stdout(Stdio::piped());
+    let mut running = RunningRedis(redis.spawn().expect("redis-server: see tests/run"));
+    let log = BufReader::new(running.0.stdout.take().expect("its log"));
+    let mut lines = log.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.to_lowercase().contains("ready to accept connections")), "Redis did not start");
+    for (given, answer) in [(password, "PONG"), ("hunter2", "NOAUTH")] {
+        let mut client = Command::new("redis-cli");
+        let client = client.arg("-s").arg(&socket).arg("ping").env("REDISCLI_AUTH", given);
+        let said = said(&client.output().expect("redis-cli: see tests/run"));
+        assert!(said.contains(answer), "{said}");
     }
 }

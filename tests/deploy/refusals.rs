@@ -20,31 +20,34 @@ fn invalid_combination_is_rejected_with_a_message() {
         ("mysql.enabled needs mysql.password", vec![secret, redis, "mysql.enabled=true"]),
         ("redis.enabled needs redis.password", vec![secret, database, "redis.enabled=true"]),
         (
-            "mysql.enabled and secrets.databaseUrl",
+            "the URL and the host of the database are both set",
             vec![secret, database, redis, "mysql.enabled=true", "mysql.password=x"],
+        ),
+        ("the URL and the host of the database are both set", vec![secret, database, redis, "config.database-host=db"]),
+        ("the URL and the host of Redis are both set", vec![secret, database, redis, "config.redis-host=r"]),
+        (
+            "config.database-name is required with database-host",
+            vec![theirs, "config.database-host=db", "config.database-user=u"],
+        ),
+        (
+            "config.database-host and mysql.enabled: set only one",
+            vec![secret, redis, "config.database-host=db", "mysql.enabled=true", "mysql.password=x"],
+        ),
+        (
+            "secrets.files.redis-password and secrets.redisPassword: set only one",
+            vec![secret, database, redis, "secrets.redisPassword=x", "secrets.files.redis-password=/x"],
         ),
         ("secrets.redisUrl is not read with secrets.existingSecret", vec![theirs, redis]),
         ("cannot be combined with secrets.existingSecret", vec![theirs, "redis.enabled=true", "redis.password=x"]),
         ("media.bucketUrl and media.existingClaim", vec![theirs, "media.bucketUrl=s3://a", "media.existingClaim=b"]),
         (
-            "secrets.redisUrl and secrets.existingSecrets.redis-url: set only one",
+            "secrets.existingSecrets.redis-url and secrets.redisUrl: set only one",
             vec![
                 secret,
                 database,
                 redis,
                 "secrets.existingSecrets.redis-url.name=a",
                 "secrets.existingSecrets.redis-url.key=b",
-            ],
-        ),
-        (
-            "mysql.enabled and secrets.existingSecrets.database-url: set only one",
-            vec![
-                secret,
-                redis,
-                "mysql.enabled=true",
-                "mysql.password=x",
-                "secrets.existingSecrets.database-url.name=a",
-                "secrets.existingSecrets.database-url.key=b",
             ],
         ),
         (
@@ -92,12 +95,12 @@ fn invalid_address_is_rejected_without_its_password() {
             vec![secret, database, redis, "secrets.smtpUrl=mail.example:hunter2"],
         ),
         (
-            "mysql.password must consist of letters",
-            vec![secret, redis, "mysql.enabled=true", "mysql.password=hunter2/"],
+            "mysql.password must not begin with --",
+            vec![secret, redis, "mysql.enabled=true", "mysql.password=--hunter2"],
         ),
         (
-            "redis.password must consist of letters",
-            vec![secret, database, "redis.enabled=true", "redis.password=hunter2@"],
+            "redis.password must not begin with --",
+            vec![secret, database, "redis.enabled=true", "redis.password=--hunter2"],
         ),
     ] {
         let said = refused(&values);

@@ -24,10 +24,13 @@
   value: {{ . | quote }}
 {{- end }}
 {{- range $option, $value := omit .Values.config "public-url" }}
-{{- if not (kindIs "invalid" $value) }}
-- name: PINTALK_{{ $option | upper | replace "-" "_" }}
-  value: {{ include "pintalk.optionText" $value | quote }}
+{{- if not (hasPrefix "database-" $option) }}
+{{- include "pintalk.optionEnv" (dict "option" $option "value" $value) }}
 {{- end }}
+{{- end }}
+{{- if .Values.redis.enabled }}
+- name: PINTALK_REDIS_HOST
+  value: {{ include "pintalk.redisName" . }}:6379
 {{- end }}
 {{- with .Values.rustLog }}
 - name: RUST_LOG
@@ -49,7 +52,42 @@
   value: file:///var/lib/pintalk-media
 {{- end }}
 {{- range $option := include "pintalk.secretOptions" . | fromYamlArray }}
+{{- if not (hasPrefix "database-" $option) }}
 {{- include "pintalk.secretEnv" (dict "root" $ "option" $option) }}
+{{- end }}
+{{- end }}
+{{- include "pintalk.databaseEnv" (dict "root" .) }}
+{{- end }}
+
+{{/* Options of the connection to the database. The migration needs only these. `ownName` is the name of the chart's Secret if it
+differs. */}}
+{{- define "pintalk.databaseEnv" -}}
+{{- range $option, $value := .root.Values.config }}
+{{- if hasPrefix "database-" $option }}
+{{- include "pintalk.optionEnv" (dict "option" $option "value" $value) }}
+{{- end }}
+{{- end }}
+{{- if .root.Values.mysql.enabled }}
+- name: PINTALK_DATABASE_HOST
+  value: {{ include "pintalk.mysqlName" .root }}
+- name: PINTALK_DATABASE_PORT
+  value: "3306"
+- name: PINTALK_DATABASE_USER
+  value: pintalk
+- name: PINTALK_DATABASE_NAME
+  value: pintalk
+{{- end }}
+{{- range $option := include "pintalk.secretOptions" . | fromYamlArray }}
+{{- if hasPrefix "database-" $option }}
+{{- include "pintalk.secretEnv" (dict "root" $.root "option" $option "ownName" $.ownName) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "pintalk.optionEnv" -}}
+{{- if not (kindIs "invalid" .value) }}
+- name: {{ include "pintalk.variable" .option }}
+  value: {{ include "pintalk.optionText" .value | quote }}
 {{- end }}
 {{- end }}
 

@@ -77,23 +77,6 @@ securityContext: {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- define "pintalk.mysqlName" -}}{{ include "pintalk.fullname" . }}-mysql{{- end }}
 {{- define "pintalk.redisName" -}}{{ include "pintalk.fullname" . }}-redis{{- end }}
 
-{{/* URLs of the stores, which are your own or, for evaluation, those of the chart. */}}
-{{- define "pintalk.databaseUrl" -}}
-{{- if .Values.mysql.enabled -}}
-mysql://pintalk:{{ .Values.mysql.password }}@{{ include "pintalk.mysqlName" . }}:3306/pintalk
-{{- else -}}
-{{ .Values.secrets.databaseUrl }}
-{{- end }}
-{{- end }}
-
-{{- define "pintalk.redisUrl" -}}
-{{- if .Values.redis.enabled -}}
-redis://:{{ .Values.redis.password }}@{{ include "pintalk.redisName" . }}:6379
-{{- else -}}
-{{ .Values.secrets.redisUrl }}
-{{- end }}
-{{- end }}
-
 {{- define "pintalk.publicUrl" -}}
 {{- $url := get .Values.config "public-url" }}
 {{- if $url -}}

@@ -19,27 +19,35 @@
 
 {{- define "pintalk.validateSecrets" -}}
 {{- $s := .Values.secrets }}
-{{- range $option, $value := dict "jwt-secret" "jwtSecret" "database-url" "databaseUrl" "redis-url" "redisUrl" "smtp-url" "smtpUrl" "aws-access-key-id" "awsAccessKeyId" "aws-secret-access-key" "awsSecretAccessKey" }}
-{{- if get $s $value }}
-{{- if $s.existingSecret }}{{ fail (printf "secrets.%s is not read with secrets.existingSecret: add it to that Secret" $value) }}{{ end }}
-{{- if get $s.existingSecrets $option }}{{ fail (printf "secrets.%s and secrets.existingSecrets.%s: set only one" $value $option) }}{{ end }}
-{{- end }}
+{{- range $option, $value := include "pintalk.secretValues" . | fromJson }}
+{{- if and $s.existingSecret (get $s $value) }}{{ fail (printf "secrets.%s is not read with secrets.existingSecret: add it to that Secret" $value) }}{{ end }}
 {{- end }}
 {{- if and $s.existingSecret (or .Values.redis.enabled .Values.mysql.enabled) }}
 {{- fail "redis.enabled and mysql.enabled cannot be combined with secrets.existingSecret, which contains other addresses" }}
 {{- end }}
-{{- range $store, $option := dict "mysql" "database-url" "redis" "redis-url" }}
-{{- if and (get $.Values $store).enabled (get $s.existingSecrets $option) }}{{ fail (printf "%s.enabled and secrets.existingSecrets.%s: set only one" $store $option) }}{{ end }}
+{{- include "pintalk.validateSources" . }}
+{{- range $store := list "database" "redis" }}
+{{- $evaluation := ternary "mysql" "redis" (eq $store "database") }}
+{{- $hasHost := include "pintalk.hasHost" (dict "root" $ "store" $store) }}
+{{- $hasUrl := include "pintalk.isSet" (dict "root" $ "option" (printf "%s-url" $store)) }}
+{{- if and $hasHost $hasUrl }}{{ fail (printf "the URL and the host of %s are both set: set only one" (get (dict "database" "the database" "redis" "Redis") $store)) }}{{ end }}
+{{- if and (get $.Values $evaluation).enabled (include "pintalk.isSet" (dict "root" $ "option" (printf "%s-host" $store))) }}
+{{- fail (printf "%s.enabled and %s-host: set only one" $evaluation $store) }}
 {{- end }}
-{{- if and .Values.mysql.enabled $s.databaseUrl }}{{ fail "mysql.enabled and secrets.databaseUrl: set only one" }}{{ end }}
-{{- if and .Values.redis.enabled $s.redisUrl }}{{ fail "redis.enabled and secrets.redisUrl: set only one" }}{{ end }}
+{{- end }}
+{{- if and (include "pintalk.isSet" (dict "root" . "option" "database-host")) (not .Values.envFrom) }}
+{{- range $option := list "database-user" "database-name" }}
+{{- if not (include "pintalk.isSet" (dict "root" $ "option" $option)) }}{{ fail (printf "config.%s is required with database-host" $option) }}{{ end }}
+{{- end }}
+{{- end }}
 {{- range $required := list
     (list "jwt-secret" "secrets.jwtSecret must have 32 bytes or more and stay the same at upgrades: generate it with `openssl rand -base64 48`, or set secrets.existingSecret")
-    (list "database-url" "secrets.databaseUrl must name a MySQL; or set secrets.existingSecret, or mysql.enabled for evaluation")
-    (list "redis-url" "secrets.redisUrl must name a Redis; or set secrets.existingSecret, or redis.enabled for evaluation")
+    (list "database-url" "secrets.databaseUrl must name a MySQL; or set config.database-host, secrets.existingSecret, or mysql.enabled for evaluation")
+    (list "redis-url" "secrets.redisUrl must name a Redis; or set config.redis-host, secrets.existingSecret, or redis.enabled for evaluation")
 }}
-{{- $option := dict "root" $ "option" (first $required) }}
-{{- if not (or $.Values.envFrom (include "pintalk.secretRef" $option) (include "pintalk.isExtraEnv" $option)) }}{{ fail (last $required) }}{{ end }}
+{{- $option := first $required }}
+{{- $hasHost := and (hasSuffix "-url" $option) (include "pintalk.hasHost" (dict "root" $ "store" (trimSuffix "-url" $option))) }}
+{{- if not (or $hasHost $.Values.envFrom $s.existingSecret (include "pintalk.isSet" (dict "root" $ "option" $option))) }}{{ fail (last $required) }}{{ end }}
 {{- end }}
 {{- if and $s.jwtSecret (lt (len $s.jwtSecret) 32) }}{{ fail "secrets.jwtSecret must have 32 bytes or more: generate it with `openssl rand -base64 48`" }}{{ end }}
 {{- /* The messages must not contain the values, because these contain passwords. */}}
@@ -51,8 +59,25 @@
 {{- range $store := list "mysql" "redis" }}
 {{- with get $.Values $store }}
 {{- if and .enabled (not .password) }}{{ fail (printf "%s.enabled needs %s.password" $store $store) }}{{ end }}
-{{- if not (regexMatch "^[A-Za-z0-9]*$" .password) }}{{ fail (printf "%s.password must consist of letters and digits: it becomes part of a URL" $store) }}{{ end }}
+{{- if hasPrefix "--" .password }}{{ fail (printf "%s.password must not begin with --, which begins an option of the server" $store) }}{{ end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Rejects options that several values set. */}}
+{{- define "pintalk.validateSources" -}}
+{{- $s := .Values.secrets }}
+{{- $own := include "pintalk.ownSecrets" . | fromJson }}
+{{- $names := include "pintalk.secretValues" . | fromJson }}
+{{- range $option := include "pintalk.secretOptions" . | fromYamlArray }}
+{{- $sources := list }}
+{{- if get $.Values.config $option }}{{ $sources = append $sources (printf "config.%s" $option) }}{{ end }}
+{{- if get $s.existingSecrets $option }}{{ $sources = append $sources (printf "secrets.existingSecrets.%s" $option) }}{{ end }}
+{{- if get $s.files $option }}{{ $sources = append $sources (printf "secrets.files.%s" $option) }}{{ end }}
+{{- if get $s (get $names $option | default $option) }}{{ $sources = append $sources (printf "secrets.%s" (get $names $option)) }}{{ end }}
+{{- if and $.Values.mysql.enabled (has $option (list "database-host" "database-port" "database-user" "database-password" "database-name")) }}{{ $sources = append $sources "mysql.enabled" }}{{ end }}
+{{- if and $.Values.redis.enabled (has $option (list "redis-host" "redis-password")) }}{{ $sources = append $sources "redis.enabled" }}{{ end }}
+{{- if gt (len $sources) 1 }}{{ fail (printf "%s: set only one" (join " and " $sources)) }}{{ end }}
 {{- end }}
 {{- end }}
 
