@@ -62,7 +62,7 @@ enum CliCommand {
     #[command(after_help = cleanup::AFTER_HELP)]
     Cleanup(cleanup::CleanupArgs),
     /// Read the configuration, connect to every store, and report errors and risks.
-    Check(Box<crate::node::config::ServeArgs>),
+    Check(Box<check::CheckArgs>),
 }
 
 /// Error of a command: exit code and message.

@@ -47,11 +47,13 @@ use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{DatabaseConnection, DbErr};
 
 pub use consents::ConsentPair;
+pub use database::connect::MYSQL_CONNECTIONS;
 pub use database::connect::{InvalidUrl, is_made};
 pub use database::error::StoreError;
 pub use database::fault::{WriteFault, is_temporary};
 pub use database::lock::DatabaseLock;
 pub(crate) use database::permissions::restrict;
+pub use database::server::ServerSettings;
 pub use expired::ExpiringRows;
 pub use hosts::activation::DeactivatedBy;
 pub(crate) use hosts::email_key;

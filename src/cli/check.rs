@@ -6,33 +6,37 @@
 mod clocks;
 mod ownership;
 mod redis;
+mod sql;
 
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
+use serde::Serialize;
 
 use super::{FAILED, Failure, block_on, init_command_logging, migrate, print_line};
 use crate::domain::Rng;
 use crate::node::config::{Config, LimitConfig, Mode, ServeArgs, SmtpUrl};
 use crate::outbound::media::{Media, MediaLocation};
-use crate::store::Store;
 
 /// Maximum duration of one check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Severity {
+    #[serde(rename = "ok")]
     Good,
     Risky,
     Wrong,
 }
 
 /// Line of the report: one result of a check.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     severity: Severity,
     text: String,
@@ -63,12 +67,22 @@ impl fmt::Display for Finding {
     }
 }
 
-pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
+/// Arguments of `pintalk check`.
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// Print the report as one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ServeArgs,
+}
+
+pub(super) fn run(args: CheckArgs) -> Result<u8, Failure> {
     init_command_logging();
-    let config = Config::from_args(args, &Rng::from_entropy())?;
+    let config = Config::from_args(args.config, &Rng::from_entropy())?;
     block_on(async {
         let mut findings = configuration(&config);
-        findings.extend(with_timeout("sql", sql(&config)).await);
+        findings.extend(with_timeout("sql", sql::check(&config)).await);
         if let Mode::Cluster { redis, .. } = &config.mode {
             findings.extend(with_timeout("redis", redis::check(redis)).await);
         }
@@ -79,12 +93,17 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
         }
         findings.extend(with_timeout("media", media(&config.media)).await);
         findings.push(writable("data-dir", &config.data_dir));
-        for finding in &findings {
-            print_line(&finding.to_string())?;
-        }
+        print_report(&findings, args.json)?;
         let wrong = findings.iter().any(|finding| finding.severity == Severity::Wrong);
         Ok(if wrong { FAILED } else { 0 })
     })
+}
+
+fn print_report(findings: &[Finding], json: bool) -> Result<(), Failure> {
+    if json {
+        return print_line(&serde_json::json!({ "findings": findings }).to_string());
+    }
+    findings.iter().try_for_each(|finding| print_line(&finding.to_string()))
 }
 
 /// Runs a check for at most [`CHECK_TIMEOUT`]. Reports a timeout as an error.
@@ -122,40 +141,6 @@ fn configuration(config: &Config) -> Vec<Finding> {
         findings
             .push(Finding::risky(format!("--public-url: {} is not https, cookies are not Secure", config.public_url)));
     }
-    findings
-}
-
-async fn sql(config: &Config) -> Vec<Finding> {
-    let store = match Store::connect(config.mode.database().expose()).await {
-        Ok(store) => store,
-        Err(error) => return vec![Finding::wrong(format!("sql: {error}"))],
-    };
-    let (answer, state) = (store.ping().await, migrate::state(&store).await);
-    let is_current = matches!(&state, Ok(state) if state.pending() == 0);
-    let finding = match (answer, state) {
-        (Err(error), _) => Finding::wrong(format!("sql: {error}")),
-        (_, Err(failure)) => Finding::wrong(format!("sql: {}", failure.message)),
-        (_, Ok(state)) => match (state.pending(), state.foreign.len()) {
-            (0, 0) => Finding::good("sql: connected, the schema is up to date"),
-            (0, foreign) => {
-                Finding::risky(format!("sql: connected, the schema has {foreign} migrations of another release"))
-            }
-            (pending, 0) if config.auto_migrate => {
-                Finding::good(format!("sql: connected, {pending} migrations will be applied at start"))
-            }
-            (pending, 0) => Finding::wrong(format!(
-                "sql: {pending} migrations are pending: run `pintalk migrate up` or set --auto-migrate"
-            )),
-            (pending, _) => Finding::wrong(format!(
-                "sql: {pending} migrations are pending, and the schema has migrations of another release: install the release that matches it"
-            )),
-        },
-    };
-    let mut findings = vec![finding];
-    if is_current && let Err(fault) = store.probe().await {
-        findings.push(Finding::wrong(format!("sql: write failed: {fault}")));
-    }
-    store.close().await;
     findings
 }
 

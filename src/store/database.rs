@@ -11,3 +11,4 @@ pub(super) mod monitor;
 mod operation;
 pub(super) mod permissions;
 pub(super) mod recycle;
+pub(super) mod server;

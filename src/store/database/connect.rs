@@ -33,6 +33,9 @@ const MYSQL_ARCHIVERS: u32 = 6;
 /// lock of a single-node server.
 const MYSQL_SCHEMA: u32 = 2;
 
+/// Maximum number of connections to MySQL per node.
+pub const MYSQL_CONNECTIONS: u32 = MYSQL_READERS + MYSQL_WRITERS + MYSQL_ARCHIVERS + MYSQL_SCHEMA;
+
 /// Time after which the client closes an idle connection. This is shorter than the session's `wait_timeout` of 10 s, so
 /// that the server does not close the connection first.
 const MYSQL_IDLE_TIMEOUT: Duration = Duration::from_secs(8);
