@@ -392,6 +392,22 @@ async fn a_node_without_permission_to_publish_is_detected_and_recovers() {
     .await;
 }
 
+/// A message that Redis refused to store is stored when the client repeats it. It does not count as known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_redis_denied_is_stored_when_it_is_repeated() {
+    Fixture::cluster(crate::store::Dialect::Sqlite, |fixture| async move {
+        let node = fixture.node().await;
+        let room = node.room().await;
+        let (message, partition) = (guest(&room, "id-1"), node.backend.log.partition_of(room.name));
+        let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "-xadd"]).await;
+        assert!(node.backend.log.accept(partition, &[&message]).await.is_err());
+        let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "+xadd"]).await;
+        assert_eq!(node.accept(&[message]).await, [Outcome::Accepted(1)]);
+        assert_eq!(node.sink.publications(room.name, 1).await.len(), 1);
+    })
+    .await;
+}
+
 /// The archiver makes messages of an abandoned call visible after replicas have them.
 async fn an_abandoned_message_is_visible_once_replicas_have_it(mut fixture: Fixture) {
     let node = fixture.node().await;

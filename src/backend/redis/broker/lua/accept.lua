@@ -15,7 +15,7 @@
 -- {'deleted'} | {'unseeded'} | {'full'}. If ARGV 5 is empty, the last element is the publication. It also contains
 -- messages that are `known`, because an earlier call may have been abandoned before its batch was published. Returns
 -- only {now} if the call arrives too late, and {now, false} if this server has no epoch of the partition.
-local call, format = redis.call, string.format
+local call, try, format = redis.call, redis.pcall, string.format
 local p = string.sub(KEYS[1], 1, -6)
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -113,7 +113,13 @@ for i = 9, #ARGV, 4 do
       local frame = head .. seq .. '}'
       room.bytes = room.bytes + #frame
       queued = queued + #frame
-      call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
+      -- A server that denies XADD to this user must not keep the id. If the client repeated the message, it would
+      -- otherwise count as known, although it is not stored.
+      local logged = try('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
+      if logged.err then
+        call('ZREM', ids, member)
+        return logged
+      end
       -- The entry lists the nodes on which the recipient's side has connections in the room.
       local trace = traces[i]
       if trace then
