@@ -1,4 +1,4 @@
-//! Certificates of servers of a test.
+//! Certificates for the servers of a test.
 
 use std::path::Path;
 use std::process::Command;

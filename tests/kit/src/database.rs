@@ -76,7 +76,7 @@ async fn connect(server: &str) -> MySqlConnection {
 }
 
 async fn run(connection: &mut MySqlConnection, statements: &str) {
-    // All statements come from tests. The only generated parts are names, which consist of hexadecimal digits.
+    // All statements come from tests or from the template. Generated names contain only letters, digits and `_`.
     let statements = AssertSqlSafe(statements.to_owned());
     sqlx::raw_sql(statements).execute(connection).await.expect("the database server executes statements");
 }
@@ -84,7 +84,7 @@ async fn run(connection: &mut MySqlConnection, statements: &str) {
 /// Returns the statements that create the current schema with its initial rows.
 ///
 /// Migrations take five times as long as these statements. Each test program therefore migrates one database per
-/// server, the template, and creates all other databases from its statements.
+/// server, the template. All other migrated databases are created with the statements that the template contains.
 async fn schema_of(server: &str) -> String {
     let template = format!("pintalk_template_{:016x}", program());
     let mut connection = connect(server).await;

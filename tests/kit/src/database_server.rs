@@ -111,7 +111,7 @@ impl Root {
     }
 
     pub async fn run(&mut self, statement: &str) {
-        // All statements come from tests. The only generated parts are names, which consist of hexadecimal digits.
+        // All statements come from tests. Generated names contain only letters, digits and `_`.
         self.0
             .execute(AssertSqlSafe(statement.to_owned()))
             .await

@@ -16,7 +16,7 @@ pub struct Nginx {
     folder: tempfile::TempDir,
 }
 
-/// `location` block of the configuration in helm/README.md.
+/// First lines of the `location` block of the configuration in helm/README.md.
 const AT_THE_ROOT: &str = "    location / {\n        proxy_pass http://pintalk;\n";
 
 impl Nginx {
@@ -87,7 +87,7 @@ impl Drop for Nginx {
             let from = log.len().saturating_sub(4_000);
             println!("log of nginx:\n{}", log.get(from..).unwrap_or(&log));
         }
-        // A killed master process does not stop its workers, so nginx is stopped with a signal.
+        // After SIGKILL, the master process would leave its workers running. SIGTERM stops both.
         let sent = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
         let _ended = sent.and_then(|_| self.master.wait());
     }

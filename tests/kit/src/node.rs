@@ -163,7 +163,6 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // `kill` fails if the process has already ended.
         let _ended = self.process.kill().and_then(|()| self.process.wait());
     }
 }

@@ -1,4 +1,4 @@
-//! A TCP proxy between nodes and a store. It can reset connections or stop forwarding on them.
+//! A TCP proxy between nodes and a store. It can close connections or stop forwarding on them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Whole,
-    /// Existing and new connections are reset.
+    /// Existing connections are closed, and new connections are reset.
     Cut,
     /// Connections stay open, and no data is forwarded, as after the loss of a network route.
     Silent,
@@ -50,7 +50,7 @@ impl Proxy {
         self.muted.send_replace(ports);
     }
 
-    /// Resets all open connections. New connections are then accepted again.
+    /// Closes all open connections. New connections are forwarded again when this function returns.
     pub async fn reset(&self) {
         self.set(Wire::Cut);
         tokio::time::sleep(Duration::from_millis(20)).await;

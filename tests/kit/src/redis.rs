@@ -79,8 +79,8 @@ impl Servers {
         Self::begin(kind, false)
     }
 
-    /// Starts a deployment as used in production: the servers write an append-only file, and a replica is promoted two
-    /// seconds after its master fails.
+    /// Starts a deployment as used in production: the servers write an append-only file, and a replica is promoted if its
+    /// master is unreachable for two seconds.
     pub fn start_durable(kind: Kind) -> Self {
         Self::begin(kind, true)
     }
@@ -209,7 +209,7 @@ impl Servers {
         self.folder.path().join("ca.pem")
     }
 
-    /// Pauses the processes of all masters at the same time. No replica is promoted unless the deployment is durable.
+    /// Pauses the processes of all masters. No replica is promoted unless the deployment is durable.
     pub fn freeze(&self) {
         self.masters().iter().for_each(|server| server.signal("-STOP"));
     }

@@ -45,7 +45,8 @@ impl Servers {
         }
     }
 
-    /// Promotes the masters of a Cluster that started as replicas. Returns whether all nodes know the final roles.
+    /// Promotes the masters of a Cluster, which started as replicas. Returns whether all nodes know the final roles and
+    /// all replicas are connected to their masters.
     pub(super) fn are_promoted(&self) -> std::io::Result<bool> {
         if self.kind != Kind::Cluster || self.durable {
             return Ok(true);
@@ -71,7 +72,8 @@ impl Servers {
         Ok(done)
     }
 
-    /// Adds three Sentinels. The configuration of each lists the other Sentinels and the replicas.
+    /// Adds a master, two replicas and three Sentinels. The configuration of each Sentinel lists the replicas and the
+    /// other Sentinels.
     pub(super) fn add_sentinel(&mut self) {
         let ports = free_ports(6);
         let (ports, sentinels) = ports.split_at(3);

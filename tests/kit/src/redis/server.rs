@@ -67,7 +67,7 @@ impl Server {
         assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
-    /// Kills the process. A graceful shutdown is not needed, because the data of the server is deleted.
+    /// Kills the process with SIGKILL and waits until it has ended.
     pub(super) fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
