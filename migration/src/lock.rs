@@ -1,15 +1,14 @@
 //! Lock that serialises schema changes: one process holds it, and the others wait.
 //!
-//! The lock and the changes use one connection. If that connection is lost, the server releases the lock and the next
-//! change fails. Therefore no process changes the schema without the lock.
+//! The lock and the changes use one connection. If that connection is lost, the lock is released and the next change
+//! fails. Therefore no process changes the schema without the lock.
 
 use sea_orm_migration::sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
     Statement, TransactionOptions, TransactionTrait as _, sqlx,
 };
 
-/// Maximum wait of one attempt on MySQL, in seconds. On SQLite, an attempt waits for the busy timeout of the
-/// connection.
+/// Maximum wait of one attempt on MySQL, in seconds. On SQLite, the maximum is the busy timeout of the connection.
 const ATTEMPT: u8 = 5;
 
 /// Number of attempts per log message: one message per minute while another process holds the lock.
@@ -44,8 +43,8 @@ impl SchemaLock {
         &self.connection
     }
 
-    /// Commits if `outcome` is `Ok` and rolls back otherwise, and releases the lock. MySQL cannot roll back DDL.
-    /// Returns the error of `outcome` or of the commit.
+    /// Releases the lock. Commits if `outcome` is `Ok`, and rolls back otherwise; MySQL cannot roll back DDL. Returns
+    /// the error of `outcome` or of the commit.
     pub(crate) async fn release(self, outcome: Result<(), DbErr>) -> Result<(), DbErr> {
         let Self { connection } = self;
         let is_mysql = connection.get_database_backend() == DbBackend::MySql;
@@ -65,8 +64,8 @@ impl SchemaLock {
     }
 }
 
-/// SQL expression for the name of the lock, which has at most 64 characters and is unique per database of a server. The
-/// expression uses SHA2, because MySQL 9.7 has no `MD5()`.
+/// SQL expression for the name of the lock, which is unique per database of a server. The name has 47 characters; MySQL
+/// allows 64. The expression uses SHA2, because MySQL 9.7 has no `MD5()`.
 const NAME: &str = "CONCAT('pintalk.schema.', LEFT(SHA2(DATABASE(), 256), 32))";
 
 /// Tries to acquire the lock. Returns `None` if another process holds it.
@@ -93,7 +92,7 @@ async fn attempt(connection: &DatabaseConnection) -> Result<Option<DatabaseTrans
     }
 }
 
-/// Returns whether SQLite reports that another process is writing.
+/// Returns whether the error is `SQLITE_BUSY`: another connection holds the write lock.
 fn is_busy(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error))
     | DbErr::Query(RuntimeErr::SqlxError(error))

@@ -56,8 +56,8 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Returns the table of notifications: one row per room and side of the recipient, so that two nodes cannot both create
-/// a notification.
+/// Returns the table of notifications. It has at most one row per room and recipient (host or guest), so that two nodes
+/// cannot both create a notification.
 fn notification(build: ColumnBuilder) -> TableCreateStatement {
     build
         .table(TABLE)

@@ -16,7 +16,7 @@ const INDEXES: [(&str, &[&str]); 3] = [
     ("webhook_event_due", &["host_id", "due_at"]),
     // This index finds the newest events of a host.
     ("webhook_event_host", &["host_id", "id"]),
-    // This index finds events whose delivery time has passed, and records to delete.
+    // This index finds events that are no longer retried, and finished events that are to be deleted.
     ("webhook_event_end", &["ends_at"]),
 ];
 

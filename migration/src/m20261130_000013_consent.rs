@@ -1,5 +1,5 @@
-//! Adds consent, digests and limits on e-mails (SPEC 8): consent per host and mailbox, time of the last digest per host,
-//! text per room in waiting e-mails, and e-mails sent in the last hour.
+//! Adds consent, digests and limits on e-mails (SPEC 8). The new tables contain the consent per host and mailbox, the
+//! time of each host's last digest, the text about each room in an unsent e-mail, and the e-mails of the last hour.
 //!
 //! Consent is recorded for each pair of a host and a mailbox that received the host's e-mail before this change.
 //! `notification` contains the rooms whose guest was e-mailed, and the row of a room contains the current address of
@@ -135,7 +135,8 @@ fn tables(build: ColumnBuilder) -> [TableCreateStatement; 5] {
     [consent, part, departure, classes, digest]
 }
 
-/// Records consent for each pair of a host and a mailbox that received the host's e-mail before this change.
+/// Records consent for each host and each mailbox that received the host's e-mail, if a room still contains the
+/// address.
 async fn mark_mailed(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     let mut after = 0_i64;

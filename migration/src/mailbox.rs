@@ -1,7 +1,8 @@
 //! Canonical form of a mailbox. Addresses with the same form count as one mailbox for consent and limits (SPEC 8).
 //!
 //! - The domain is lower case and in its ASCII form (IDN), without a final dot; `googlemail.com` becomes `gmail.com`.
-//! - The local part is lower case, without the sub-address that starts at the first `+`.
+//! - The local part is lower case, without the sub-address that starts at the first `+`. A local part that begins with
+//!   `+` is kept whole.
 //! - For Gmail, the dots of the local part are removed.
 //!
 //! E-mail is sent to the original address; only comparisons use this form. The code is in this crate because the
@@ -37,8 +38,8 @@ pub fn mailbox_digest(address: &str) -> [u8; MAILBOX_DIGEST] {
     std::array::from_fn(|at| digest[at])
 }
 
-/// Returns the [`mailbox_digest`] in base64url (22 characters), the form that columns contain. Tables that keep a row
-/// longer than the e-mail store this key instead of the address.
+/// Returns the [`mailbox_digest`] in base64url (22 characters), as columns contain it. Tables whose rows are kept longer
+/// than the e-mail store this key instead of the address.
 pub fn mailbox_key(address: &str) -> String {
     URL_SAFE_NO_PAD.encode(mailbox_digest(address))
 }

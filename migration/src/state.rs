@@ -51,8 +51,8 @@ impl SchemaState {
         self.changes.iter().filter(|(_, is_applied)| !is_applied).count()
     }
 
-    /// Applies the pending changes, at most `steps` of them. Concurrent processes are serialised: one process applies
-    /// the changes, and the others then find none pending. If nothing is pending, this function takes no lock and
+    /// Applies the pending changes, at most `steps` of them. Concurrent processes are serialised: each one applies only
+    /// changes that are still pending when it holds the lock. If nothing is pending, this function takes no lock and
     /// writes nothing.
     ///
     /// # Errors
