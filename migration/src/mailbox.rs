@@ -38,8 +38,8 @@ pub fn mailbox_digest(address: &str) -> [u8; MAILBOX_DIGEST] {
     std::array::from_fn(|at| digest[at])
 }
 
-/// Returns the [`mailbox_digest`] in base64url (22 characters), as columns contain it. Tables whose rows are kept longer
-/// than the e-mail store this key instead of the address.
+/// Returns the [`mailbox_digest`] in base64url (22 characters), as columns contain it. Tables whose rows are kept
+/// longer than the e-mail store this key instead of the address.
 pub fn mailbox_key(address: &str) -> String {
     URL_SAFE_NO_PAD.encode(mailbox_digest(address))
 }

@@ -1,4 +1,4 @@
-//! Checks that the target server (`Host`) and the length of a request are unambiguous (RFC 9112).
+//! Checks that the target server (`Host`), the caller and the length of a request are unambiguous (RFC 9112).
 //!
 //! If two parsers could interpret a request differently, it is rejected and its connection is closed. Otherwise a proxy
 //! could check a different request than the one that this server handles.

@@ -36,15 +36,15 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     let key = |name: &str| headers.get(name).and_then(|key| key.to_str().ok());
     let unknown = || ApiError::Unauthorized { scheme: "PinTalkKeys", detail: "These keys are unknown." };
     let (access, secret) = key(ACCESS_KEY).zip(key(SECRET_KEY)).ok_or_else(unknown)?;
-    // Malformed keys are rejected without a database query.
+    // A malformed access key is rejected without a database query.
     if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(unknown());
     }
     let host = match app.accounts.cached_key_holder(access, secret).await {
         Some(host) => host,
         None => {
-            // The attempt is counted before the database query. Keys in the cache of this node remain valid even if
-            // other clients of the same address send wrong keys.
+            // The attempt is counted before the database query. Calls with keys in the cache of this node are not
+            // counted, so wrong keys from the same address do not block them.
             app.limits.unknown_keys(request.client)?;
             let host = app.accounts.key_holder(access, secret).await?.ok_or_else(unknown)?;
             app.limits.known_keys(request.client);
@@ -65,8 +65,8 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
 }
 
 /// Counts a guest-side call that creates or changes something. A call with `Origin` is counted per client address. A
-/// call without `Origin` is counted per client address and per host: the host's server may send it for many guests, but
-/// any client can omit `Origin`.
+/// call without `Origin` comes from the host's server or from a client that omits the header. It is counted per client
+/// address and also per host.
 pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> Result<(), ApiError> {
     if request.headers.contains_key(ORIGIN) {
         app.limits.room(request.client).await?;

@@ -30,7 +30,8 @@ pub(super) async fn set_contact(
         return Err(ApiError::field("email", "is not an e-mail address"));
     }
     // A visitor can cause e-mails to any address, so calls from browsers are subject to the same limits as other calls
-    // that send e-mail. A server sends calls for many guests and is subject to the limits of guest-side calls.
+    // that send e-mail. A server sends calls for many guests, so the limits of guest-side calls replace the limit on
+    // e-mails per client address.
     if request.headers.contains_key(ORIGIN) {
         app.limits.mail(request.client, &asked.email).await?;
     } else {

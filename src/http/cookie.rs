@@ -231,7 +231,8 @@ mod tests {
         let tossed = b"pintalk_refresh_token=evil; __Host-pintalk_refresh_token=mine; pintalk_refresh_token=evil2";
         assert_eq!(read(SITE, &[tossed]), ["mine"]);
         assert_eq!(read(SITE, &[b"pintalk_refresh_token=old"]), ["old"], "the name of earlier releases");
-        // Besides the server's own cookie, the request contains a cookie that other sites on the same domain can set.
+        // The prefix of this server is `__Host-` without a path in `public-url`, and `__Secure-` with one. Other sites
+        // on the same domain can set the cookie with `__Secure-`.
         let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
         assert_eq!(read(SITE, &[secure]), ["old"]);
         assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);

@@ -18,7 +18,7 @@ pub(super) enum Audience {
     Guests,
     /// Admin pages. CORS permits requests with credentials from the configured origins.
     Hosts,
-    /// Any web page, which may load embedded pages and scripts.
+    /// Web pages of any origin. CORS permits requests without credentials from every origin.
     Public,
     /// Monitoring systems and other programs. Web pages of other origins cannot read the responses.
     Operators,
@@ -61,9 +61,10 @@ pub(super) fn stamp(response: &mut Response, audience: Audience, request: &Heade
 
 /// Returns the response to an `OPTIONS` request, without the headers of [`stamp`].
 ///
-/// A guest-side preflight permits every header that it requests. The reason is that monitoring scripts on the guest's
-/// page add headers such as `traceparent` or `baggage` to every `fetch`, and operators do not control these pages. For
-/// admin origins, the set of headers is fixed.
+/// For guests and public files, the preflight permits every header that it requests, within [`MAX_EXTRA_HEADERS`] and
+/// [`MAX_HEADER_NAME`]. The reason is that monitoring scripts on the guest's page add headers such as `traceparent` or
+/// `baggage` to every `fetch`, and operators do not control these pages. For hosts and operators, the set of headers is
+/// fixed.
 pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) -> Response {
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();

@@ -27,7 +27,7 @@ pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> R
     })?;
 
     let mut parts = Box::pin(app.rooms.conversation(&room));
-    // The first part is read before the response starts, so that a failure still results in an error response.
+    // The first part is read before the response starts, so that a failure of this read results in an error response.
     let first = parts.try_next().await?.unwrap_or_default();
     let rest =
         parts.inspect_err(|error| tracing::warn!(%error, "failed to read messages during download, aborting response"));

@@ -80,8 +80,8 @@ pub(super) fn ready(app: &HttpContext) -> Response {
     reply::json(status, &body)
 }
 
-/// Returns the metrics on the main port, only to programs on the same machine. A request that was forwarded by a proxy,
-/// or whose `Host` is not a name of this server, receives 404.
+/// Returns the metrics on the main port, only to programs on the same machine. Returns 404 to other callers, if the
+/// metrics have a separate port, if a proxy forwarded the request, or if its `Host` is not a name of this server.
 pub(super) fn metrics(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let direct = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
     let is_own_name = authority::is_own_name(&request.headers, &app.settings.public_url);

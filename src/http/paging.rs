@@ -85,7 +85,7 @@ impl Cut {
             }
             format!("{url}?{}", query.finish())
         };
-        // A page may end early because of its size limit. The next page continues after the last row of this page.
+        // A page may end early because of its size limit. The next offset is then the one after its last row.
         let shown = if results.is_empty() { self.limit() } else { self.limit().min(results.len() as u64) };
         let more = self.offset().saturating_add(shown) < count;
         let (next, previous) = match self {
@@ -104,7 +104,7 @@ impl Cut {
 
 fn number(request: &Request, names: &[&str], field: &'static str, least: u64) -> Result<Option<u64>, ApiError> {
     let Some(text) = request.parameter(names) else { return Ok(None) };
-    // A number that exceeds the range of `u64` is valid and is clamped.
+    // A number above `MAX_OFFSET`, even above the range of `u64`, is valid and is clamped.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let value = if digits { text.parse().unwrap_or(u64::MAX) } else { 0 };
     if digits && value >= least {

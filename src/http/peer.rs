@@ -22,8 +22,8 @@ pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
 pub type IsTrustedProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Returns the address of the client: the peer or, if the peer is a trusted proxy, the rightmost entry of
-/// `X-Forwarded-For` that is not a trusted proxy. If all entries are trusted proxies, returns the leftmost one. Entries
-/// are parsed separately, so that invalid UTF-8 in one does not affect the others. Empty entries are skipped.
+/// `X-Forwarded-For` that is not a trusted proxy. If all entries are trusted proxies, returns the leftmost one. Empty
+/// entries are skipped. An invalid entry and all entries to its left are ignored; if none remains, returns the peer.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedProxy) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client) {

@@ -1,5 +1,5 @@
-//! Property tests for the parsers of untrusted input: forwarding headers, cookies and forms. Each test runs with a
-//! stored corpus of difficult inputs and with random inputs (`PROPTEST_CASES`).
+//! Property tests for the parsers of untrusted input: forwarding headers, cookies, forms and `Host` headers. The tests
+//! use random inputs (`PROPTEST_CASES`) and, except for `Host`, a stored corpus of difficult inputs.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::request::{Body, Request};
 use super::testing::{FORM_TYPE, form};
 use super::{HttpSettings, authority};
 
-/// Generates bytes that a header may contain. Most of them have a special meaning for the parsers.
+/// Generates fewer than `most` bytes that a header may contain. Most of the bytes are taken from `special`.
 fn text(special: &'static [u8], most: usize) -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         6 => proptest::sample::select(special),

@@ -55,13 +55,13 @@ pub enum ApiError {
     /// 413: the body is too large.
     #[error("The request body is too large.")]
     TooLarge,
-    /// 415: the content type is not supported.
+    /// 415: the content type or the content encoding is not supported.
     #[error("The request body must be application/json, or multipart/form-data with an image.")]
     UnsupportedMediaType,
     /// 422: the request is not possible in the current state.
     #[error("{0}")]
     Unprocessable(&'static str),
-    /// 429: the caller exceeded a rate limit.
+    /// 429: the caller exceeded a limit.
     #[error("Too many requests: retry after the time in `Retry-After`.")]
     TooMany {
         /// Value of `Retry-After` in seconds, at least 1.

@@ -199,13 +199,14 @@ pub(super) enum Target<'a> {
     Unsubscribe(String),
     /// Page on which guests consent to e-mails. The value is the token in the link.
     Consent(String),
-    /// Socket. The value is the decoded path without a trailing slash.
+    /// Socket. The value is the path without a trailing slash, decoded unless it is malformed.
     Socket(String),
     /// Unknown path. The value determines which clients may read the 404 response.
     Nothing(Audience),
 }
 
-/// Returns the first segment of every path except the paths of pages.
+/// Returns the first segment of every path except the paths of pages. Includes `assets`, because a request may name an
+/// asset of another release.
 pub(super) fn first_segments() -> impl Iterator<Item = &'static str> {
     let calls = TABLE.iter().filter_map(|route| route.template.split('/').nth(1));
     calls.chain(["assets", "consent", "media", "unsubscribe", "ws"])

@@ -242,9 +242,9 @@ async fn connection<F>(
     }
 }
 
-/// Returns the error response to a request on a connection in a reserved slot, or `None` if the request is permitted
-/// there. A WebSocket is upgraded, so that a browser can read the close code. A preflight is answered, so that a page
-/// can read the error response to its call.
+/// Returns the error response to a request on a connection in a reserved slot, or `None` if the request is permitted. A
+/// WebSocket is upgraded if [`Slot::may_upgrade`] permits it, so that a browser can read the close code. A preflight is
+/// answered, so that a page can read the error response to its call.
 fn refusal(slot: &Slot, method: &Method, path: &str) -> Option<ApiError> {
     let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
     if is_for_operators || method == Method::OPTIONS || path.starts_with("/ws/") && slot.may_upgrade() {

@@ -66,7 +66,7 @@ fn require_open(app: &HttpContext) -> Result<(), ApiError> {
     Err(ApiError::Forbidden("Sign-up is closed on this server: ask its operator for an account."))
 }
 
-/// Returns the language of e-mails to the caller.
+/// Returns the language of e-mails and pages for the caller, from `Accept-Language`.
 pub(super) fn language(request: &Request) -> Language {
     Language::of(request.header(ACCEPT_LANGUAGE))
 }

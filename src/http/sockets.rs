@@ -12,7 +12,7 @@ use super::request::Request;
 
 /// Request to open a socket: a GET request for a path under `/ws/`.
 pub struct UpgradeRequest {
-    /// Percent-decoded path, which begins with `/ws/` and has no trailing slash.
+    /// Path under `/ws/`, without a trailing slash. It is percent-decoded unless it is malformed.
     pub path: String,
     /// Raw query, without the question mark. It may contain a token and must not be logged.
     pub query: String,

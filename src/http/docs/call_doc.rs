@@ -99,7 +99,7 @@ pub(super) struct CallDoc {
     pub sets_cookie: bool,
     pub parameters: Vec<Parameter>,
     own: Vec<CallOutcome>,
-    /// Whether the call returns JSON to clients. If it does, it has the outcomes that all such calls have in common.
+    /// Whether the call is for API clients. A call for operators has only its explicitly listed outcomes.
     is_api: bool,
 }
 
@@ -159,7 +159,8 @@ impl CallDoc {
         self
     }
 
-    /// Returns all outcomes, with the explicitly listed ones first. `has_id` is `true` if the path contains an id.
+    /// Returns all outcomes. For API clients, adds the common outcomes whose status is not listed explicitly, and sorts
+    /// by status. `has_id` is `true` if the path contains an id.
     pub(super) fn outcomes(self, has_id: bool) -> Vec<CallOutcome> {
         let mut all = self.own;
         let mut add = |status, description| {

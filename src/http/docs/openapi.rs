@@ -164,7 +164,7 @@ fn request_body(body: &NamedSchema, takes_image: bool, components: &mut Componen
             .content_media_type("application/octet-stream")
             .description(Some("PNG, JPEG, WebP or GIF, at most 5 MiB; an empty file removes the image.")),
     );
-    // Form fields are strings, so a form cannot express `null`.
+    // All form fields are strings, so the types of the JSON fields do not apply.
     if let RefOr::T(Schema::Object(object)) = &body.schema {
         for name in object.properties.keys() {
             form = form.property(name, ObjectBuilder::new().schema_type(Type::String));

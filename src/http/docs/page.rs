@@ -106,8 +106,8 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
         tracing::error!(%error, "failed to render api page");
         String::new()
     });
-    // Slashes need no escaping in HTML. They are restored because the page is easier to read with `curl` without
-    // escapes.
+    // minijinja also escapes slashes, which HTML does not require. They are restored so that the page is easier to read
+    // with `curl`.
     html.replace("&#x2f;", "/")
 }
 

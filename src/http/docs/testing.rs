@@ -13,7 +13,8 @@ use crate::http::testing::Answer;
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(openapi::document("https://chat.example")).unwrap());
 
-/// Panics if the document does not describe the response to a call. Ignores paths that are not in the route table.
+/// Panics if the document does not describe the response to a call. Ignores HEAD requests, and paths and methods that
+/// are not in the route table.
 pub(in crate::http) fn check(method: &str, path: &str, answer: &Answer) {
     let path = path.split('?').next().unwrap_or_default();
     let pages = Pages::new([]);

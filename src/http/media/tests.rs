@@ -139,7 +139,7 @@ mod sentences {
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (413, &json!(413)));
         large.resize(2 * MAX_IMAGE, 0);
         assert_eq!(server.patch_form(&[("other", CLAIM, &large)]).await.status, 413);
-        // The larger limit does not apply to JSON bodies.
+        // The larger limit does not apply to JSON bodies or to other form fields.
         let bearer = server.bearer().await;
         let path = format!("/api/users/{}/", server.host.id.0);
         let json = format!(r#"{{"description": "{}"}}"#, "x".repeat(70_000));

@@ -129,7 +129,7 @@ impl Slots {
         }
     }
 
-    /// Returns a slot, or the class of the limit that is reached.
+    /// Returns a slot. If a limit is reached and all its reserved slots are busy, returns the class of these slots.
     fn find(self: &Arc<Self>, peer: IpAddr) -> Result<Arc<Slot>, SlotClass> {
         let address = (!(self.is_exempt)(peer.to_canonical())).then(|| throttle::network(peer));
         let of_address = address.and_then(|address| self.addresses.get(&address).map(|count| *count)).unwrap_or(0);
@@ -196,7 +196,7 @@ impl Slots {
 pub(super) enum SlotAdmission {
     /// The connection is admitted and has a slot.
     Now(Arc<Slot>),
-    /// The connection waits for a slot while the connections that it replaces are being closed.
+    /// The connection waits for a slot, because the node is at its limit and no reserved slot is free.
     Later(Queued),
     /// The connection must be closed.
     Never,
@@ -291,7 +291,7 @@ impl Slot {
         group.busy() <= group.limit / 2
     }
 
-    /// Waits until the connection must be closed because a new connection replaces it.
+    /// Waits until the connection must be closed, because a new connection replaces it or file descriptors are short.
     pub(super) async fn shed(&self) {
         self.shed.notified().await;
     }

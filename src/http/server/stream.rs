@@ -22,8 +22,8 @@ use crate::http::metrics::{TcpMetrics, TimedPhase};
 const MIN_PROGRESS: usize = 16 * 1024;
 pub(super) const PROGRESS_WINDOW: Duration = Duration::from_secs(20);
 
-/// Time for which a closed connection is still read. If bytes remained unread, the kernel would reset the connection
-/// and the peer would not receive the response.
+/// Time for which a connection is still read after its write side was closed. If bytes remained unread, the kernel
+/// would reset the connection and the peer would not receive the response.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes read during [`LINGER`].
@@ -32,7 +32,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// Timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
-    /// Maximum time from the first byte of a request to the end of its head.
+    /// Maximum time to the first byte of a connection, and from the first byte of each request to the end of its head.
     pub(super) head: Duration,
     /// Maximum time from a response to the next request.
     pub(super) keep_alive: Duration,
@@ -82,7 +82,7 @@ impl Activity {
         self.state.lock().is_closing = true;
     }
 
-    /// Ends the connection at once unless a call is in flight.
+    /// Ends the connection at once, or after the call in flight.
     pub(super) fn shed(&self) {
         let mut state = self.state.lock();
         (state.is_closing, state.is_shed) = (true, true);

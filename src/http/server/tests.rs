@@ -224,7 +224,7 @@ async fn peer_that_sends_more_than_was_read_is_not_reset() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     for _ in 0..20 {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
-        // The connection ends after the first request. Two further requests follow it.
+        // The connection ends after the first request. Two more requests follow in the same write, and one later.
         let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         stream.write_all(format!("{last}{GET}{GET}").as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;

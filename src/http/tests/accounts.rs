@@ -6,7 +6,8 @@ use super::JSON;
 use crate::domain::clock::{Clock as _, SystemClock};
 use crate::http::testing::{Answer, TestServer};
 
-/// Takes the only queued e-mail. Returns the first word in it that consists of `letters` ASCII letters.
+/// Takes the only queued e-mail that has not expired. Returns the first word of its body that consists of `letters`
+/// ASCII characters.
 async fn mailed(server: &TestServer, letters: usize) -> String {
     let now = SystemClock.now();
     let mails = server.store.mails().claim_due(10, now, now).await.unwrap();

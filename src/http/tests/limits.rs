@@ -66,7 +66,7 @@ pub(super) async fn a_hundred_failures_close_an_account_to_all_but_its_devices(s
         assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, Some("36")), "{no_device}");
     }
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200, "from wherever");
-    // A token that was already used or whose login was revoked still proves that the device was logged in.
+    // A refresh token of a revoked login still proves that the device was logged in.
     let sid = server.app.accounts.authenticate(home.json()["accessToken"].as_str().unwrap()).await.unwrap().sid;
     server.app.accounts.logout(&sid).await.unwrap();
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200);
@@ -219,7 +219,7 @@ pub(super) async fn page_and_server_create_sixty_rooms_per_minute_and_address(se
         "without Origin it is the same"
     );
     assert_eq!(server.ask("POST", "/api/chat/", &page("192.0.2.2")).await.status, 201);
-    // A visitor who omits `Origin` reaches the limit of the client address, not that of the host's server.
+    // A visitor who omits `Origin` reaches the limit of the client address before the limit of the host.
     for _ in 0..60 {
         assert_eq!(server.ask("POST", "/api/chat/", &from_server("192.0.2.3")).await.status, 201);
     }

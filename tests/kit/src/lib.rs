@@ -1,7 +1,7 @@
 //! Servers, databases, nodes, proxies and load balancers for the unit tests of `pintalk` and for the test binaries.
 //!
-//! The database servers that [`database`] uses are started by `tests/run` and shared; each test creates its own database
-//! on them. All other servers belong to one test and are stopped on drop.
+//! The database servers that [`database`] uses are started by `tests/run` and shared; each test creates its own
+//! database on them. All other servers belong to one test and are stopped on drop.
 
 #![allow(missing_docs, reason = "only tests use it")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue has failed")]

@@ -79,8 +79,8 @@ impl Servers {
         Self::begin(kind, false)
     }
 
-    /// Starts a deployment as used in production: the servers write an append-only file, and a replica is promoted if its
-    /// master is unreachable for two seconds.
+    /// Starts a deployment as used in production: the servers write an append-only file, and a replica is promoted if
+    /// its master is unreachable for two seconds.
     pub fn start_durable(kind: Kind) -> Self {
         Self::begin(kind, true)
     }

@@ -4,7 +4,8 @@ use super::server::Server;
 use super::{Kind, MASTERS, SERVICE, SLOTS, Servers};
 
 impl Servers {
-    /// Kills the master that serves a slot and promotes one of its replicas. Behind Sentinels, there is only one master.
+    /// Kills the master that serves a slot and promotes one of its replicas. Behind Sentinels, there is only one
+    /// master.
     pub fn fail_over(&mut self, slot: u16) {
         let dead = self.owner(slot);
         self.servers[dead].end();
