@@ -119,7 +119,7 @@ pub enum CreateHostError {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(why) => Fault::Unavailable(why),
+            StoreError::Unavailable(why) => Fault::Unavailable(why.to_string()),
             StoreError::Conflict => Fault::Internal("the value of a unique key is already in use".to_owned()),
             StoreError::Data(why) => Fault::Internal(why),
         }
@@ -175,7 +175,7 @@ impl Accounts {
     }
 
     /// Removes a changed host from the cache of this node and publishes the change to all nodes.
-    async fn host_changed(&self, host: HostId) {
+    pub async fn host_changed(&self, host: HostId) {
         self.hosts.evict(host);
         (self.publish)(Control::ConfigChanged { host }).await;
     }

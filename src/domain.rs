@@ -5,6 +5,7 @@
 //! parameter.
 
 pub mod clock;
+pub(crate) mod condition;
 mod control;
 mod host;
 mod ids;
@@ -14,6 +15,7 @@ mod nickname;
 mod origin;
 mod rng;
 mod room;
+mod store_cause;
 pub mod text;
 pub mod trace;
 mod url;
@@ -30,6 +32,7 @@ pub use nickname::nickname;
 pub use origin::{InvalidDomain, Origin, normalize_domains};
 pub use rng::Rng;
 pub use room::{Room, RoomChange, RoomCounts, RoomKey, RoomState};
+pub use store_cause::{StoreCause, StoreFault};
 pub(crate) use url::url_path;
 pub use wall_clock::{WallClock, WireOffset};
 pub use webhook::{CloseCause, EventKind, EventKinds, UnknownEvent};

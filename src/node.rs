@@ -193,7 +193,7 @@ impl App {
     /// Waits until the stores are reachable, and starts the tasks that use them. Returns the lock on the database,
     /// which must be held while the node runs.
     async fn start(&self, node: &Node, shutdown: &Shutdown, ready: impl FnOnce()) -> Result<Lock, AppError> {
-        let (lock, installation) = self.open_stores().await?;
+        let (lock, installation) = self.open_stores(&node.health).await?;
         let recoverer = Recoverer::new(installation, self.store.clone(), &self.backend);
         self.compare_stores(recoverer.as_ref()).await;
         let archive = node.start_archive(&self.store, shutdown);

@@ -44,13 +44,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::{DatabaseConnection, DbErr};
 
 pub use consents::ConsentPair;
 pub use database::connect::MYSQL_CONNECTIONS;
 pub use database::connect::{InvalidUrl, is_made};
 pub use database::error::StoreError;
-pub use database::fault::{WriteFault, is_temporary};
+pub use database::fault::is_temporary;
 pub use database::lock::DatabaseLock;
 pub(crate) use database::permissions::restrict;
 pub use database::server::ServerSettings;
@@ -190,14 +191,25 @@ fn room_count_cache() -> RoomCountCache {
     moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(60)).build()
 }
 
+/// Cache of whether the webhooks of hosts subscribe to created rooms.
+type RoomCreatedCache = moka::future::Cache<HostId, bool>;
+
+fn room_created_cache() -> RoomCreatedCache {
+    let cache = moka::future::Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(5));
+    cache.support_invalidation_closures().build()
+}
+
 /// State that the clones of a store share in addition to their connections.
 #[derive(Debug)]
 struct StoreState {
     monitor: Monitor,
     recycle: Arc<Recycle>,
+    /// Options of a connection to the database server. `None` if the database is SQLite.
+    server: Option<MySqlConnectOptions>,
     /// `None` unless the database is SQLite.
     files: Option<Arc<Files>>,
     room_counts: RoomCountCache,
+    wants_room_created: RoomCreatedCache,
     metrics: SqlMetrics,
 }
 

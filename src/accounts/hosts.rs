@@ -158,6 +158,7 @@ impl Hosts {
         evict(&self.by_uuid, move |_, host| host.id == id);
         evict(&self.by_access_key, move |_, holder| holder.host.id == id);
         evict(&self.remembered, move |known, _| *known == id);
+        self.store.webhooks().forget_subscription(id);
         // One of the unknown keys may belong to the host after the change.
         self.unknown_keys.invalidate_all();
     }

@@ -22,10 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Unavailable;
 use crate::backend::metrics::{RedisClient, RedisMetrics};
-use crate::domain::NodeId;
 use crate::domain::metric::Counter;
+use crate::domain::{NodeId, StoreCause, StoreFault};
 
+mod availability;
 pub mod broker;
+mod cause;
+mod diagnosis;
 mod keys;
 pub mod lease;
 mod memory;
@@ -40,6 +43,9 @@ mod tests;
 pub mod throttle;
 mod tls;
 
+use availability::Availability;
+use diagnosis::Target;
+pub use diagnosis::fault_of;
 pub(crate) use keys::Keys;
 use node_lease::NodeLease;
 pub use nodes::id_of;
@@ -98,6 +104,7 @@ struct RedisState {
     ownership: Ownership,
     scripts: nodes::NodeScripts,
     ownership_scripts: ownership::OwnershipScripts,
+    availability: Availability,
     metrics: Arc<RedisMetrics>,
 }
 
@@ -118,6 +125,7 @@ impl Redis {
 
     fn with_config(mut config: Config, node: NodeId) -> Result<Self, fred::error::Error> {
         config.fail_fast = false;
+        let target = Target::of(&config);
         let partitions = if config.server.is_clustered() { CLUSTER_PARTITIONS } else { 1 };
         let mut builder = Builder::from_config(config);
         configure(&mut builder);
@@ -141,9 +149,11 @@ impl Redis {
             ownership: Ownership::default(),
             scripts: nodes::NodeScripts::default(),
             ownership_scripts: ownership::OwnershipScripts::default(),
+            availability: Availability::default(),
             metrics,
         };
         let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };
+        redis.record_errors(&target);
         tokio::spawn(redis.clone().renew_incarnation_after_disturbances(Disturbances::of(&redis.client)));
         Ok(redis)
     }
@@ -185,7 +195,7 @@ impl Redis {
         let began = Instant::now();
         let answer = call(|| self.eval_once(script, keys.clone(), args.clone())).await;
         self.shared.metrics.round_trip.record(began.elapsed());
-        answer
+        answer.map_err(|error| self.explain(error))
     }
 
     async fn eval_once(
@@ -238,6 +248,12 @@ impl Redis {
             }
         })
         .await
+        .map_err(|error| self.explain(error))
+    }
+
+    /// Replaces the error of a call that received no answer with the error that prevents a connection.
+    pub(crate) fn explain(&self, error: Unavailable) -> Unavailable {
+        self.shared.availability.explain(RedisClient::Commands, error)
     }
 
     /// Subscribes to a plain channel, which belongs to no slot, and waits until the subscription is active. The client
@@ -254,7 +270,8 @@ impl Redis {
             self.subscriber.subscribe(channel).await?;
             self.subscriber.custom::<Value, Value>(ping, Vec::new()).await
         };
-        within(subscribed).await.map(|_| ())
+        let answer = within(subscribed).await.map(|_| ());
+        answer.map_err(|error| self.shared.availability.explain(RedisClient::Subscriber, error))
     }
 
     /// Returns a receiver of the events that may interrupt subscriptions. It receives only events that occur after this
@@ -376,15 +393,21 @@ pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
 {
+    let mut rejected = None;
     let attempts = async {
         loop {
             match request().await {
-                Err(error) if did_not_run(&error) => tokio::time::sleep(MOVING_PAUSE).await,
+                Err(error) if did_not_run(&error) => rejected = Some(error),
                 answer => return answer,
             }
+            tokio::time::sleep(MOVING_PAUSE).await;
         }
     };
-    within(attempts).await
+    let answer = within(attempts).await;
+    match (answer, rejected) {
+        (Err(Unavailable(fault)), Some(error)) if fault.cause == StoreCause::NoResponse => Err(error.into()),
+        (answer, _) => answer,
+    }
 }
 
 /// Runs a call once, with the common timeout. The timeout of the client itself does not apply while the client has no
@@ -395,7 +418,7 @@ where
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),
-        Err(_) => Err(Unavailable("no response in time".into())),
+        Err(_) => Err(Unavailable(StoreFault::redis(StoreCause::NoResponse, "call timed out"))),
     }
 }
 

@@ -250,7 +250,7 @@ impl Rooms {
             // While the database is unavailable, rooms that the broker contains continue to work.
             Err(StoreError::Unavailable(why)) => match self.states.status(&[name]).await?.pop().flatten() {
                 Some(status) => Some((status.chatroom, status.host, None)),
-                None => return Err(RoomError::Unavailable(why)),
+                None => return Err(RoomError::Unavailable(why.to_string())),
             },
             Err(error) => return Err(error.into()),
         };

@@ -24,6 +24,7 @@ pub(super) async fn set(app: &HttpContext, request: &mut Request, id: i64) -> Re
     let WebhookRequest { url, events, enabled } = WebhookRequest::read(&request.json().await?)?;
     let change = WebhookChange { url, events, is_enabled: enabled };
     let (webhook, is_new) = app.webhooks.set(caller.host.id, change).await?;
+    app.accounts.host_changed(caller.host.id).await;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(reply::json(status, &shown(&webhook, is_new)))
 }

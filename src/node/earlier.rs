@@ -25,9 +25,9 @@ use crate::store::{Store, StoreError};
 pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
     match redis.earlier_nodes().await? {
         0 => Ok(()),
-        running => Err(Unavailable(format!(
-            "{running} nodes of an earlier release are running on this redis: stop all of them"
-        ))),
+        running => Err(Unavailable(
+            format!("{running} nodes of an earlier release are running on this redis: stop all of them").into(),
+        )),
     }
 }
 

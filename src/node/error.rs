@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::backend::Unavailable;
-use crate::domain::InstallationId;
+use crate::domain::{InstallationId, StoreFault};
 use crate::store::InstallationMode;
 
 /// Reason why a node could not start or was stopped.
@@ -90,14 +90,14 @@ impl fmt::Display for ModeMismatch {
 /// Reason why a startup step of a node failed.
 pub(super) enum StartError {
     /// A store is unavailable. The step is retried.
-    Temporary(String),
+    Temporary(StoreFault),
     /// A retry cannot resolve the error, so the node does not start.
     Fatal(AppError),
 }
 
 impl StartError {
-    /// Returns the message of a temporary error. Returns a fatal error as `Err`.
-    pub(super) fn temporary(self) -> Result<String, AppError> {
+    /// Returns the fault of a temporary error. Returns a fatal error as `Err`.
+    pub(super) fn temporary(self) -> Result<StoreFault, AppError> {
         match self {
             Self::Temporary(error) => Ok(error),
             Self::Fatal(error) => Err(error),
@@ -107,6 +107,6 @@ impl StartError {
 
 impl From<Unavailable> for StartError {
     fn from(error: Unavailable) -> Self {
-        Self::Temporary(error.to_string())
+        Self::Temporary(error.0)
     }
 }

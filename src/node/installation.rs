@@ -32,7 +32,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
         match app.store.installation().ensure(candidate, mode, app.clock.now()).await {
             Ok(installation) => break installation,
             Err(StoreError::Unavailable(error)) => {
-                tracing::warn!(error, "failed to read installation from sql, retrying");
+                tracing::warn!(%error, "failed to read installation from sql, retrying");
                 tokio::time::sleep(START_RETRY).await;
             }
             Err(error) => return Err(AppError::Installation(error.to_string())),

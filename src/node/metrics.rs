@@ -2,10 +2,10 @@
 
 use metrics::{Histogram, Label};
 
+use crate::domain::StoreCause;
 use crate::domain::metric::{
     Counter, Family, Gauge, LabelDescription, LabelValue as _, OpenFamily, OpenLabels, StoreKind, label, metric_set,
 };
-use crate::store::WriteFault;
 
 metric_set! {
     /// Metrics of a node's readiness.
@@ -32,16 +32,16 @@ label! {
     }
 }
 
-impl From<WriteFault> for SqlFault {
-    fn from(fault: WriteFault) -> Self {
-        match fault {
-            WriteFault::Unreachable => Self::Unreachable,
-            WriteFault::ReadOnly => Self::ReadOnly,
-            WriteFault::Full => Self::Full,
-            WriteFault::Denied => Self::Denied,
-            WriteFault::Locked => Self::Locked,
-            WriteFault::FilesLost => Self::FilesLost,
-            WriteFault::Failing => Self::Failing,
+impl From<&StoreCause> for SqlFault {
+    fn from(cause: &StoreCause) -> Self {
+        match cause {
+            StoreCause::ReadOnly => Self::ReadOnly,
+            StoreCause::Full => Self::Full,
+            StoreCause::Locked => Self::Locked,
+            StoreCause::FilesLost => Self::FilesLost,
+            cause if cause.is_denial() => Self::Denied,
+            cause if cause.is_of_network() => Self::Unreachable,
+            _ => Self::Failing,
         }
     }
 }

@@ -3,41 +3,50 @@
 use migration::SchemaState;
 
 use super::error::StartError;
+use super::health::NodeHealth;
 use super::recovery::{Recoverer, RecoveryError};
 use super::wiring::Node;
 use super::{App, AppError, Lock, START_RETRY, installation};
-use crate::backend::ClusterPorts;
+use crate::backend::{ClusterPorts, Unavailable};
 use crate::chat::archive::Archive;
-use crate::domain::InstallationId;
-use crate::store::is_temporary;
+use crate::domain::condition::Condition;
+use crate::domain::{InstallationId, StoreFault};
+use crate::store::{StoreError, is_temporary};
 
 impl App {
     /// Waits for the stores, migrates the schema, locks the database and claims Redis.
-    pub(super) async fn open_stores(&self) -> Result<(Lock, InstallationId), AppError> {
-        while let Err(error) = self.store.ping().await {
-            tracing::warn!(%error, "failed to connect to sql, retrying");
+    pub(super) async fn open_stores(&self, health: &NodeHealth) -> Result<(Lock, InstallationId), AppError> {
+        let waiting = Condition::warning("sql unavailable at start, retrying", "sql available");
+        let failed = async |fault: StoreFault| {
+            waiting.fail(&fault.cause, &fault.detail());
+            health.set_sql(Some(fault.cause));
             tokio::time::sleep(START_RETRY).await;
+        };
+        while let Err(fault) = self.store.reach().await {
+            failed(fault).await;
         }
         if let Some(skew) = &self.skew {
             while let Err(error) = skew.measure().await {
-                tracing::warn!(%error, "failed to read sql clock, retrying");
-                tokio::time::sleep(START_RETRY).await;
+                failed(error.into()).await;
             }
         }
         while let Err(error) = self.migrate().await {
-            let error = error.temporary()?;
-            tracing::warn!(error, "failed to read or migrate schema, retrying");
-            tokio::time::sleep(START_RETRY).await;
+            failed(error.temporary()?).await;
         }
         let lock = Lock::on_database(&self.config, &self.store).await?;
         let installation = installation::open(self).await?.id;
+        waiting.end();
+        health.set_sql(None);
         if let Some(ClusterPorts { redis, .. }) = &self.backend.cluster {
             redis.install(installation);
             while let Err(error) = installation::claim(redis, &self.store).await {
-                let error = error.temporary()?;
-                tracing::warn!(error, "failed to claim redis for this installation, retrying");
+                let fault = error.temporary()?;
+                health.set_redis_cause(Some(fault.cause.clone()));
+                redis.report::<()>(&Err(Unavailable(fault)));
                 tokio::time::sleep(START_RETRY).await;
             }
+            redis.report(&Ok(()));
+            health.set_redis_cause(None);
         }
         Ok((lock, installation))
     }
@@ -64,11 +73,10 @@ impl App {
             Err(error) => Err(error),
         };
         outcome.map_err(|error| {
-            let text = error.to_string();
             if is_temporary(&error) {
-                StartError::Temporary(text)
+                StartError::Temporary(StoreError::from(error).into())
             } else {
-                StartError::Fatal(AppError::Migration(text))
+                StartError::Fatal(AppError::Migration(error.to_string()))
             }
         })
     }

@@ -14,7 +14,7 @@ use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
 use crate::chat::relay::SWEEP_INTERVAL;
 use crate::node::clock_skew::Skew;
-use crate::store::{Store, WriteFault};
+use crate::store::Store;
 
 /// Interval at which a node renews its lease and checks that the broker responds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -112,20 +112,12 @@ fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
 
 /// Starts the database monitor. Updates the readiness of this node with the results.
 fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
-    let is_broker = !node.backend.is_cluster();
     let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
-    let report = move |fault: Option<WriteFault>| {
-        health.set_sql(fault);
-        if is_broker {
-            // The broker of a single-node server stores messages in the database, so its state is that of the database.
-            health.set_broker(fault.is_none());
-        }
-    };
-    report(*condition.borrow_and_update());
+    health.set_sql(condition.borrow_and_update().clone());
     shutdown.spawn(store.clone().monitor(stop.clone()));
     shutdown.spawn(async move {
         while let Some(Ok(())) = stop.run_until_cancelled(condition.changed()).await {
-            report(*condition.borrow_and_update());
+            health.set_sql(condition.borrow_and_update().clone());
         }
     });
 }
@@ -166,10 +158,9 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
         Ok(()) => membership.renew().await,
         Err(error) => Err(error),
     };
-    health.set_broker(beat.is_ok());
-    if let Err(error) = beat {
-        tracing::warn!(%error, "failed to verify owner of redis or to renew node lease, retrying");
-    } else {
+    redis.report(&beat);
+    health.set_redis_cause(beat.as_ref().err().map(|error| error.0.cause.clone()));
+    if beat.is_ok() {
         let refused_before = redis.refuses_writes().is_some();
         // `try_writing` logs when Redis starts and stops rejecting writes.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
@@ -177,7 +168,7 @@ async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) 
             // Redis may be full. The alert must not wait for the next reading.
             measure_memory(&redis).await;
         }
-        health.set_redis(None, refused);
+        health.set_redis(None, refused.map(|fault| fault.to_string()));
     }
 }
 

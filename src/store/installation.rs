@@ -87,7 +87,7 @@ impl InstallationRepository<'_> {
         };
         self.store.run("installation", insert).await?;
         let made = self.get().await?;
-        made.ok_or_else(|| StoreError::Unavailable("the installation row was deleted concurrently".to_owned()))
+        made.ok_or_else(|| StoreError::Unavailable("the installation row was deleted concurrently".into()))
     }
 
     /// Returns whether a cluster has used the database. Only the broker of a cluster records an epoch in the row of a

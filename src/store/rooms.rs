@@ -94,7 +94,7 @@ impl RoomRepository<'_> {
     async fn insert(self, row: &mut chatroom::Model) -> Result<(), DbErr> {
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
         let insert = chatroom::Entity::insert(values);
-        if !webhook_events::wants_room_created(&self.store.reader, HostId(row.host_id)).await? {
+        if !self.wants_room_created(HostId(row.host_id)).await? {
             row.id = insert.exec(&self.store.writer).await?.last_insert_id;
             return Ok(());
         }
@@ -102,6 +102,17 @@ impl RoomRepository<'_> {
         row.id = insert.exec(&tx).await?.last_insert_id;
         webhook_events::room_created(&tx, row).await?;
         tx.commit().await
+    }
+
+    /// Returns whether the webhook of a host subscribes to created rooms. The result may come from the cache.
+    async fn wants_room_created(self, host: HostId) -> Result<bool, DbErr> {
+        let cache = &self.store.shared.wants_room_created;
+        if let Some(wants) = cache.get(&host).await {
+            return Ok(wants);
+        }
+        let wants = webhook_events::wants_room_created(&self.store.reader, host).await?;
+        cache.insert(host, wants).await;
+        Ok(wants)
     }
 
     async fn room_by_key(self, new: &NewRoom) -> Result<Option<chatroom::Model>, DbErr> {

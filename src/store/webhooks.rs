@@ -80,7 +80,17 @@ impl WebhookRepository<'_> {
             Err(StoreError::Conflict) => set().await?,
             done => done?,
         };
+        self.forget_subscription(host);
         Ok((to_webhook(row)?, is_new))
+    }
+
+    /// Removes from the cache whether the webhook of a host subscribes to created rooms. After a node has changed a
+    /// webhook, every other node must call this method. Otherwise the cached value remains valid for a few seconds.
+    pub fn forget_subscription(self, host: HostId) {
+        let forgotten = self.store.shared.wants_room_created.invalidate_entries_if(move |known, _| *known == host);
+        if let Err(error) = forgotten {
+            tracing::error!(%error, "failed to invalidate webhook cache");
+        }
     }
 
     async fn set_once(

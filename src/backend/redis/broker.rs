@@ -131,5 +131,5 @@ fn state_word(state: RoomState) -> &'static str {
 /// Returns the error for an answer in an unexpected format. This driver alone defines the formats. An unexpected format
 /// therefore means that another program has written to this Redis.
 fn unexpected_reply(what: &str) -> Unavailable {
-    Unavailable(format!("unexpected reply from redis: {what}"))
+    Unavailable(format!("unexpected reply from redis: {what}").into())
 }

@@ -13,7 +13,7 @@ use super::keys::{INSTALLATION, Keys};
 use super::{Redis, Script, call};
 use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
-use crate::domain::InstallationId;
+use crate::domain::{InstallationId, StoreFault};
 
 /// Key that stores the number of partitions for releases without installation ids. This release sets it to 0, so that
 /// nodes of those releases do not start.
@@ -53,7 +53,7 @@ pub(super) struct Ownership {
 struct OwnershipState {
     suspended: Option<Suspended>,
     /// Error of the last trial write. `None` if the server accepted the write.
-    refuses_writes: Option<String>,
+    refuses_writes: Option<StoreFault>,
 }
 
 impl Default for OwnershipState {
@@ -92,7 +92,7 @@ impl Redis {
             None => self.installed(),
             Some(Suspended::Unclaimed) => Err(Unavailable("the owner of this redis has not been verified yet".into())),
             Some(Suspended::Other(found)) => {
-                Err(Unavailable(format!("this redis belongs to another installation, {found}")))
+                Err(Unavailable(format!("this redis belongs to another installation, {found}").into()))
             }
             Some(Suspended::OtherDatabase) => {
                 Err(Unavailable("this node's database differs from the leader's database".into()))
@@ -108,12 +108,12 @@ impl Redis {
 
     /// Returns the reason why this node must not use the connected Redis. Returns `None` if the node may use it.
     pub fn suspension(&self) -> Option<String> {
-        self.keys().err().map(|Unavailable(why)| why)
+        self.keys().err().map(|error| error.to_string())
     }
 
     /// Returns the reason why the server rejected the last trial write ([`try_writing`](Self::try_writing)). Returns
     /// `None` if it accepted the write.
-    pub fn refuses_writes(&self) -> Option<String> {
+    pub fn refuses_writes(&self) -> Option<StoreFault> {
         self.shared.ownership.state.lock().refuses_writes.clone()
     }
 
@@ -165,7 +165,7 @@ impl Redis {
     /// # Errors
     /// Returns [`Unavailable`] if Redis returns an error or does not answer in time.
     pub async fn owner(&self) -> Result<Option<String>, Unavailable> {
-        call(|| self.client().get(INSTALLATION)).await
+        call(|| self.client().get(INSTALLATION)).await.map_err(|error| self.explain(error))
     }
 
     /// Starts to use a Redis that this installation owns. Does not claim a Redis without an owner. Commands call this
@@ -181,7 +181,7 @@ impl Redis {
                 self.shared.ownership.state.lock().suspended = None;
                 Ok(())
             }
-            Some(owner) => Err(Unavailable(format!("this redis belongs to another installation, {owner}"))),
+            Some(owner) => Err(Unavailable(format!("this redis belongs to another installation, {owner}").into())),
             None => Err(Unavailable("this redis belongs to no installation: no node has started on it".into())),
         }
     }
@@ -273,13 +273,13 @@ impl Redis {
             async move { call(|| self.client().set::<(), _, _>(&key, 1, Some(Expiration::EX(60)), None, false)).await }
         });
         let outcome = futures_util::future::try_join_all(writes).await.map(|_| ());
-        let why = outcome.as_ref().err().map(|Unavailable(why)| why.clone());
-        let before = std::mem::replace(&mut self.shared.ownership.state.lock().refuses_writes, why.clone());
-        match (before, why) {
-            (None, Some(error)) => tracing::error!(error, "redis not writable"),
-            (Some(_), None) => tracing::info!("redis writable"),
-            _ => {}
+        let outcome = outcome.map_err(|error| self.explain(error));
+        let not_writable = &self.shared.availability.not_writable;
+        match &outcome {
+            Ok(()) => not_writable.end(),
+            Err(Unavailable(fault)) => not_writable.fail(&fault.cause, &fault.detail()),
         }
+        self.shared.ownership.state.lock().refuses_writes = outcome.as_ref().err().map(|error| error.0.clone());
         outcome
     }
 

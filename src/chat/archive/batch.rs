@@ -105,7 +105,7 @@ impl Archiver {
     }
 
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<Archived, StoreError> {
-        let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
+        let messages: Vec<&Message> = batch.iter().map(|(_, message)| message).collect();
         let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));
         let unattended: Vec<(ChatroomId, Seq)> = batch
             .iter()

@@ -61,7 +61,7 @@ impl ConversationReader {
         if room.is_some_and(|room| room.purged_through == self.purged_through) {
             Ok(())
         } else {
-            Err(StoreError::Unavailable("the conversation was deleted while it was read".to_owned()).into())
+            Err(StoreError::Unavailable("the conversation was deleted while it was read".into()).into())
         }
     }
 

@@ -4,14 +4,16 @@
 mod permissions;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
-use fred::types::config::Server;
+use fred::types::config::{Config, Server};
 use fred::types::{Builder, ClusterHash, CustomCommand};
 
-use super::{CHECK_TIMEOUT, Finding};
-use crate::backend::redis::client_config;
+use super::Finding;
+use crate::backend::redis::{client_config, fault_of};
+use crate::domain::StoreFault;
 use crate::node::config::{RedisTopology, RedisUrl};
 
 /// Oldest supported major version. It is the first version with sharded pub/sub and all features that the scripts use.
@@ -20,10 +22,13 @@ const MINIMUM_VERSION: u32 = 7;
 /// Share of `maxmemory`, in percent, above which nodes delete idle rooms from Redis early.
 const MEMORY_PERCENT: u64 = 75;
 
+/// Maximum time for a connection. The rest of the time of a check is for the search for the cause of a failure.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
     let client = match connect(url).await {
         Ok(client) => client,
-        Err(error) => return vec![Finding::wrong(format!("redis: {url}: {error}"))],
+        Err(fault) => return vec![Finding::wrong(format!("redis: {url}: {}", fault.reason()))],
     };
     let mut findings = vec![Finding::good(format!("redis: {url} answers"))];
     // The client has a connection to the single server, to the primary that Sentinel reports, or to each primary of a
@@ -40,10 +45,18 @@ pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
     findings
 }
 
-async fn connect(url: &RedisUrl) -> Result<Client, fred::error::Error> {
-    let client = Builder::from_config(client_config(url.expose())?)
-        .with_connection_config(|connection| connection.connection_timeout = CHECK_TIMEOUT)
-        .with_performance_config(|performance| performance.default_command_timeout = CHECK_TIMEOUT)
+async fn connect(url: &RedisUrl) -> Result<Client, StoreFault> {
+    let config = client_config(url.expose()).map_err(|error| StoreFault::from(error.details()))?;
+    match try_connect(config.clone()).await {
+        Ok(client) => Ok(client),
+        Err(error) => Err(fault_of(&config, error).await),
+    }
+}
+
+async fn try_connect(config: Config) -> Result<Client, fred::error::Error> {
+    let client = Builder::from_config(config)
+        .with_connection_config(|connection| connection.connection_timeout = CONNECT_TIMEOUT)
+        .with_performance_config(|performance| performance.default_command_timeout = CONNECT_TIMEOUT)
         .build()?;
     client.init().await?;
     client.ping::<()>(None).await?;

@@ -15,25 +15,24 @@ const FULL_BATCH_PACKET: u64 = 2 * 1024 * 1024;
 const PACKET_PER_FRAME: u64 = 3;
 
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
-    let store = match Store::connect(config.mode.database().expose()).await {
+    let store = match Store::connect_lazy(config.mode.database().expose()).await {
         Ok(store) => store,
         Err(error) => return vec![Finding::wrong(format!("sql: {error}"))],
     };
-    let (answer, state) = (store.ping().await, migrate::state(&store).await);
-    let is_reachable = answer.is_ok();
+    if let Err(fault) = store.reach().await {
+        return vec![Finding::wrong(fault)];
+    }
+    let state = migrate::state(&store).await;
     let is_current = matches!(&state, Ok(state) if state.pending() == 0);
-    let finding = match (answer, state) {
-        (Err(error), _) => Finding::wrong(format!("sql: {error}")),
-        (_, Err(failure)) => Finding::wrong(format!("sql: {}", failure.message)),
-        (_, Ok(state)) => schema(state.pending(), state.foreign.len(), config.auto_migrate),
+    let finding = match state {
+        Err(failure) => Finding::wrong(format!("sql: {}", failure.message)),
+        Ok(state) => schema(state.pending(), state.foreign.len(), config.auto_migrate),
     };
     let mut findings = vec![finding];
-    if is_reachable {
-        findings.extend(server(&store, config).await.unwrap_or_else(failed));
-        findings.extend(privileges(&store, is_current, config.auto_migrate).await.unwrap_or_else(failed));
-    }
+    findings.extend(server(&store, config).await.unwrap_or_else(failed));
+    findings.extend(privileges(&store, is_current, config.auto_migrate).await.unwrap_or_else(failed));
     if is_current && let Err(fault) = store.probe().await {
-        findings.push(Finding::wrong(format!("sql: write failed: {fault}")));
+        findings.push(Finding::wrong(format!("sql: write failed: {}", fault.reason())));
     }
     store.close().await;
     findings

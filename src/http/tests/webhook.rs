@@ -6,6 +6,7 @@ use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
 
 use super::JSON;
+use crate::domain::Control;
 use crate::http::testing::TestServer;
 
 pub(super) async fn webhook_secret_is_returned_once(server: TestServer) {
@@ -20,6 +21,8 @@ pub(super) async fn webhook_secret_is_returned_once(server: TestServer) {
     let made = made.json();
     let secret = made["secret"].as_str().unwrap().to_owned();
     assert!(secret.starts_with("whsec_"));
+    let published = std::mem::take(&mut *server.published.lock().unwrap());
+    assert_eq!(published, [Control::ConfigChanged { host: server.host.id }], "all nodes must forget the subscription");
     assert_eq!(made["url"], "https://shop.example/hooks");
     assert_eq!(made["events"], json!(["room.created", "room.closed"]));
     assert_eq!(

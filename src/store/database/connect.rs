@@ -14,7 +14,7 @@ use crate::store::database::files::Files;
 use crate::store::database::monitor::Monitor;
 use crate::store::database::recycle::{Recycle, Use};
 use crate::store::metrics::SqlMetrics;
-use crate::store::{Dialect, Store, StoreError, StoreState, room_count_cache};
+use crate::store::{Dialect, Store, StoreError, StoreState, room_count_cache, room_created_cache};
 
 /// Maximum time for which an operation waits for a free or new connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,8 +124,10 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
         shared: Arc::new(StoreState {
             monitor: Monitor::new(),
             recycle,
+            server: Some(options),
             files: None,
             room_counts: room_count_cache(),
+            wants_room_created: room_created_cache(),
             metrics: SqlMetrics::default(),
         }),
     })
@@ -203,8 +205,10 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
         shared: Arc::new(StoreState {
             monitor: Monitor::new(),
             recycle,
+            server: None,
             files: Some(files),
             room_counts: room_count_cache(),
+            wants_room_created: room_created_cache(),
             metrics: SqlMetrics::default(),
         }),
     })

@@ -4,13 +4,15 @@ use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::{self, error::DatabaseError};
 use sea_orm::{DbErr, RuntimeErr};
 
+use crate::domain::{StoreCause, StoreFault};
+
 /// Reason why a store operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The database was unreachable, too slow or contended, or in an unusable state (no schema, read-only, disk full).
     /// The caller may retry later. The operation may have taken effect.
-    #[error("the database is unavailable: {0}")]
-    Unavailable(String),
+    #[error("{0}")]
+    Unavailable(StoreFault),
     /// The value of a unique key is already in use.
     #[error("the value of a unique key is already in use")]
     Conflict,
@@ -23,10 +25,19 @@ impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match class(&error) {
             ErrorClass::Unavailable | ErrorClass::Contention => {
-                StoreError::Unavailable(without_values(&error.to_string()))
+                StoreError::Unavailable(StoreFault::sql(StoreCause::of_sql(&error), without_values(&error.to_string())))
             }
             ErrorClass::Conflict => StoreError::Conflict,
             ErrorClass::Data => StoreError::Data(without_values(&error.to_string())),
+        }
+    }
+}
+
+impl From<StoreError> for StoreFault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(fault) => fault,
+            error => StoreFault::sql(StoreCause::Other, error.to_string()),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::sqlx::{ConnectOptions as _, Connection as _};
 use sea_orm::{
     ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, Iterable, QueryFilter, Statement,
 };
@@ -11,7 +12,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::database::fault::WriteFault;
+use crate::domain::condition::Condition;
+use crate::domain::{StoreCause, StoreFault};
 use crate::store::database::files::FileProblem;
 use crate::store::entity::{chat_message, chatroom, room_event, write_probe};
 use crate::store::{Dialect, Store, StoreError};
@@ -30,6 +32,9 @@ const SQLITE_INTERVAL: Duration = Duration::from_secs(5);
 /// responding, and within 4 s that it has recovered.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Timeout of the connection that finds out why the database does not respond.
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Assumed duration of a fault that the probe does not detect, counted from the last operation that failed because of
 /// it. The duration is short, because recovery must be detected within 5 s.
 const HELD: Duration = Duration::from_secs(3);
@@ -47,70 +52,75 @@ const FILLER_ROW: i64 = 2;
 /// Current condition of the database.
 #[derive(Debug)]
 pub(in crate::store) struct Monitor {
-    condition: watch::Sender<Option<WriteFault>>,
+    condition: watch::Sender<Option<StoreCause>>,
+    log: Condition,
+    /// Cause that a new connection revealed while operations only received no response.
+    diagnosis: Mutex<Option<StoreFault>>,
     wake: Notify,
     /// Time at which an operation last failed because of a fault that the probe does not detect.
     met: Mutex<Option<Instant>>,
-    faulty_since: Mutex<Option<Instant>>,
 }
 
 impl Monitor {
     pub(in crate::store) fn new() -> Self {
         Self {
             condition: watch::Sender::new(None),
+            log: Condition::warning("sql not writable", "sql writable"),
+            diagnosis: Mutex::default(),
             wake: Notify::new(),
             met: Mutex::default(),
-            faulty_since: Mutex::default(),
         }
     }
 
-    /// Records that an operation has failed for a reason other than its data, and wakes the probe.
-    pub(in crate::store) fn operation_failed(&self, fault: WriteFault, error: &dyn std::fmt::Display) {
-        if fault.outlasts_probe() {
+    /// Records that an operation has failed for a reason other than its data, and wakes the probe. Returns the fault with
+    /// the most specific cause that is known.
+    pub(in crate::store) fn operation_failed(&self, fault: StoreFault) -> StoreFault {
+        if fault.cause.outlasts_probe() {
             *self.met.lock() = Some(Instant::now());
         }
-        if fault.is_certain() {
-            self.set(Some(fault), error);
+        if fault.cause.is_certain() {
+            self.set_fault(&fault);
         }
         self.wake.notify_one();
+        if fault.cause.is_vague() { self.diagnosis.lock().clone().unwrap_or(fault) } else { fault }
     }
 
     fn probe_succeeded(&self) {
+        *self.diagnosis.lock() = None;
         let is_held = self.met.lock().is_some_and(|met| met.elapsed() < HELD);
-        if !is_held {
-            self.set(None, &"");
+        if !is_held && self.set(None) {
+            self.log.end();
         }
     }
 
-    fn set(&self, condition: Option<WriteFault>, error: &dyn std::fmt::Display) {
-        let is_new = self.condition.send_if_modified(|known| {
-            let is_new = *known != condition && *known != Some(WriteFault::FilesLost);
+    fn set_fault(&self, fault: &StoreFault) {
+        self.set(Some(fault.cause.clone()));
+        if !self.is_permanent() || fault.cause == StoreCause::FilesLost {
+            self.log.fail(&fault.cause, &fault.detail());
+        }
+    }
+
+    fn is_permanent(&self) -> bool {
+        *self.condition.borrow() == Some(StoreCause::FilesLost)
+    }
+
+    /// Sets the condition. Returns whether the fault is not permanent.
+    fn set(&self, condition: Option<StoreCause>) -> bool {
+        self.condition.send_if_modified(|known| {
+            let is_new = *known != condition && *known != Some(StoreCause::FilesLost);
             if is_new {
                 *known = condition;
             }
             is_new
         });
-        if !is_new {
-            return;
-        }
-        let mut since = self.faulty_since.lock();
-        match condition {
-            Some(fault) => {
-                since.get_or_insert_with(Instant::now);
-                tracing::warn!(error_kind = %fault, %error, "sql not writable");
-            }
-            None => {
-                let duration_s = since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
-                tracing::info!(duration_s, "sql writable");
-            }
-        }
+        !self.is_permanent()
     }
 }
 
 impl Store {
-    /// Returns a receiver for the reason why the database cannot be written. The value is `None` while the database can
+    /// Returns a receiver for the cause why the database cannot be written. The value is `None` while the database can
     /// be written. It is updated within seconds, or immediately if the error of an operation proves the fault.
-    pub fn condition(&self) -> watch::Receiver<Option<WriteFault>> {
+    pub fn condition(&self) -> watch::Receiver<Option<StoreCause>> {
         self.shared.monitor.condition.subscribe()
     }
 
@@ -130,8 +140,8 @@ impl Store {
                     return;
                 }
                 probed = Some(Instant::now());
-            } else if let Err((fault, error)) = self.verify_files().await {
-                tracing::debug!(error_kind = %fault, error, "sqlite file check failed");
+            } else if let Err(fault) = self.verify_files().await {
+                tracing::debug!(error = %fault, "sqlite file check failed");
             }
         }
     }
@@ -140,28 +150,66 @@ impl Store {
     ///
     /// # Errors
     /// Returns the fault that prevents the write.
-    pub async fn probe(&self) -> Result<(), WriteFault> {
+    pub async fn probe(&self) -> Result<(), StoreFault> {
         let monitor = &self.shared.monitor;
-        let is_full = *monitor.condition.borrow() == Some(WriteFault::Full);
-        let (fault, error) = match tokio::time::timeout(TIMEOUT, self.probe_once(is_full)).await {
+        let is_full = *monitor.condition.borrow() == Some(StoreCause::Full);
+        let fault = match tokio::time::timeout(TIMEOUT, self.probe_once(is_full)).await {
             Ok(Ok(())) => {
                 monitor.probe_succeeded();
                 return Ok(());
             }
-            Ok(Err(failed)) => failed,
-            Err(_) => (WriteFault::Unreachable, format!("no response within {} s", TIMEOUT.as_secs())),
+            Ok(Err(fault)) => fault,
+            Err(_) => StoreFault::sql(StoreCause::NoResponse, format!("probe exceeded {} s", TIMEOUT.as_secs())),
         };
-        monitor.set(Some(fault), &error);
+        let fault = self.diagnose(fault).await;
+        monitor.set_fault(&fault);
         Err(fault)
     }
 
-    async fn probe_once(&self, is_full: bool) -> Result<(), (WriteFault, String)> {
+    /// Tests whether the database responds.
+    ///
+    /// # Errors
+    /// Returns the fault of a new connection. The pool would report it only as a timeout.
+    pub async fn reach(&self) -> Result<(), StoreFault> {
+        self.connect_once().await?;
+        Ok(self.ping().await?)
+    }
+
+    async fn probe_once(&self, is_full: bool) -> Result<(), StoreFault> {
         self.verify_files().await?;
         let running = self.shared.recycle.running();
         let outcome = self.attempts(|| self.write_probe(is_full)).await;
         running.done();
-        outcome.map_err(|error| (WriteFault::of(&error), StoreError::from(error).to_string()))?;
+        outcome.map_err(|error| StoreFault::from(StoreError::from(error)))?;
         self.verify_files().await
+    }
+
+    /// Opens a new connection if the cause of a fault is vague, and returns the fault of this connection. The pool reports
+    /// most failed connections only as a timeout.
+    async fn diagnose(&self, fault: StoreFault) -> StoreFault {
+        if !fault.cause.is_vague() {
+            return fault;
+        }
+        let fault = self.connect_once().await.err().unwrap_or(fault);
+        *self.shared.monitor.diagnosis.lock() = Some(fault.clone());
+        fault
+    }
+
+    /// Opens and closes a connection to the database server. Does nothing for SQLite.
+    async fn connect_once(&self) -> Result<(), StoreFault> {
+        let Some(options) = &self.shared.server else { return Ok(()) };
+        match tokio::time::timeout(DIAGNOSIS_TIMEOUT, options.connect()).await {
+            Ok(Ok(connection)) => {
+                // A failure to close the connection has no consequence.
+                let _closed = connection.close().await;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(StoreFault::sql(StoreCause::of_sqlx(&error), error.to_string())),
+            Err(_) => {
+                let limit = format!("connection exceeded {} s", DIAGNOSIS_TIMEOUT.as_secs());
+                Err(StoreFault::sql(StoreCause::NoResponse, limit))
+            }
+        }
     }
 
     /// Writes to the table of the probe. On a server, the probe also tests the privileges and locks of the most
@@ -214,9 +262,9 @@ impl Store {
     }
 
     /// Checks that the SQLite files are the files that were opened.
-    pub(in crate::store) async fn verify_files(&self) -> Result<(), FileFault> {
+    pub(in crate::store) async fn verify_files(&self) -> Result<(), StoreFault> {
         let Some(files) = &self.shared.files else { return Ok(()) };
-        files.create().map_err(|error| (WriteFault::Unreachable, error.to_string()))?;
+        files.create().map_err(|error| StoreFault::sql(StoreCause::ConnectionLost, error.to_string()))?;
         let problem = match files.check() {
             Ok(()) => return Ok(()),
             Err(FileProblem::Shorter) => match self.expected_sizes().await {
@@ -224,17 +272,18 @@ impl Store {
                     Ok(()) => return Ok(()),
                     Err(problem) => problem,
                 },
-                Err(error) if WriteFault::of(&error) == WriteFault::Failing => files.mark_shorter_lost(),
+                Err(error) if StoreCause::of_sql(&error) == StoreCause::Other => files.mark_shorter_lost(),
                 Err(error) => FileProblem::Unknown(error.to_string()),
             },
             Err(problem) => problem,
         };
         match problem {
             FileProblem::Lost(reason) => {
-                self.shared.monitor.set(Some(WriteFault::FilesLost), &reason);
-                Err((WriteFault::FilesLost, reason))
+                let fault = StoreFault::sql(StoreCause::FilesLost, reason);
+                self.shared.monitor.set_fault(&fault);
+                Err(fault)
             }
-            FileProblem::Unknown(reason) => Err((WriteFault::Unreachable, reason)),
+            FileProblem::Unknown(reason) => Err(StoreFault::sql(StoreCause::ConnectionLost, reason)),
             FileProblem::Shorter => Ok(()),
         }
     }
@@ -256,6 +305,3 @@ impl Store {
         Ok((database, log))
     }
 }
-
-/// Fault of the files, and the reason that is logged.
-type FileFault = (WriteFault, String);

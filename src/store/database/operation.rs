@@ -7,9 +7,10 @@ use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
+use crate::domain::{StoreCause, StoreFault};
 use crate::store::database::error;
 use crate::store::metrics::Operation;
-use crate::store::{OPERATION_TIMEOUT, Store, StoreError, StoreState, WriteFault};
+use crate::store::{OPERATION_TIMEOUT, Store, StoreError, StoreState};
 
 /// Maximum number of retries after a deadlock or a lock wait timeout.
 const RETRIES: u32 = 3;
@@ -37,8 +38,7 @@ impl Store {
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        let unavailable = |(_, reason): (WriteFault, String)| StoreError::Unavailable(reason);
-        self.verify_files().await.map_err(unavailable)?;
+        self.verify_files().await.map_err(StoreError::Unavailable)?;
         let StoreState { monitor, recycle, .. } = &*self.shared;
         let result = {
             let mut attempts = pin!(self.attempts(operation));
@@ -55,19 +55,15 @@ impl Store {
         };
         match result {
             // A commit to a file that was deleted during the operation is lost and must not be acknowledged.
-            Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(unavailable),
-            Ok(Err(error)) => {
-                let fault = WriteFault::of(&error);
-                let error = StoreError::from(error);
-                if matches!(error, StoreError::Unavailable(_)) {
-                    monitor.operation_failed(fault, &error);
-                }
-                Err(error)
-            }
+            Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(StoreError::Unavailable),
+            Ok(Err(error)) => Err(match StoreError::from(error) {
+                StoreError::Unavailable(fault) => StoreError::Unavailable(monitor.operation_failed(fault)),
+                error => error,
+            }),
             Err(_) => {
-                let error = StoreError::Unavailable(format!("no response within {} s", OPERATION_TIMEOUT.as_secs()));
-                monitor.operation_failed(WriteFault::Unreachable, &error);
-                Err(error)
+                let limit = format!("operation exceeded {} s", OPERATION_TIMEOUT.as_secs());
+                let fault = monitor.operation_failed(StoreFault::sql(StoreCause::NoResponse, limit));
+                Err(StoreError::Unavailable(fault))
             }
         }
     }
@@ -97,11 +93,11 @@ impl Store {
             if !error::is_unavailable(&error) {
                 return Err(error);
             }
-            let fault = WriteFault::of(&error);
-            if fault.is_of_connection() {
+            let cause = StoreCause::of_sql(&error);
+            if cause.is_of_connection() {
                 self.shared.recycle.discard();
             }
-            if !(is_first_refusal && matches!(fault, WriteFault::ReadOnly | WriteFault::Denied)) {
+            if !(is_first_refusal && (cause == StoreCause::ReadOnly || cause.is_denial())) {
                 return Err(error);
             }
             is_first_refusal = false;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, Statement};
 
-use crate::store::{Dialect, Store, StoreError, WriteFault};
+use crate::domain::StoreCause;
+use crate::store::{Dialect, Store, StoreError};
 
 /// Statements that require the privileges of a running node and change nothing.
 const USES: [(&str, &str); 4] = [
@@ -103,9 +104,9 @@ impl Store {
         }
         for (privilege, statement) in trials {
             let tried = self.run("store", || async {
-                let fault = |error: DbErr| match WriteFault::of(&error) {
-                    WriteFault::Unreachable => Err(error),
-                    fault => Ok(fault == WriteFault::Denied),
+                let fault = |error: DbErr| match StoreCause::of_sql(&error) {
+                    cause if cause.is_of_network() => Err(error),
+                    cause => Ok(cause.is_denial()),
                 };
                 connection.execute_unprepared(statement).await.map_or_else(fault, |_| Ok(false))
             });

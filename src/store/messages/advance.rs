@@ -1,15 +1,14 @@
 //! Statements shared by archiving and appending: one updates the rooms of a batch, and one inserts its messages.
 
 use chrono::{DateTime, Utc};
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{CaseStatement, Expr, OnConflict, Value};
+use sea_orm::sea_query::{CaseStatement, Expr, Value};
 use sea_orm::{
     ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, Statement,
 };
 
 use crate::domain::Message;
 use crate::store::counts::Counts;
-use crate::store::entity::{chat_message, chatroom};
+use crate::store::entity::chatroom;
 use crate::store::{millis, to_column};
 
 /// Maximum number of rooms per UPDATE on SQLite. Each room adds eight CASE arms, which SQLite evaluates for each row,
@@ -43,6 +42,14 @@ const UPDATE_ROOMS: &str = "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (
     chatroom.message_count = new.message_count,
     chatroom.unread_count = new.unread_count,
     chatroom.counted_through = new.counted_through";
+
+/// The statement is built without the query builder, which allocates several times per value.
+const INSERT_MESSAGES: &str = "INSERT INTO chat_message
+    (chatroom_id, seq, is_host, message, datetime, message_id, accepted_at) VALUES";
+
+/// Leaves an existing row unchanged. INSERT IGNORE must not be used, because it would also suppress data errors.
+const KEEP_ROW_OF_MYSQL: &str = " ON DUPLICATE KEY UPDATE seq = VALUES(seq)";
+const KEEP_ROW_OF_SQLITE: &str = " ON CONFLICT (chatroom_id, seq) DO UPDATE SET seq = excluded.seq";
 
 /// Values of a room row after its newest message. The caller holds the room's lock and guarantees that no value
 /// decreases.
@@ -113,23 +120,26 @@ async fn advance_rooms_of_mysql(tx: &DatabaseTransaction, rooms: &[Advance<'_>])
 
 /// Inserts messages. Existing rows stay unchanged.
 pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Message]) -> Result<(), DbErr> {
-    use chat_message::Column::{ChatroomId, Seq};
+    let backend = tx.get_database_backend();
+    let on_conflict = if backend == DbBackend::MySql { KEEP_ROW_OF_MYSQL } else { KEEP_ROW_OF_SQLITE };
     for chunk in messages.chunks(ROWS_PER_STATEMENT) {
-        let rows = chunk.iter().map(|message| chat_message::ActiveModel {
-            chatroom_id: Set(message.chatroom.0),
-            seq: Set(to_column(message.seq)),
-            is_host: Set(message.side.is_host()),
-            message: Set(message.text.clone()),
-            datetime: Set(message.datetime.to_string()),
-            message_id: Set(message.id.to_string()),
-            accepted_at: Set(millis(message.accepted_at)),
-        });
-        // On MySQL, this becomes ON DUPLICATE KEY UPDATE seq = VALUES(seq), which changes nothing. INSERT IGNORE must
-        // not be used, because it would also suppress data errors.
-        chat_message::Entity::insert_many(rows)
-            .on_conflict(OnConflict::columns([ChatroomId, Seq]).update_column(Seq).to_owned())
-            .exec_without_returning(tx)
-            .await?;
+        let mut sql = String::with_capacity(INSERT_MESSAGES.len() + chunk.len() * 24 + on_conflict.len());
+        sql.push_str(INSERT_MESSAGES);
+        let mut values = Vec::with_capacity(chunk.len() * 7);
+        for (at, message) in chunk.iter().enumerate() {
+            sql.push_str(if at == 0 { " (?, ?, ?, ?, ?, ?, ?)" } else { ", (?, ?, ?, ?, ?, ?, ?)" });
+            values.extend([
+                message.chatroom.0.into(),
+                to_column(message.seq).into(),
+                message.side.is_host().into(),
+                message.text.as_str().into(),
+                message.datetime.to_string().into(),
+                message.id.as_str().into(),
+                Value::from(millis(message.accepted_at)),
+            ]);
+        }
+        sql.push_str(on_conflict);
+        tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     }
     Ok(())
 }

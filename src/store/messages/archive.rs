@@ -1,5 +1,6 @@
 //! Archiving: stores messages that the broker has accepted. Every call is idempotent.
 
+use std::borrow::Borrow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -66,13 +67,14 @@ impl MessageRepository<'_> {
     /// Returns `Data` if a row can never be written. In that case, no part of the batch was written.
     pub async fn archive(
         self,
-        messages: &[Message],
+        messages: &[impl Borrow<Message>],
         rooms: &[BatchRoom],
         unattended: &[(ChatroomId, Seq)],
     ) -> Result<Archived, StoreError> {
         if messages.is_empty() {
             return Ok(Archived::default());
         }
+        let messages: &Vec<&Message> = &messages.iter().map(Borrow::borrow).collect();
         let of_batch: &HashMap<i64, &BatchRoom> = &rooms.iter().map(|room| (room.key.chatroom.0, room)).collect();
         let unattended: &HashSet<(ChatroomId, Seq)> = &unattended.iter().copied().collect();
         self.store.run("archive", || self.archive_once(messages, of_batch, unattended)).await
@@ -93,7 +95,7 @@ impl MessageRepository<'_> {
 
     async fn archive_once(
         self,
-        messages: &[Message],
+        messages: &[&Message],
         of_batch: &HashMap<i64, &BatchRoom>,
         unattended: &HashSet<(ChatroomId, Seq)>,
     ) -> Result<Archived, DbErr> {
@@ -168,9 +170,9 @@ impl MessageRepository<'_> {
 
 /// Groups a batch by room and sequence number. If two different messages have the same number, the batch contains the
 /// first one, and the second result lists the other one.
-fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
+fn group<'a>(messages: &[&'a Message]) -> (Batch<'a>, Vec<(ChatroomId, Seq)>) {
     let (mut batch, mut conflicts) = (Batch::new(), Vec::new());
-    for message in messages {
+    for &message in messages {
         match batch.entry(message.chatroom.0).or_default().entry(to_column(message.seq)) {
             Entry::Vacant(free) => {
                 free.insert(message);

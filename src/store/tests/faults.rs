@@ -9,7 +9,8 @@ use pintalk_kit::database_server::{OwnServer, Root};
 use pintalk_kit::switch_proxy::SwitchProxy;
 
 use super::*;
-use crate::store::{RoomFilter, StoreError, WriteFault};
+use crate::domain::StoreCause;
+use crate::store::{RoomFilter, StoreError};
 
 /// Generates one test per function and kind of server.
 macro_rules! on_servers {
@@ -71,7 +72,7 @@ async fn read_only_server_is_detected_and_writes_succeed_once_it_is_writable(of:
         root.run("SET GLOBAL read_only = 1").await;
         // The probe detects the fault without an operation.
         let mut condition = store.condition();
-        let noticed = condition.wait_for(|fault| *fault == Some(WriteFault::ReadOnly));
+        let noticed = condition.wait_for(|fault| *fault == Some(StoreCause::ReadOnly));
         tokio::time::timeout(RECOVERED, noticed).await.expect("the probe detects the fault").unwrap();
         assert_eq!(failed_of(&store, &host, 20).await, 20, "round {round}");
         assert_eq!(store.hosts().get(host.id).await.unwrap().map(|host| host.id), Some(host.id), "reads go on");
@@ -82,7 +83,7 @@ async fn read_only_server_is_detected_and_writes_succeed_once_it_is_writable(of:
     // An operation reports the fault at once, before the next probe.
     root.run("SET GLOBAL read_only = 1").await;
     assert!(store.rooms().create(new_room(&host), noon()).await.is_err());
-    assert_eq!(*store.condition().borrow(), Some(WriteFault::ReadOnly));
+    assert_eq!(*store.condition().borrow(), Some(StoreCause::ReadOnly));
     root.run("SET GLOBAL read_only = 0").await;
     recovered(&store).await;
     stop.cancel();
@@ -130,7 +131,7 @@ async fn probe_detects_revoked_and_granted_privileges(of: Database) {
         // The sessions are closed, because a session keeps its privileges on a database until it selects the database
         // again.
         root.kill_sessions_of(user).await;
-        assert_eq!(store.probe().await, Err(WriteFault::Denied), "{right}");
+        assert_eq!(store.probe().await.map_err(|fault| fault.cause.is_denial()), Err(true), "{right}");
         root.run(&format!("GRANT {right} ON {name}.* TO {user}@'%'")).await;
         assert_eq!(failed_of(&store, &host, 10).await, 0, "{right}");
     }

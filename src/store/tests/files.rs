@@ -7,8 +7,9 @@ use std::time::Duration;
 use sea_orm::sqlx::{self, Connection as _, Executor as _};
 
 use super::*;
+use crate::domain::StoreCause;
 use crate::store::tests::on_database;
-use crate::store::{Appended, StoreError, WriteFault};
+use crate::store::{Appended, StoreError};
 
 on_database!(
     sqlite, Sqlite:
@@ -66,9 +67,9 @@ async fn lost_file_stops_acknowledgements_and_is_not_recreated(_: Store, _: Stri
         mishap(&path);
         let refused = accepted(&store, &room, "after").await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{name}: {refused:?}");
-        assert_eq!(*store.condition().borrow(), Some(WriteFault::FilesLost), "{name}");
+        assert_eq!(*store.condition().borrow(), Some(StoreCause::FilesLost), "{name}");
         assert!(store.hosts().get(host.id).await.is_err(), "{name}: it is not read either");
-        assert_eq!(store.probe().await, Err(WriteFault::FilesLost), "{name}");
+        assert_eq!(store.probe().await.map_err(|fault| fault.cause), Err(StoreCause::FilesLost), "{name}");
         if name.contains("deleted") || name.contains("moved") {
             let is_complete = ["", "-wal", "-shm"].iter().all(|suffix| beside(&path, suffix).exists());
             assert!(!is_complete, "{name}: a file was made anew");
@@ -87,7 +88,7 @@ async fn lost_file_is_detected_within_a_second_without_any_operation(store: Stor
     a_host(&store).await;
     std::fs::remove_file(path_of(&url)).unwrap();
     let mut condition = store.condition();
-    let lost = condition.wait_for(|fault| *fault == Some(WriteFault::FilesLost));
+    let lost = condition.wait_for(|fault| *fault == Some(StoreCause::FilesLost));
     assert!(tokio::time::timeout(Duration::from_secs(1), lost).await.is_ok());
     stop.cancel();
     monitor.await.unwrap();

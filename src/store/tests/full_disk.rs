@@ -5,8 +5,9 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
+use crate::domain::StoreCause;
+use crate::store::Appended;
 use crate::store::tests::on_database;
-use crate::store::{Appended, WriteFault};
 
 on_database!(
     sqlite, Sqlite:
@@ -30,11 +31,11 @@ async fn full_disk_is_detected_at_once_and_its_end_within_five_seconds(store: St
         }
         assert_eq!(*store.condition().borrow(), None);
     }
-    assert_eq!(*store.condition().borrow(), Some(WriteFault::Full));
+    assert_eq!(*store.condition().borrow(), Some(StoreCause::Full));
     // The limit is set in each round, because a rejected write closes its connection and a new connection has no limit.
     for _ in 0..3 {
         limit().await;
-        assert_eq!(store.probe().await, Err(WriteFault::Full));
+        assert_eq!(store.probe().await.map_err(|fault| fault.cause), Err(StoreCause::Full));
     }
     let stop = tokio_util::sync::CancellationToken::new();
     let monitor = tokio::spawn(store.clone().monitor(stop.clone()));

@@ -88,7 +88,7 @@ async fn archiving_is_idempotent(store: Store, _url: String) {
     }
     assert_eq!(store.rooms().get(room.id).await.unwrap(), after);
     assert_eq!(all(&store, room.id).await, batch);
-    assert_eq!(store.messages().archive(&[], &[], &[]).await.unwrap().rooms, []);
+    assert_eq!(store.messages().archive(&[] as &[Message; 0], &[], &[]).await.unwrap().rooms, []);
 }
 
 async fn batch_updates_each_room_to_its_newest_message(store: Store, _url: String) {

@@ -22,6 +22,7 @@ on_every_database!(
     deleting_a_webhook_deletes_its_events,
     webhook_returning_410_is_disabled_unless_changed,
     failed_event_is_due_at_once_after_a_webhook_change,
+    changed_webhook_applies_to_the_next_room,
 );
 
 fn change(url: &str, events: EventKinds) -> WebhookChange {
@@ -287,6 +288,23 @@ async fn delivered_event_stays_delivered_and_has_no_body(store: Store, _url: Str
     assert_eq!((record.kind.as_str(), record.chatroom, &record.problem), ("room.created", room.id, &None));
     let held = "SELECT COUNT(*) FROM webhook_event WHERE body <> ''";
     assert_eq!(number(&store, held).await, 0);
+}
+
+async fn changed_webhook_applies_to_the_next_room(store: Store, url: String) {
+    let host = a_host(&store).await;
+    let other_node = Store::connect(&url).await.unwrap();
+    for node in [&store, &other_node] {
+        a_room(node, &host).await;
+    }
+    hook(&store, &host, EventKinds::ALL).await;
+    let created = a_room(&store, &host).await;
+    assert_eq!(ids(&store, host.id).await, [format!("evt_{}_created", created.id.0)]);
+    a_room(&other_node, &host).await;
+    assert_eq!(ids(&store, host.id).await.len(), 1, "the other node has not been notified of the change");
+    other_node.webhooks().forget_subscription(host.id);
+    let created = a_room(&other_node, &host).await;
+    assert_eq!(ids(&store, host.id).await.last(), Some(&format!("evt_{}_created", created.id.0)));
+    other_node.close().await;
 }
 
 async fn number(store: &Store, query: &str) -> i64 {

@@ -36,6 +36,11 @@ impl Answer {
     pub(super) fn bytes(&mut self) -> Option<Bytes> {
         self.0.next().and_then(|value| value.into_bytes())
     }
+
+    /// Returns the remaining elements as pairs.
+    pub(super) fn pairs(mut self) -> impl Iterator<Item = (Bytes, Bytes)> {
+        std::iter::from_fn(move || Some((self.bytes()?, self.bytes()?)))
+    }
 }
 
 impl Iterator for Answer {
@@ -157,6 +162,28 @@ pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
             Err(Error::new(ErrorKind::Unknown, String::from_utf8_lossy(data).into_owned()))
         }
         _ => Ok(frame),
+    }
+}
+
+/// Parses the entries of a stream in a raw reply, which costs about half as much as the client's conversion. Returns the
+/// id and the fields of each entry.
+pub(super) fn raw_entries(frame: Resp3Frame) -> Result<Vec<(String, RawFields)>, Unavailable> {
+    let entry = |entry| {
+        let mut entry = list(entry)?.into_iter();
+        let id = String::from_utf8(blob(entry.next()?)?.into()).ok()?;
+        Some((id, RawFields(list(entry.next()?)?.into_iter())))
+    };
+    let entries = list(frame).ok_or_else(|| unexpected_reply("not a list"))?.into_iter();
+    entries.map(|found| entry(found).ok_or_else(|| unexpected_reply("invalid stream entry"))).collect()
+}
+
+/// Names and values of the fields of a stream entry.
+pub(super) struct RawFields(std::vec::IntoIter<Resp3Frame>);
+
+impl Iterator for RawFields {
+    type Item = (Bytes, Bytes);
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((blob(self.0.next()?)?, blob(self.0.next()?)?))
     }
 }
 

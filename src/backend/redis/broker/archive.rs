@@ -10,7 +10,7 @@ use fred::prelude::*;
 
 use super::answer::{self, Answer};
 use super::publication;
-use super::{RedisBroker, TOMBSTONE_TTL, state_word, unexpected_reply};
+use super::{RedisBroker, TOMBSTONE_TTL, at_key, state_word, unexpected_reply};
 use crate::backend::Unavailable;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry, Swept};
 use crate::backend::broker::{Change, Partition, RoomStates as _};
@@ -48,11 +48,7 @@ impl ArchiveQueue for RedisBroker {
     }
 
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
-        let (client, queue) = (self.redis.client(), self.key(partition, "queue")?);
-        let answer = call(|| client.xrange(&queue, "-", "+", Some(limit as u64))).await?;
-        let found = answer::entries(answer)?;
-        let (mut entries, others): (Vec<QueueEntry>, Vec<String>) =
-            found.into_iter().map(|(position, fields)| entry(position, fields)).unzip();
+        let (mut entries, others) = self.head(partition, limit).await?;
         let alive = self.alive_among(&others).await?;
         for (entry, others) in entries.iter_mut().zip(&others) {
             entry.unattended = !nodes(others).any(|node| alive.contains(node));
@@ -65,8 +61,7 @@ impl ArchiveQueue for RedisBroker {
         let messages: u64 = call(|| client.xlen(&queue)).await?;
         let bytes: Option<u64> = call(|| client.hget(&life, "queued")).await?;
         let share = self.capacity.share(messages, bytes.unwrap_or_default());
-        let first = answer::entries(call(|| client.xrange(&queue, "-", "+", Some(1))).await?)?.into_iter().next();
-        let head = first.map(|(position, fields)| entry(position, fields).0);
+        let head = self.head(partition, 1).await?.0.into_iter().next();
         let stamp = head.as_ref().map(|head| head.accepted_at.timestamp_millis());
         let oldest = stamp.and_then(|stamp| self.clocks.age(partition, stamp)).unwrap_or_default();
         Ok(Backlog { messages, share, oldest, head: head.map(|head| head.position) })
@@ -181,6 +176,17 @@ impl RedisBroker {
         Ok(())
     }
 
+    /// Returns the first entries of a queue, and for each entry the nodes on which the recipient's side had connections.
+    async fn head(&self, partition: Partition, limit: usize) -> Result<(Vec<QueueEntry>, Vec<String>), Unavailable> {
+        let (client, queue, limit) = (self.redis.client(), self.key(partition, "queue")?, limit.to_string());
+        let read = || async {
+            let args = vec![&*queue, "-", "+", "COUNT", &limit];
+            answer::checked(client.custom_raw(at_key("XRANGE", &queue), args).await?)
+        };
+        let found = answer::raw_entries(call(read).await?)?;
+        Ok(found.into_iter().map(|(position, fields)| entry(position, fields)).unzip())
+    }
+
     /// Returns the live nodes that are named in `lists`.
     async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
         let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();
@@ -252,19 +258,22 @@ fn next(position: &str) -> Result<String, Unavailable> {
 /// Parses an entry of the archive queue. Returns the entry, and the list of nodes on which the recipient's side had
 /// connections. An entry without a required field is malformed. Its frame is then empty, so that it becomes a dead
 /// letter.
-pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
+pub(super) fn entry(position: String, fields: impl Iterator<Item = (Bytes, Bytes)>) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut epoch, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);
-    let mut fields = fields;
-    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        match name.as_str().as_deref() {
-            Some("n") => room = value.as_bytes().and_then(|name| RoomName::from_bytes(name).ok()),
-            Some("i") => chatroom = value.as_i64(),
-            Some("l") => epoch = value.as_string(),
-            Some("a") => at = value.as_i64().and_then(chrono::DateTime::from_timestamp_millis),
-            Some("f") => frame = value.into_bytes().unwrap_or_default(),
-            Some("o") => others = value.as_string().unwrap_or_default(),
-            Some("t") => trace = value.as_str().and_then(|text| text.parse().ok()),
+    for (name, value) in fields {
+        if &*name == b"f" {
+            frame = value;
+            continue;
+        }
+        let text = std::str::from_utf8(&value).ok();
+        match &*name {
+            b"n" => room = RoomName::from_bytes(&value).ok(),
+            b"i" => chatroom = text.and_then(|text| text.parse().ok()),
+            b"l" => epoch = text.map(str::to_owned),
+            b"a" => at = text.and_then(|text| chrono::DateTime::from_timestamp_millis(text.parse().ok()?)),
+            b"o" => others = text.map(str::to_owned).unwrap_or_default(),
+            b"t" => trace = text.and_then(|text| text.parse().ok()),
             _ => {}
         }
     }

@@ -29,7 +29,7 @@ impl Bus for RedisBroker {
     }
 
     async fn publish_control(&self, control: Control) -> Result<(), Unavailable> {
-        let json = serde_json::to_string(&control).map_err(|error| Unavailable(error.to_string()))?;
+        let json = serde_json::to_string(&control).map_err(|error| Unavailable(error.to_string().into()))?;
         let (client, stream) = (self.redis.client(), self.redis.keys()?.control());
         call(|| {
             let cap = (XCapKind::MaxLen, XCapTrim::AlmostExact, CONTROL_LENGTH, None::<i64>);

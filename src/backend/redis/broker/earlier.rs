@@ -50,7 +50,7 @@ impl<'a> EarlierKeys<'a> {
             return Ok(Vec::new());
         }
         let found = call(|| self.redis.client().xrange(&queue, &from, "+", Some(PAGE))).await?;
-        Ok(answer::entries(found)?.into_iter().map(|(position, fields)| entry(position, fields).0).collect())
+        Ok(answer::entries(found)?.into_iter().map(|(position, fields)| entry(position, fields.pairs()).0).collect())
     }
 
     /// Returns one page of the dead letters after a position.

@@ -151,10 +151,8 @@ impl MessageLog for RedisBroker {
         outcomes.iter_mut().for_each(drop_frame_to_repair);
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
             if replicas < self.wait {
-                return Err(Unavailable(format!(
-                    "{replicas} replicas acknowledged the batch, {} are required",
-                    self.wait
-                )));
+                let problem = format!("{replicas} replicas acknowledged the batch, {} are required", self.wait);
+                return Err(Unavailable(problem.into()));
             }
             let newest = batch.iter().zip(&outcomes).filter_map(|(submission, outcome)| match outcome {
                 Outcome::Accepted(seq) | Outcome::Known { seq, .. } => Some((submission.room, *seq)),

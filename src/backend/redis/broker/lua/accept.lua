@@ -36,7 +36,10 @@ end
 tick = tick + 1
 
 -- A new replication id begins a new epoch, because numbers that the previous master assigned may be lost.
-local life = string.match(call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
+-- A plain search costs less than a pattern.
+local info = call('INFO', 'replication')
+local _, before_id = string.find(info, 'master_replid:', 1, true)
+local life = string.sub(info, before_id + 1, before_id + 40) .. '.' .. mark
 local free = tonumber(ARGV[2]) - call('XLEN', KEYS[1])
 local queued = tonumber(held[3] or 0)
 local at, slots_can_move = format('%d', now), ARGV[8] == '1'
@@ -61,7 +64,7 @@ local function load(name)
   local seq = tonumber(hash[2])
   local room = { seq = seq, first = seq, before = hash[2], count = 0, step = 1, at = tonumber(hash[5]), id = hash[6],
     host = hash[7], pub = hash[8], has_pub = hash[8], others = { h = hash[9] or '', g = hash[10] or '' },
-    bytes = tonumber(hash[11] or 0) }
+    bytes = tonumber(hash[11] or 0), life = hash[4] }
   -- If all earlier messages are in the database, the next message adds the room to the host's set of unarchived rooms.
   room.is_archived = tonumber(hash[3]) >= room.seq
   -- While a slot is moving, an access to a key that this server lacks raises an error. The error must occur before the
@@ -137,8 +140,12 @@ end
 
 for name, room in pairs(rooms) do
   if room.count > 0 then
-    call('HSET', p .. 'room:' .. name, 'seq', format('%d', room.seq), 'life', life, 'at', at, 'bytes',
-      format('%d', room.bytes))
+    local seq, bytes = format('%d', room.seq), format('%d', room.bytes)
+    if room.life == life then
+      call('HSET', p .. 'room:' .. name, 'seq', seq, 'at', at, 'bytes', bytes)
+    else
+      call('HSET', p .. 'room:' .. name, 'seq', seq, 'at', at, 'bytes', bytes, 'life', life)
+    end
     -- `pub` is the number of the newest visible message. Messages that wait for replicas are not visible to readers.
     if ARGV[5] ~= '' then
       if room.has_pub then call('HDEL', p .. 'room:' .. name, 'pub') end
