@@ -66,7 +66,7 @@ impl Archive {
     }
 }
 
-/// Reason why a batch was not written.
+/// Reason why an archiver could not archive its queue.
 #[derive(Debug, thiserror::Error)]
 enum ArchiveError {
     #[error(transparent)]

@@ -1,8 +1,8 @@
 //! Reads the messages of a room from the broker's log. Messages that are missing from the log are read from the
 //! database.
 //!
-//! **Invariant:** every acknowledged message is found. The log is read before the database, and a message is removed
-//! from the log only after it was committed to the database.
+//! **Invariant:** every acknowledged message is found. A read before or after a sequence number reads the log before
+//! the database, and a message is removed from the log only after it was committed to the database.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,13 +21,14 @@ mod join_frame;
 pub use join_frame::JoinFrame;
 use join_frame::JoinFrames;
 
-/// Maximum number of messages in a page.
+/// Maximum number of messages in a page on a socket.
 pub const PAGE: usize = 50;
 
-/// Maximum number of messages per frame while a socket catches up.
+/// Maximum number of messages in a [`Step`].
 const STEP: usize = 128;
 
-/// Maximum size of the messages in one history frame, in bytes: 128 KiB (SPEC 4) minus 64 bytes for the enclosing JSON.
+/// Maximum size of the messages in a [`Step`], in bytes: 128 KiB, the maximum size of its frame (SPEC 4), minus 64
+/// bytes for the enclosing JSON.
 const FRAME_BYTES: usize = 128 * 1024 - 64;
 
 /// Maximum size of a page on a socket, in bytes. The value is below the capacity of an outbox (256 KiB).
@@ -37,18 +38,16 @@ const SOCKET_PAGE_BYTES: usize = 240 * 1024;
 const PAGE_BYTES: usize = 1024 * 1024;
 
 /// Number of messages that the first read of a log requests. Later reads adapt the number to the size of the messages
-/// read so far.
+/// in the previous read.
 const FIRST_READ: usize = 16;
 
-/// Maximum number of messages per read while the log is searched. The messages are not kept in memory.
+/// Maximum number of messages per read while the log is scanned. The messages are not kept in memory.
 const SCAN: usize = 256;
 
-/// Maximum number of messages per room that [`History::by_offset`] reads from the log because they are not in the
-/// database yet.
+/// Number of sequence numbers above the archived range at which [`History::by_offset`] stops reading each store.
 const TAIL: usize = 100_000;
 
-/// Failure to read the broker or the database. A partial result is never returned, because the caller could not detect
-/// that messages are missing.
+/// Failure to read the broker or the database.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The broker could not be read.
@@ -64,7 +63,7 @@ pub enum HistoryError {
 pub struct Step {
     /// Log entries of the messages, in ascending order.
     pub entries: Vec<LogEntry>,
-    /// Whether more messages existed after these when the step was read.
+    /// Whether more messages may exist after these.
     pub more: bool,
     bytes: usize,
 }
@@ -114,8 +113,8 @@ impl History {
         Self { states: backend.states.clone(), recent, store, join_frames: JoinFrames::default() }
     }
 
-    /// Returns the newest log entries with a sequence number below `before`. Returns an empty list on a single-node
-    /// server, where the database is the log.
+    /// Returns the newest log entries, newest first, at most [`PAGE`]. If `before` is set, returns only entries with a
+    /// sequence number below it. Returns an empty list on a single-node server, where the database is the log.
     async fn log_before(&self, room: RoomName, before: Option<Seq>) -> Result<Vec<LogEntry>, Unavailable> {
         match &self.recent {
             Some(recent) => recent.log_before(room, before, PAGE).await,
@@ -160,9 +159,9 @@ impl History {
         }
     }
 
-    /// Returns the newest messages of a room, at most [`PAGE`], in ascending order. `seq` is the highest sequence
-    /// number of the room. `log` contains the newest log entries, newest first. While the database is unavailable,
-    /// returns only the messages of `log`.
+    /// Returns the newest messages of a room, at most [`PAGE`] messages and 240 KiB, in ascending order. `seq` is the
+    /// highest sequence number of the room. `log` contains the newest log entries, newest first. If the database cannot
+    /// be read, returns only the messages of `log`.
     ///
     /// # Errors
     /// Returns an error if `log` is empty and the database could not be read.
@@ -218,8 +217,8 @@ impl History {
         }
     }
 
-    /// Returns a page below `before`, newest first, at most [`PAGE`] messages and 240 KiB. Reads messages that are
-    /// missing from the log from the database.
+    /// Returns a page below `before`, newest first, at most [`PAGE`] messages and 240 KiB. Messages that are missing
+    /// from the log are read from the database.
     async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
         let mut above = before;
@@ -252,7 +251,7 @@ impl History {
     }
 
     /// Adds messages from the database after `after`, up to and including `through`. Returns `false` if the step is
-    /// full.
+    /// full, or if [`STEP`] rows were read and more may follow.
     async fn between(
         &self,
         room: RoomKey,

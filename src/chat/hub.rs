@@ -124,8 +124,8 @@ impl Hub {
             .map_or(0, |members| members.iter().filter(|member| member.side() == Side::Host).count() as u32)
     }
 
-    /// Queues a message for every connection in its room. The message is encoded once, and the outboxes share the
-    /// bytes. Returns the number of outboxes to which the message was added.
+    /// Calls [`Connection::deliver`] for every connection in the room of a message. The message is encoded once, and
+    /// the outboxes share the bytes. Returns the number of outboxes to which the message was added.
     pub fn deliver(&self, publication: &Publication<'_>) -> u64 {
         let Some(members) = self.rooms.get(&publication.room) else { return 0 };
         let framed = frame::text(publication.frame);

@@ -93,7 +93,7 @@ impl std::fmt::Debug for Deliveries {
 }
 
 impl Deliveries {
-    /// Closes the status sockets of a host whose account has changed, if the online status is disabled.
+    /// Closes the status sockets of a host if the online status of the host is disabled.
     fn end_hidden_status(&self, id: HostId) {
         let (hosts, watch) = (self.hosts.clone(), self.watch.clone());
         self.tracker.spawn(async move {

@@ -240,7 +240,7 @@ impl Rooms {
     /// Returns the key, the host and the contact flag of the room with this name; `None` if it does not exist.
     ///
     /// # Errors
-    /// Returns [`RoomError::Unavailable`] if the database is unavailable and the room is missing from the broker.
+    /// Returns [`RoomError::Unavailable`] if the database could not be read and the room was not found in the broker.
     pub async fn owner(&self, name: RoomName) -> Result<Option<RoomOwner>, RoomError> {
         if let Some(owner) = self.owners.get(&name).await {
             return Ok(Some(owner));

@@ -29,7 +29,7 @@ mod watch;
 
 pub use watch::Watch;
 
-/// Delay before a failed report is repeated.
+/// Delay before a failed report or a failed read of presence is repeated.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Minimum interval between two `online` notices that this node sends to a host about guests. It does not depend on the

@@ -26,7 +26,7 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Number of entries requested by the first read of a queue. Later reads adapt the number to the size of the messages.
 const FIRST_READ: usize = 256;
 
-/// Interval between reads of the database's maximum statement size.
+/// Maximum age of the cached limit on the size of a statement.
 const PACKET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Interval between renewals of a lease, and between attempts to acquire one: a third of the duration of a lease.
@@ -211,7 +211,8 @@ impl Archiver {
         }
     }
 
-    /// Returns the maximum size of one statement in bytes. The value is read again every [`PACKET_INTERVAL`].
+    /// Returns the maximum size of one statement in bytes. The value is read again if it is older than
+    /// [`PACKET_INTERVAL`] or if a round has failed since.
     async fn statement_bytes(&mut self) -> Result<usize, StoreError> {
         match self.max_statement {
             Some((bytes, read)) if read.elapsed() < PACKET_INTERVAL => Ok(bytes),

@@ -16,7 +16,7 @@ use crate::store::{Archived, BatchRoom, StoreError};
 /// Reason stored with a dead letter whose sequence number belongs to another message in the database.
 const CONFLICT: &str = "another message has the same sequence number";
 
-/// State version reported for a room without a row. It is higher than any version in the database.
+/// State version reported for a deleted room. It is higher than any version in the database.
 const DELETED_VERSION: u64 = u32::MAX as u64;
 
 /// Queue entries, each with its decoded message.
@@ -174,8 +174,8 @@ pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec
     rooms.into_values().collect()
 }
 
-/// Returns the state and the highest archived sequence number of each room of a batch. Omits rooms whose entries were
-/// all dead-lettered.
+/// Returns the state and the highest sequence number of each room of a batch. Omits rooms without a row, except those
+/// whose deletion is recorded in the database.
 fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet<RoomName>) -> Vec<ArchivedMark> {
     let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
     for (entry, message) in batch {
@@ -183,7 +183,8 @@ fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet
         let (state, version) = match row {
             Some(row) if row.exists => (row.state, row.state_version),
             Some(_) if deleted.contains(&entry.room) => (RoomState::Deleted, DELETED_VERSION),
-            // All entries of the room were dead-lettered, so nothing was archived.
+            // Nothing was archived: the entries of the room were dead-lettered, or the broker already contains its
+            // tombstone.
             _ => continue,
         };
         let stored = row.filter(|row| row.exists).map(|row| row.stored);

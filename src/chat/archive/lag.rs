@@ -23,7 +23,7 @@ impl Backlogs {
     }
 }
 
-/// Backlog of one partition.
+/// Tracks the backlog of one partition.
 pub(super) struct Lag {
     backlogs: Backlogs,
     pub(super) read_at: Option<Instant>,

@@ -257,7 +257,7 @@ async fn a_message_with_a_used_number_is_dead_lettered(fixture: Fixture) {
     archivers.end().await;
 }
 
-/// Checks, with a small `max_allowed_packet`, that batches shrink until they are within the limit.
+/// Checks a backlog whose messages do not fit into one batch.
 async fn a_backlog_of_long_messages_is_archived_in_order(fixture: Fixture) {
     let node = fixture.node().await;
     let room = node.room().await;
@@ -266,7 +266,7 @@ async fn a_backlog_of_long_messages_is_archived_in_order(fixture: Fixture) {
     for batch in all.chunks(20) {
         node.accept(batch).await;
     }
-    // After short messages, the next read requests more entries than one statement may contain.
+    // After short messages, the next read requests more long messages than one batch may contain.
     node.submit_ids(&room, 401..=700).await;
     node.accept(&(701..=720).map(long).collect::<Vec<_>>()).await;
     let archivers = Archivers::of(&fixture, &node);

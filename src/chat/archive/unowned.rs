@@ -38,10 +38,10 @@ impl Archiver {
         Ok(unowned)
     }
 
-    /// Handles entries whose room has no row with its name. If the deletion of the room is recorded in the database or
-    /// the broker, the entries are dropped. Otherwise they are dead-lettered, together with all messages of the room
-    /// that the broker still contains. Returns the deleted rooms, and the bytes of the individually dead-lettered
-    /// entries.
+    /// Handles entries whose room has no row with its id and name. If the deletion of the room is recorded in the
+    /// database or the broker, the entries are dropped. Otherwise they are dead-lettered, together with all messages of
+    /// the room that the broker still contains. Returns the rooms whose deletion is recorded in the database, and the
+    /// bytes of the individually dead-lettered entries.
     pub(super) async fn settle_unowned(
         &self,
         lease: &ArchiveLease,
@@ -68,7 +68,8 @@ impl Archiver {
     }
 
     /// Handles a room without a row. If it was not deleted, dead-letters the messages that the broker still contains.
-    /// Returns `false` if there are none; the caller must then dead-letter the entries.
+    /// Returns `false` if the broker contains no messages of the room, or contains it with another id. The caller must
+    /// then dead-letter the entries.
     async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
         // The database is read before the broker. An event is removed from the database only after the broker has
         // stored the tombstone, so a deletion is found in at least one of them.

@@ -17,8 +17,7 @@ use crate::domain::{RoomName, Seq};
 use crate::protocol::chat::history_frame;
 use crate::protocol::frame;
 
-/// Time for which a join frame is cached. It is far below the retention period, so that a cached frame contains no
-/// purged messages.
+/// Time for which a join frame is cached. A cached frame contains purged messages for at most this time.
 const TTL: Duration = Duration::from_secs(10);
 
 /// Maximum total size of the cached join frames, in bytes.

@@ -9,13 +9,13 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Minimum number of entries above which idle entries are removed. An entry is idle if it has no sockets and
-/// its rate limits permit a full burst. After each removal, the threshold becomes twice the number of remaining
-/// entries, but at least this minimum.
+/// Initial and minimum value of a threshold. If there are more entries than the threshold, idle entries are removed. An
+/// entry is idle if it has no sockets and its rate limits permit a full burst. After each removal, the threshold
+/// becomes twice the number of remaining entries, but at least this value.
 const KEPT: usize = 10_000;
 
-/// Sockets and shared rates per address. After the last socket of an address has closed, the entry remains until
-/// its rate limits permit a full burst. A client therefore does not obtain a new burst by reconnecting.
+/// Sockets and shared rates per address. After the last socket of an address has closed, the entry remains at least
+/// until its rate limits permit a full burst. A client therefore does not obtain a new burst by reconnecting.
 #[derive(Debug)]
 pub(super) struct Addresses {
     entries: DashMap<IpAddr, Address>,

@@ -5,7 +5,8 @@
 //! protects all parts except the identity, so that an operation on several parts is atomic. Every change that the task
 //! must handle wakes the task.
 //!
-//! **Invariant:** each sequence number is queued once per socket, in ascending order.
+//! **Invariant:** each new message is queued once per socket, in ascending order of the sequence numbers. Only pages of
+//! older messages and responses to duplicates contain messages that were queued before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ struct ConnectionState {
 pub enum Delivery {
     /// The message is in the outbox.
     Queued,
-    /// A preceding message is missing, so the socket starts to catch up.
+    /// A preceding message may be missing, so the socket starts to catch up.
     Gap,
     /// Nothing was queued: the socket already has the message, is closing, or will read the message from the log.
     Skipped,
@@ -191,8 +192,8 @@ impl Connection {
     }
 
     /// Queues the original frame of a message that the client has sent again. If this socket has not received the
-    /// messages up to the original, it reads the log in order instead. Otherwise a client that reconnects after this
-    /// frame would resume after the original and miss earlier messages.
+    /// messages up to the original, it reads the log in order instead. If the original were sent first, a client that
+    /// reconnects would resume after it and miss earlier messages.
     pub fn answer_duplicate(&self, seq: Seq, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
@@ -224,8 +225,8 @@ impl Connection {
         }
     }
 
-    /// Moves queued frames to `into`: at most `most` bytes, but at least one frame. Returns the pending close if the
-    /// queue is now empty.
+    /// Moves queued frames to `into` until they total at least `most` bytes or the queue is empty. Returns the pending
+    /// close if the queue is now empty.
     ///
     /// Must be called only after the previously taken frames are written. Taken frames count as waiting until the next
     /// call.
@@ -239,8 +240,8 @@ impl Connection {
         self.state.lock().outbox.waiting_bytes()
     }
 
-    /// Returns whether the outbox has capacity for a page of messages, which is the case if at most notices are
-    /// waiting.
+    /// Returns whether the outbox has capacity for a page of messages. This is the case if only notices wait and no
+    /// taken frame is being written.
     pub fn has_capacity(&self) -> bool {
         self.state.lock().outbox.has_capacity()
     }
@@ -254,7 +255,7 @@ impl Connection {
         self.wake(state);
     }
 
-    /// Starts to catch up after `seq`, the last sequence number that a reconnecting client received.
+    /// Starts to catch up after `seq`: the last sequence number that a reconnecting client received, or 0.
     pub fn start_after(&self, seq: Seq) {
         let mut state = self.state.lock();
         state.cursor.start_after(seq);
@@ -262,7 +263,8 @@ impl Connection {
     }
 
     /// Returns the sequence number after which the log must be read, and the target, up to which the socket must read.
-    /// Returns `None` if the socket is up to date, is closing or has waiting frames.
+    /// Returns `None` if the socket is up to date or is closing, or if its outbox has no
+    /// [capacity](Self::has_capacity).
     pub fn next_read(&self) -> Option<(Seq, Seq)> {
         let state = self.state.lock();
         let next = state.cursor.next_read()?;
@@ -270,7 +272,8 @@ impl Connection {
     }
 
     /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
-    /// returned before the read. The socket is up to date if the target has not been raised since.
+    /// returned before the read. The socket is then up to date, unless the target has been raised above `target` and
+    /// above the last queued sequence number.
     pub fn caught_up(&self, through: Seq, target: Seq) {
         let mut state = self.state.lock();
         if state.cursor.caught_up(through, target) {

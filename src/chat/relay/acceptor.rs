@@ -40,7 +40,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// the room read the log.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Interval between searches for overdue messages.
+/// Minimum interval between searches for overdue messages.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Maximum bytes of unacknowledged messages per partition. At the limit, the sockets of the rooms in the partition are
@@ -310,8 +310,8 @@ impl Worker {
     }
 
     /// Makes the connections in a room read the log if an accepted message did not arrive over the bus. Disconnects the
-    /// sender if it has not received the message after [`ANSWER_TIMEOUT`]. Its client then reconnects and reads the
-    /// stored message.
+    /// sender if it has not received the message within [`ANSWER_TIMEOUT`] of its submission. Its client then
+    /// reconnects and reads the stored message.
     fn check_echoes(&mut self) {
         let now = Instant::now();
         let mut missed: HashSet<RoomName> = HashSet::new();
@@ -338,8 +338,8 @@ impl Worker {
         self.awaited.extend(again);
     }
 
-    /// Disconnects the senders of overdue messages and drops their later messages. Runs at most once per
-    /// [`CHECK_INTERVAL`], because it iterates over all waiting messages.
+    /// Disconnects the senders of overdue messages and drops all messages of these senders that still wait. Runs at
+    /// most once per [`CHECK_INTERVAL`], because it iterates over all waiting messages.
     fn drop_overdue(&mut self) {
         let now = Instant::now();
         if now - self.checked < CHECK_INTERVAL {

@@ -26,7 +26,7 @@ pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
     locks: KeyedMutex,
-    /// Rooms that a connection has just left. The flag is `true` until the broker has received a report.
+    /// Rooms that a connection has just left. The flag is `true` while a departure is not included in a report.
     left: Arc<DashMap<RoomName, bool>>,
     shutdown: Shutdown,
 }
@@ -160,7 +160,7 @@ mod tests {
             members.report(room.name).await.unwrap();
             drop((last, other));
             members.report_soon(room.name);
-            // The join that includes the departures is cancelled before the broker responds.
+            // The report that includes the departures is cancelled before the broker responds.
             assert!(members.report(room.name).now_or_never().is_none());
             until("the counts are reported", || async { guests().await == 0 }).await;
             shutdown.tasks().close();

@@ -27,7 +27,7 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 const HURRIED_STEPS: usize = 20;
 const HURRIED_STEP: usize = 500;
 
-/// Number of concurrent calls to the broker.
+/// Maximum number of concurrent calls to the broker.
 const AT_ONCE: usize = 32;
 
 /// Compares the rooms of a node with the broker, step by step.

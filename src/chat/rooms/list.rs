@@ -49,7 +49,7 @@ impl Rooms {
             let (count, rooms) = self.store.rooms().list(host, filter, offset, limit).await?;
             return Ok((count, self.views(rooms).await?));
         }
-        // The query starts earlier by the number of rooms ahead, because the merge may move that many rooms into the
+        // The query starts earlier by the number of rooms ahead, because the merge may place that many rooms before the
         // page.
         let start = offset.saturating_sub(ahead.len() as u64);
         let ids: Vec<ChatroomId> = ahead.iter().map(|view| view.room.id).collect();
@@ -159,7 +159,8 @@ impl Rooms {
     }
 }
 
-/// Returns the query for the messages that are missing from the row of a room; `None` if the row is up to date.
+/// Returns the query for the messages that are missing from the row of a room. Returns `None` if the row is up to date
+/// or the broker has the room with another id.
 fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
     let after = room.last_seq.max(room.purged_through);
     (status.chatroom == room.id && status.seq > after).then_some(TailQuery {
@@ -183,7 +184,8 @@ fn apply_tail(room: &mut Room, tail: &Tail) {
 }
 
 /// Returns `lastCheckedAt` for clients. Clients compare it with `latestMsgAt`, which may come from another clock. The
-/// result is therefore adjusted: it is earlier than `latestMsgAt` if and only if the room has unread messages.
+/// result is therefore adjusted: if both times exist, it is earlier than `latestMsgAt` if and only if the room has
+/// unread messages.
 fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
     let checked = room.last_checked_at?;
     Some(match room.latest_msg_at {

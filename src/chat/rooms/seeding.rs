@@ -29,8 +29,6 @@ impl Rooms {
             None => None,
         };
         let Some((seeding, ticket)) = begun else {
-            // The broker already contains the room, or another node is seeding it. After the delay, the caller checks
-            // the room again.
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };
@@ -42,7 +40,8 @@ impl Rooms {
             0 => Vec::new(),
             _ => self.store.messages().newest_ids(room.id, IDS).await?,
         };
-        // If the ticket is no longer valid, the room has changed since, and the caller checks it again.
+        // If the ticket has expired or was revoked, the call seeds nothing. The caller checks the room again in any
+        // case.
         seeding.finish_seed(name, ticket, seed_of(&room, ids)).await?;
         Ok(())
     }

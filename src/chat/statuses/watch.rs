@@ -28,7 +28,7 @@ use crate::protocol::{Close, frame};
 /// lost its presence entries, the nodes that have sockets of the host report them again within this time.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// Number of concurrent reads of presence.
+/// Maximum number of concurrent reads of presence.
 const AT_ONCE: usize = 32;
 
 /// Notifies guests of the status of the hosts that they watch.
@@ -78,8 +78,8 @@ impl Watch {
         // are sent in the order of their versions.
         let mut known = self.known.entry(host).or_default();
         if read.online && read.version > known.version {
-            // Only `online` is stored. If `offline` were stored, the later `offline` event would not notify the other
-            // guests.
+            // Only `online` is stored. If `offline` were stored and its event were missed, the comparison after the
+            // missed event would not notify the other guests.
             *known = read;
         }
         let is_outdated = read.version < known.version;
@@ -123,8 +123,8 @@ impl Watch {
         }
     }
 
-    /// Reads the statuses of hosts and notifies guests of changes to `online`. If `is_certain` is `true`, also notifies
-    /// guests of changes to `offline`; otherwise returns the hosts that appear to be offline.
+    /// Reads the statuses of hosts and sends `online` to the guests of hosts that are online. If `is_certain` is
+    /// `true`, also sends `offline` to the guests of hosts that have gone offline; otherwise returns these hosts.
     async fn compare_hosts(&self, hosts: Vec<HostUuid>, is_certain: bool) -> Vec<HostUuid> {
         futures_util::stream::iter(hosts)
             .map(|host| async move { self.compare_host(host, is_certain).await.then_some(host) })
@@ -134,7 +134,8 @@ impl Watch {
             .await
     }
 
-    /// Compares the status of one host and notifies its guests. Returns whether the host appears to be offline.
+    /// Compares the status of one host and notifies its guests. Returns whether the host appears to have gone offline
+    /// and its guests have not been notified.
     async fn compare_host(&self, host: HostUuid, is_certain: bool) -> bool {
         let before = self.known.get(&host).map(|known| *known).unwrap_or_default();
         let Some(read) = self.read_status_until_success(host).await else { return false };

@@ -4,8 +4,8 @@
 //! is catching up, its task reads the log after the last queued sequence number, and a publication only raises the
 //! target. The target is the sequence number up to which the task must read.
 //!
-//! **Invariant:** a message is queued only if its predecessor in the room was the last one queued. Each sequence number
-//! is therefore queued once, in ascending order.
+//! **Invariant:** a publication is queued only if its sequence number directly follows `sent`. Each sequence number is
+//! therefore queued once, in ascending order.
 
 use crate::domain::Seq;
 
@@ -15,7 +15,7 @@ pub(super) struct ReadCursor {
     sent: Seq,
     /// Lowest sequence number that was queued; 0 before the first message.
     first: Seq,
-    /// Highest sequence number known to exist. `None` if the socket is up to date.
+    /// Sequence number up to which the task must read the log. `None` if the socket is up to date.
     target: Option<Seq>,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Offer {
     Duplicate,
     /// The socket is catching up and reads the message from the log.
     ReadLater,
-    /// A preceding message is missing, so the socket starts to catch up.
+    /// A preceding message may be missing, so the socket starts to catch up.
     Gap,
 }
 
@@ -80,9 +80,9 @@ impl ReadCursor {
     }
 
     /// Records that a read of the log ended at `through`. `target` is the value that [`next_read`](Self::next_read)
-    /// returned before the read. Returns whether the socket is now up to date, which is the case if the target has not
-    /// been raised since. Messages up to `target` that are missing from the log were lost when the broker began a new
-    /// epoch.
+    /// returned before the read. Returns whether the socket has become up to date. It has not if the target was raised
+    /// above `target` and above the last queued sequence number. Messages up to `target` that are missing from the log
+    /// were lost when the broker began a new epoch.
     pub(super) fn caught_up(&mut self, through: Seq, target: Seq) -> bool {
         self.sent = self.sent.max(through);
         let is_done = self.target.is_some_and(|known| known <= target.max(self.sent));

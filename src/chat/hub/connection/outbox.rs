@@ -57,7 +57,8 @@ impl Outbox {
         }
     }
 
-    /// Moves frames to `into`: at most `most` bytes, but at least one frame. Returns whether the queue is now empty.
+    /// Moves frames to `into` until they total at least `most` bytes or the queue is empty. Returns whether the queue
+    /// is now empty.
     pub(super) fn take(&mut self, into: &mut VecDeque<Bytes>, most: usize) -> bool {
         self.taken = 0;
         while self.taken < most {
@@ -77,7 +78,8 @@ impl Outbox {
         self.bytes + self.notices.bytes() + self.taken
     }
 
-    /// Returns whether the queue has capacity for a page of messages, which is the case if at most notices are waiting.
+    /// Returns whether the queue has capacity for a page of messages. This is the case if only notices wait and no
+    /// taken frame is being written.
     pub(super) fn has_capacity(&self) -> bool {
         self.frames.is_empty() && self.taken == 0
     }

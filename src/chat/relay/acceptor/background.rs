@@ -10,10 +10,11 @@ use crate::chat::rooms::RoomError;
 use crate::domain::{RoomName, Seq};
 use crate::protocol::{Close, frame};
 
-/// Delay before the messages of a room are retried after the archive queue was full.
+/// Delay before the messages of a room are retried after the archive queue was full or the room could not be seeded.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(500);
 
-/// Rooms whose held messages may now be sent. The flag is `true` if the room still exists.
+/// Rooms whose messages are no longer held. If the flag is `true`, the messages are sent. Otherwise the room does not
+/// exist, and the messages are rejected.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     pub(super) rooms: Mutex<Vec<(RoomName, bool)>>,

@@ -36,7 +36,7 @@ impl AcceptorTest {
         let hub = Hub::new(Rng::from_seed(1));
         let state = FakeState { faults: faults.into_iter().collect(), ..FakeState::default() };
         let broker = Arc::new(FakeBroker { state: Mutex::new(state), hub: hub.clone(), takes });
-        // No operation in these tests needs the database. It has no tables, so an unexpected query fails.
+        // No test needs a result from the database. It has no tables, so every query fails.
         let folder = tempfile::tempdir().unwrap();
         let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
@@ -123,7 +123,7 @@ async fn a_call_whose_answer_was_lost_is_retried_and_answered_once() {
     test.stop().await;
     assert_eq!(test.broker.calls().len(), 3);
     assert_eq!(test.broker.accepted(room(1)), ["a", "b"]);
-    // The bus delivered the message. The retry has the outcome `Known` and adds no second copy.
+    // The bus delivered both messages. The retries have the outcome `Known` and add no copies.
     assert_eq!(received(&guest), ["a", "b"]);
     assert!(!guest.is_closing());
 }

@@ -27,8 +27,8 @@ impl RoomGuard {
         self.owner.key
     }
 
-    /// Reads whether the visits of a guest must be stored, unless that is known or the room has no messages. While the
-    /// database is unavailable, the guest joins nevertheless.
+    /// Reads whether the visits of a guest must be stored, unless that is known or the guest has received no messages.
+    /// While the database is unavailable, the guest joins nevertheless.
     pub(super) async fn read_contact(&mut self) {
         if self.connection.side() == Side::Guest && self.owner.has_contact.is_none() && self.connection.sent() > 0 {
             self.owner.has_contact = self.context.rooms.has_contact(self.owner).await.ok();

@@ -51,8 +51,7 @@ impl Sessions {
         Ok((owner, host, identity))
     }
 
-    /// Admits a connection without `after`: queues the join frame with the newest messages, which may come from the
-    /// cache.
+    /// Admits a connection without `after`. Queues the join frame, which may come from the cache.
     async fn join(&self, room: RoomKey, connection: &Connection) -> Result<(), Refusal> {
         let status = self.enter(room, connection, false).await?;
         let newest = self.history.join_frame(room, status.seq).await;
@@ -152,8 +151,8 @@ fn send_join_frame(connection: &Connection, frame: &JoinFrame, seq: Seq) {
     }
     connection.caught_up(frame.newest, frame.newest);
     if frame.newest < seq {
-        // Either a message was accepted during the read, or retention purged all messages. In the second case, the next
-        // read finds no messages.
+        // The frame lacks the newest messages, for example because retention purged all messages. If the next read
+        // finds no messages either, the socket is up to date.
         connection.catch_up(seq);
     }
 }
