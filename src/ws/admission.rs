@@ -2,18 +2,18 @@
 //! join admits a new socket to its session.
 //!
 //! Without a limit, thousands of sockets that join at once slow each other down until all of them time out. With this
-//! limit, [`JOINS`] joins run concurrently, and as many wait as are expected to receive a permit within
-//! [`MAX_EXPECTED_WAIT`], up to a configured number. Further joins are rejected at once, with the time after which a
-//! permit is expected to be free.
+//! limit, at most [`JOINS`] joins hold a permit. A further join waits if it is expected to receive a permit within
+//! [`MAX_EXPECTED_WAIT`] and the queue is below a configured length. Otherwise the queue is full.
 //!
 //! Permits are granted alternately to two classes ([`JoinClass`]). Within a class, addresses are served in turn; within
 //! an address, joins are served in order of arrival.
 //!
-//! If the queue is full, a new join may displace the last waiter of the address with the most waiters. If the class of
-//! the new join occupies less than half of the queue, it displaces a waiter of the other class. Otherwise it displaces
-//! a waiter of its own class, but only if its own address has at least two waiters fewer than the address of that
-//! waiter. One address can therefore fill the queue only while no other address waits, and new guests cannot displace
-//! clients that reconnect.
+//! If the queue is full, a new join either displaces the last waiter of the address with the most waiters, or is
+//! rejected at once, with the time after which a permit is expected to be free. If the class of the new join occupies
+//! less than half of the queue, it displaces a waiter of the other class. Otherwise it displaces a waiter of its own
+//! class, but only if its own address has at least two waiters fewer than the address of that waiter. One address can
+//! therefore fill the queue only while no other address waits, and a class that occupies at most half of the queue
+//! loses no waiter to the other class.
 //!
 //! **Invariant:** no lock is held across an await, and this module does not call a store.
 
@@ -45,8 +45,8 @@ const SLOW_JOINS: usize = JOINS / 4;
 /// is rejected at once.
 const MAX_EXPECTED_WAIT: Duration = Duration::from_secs(3);
 
-/// Maximum time that a join waits for a permit before it is rejected. Reached only if joins become slower while it
-/// waits.
+/// Maximum time that a join waits for a permit before it is rejected. Reached, for example, if joins become slower
+/// while it waits.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds of the retry delay before randomisation.
@@ -66,7 +66,7 @@ pub(super) enum JoinClass {
     Fresh,
 }
 
-/// Error: the join was rejected because too many joins are waiting.
+/// Error: the join was rejected because too many joins wait, or because it waited too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overloaded {
     /// Time after which a permit is expected to be available. It varies between rejected joins, so that they do not

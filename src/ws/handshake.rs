@@ -45,7 +45,8 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// Returns the value of a header that must occur once. Returns `None` if the header is absent or repeated.
+/// Returns the value of a header that must occur once. Returns `None` if the header is absent, is repeated or is not
+/// ASCII text.
 fn only_one(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

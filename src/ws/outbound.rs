@@ -19,7 +19,7 @@ use crate::chat::hub::Connection;
 use crate::http::Slot;
 use crate::protocol::{Close, frame};
 
-/// Maximum number of bytes taken from the outbox at a time. Larger writes are not faster.
+/// Number of bytes at which a batch of frames from the outbox is complete. Larger batches are not faster.
 const WRITE_BATCH: usize = 64 * 1024;
 
 /// Maximum number of frames per write.
@@ -32,7 +32,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_PROGRESS: usize = 4 * 1024;
 const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
 
-/// Maximum time to wait for the peer's answer to a close frame.
+/// Maximum time to send a close frame and to wait for the peer's answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Output of one connection that is being written.
@@ -168,7 +168,7 @@ impl Outbound {
         }
     }
 
-    /// Drops all frames of which no byte has been written. A slow peer then still receives its close frame.
+    /// Drops all frames of which no byte has been written, so that a slow peer receives its close frame sooner.
     pub(super) fn drop_unsent(&mut self) {
         self.frames.truncate(usize::from(self.is_split));
         self.pong = None;

@@ -64,7 +64,7 @@ mod tests {
     use crate::chat::hub::Hub;
     use crate::domain::Rng;
 
-    /// Returns the number of bytes that each of `sockets` sockets of one address reads within `seconds`, in reads of 16
+    /// Returns the total number of bytes that `sockets` sockets of one address read within `seconds`, in reads of 16
     /// KiB.
     async fn read_within(rates: ByteRates, sockets: usize, seconds: u64) -> usize {
         let hub = Hub::new(Rng::from_seed(1));

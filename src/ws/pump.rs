@@ -1,12 +1,12 @@
 //! Task that owns a socket. It decodes received bytes into frames for the session and writes the frames of the
 //! connection's outbox.
 //!
-//! Each socket has one task and one timer. The timer is set to the earliest of five times: next ping, idle timeout,
-//! progress timeout of the peer, next read that the session permits, and next read that the byte rates permit. An idle
-//! socket has no buffer, because reads use a thread-local one.
+//! Each socket has one task and one timer. The timer is set to the earliest of four times: the next ping, the idle
+//! timeout, the progress timeout of the peer, and the time from which the session and the byte rates both permit a
+//! read. An idle socket has no buffer, because reads use a thread-local one.
 //!
-//! **Invariant:** nothing is read while output waits for the peer. A peer that does not read its output therefore
-//! causes no further output.
+//! **Invariant:** nothing is read while output waits for the peer. The frames of a peer that does not read its output
+//! therefore cause no further output.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -42,7 +42,7 @@ thread_local! {
 
 /// Why a socket ends.
 pub(super) enum SocketEnd {
-    /// The peer disconnected without a close frame.
+    /// The peer disconnected without a close frame, or sent nothing until the idle timeout.
     Disconnected,
     /// The peer sent a close frame.
     ClosedByPeer,
@@ -158,8 +158,8 @@ impl Pump {
             }
         };
         tokio::select! {
-            // Output has priority over the work of the session, and both have priority over reading. A peer that sends
-            // continuously therefore delays neither.
+            // Changes of the connection have priority over the work of the session, and both have priority over
+            // reading. A peer that sends continuously therefore delays neither.
             biased;
             () = self.connection.changed() => Ok(()),
             done = self.session.drive() => done.map_err(SocketEnd::Close),

@@ -19,7 +19,7 @@ pub(super) struct UpgradedStream {
 
 impl UpgradedStream {
     /// Waits for the upgrade. Returns the TCP stream and the bytes that hyper read after the handshake. Returns `None`
-    /// if the peer disconnected.
+    /// if the upgrade fails, for example because the peer disconnected.
     pub(super) async fn open(on_upgrade: OnUpgrade) -> Option<Self> {
         let upgraded: Upgraded = match on_upgrade.await {
             Ok(upgraded) => upgraded,
