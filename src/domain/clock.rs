@@ -28,7 +28,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Clock that advances only when a test advances it.
+/// Clock whose time changes only when a test changes it.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<DateTime<Utc>>);
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{HostId, HostUuid};
 
-/// Registered user as stored in the database. The password hash is not included, because only the store reads it.
+/// Registered user as stored in the database, without the password hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Row id.

@@ -42,7 +42,7 @@ pub struct Message {
     pub seq: Seq,
     /// Side that wrote the message.
     pub side: Side,
-    /// Text of the message, never empty. By default, SPEC 4 limits a message frame to 32 KiB.
+    /// Text of the message, never empty. A message frame has at most 32 KiB by default (SPEC 4).
     pub text: String,
     /// Wall-clock time that the sender wrote into the message.
     pub datetime: WallClock,

@@ -105,7 +105,7 @@ impl Handle for Histogram {
     }
 }
 
-/// Gauge that is exported only after it is first set.
+/// Gauge that is exported only after its first use.
 pub(crate) type Gauge = OnFirstUse<metrics::Gauge>;
 
 /// Handle that is registered on first use. Its series is not exported before.
@@ -234,7 +234,7 @@ macro_rules! metric_set {
             ),*];
         }
 
-        /// Registers all metrics of the set with the installed recorder.
+        /// Creates the handles of all metrics of the set.
         impl Default for $set {
             fn default() -> Self {
                 use $crate::domain::metric::Handle as _;

@@ -93,8 +93,8 @@ impl Entry {
         // checked.
         let (unicode, _) = idna::domain_to_unicode(&self.host);
         [self.host.as_str(), unicode.as_str()].into_iter().any(|name| {
-            // A rule such as `*.ck` makes every direct subdomain a public suffix. A wildcard over `ck` therefore covers
-            // only public suffixes.
+            // A rule such as `*.ck` makes every direct subdomain a public suffix. A wildcard over `ck` would therefore
+            // cover sites of unrelated parties.
             is_suffix(name) || self.wildcard && is_suffix(&format!("a.{name}"))
         })
     }

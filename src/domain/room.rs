@@ -38,7 +38,7 @@ impl RoomChange {
         }
     }
 
-    /// Returns the name used in database rows, Redis keys and logs.
+    /// Returns the name used in database rows and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             RoomChange::Close => "close",
@@ -108,7 +108,7 @@ pub struct Room {
     pub has_contact: bool,
 }
 
-/// Counts of a room's messages in the database. The database maintains them in the room's row.
+/// Counts of a room's messages in the database. They are maintained in the room's row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoomCounts {
     /// Number of messages.

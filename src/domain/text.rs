@@ -24,8 +24,8 @@ pub fn is_line_break(letter: char) -> bool {
 }
 
 /// Returns whether a character is invisible or changes the display of other characters. Control characters,
-/// bidirectional controls and tags are examples. Joiners and variation selectors do not count as hidden, because some
-/// scripts and emoji need them.
+/// bidirectional controls and tags are examples. Joiners and most variation selectors do not count as hidden, because
+/// some scripts and emoji need them.
 pub fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
@@ -105,7 +105,8 @@ fn fold(line: &str, into: &mut Vec<String>) {
     }
 }
 
-/// Formats a name as one line of at most 50 characters. Inserts spaces where mail clients would recognise a link.
+/// Formats a name as one line. Truncates the name to 50 characters. Inserts spaces where mail clients would recognise a
+/// link.
 /// Replaces quotation marks, so that the caller can put the name in quotation marks.
 pub fn name(text: &str) -> String {
     let line = visible(text);
@@ -173,7 +174,7 @@ mod tests {
             let quoted = quote(&format!("hi{end}{end}PinTalk security notice{end}"), 300);
             assert_eq!(quoted, "> hi\n>\n> PinTalk security notice", "{end:?}");
         }
-        // A line that a mail client folds loses its mark, so runs of blanks must be shortened.
+        // If a mail client folds a line, the second part has no mark, so runs of blanks must be shortened.
         for blank in [" ", "\t", "\u{a0}", "\u{2003}", "\u{3000}", "\u{3164}", "\u{2800}", "\u{200b} ", "\u{1160}"] {
             let quoted = quote(&format!("hi{}PinTalk security notice", blank.repeat(80)), 300);
             assert_eq!(quoted, "> hi PinTalk security notice", "{blank:?}");

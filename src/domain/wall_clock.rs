@@ -104,8 +104,8 @@ impl WireOffset {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
     }
 
-    /// Returns `written` if it is a valid calendar time, and the time of acceptance otherwise. Clients of the first
-    /// releases fail on invalid times (SPEC 4).
+    /// Returns `written` if it is a valid calendar time, and the time of acceptance otherwise. The legacy admin page
+    /// fails on invalid times (SPEC 4).
     pub fn repaired(self, written: WallClock, accepted_at: DateTime<Utc>) -> WallClock {
         if written.is_valid() {
             return written;

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 pub struct Agreement(Arc<AtomicBool>);
 
 impl Agreement {
-    /// Creates an agreement that always holds. It is intended for a node with a single clock, for example with SQLite.
+    /// Creates an agreement that holds from the start. It is intended for a node with a single clock, for example with
+    /// SQLite.
     pub fn assumed() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::{Clock, SystemClock};
 
-/// Minimum correction, in µs, that counts as a step of the store's clock. A second consecutive reading must confirm a
+/// Correction, in µs, above which the store's clock counts as stepped. A second consecutive reading must confirm a
 /// step. Normal drift between two readings is below a millisecond.
 const STEP: i64 = 1_000_000;
 
@@ -229,8 +229,8 @@ mod tests {
     fn clock_of_a_suspended_machine_is_correct_after_two_readings() {
         let mut setup = Setup::new();
         setup.read(0, 1, 2);
-        // The monotonic clock stops for an hour, as on a suspended machine.
         setup.read(5_000, 5_001, 5_003);
+        // The monotonic clock stops for an hour, as on a suspended machine.
         setup.base += TimeDelta::hours(1);
         assert!(matches!(setup.read(10_000, 10_001, 10_002), Observed::Suspect(_)));
         assert!(matches!(setup.read(10_003, 10_004, 10_005), Observed::Stepped(_)));
