@@ -23,9 +23,9 @@ impl Accounts {
     }
 
     /// Refreshes a login like [`refresh`](Self::refresh), but accepts several tokens, because a browser may send
-    /// refresh cookies of several domains. Tokens of revoked logins are skipped. If the remaining tokens belong to
-    /// different accounts, all of them are rejected, because another site under the same domain may have set one of the
-    /// cookies.
+    /// refresh cookies of several domains. Invalid tokens and tokens of logins that have ended are skipped. If the
+    /// remaining tokens belong to different accounts, all of them are rejected, because another site under the same
+    /// domain may have set one of the cookies.
     ///
     /// # Errors
     /// Returns an [`AuthError`] if no token can be used, the tokens belong to different accounts, or a dependency

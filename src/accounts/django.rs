@@ -13,8 +13,8 @@ use subtle::ConstantTimeEq as _;
 /// First field of every Django hash.
 pub(super) const SCHEME: &str = "pbkdf2_sha256";
 
-/// Maximum iteration count of a hash that is verified: five times the default of the newest Django release, about 2 s
-/// of CPU time.
+/// Maximum iteration count of a hash that is verified: about five times the default of current Django releases, and
+/// about 2 s of CPU time.
 const MAX_ITERATIONS: u32 = 5_000_000;
 
 /// Maximum salt length in bytes. Django creates salts of 12 or 22 bytes.

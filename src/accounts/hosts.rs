@@ -1,8 +1,8 @@
 //! Cache of hosts in front of the database, so that guests usually join without a query for the host.
 //!
-//! **Invariant:** while the database is available, no lookup returns a host older than [`TTL`], and a changed host is
-//! removed at once ([`Hosts::evict`], called on every node). While the database is unavailable, known hosts remain
-//! valid, so that their rooms stay open.
+//! **Invariant:** while the database responds in time, no lookup returns a host older than [`TTL`], and a changed host
+//! is removed at once ([`Hosts::evict`], called on every node). While the database is unavailable or slow,
+//! [`Hosts::by_id`] returns known hosts for up to an hour, so that their rooms stay open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::store::{KeyHolder, Store, StoreError};
 /// Maximum age of a cached host.
 pub const TTL: Duration = Duration::from_secs(5);
 
-/// Maximum age of a host that is used while the database is unavailable.
+/// Maximum age of a host that is used while the database is unavailable or slow.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 
 /// Timeout of a query for a host whose last known state is available.

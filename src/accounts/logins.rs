@@ -203,9 +203,9 @@ impl Accounts {
         if self.is_alive(&claims.sid).await? { Ok(claims) } else { Err(AuthError::Ended) }
     }
 
-    /// Returns whether a login is active. An active login is cached for 5 s. While the database is unavailable, a login
-    /// counts as active unless this node knows that it was revoked. Hosts can therefore reconnect. This is acceptable,
-    /// because callers hold a valid access token.
+    /// Returns whether a login is active. An active login is cached for 5 s. While the database is unavailable or slow,
+    /// a login counts as active unless this node knows that it has ended. Hosts can therefore reconnect. This is
+    /// acceptable, because callers hold a valid access token.
     ///
     /// # Errors
     /// Returns a [`Fault`] if the query failed although the database is available.
@@ -230,7 +230,7 @@ impl Accounts {
         }
     }
 
-    /// Records that another node revoked a login.
+    /// Records that a login has ended, so that this node rejects its tokens at once.
     pub fn login_ended(&self, sid: &str) {
         self.remember(sid.to_owned(), SeenLogin { at: self.clock.now(), alive: false });
     }

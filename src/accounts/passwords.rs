@@ -12,7 +12,7 @@ use super::django::{DjangoHash, OldHashes};
 use super::hashing::{Busy, HashingSlots, Source};
 use crate::domain::Rng;
 
-/// Memory per hash in KiB (19 MiB): OWASP's first recommendation, together with [`PASSES`].
+/// Memory per hash in KiB (19 MiB). Together with [`PASSES`], this is the minimum configuration that OWASP recommends.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 

@@ -52,7 +52,7 @@ pub(super) enum TemporaryLogin {
     Accepted(Box<Host>, String),
     /// The password matched, but another call used or replaced the temporary password first.
     Superseded,
-    /// The password did not match, or the account has no temporary password.
+    /// The password did not match, or the account has no valid temporary password.
     Rejected,
 }
 

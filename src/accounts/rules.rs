@@ -46,8 +46,8 @@ pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors>
     }
 }
 
-/// Returns whether a string is a single line without control characters, including bidirectional ones. Names must
-/// satisfy this condition, because they appear in e-mails, file names and lists.
+/// Returns whether a string is a single line that contains neither control characters nor bidirectional control
+/// characters. Names must satisfy this condition, because they appear in e-mails, file names and lists.
 pub(super) fn is_a_line(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || is_override(c) || crate::domain::text::is_line_break(c))
 }

@@ -89,7 +89,7 @@ impl Accounts {
     /// Checks that an address has no account yet. Returns the token for the next step.
     ///
     /// # Errors
-    /// Returns a [`CreateHostError`] if a field is invalid, the address is taken or a dependency fails.
+    /// Returns a [`CreateHostError`] if the address is malformed or taken, or if a dependency fails.
     pub async fn check_email(&self, email: &str) -> Result<String, CreateHostError> {
         if !is_email(email) {
             let why = ("email", "is not an e-mail address".to_owned());
@@ -105,7 +105,7 @@ impl Accounts {
     /// E-mails a code to an address that was checked. Returns the token for the next step.
     ///
     /// # Errors
-    /// Returns a [`SignUpError`] if the preceding step is missing, a field is invalid, or a dependency fails.
+    /// Returns a [`SignUpError`] if the preceding step is missing, the address is taken, or a dependency fails.
     pub async fn mail_code(
         &self,
         email: &str,

@@ -22,7 +22,8 @@ use crate::domain::{HostId, Side};
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Number of budgets above which unused ones are removed. After a removal, the threshold is twice the number of
-/// remaining budgets, but at least this value. Removing a budget discards less than one chunk of uncounted bytes.
+/// remaining budgets, but at least this value. Removing a budget discards its uncounted bytes, usually less than one
+/// chunk.
 const KEPT: usize = 50_000;
 
 /// Byte limit of a host per day, and the size of the chunks that a node takes.

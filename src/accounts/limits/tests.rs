@@ -14,7 +14,7 @@ use crate::domain::clock::{ManualClock, SystemClock};
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Throttle whose calls fail while `unavailable` is set.
+/// Throttle whose `take` fails while `unavailable` is set.
 struct FailingThrottle {
     inner: MemoryThrottle,
     unavailable: Mutex<bool>,
