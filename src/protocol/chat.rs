@@ -11,7 +11,7 @@ use super::surrogate;
 use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOffset};
 
 /// Maximum length of a message frame, in bytes. The body of a webhook event about such a message fits into a MySQL TEXT
-/// column. The limit matters only if the operator raises the frame limit above the default of 32 KiB.
+/// column. The limit has an effect only if the operator raises the frame limit (32 KiB by default) above this value.
 const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 
 /// Frame that a client may send on a chat socket.

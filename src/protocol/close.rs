@@ -10,9 +10,9 @@ pub enum Close {
     Normal,
     /// 1002: the client violated RFC 6455.
     Protocol,
-    /// 1007: a text frame was not UTF-8.
+    /// 1007: a text message or the reason of a close frame was not UTF-8.
     InvalidUtf8,
-    /// 1009: a frame exceeded the limit.
+    /// 1009: a message exceeded the size limit.
     TooLarge,
     /// 1012: this node is shutting down. No acknowledged message is lost.
     Restarting {
@@ -26,11 +26,12 @@ pub enum Close {
     },
     /// 4000: a frame did not have the required format. The field contains the close reason.
     BadForm(&'static str),
-    /// 4001: the token is invalid or has expired, or the login session was revoked.
+    /// 4001: the token is invalid or has expired, the login session has ended, or the account was deactivated.
     Unauthenticated,
-    /// 4003: the `Origin` does not match the host's registered domains, or the room belongs to another host.
+    /// 4003: the `Origin` does not match the host's registered domains, the room belongs to another host, or a guest
+    /// tried to close the room.
     Forbidden,
-    /// 4004: the room or the host does not exist. The room may have been deleted.
+    /// 4004: the room or the host does not exist or was deleted, or the status socket belongs to another host.
     NotFound,
     /// 4009: the room is closed, or the host does not show their online status.
     Unavailable,

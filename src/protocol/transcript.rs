@@ -62,7 +62,7 @@ impl Names {
     /// ASCII name for clients that do not support RFC 5987.
     pub fn disposition(&self, now: &WallClock) -> String {
         let time = now.whole_seconds().replace('T', "_").replace(':', "-");
-        // File systems do not permit these characters in names.
+        // Some file systems do not permit these characters in names.
         let guest = self.guest.replace(|letter: char| is_hidden(letter) || "\"*/:<>?\\|".contains(letter), "-");
         let name = format!("{guest}_{time}.txt");
         let encoded = utf8_percent_encode(&name, ENCODED);

@@ -24,8 +24,7 @@ pub struct Decoder {
     head_len: u8,
     /// Frame whose payload is incomplete.
     frame: Option<PartialFrame>,
-    /// Fragmented message of which the last frame is missing. Control frames may arrive between the frames of the
-    /// message.
+    /// Text or binary message that is incomplete. Control frames may arrive between the frames of the message.
     message: Option<PartialMessage>,
     /// Received bytes of an incomplete text message.
     text: Vec<u8>,
