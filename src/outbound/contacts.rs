@@ -63,7 +63,7 @@ impl Contacts {
     }
 
     /// Withdraws the consent of a mailbox to e-mail from a host. Idempotent. Returns the pair. Returns `None` if the
-    /// link is from an earlier release and its room was deleted or now has another address.
+    /// link is from an earlier release and its room was deleted, has no address or has another address.
     ///
     /// # Errors
     /// Returns the error of the store if the database fails.

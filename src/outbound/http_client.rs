@@ -53,7 +53,8 @@ pub(crate) enum RequestError {
     /// The request has exceeded the contained timeout.
     #[error("no response within {} s", .0.as_secs())]
     TimedOut(Duration),
-    /// The name does not resolve, or resolves to no address that the [`AddressFilter`] allows.
+    /// The client has an [`AddressFilter`], and the name does not resolve or resolves to no address that the filter
+    /// allows.
     #[error("name resolves to no allowed address")]
     NoAddressAllowed,
     /// The connection or its TLS handshake failed. Nothing was sent.

@@ -5,10 +5,10 @@
 //! sends them to the receivers. [`Webhooks`] sets and tests the webhook of a host and returns the results of
 //! deliveries.
 //!
-//! **Guarantees:** an event is sent, always with the same id, until its receiver responds with 2xx or three days have
-//! passed. Delivery is at least once, even if nodes crash. While nothing fails, the events of a room are sent in order.
-//! The `seq` of a message is authoritative. A secret is returned only when it is created. Nothing is sent to a private
-//! address that the operator has not allowed ([`address`]).
+//! **Guarantees:** while a webhook is enabled, each event is sent, always with the same id, until its receiver responds
+//! with 2xx or three days have passed. Delivery is at least once, even if nodes crash. While nothing fails, the events
+//! of a room are sent in order. The `seq` of a message is authoritative. A secret is returned only when it is created.
+//! Nothing is sent to a private address that the operator has not allowed ([`address`]).
 
 use std::sync::Arc;
 

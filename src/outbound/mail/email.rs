@@ -29,7 +29,8 @@ impl Language {
         }
     }
 
-    /// Returns the language of the first entry of an `Accept-Language` header, or Korean if there is no header.
+    /// Returns Korean if the first entry of an `Accept-Language` header is Korean or `*`, or if there is no entry.
+    /// Returns English otherwise.
     pub fn of(header: Option<&str>) -> Self {
         let first = header.unwrap_or_default().split([',', ';', '-']).next().unwrap_or_default().trim();
         if first.is_empty() || first == "*" || first.eq_ignore_ascii_case("ko") { Self::Korean } else { Self::English }

@@ -59,8 +59,8 @@ impl MailSender for SmtpSender {
         let permanent = |error: &dyn std::fmt::Display| MailError::Permanent(without_addresses(error));
         let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
         let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
-        // The connection is tested first: an error that occurs before sending starts permits a retry, even of an
-        // at-most-once e-mail.
+        // For an at-most-once e-mail, the connection is tested first, because an error before sending starts permits a
+        // retry.
         if mail.at_most_once {
             match self.transport.test_connection().await {
                 Ok(true) => {}

@@ -1,8 +1,8 @@
 //! Converts uploads to pictures: decodes and re-encodes an image, or returns the reason why it is rejected.
 //!
 //! **Invariant:** only the pixels of an upload are kept. Metadata, such as GPS positions and names, is removed. Data
-//! after the end of a JPEG image is removed; images of other formats with such data are rejected. The claimed content
-//! type and file name are ignored.
+//! after the end of a JPEG image is removed; images of other formats with such data, other than zero bytes, are
+//! rejected. The claimed content type and file name are ignored.
 
 use std::io::Cursor;
 

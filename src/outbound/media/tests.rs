@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Opens the bucket that `tests/run` serves on this machine. Panics if `AWS_ENDPOINT_URL` names a server on another
+/// Opens the bucket that `tests/run` serves on this machine. Panics unless `AWS_ENDPOINT_URL` names a server on this
 /// machine.
 fn bucket() -> Media {
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! HTTP client of webhooks. It sends one POST request per event.
+//! HTTP client of webhooks. It sends one POST request per delivery attempt.
 //!
 //! **Invariant:** a connection is made only to addresses that were checked immediately before. The resolver returns
 //! only checked addresses, and an IP address in a URL is checked before each request. Redirects are not followed and no

@@ -2,8 +2,8 @@
 //!
 //! Only the node that holds the lease of a receiver ([`acquire_lease`](crate::store::WebhookRepository::acquire_lease))
 //! sends events to it. During one delivery run, several rooms are served concurrently, and the events of a room are
-//! sent in order. The first failure ends the run and pauses the receiver, so that an unavailable or slow receiver does
-//! not delay other receivers.
+//! sent in order. The first failure ends the run. If the run has delivered no event, it also pauses the receiver. An
+//! unavailable or slow receiver therefore does not delay other receivers.
 //!
 //! An event is marked as delivered after it was sent. If the node crashes in between, the event is sent again with the
 //! same id. Delivery is therefore at least once.
@@ -43,7 +43,7 @@ const BATCH: u64 = 50;
 const LEASE: TimeDelta = TimeDelta::seconds(20);
 const MIN_LEASE: TimeDelta = TimeDelta::seconds(REQUEST_TIMEOUT.as_secs() as i64 + 3);
 
-/// Maximum duration of a delivery run. The limit prevents one receiver from blocking the others.
+/// Time after which a delivery run sends no further events. The limit prevents one receiver from blocking the others.
 const TURN: TimeDelta = TimeDelta::seconds(30);
 
 /// Delay before the first retry of an event, growth factor of the delay, and maximum delay.
@@ -51,8 +51,8 @@ const FIRST_RETRY: TimeDelta = TimeDelta::seconds(5);
 const RETRY_FACTOR: i32 = 4;
 const LAST_RETRY: TimeDelta = TimeDelta::hours(6);
 
-/// Pause of a receiver after the first delivery run without a delivered event, and maximum pause. Each further such run
-/// doubles the pause.
+/// Pause of a receiver after the first failed delivery run, and maximum pause. A run has failed if an event failed and
+/// none was delivered. Each further consecutive failed run doubles the pause.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const LAST_PAUSE: TimeDelta = TimeDelta::minutes(5);
 

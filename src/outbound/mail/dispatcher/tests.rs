@@ -145,7 +145,7 @@ async fn rate_limited_email_is_delayed_and_dropped_if_it_expires_first() {
         setup.clock.advance(Duration::from_secs(300));
         assert_eq!(setup.dispatcher().with_quotas(quotas).round().await.unwrap(), 2, "they expired");
         assert_eq!((setup.sent(), setup.store.mails().count().await.unwrap()), (5, 0));
-        // One hour has passed since the first e-mail, so that e-mail no longer counts towards the limit.
+        // More than an hour has passed since the last e-mail was sent, so no e-mail counts towards the limit.
         setup.clock.advance(Duration::from_secs(3_600));
         setup.write("5").await;
         assert_eq!(setup.dispatcher().with_quotas(quotas).round().await.unwrap(), 1);

@@ -58,7 +58,7 @@ fn url_must_be_https_and_public_or_allowed() {
         ("https://me:secret@shop.example/", Userinfo),
         ("https://shop.example/#part", Userinfo),
         ("https://127.0.0.1/", Private),
-        // These are alternative notations of private addresses. Browsers and older resolvers accept them.
+        // The following four URLs contain alternative notations of 127.0.0.1. Browsers and older resolvers accept them.
         ("https://127.1/", Private),
         ("https://0x7f000001/", Private),
         ("https://2130706433/", Private),
