@@ -44,7 +44,7 @@ pub mod throttle;
 mod tls;
 
 use availability::Availability;
-use diagnosis::Target;
+use diagnosis::DiagnosisTarget;
 pub use diagnosis::fault_of;
 pub(crate) use keys::Keys;
 use node_lease::NodeLease;
@@ -125,7 +125,7 @@ impl Redis {
 
     fn with_config(mut config: Config, node: NodeId) -> Result<Self, fred::error::Error> {
         config.fail_fast = false;
-        let target = Target::of(&config);
+        let target = DiagnosisTarget::of(&config);
         let partitions = if config.server.is_clustered() { CLUSTER_PARTITIONS } else { 1 };
         let mut builder = Builder::from_config(config);
         configure(&mut builder);

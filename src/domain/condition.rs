@@ -104,11 +104,13 @@ impl Condition {
 mod tests {
     use super::*;
 
-    const CONDITION: Condition = Condition::warning("store unavailable", "store available");
+    fn condition() -> Condition {
+        Condition::warning("store unavailable", "store available")
+    }
 
     #[test]
     fn a_lasting_condition_is_logged_once_a_minute_with_its_failures() {
-        let (condition, began) = (CONDITION, Instant::now());
+        let (condition, began) = (condition(), Instant::now());
         let lines: Vec<(u64, Line)> = (0..150)
             .filter_map(|second| Some((second, condition.next_line("refused", began + Duration::from_secs(second))?)))
             .collect();
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_changed_cause_is_logged_at_once_but_not_each_time_it_changes() {
-        let (condition, began) = (CONDITION, Instant::now());
+        let (condition, began) = (condition(), Instant::now());
         let lines: Vec<u64> = (0..20)
             .filter(|second| {
                 let cause = if *second < 7 || second % 2 == 0 { "refused" } else { "wrong password" };

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Redis;
-use super::diagnosis::Target;
+use super::diagnosis::DiagnosisTarget;
 use crate::backend::Unavailable;
 use crate::backend::metrics::RedisClient;
 use crate::domain::condition::Condition;
@@ -76,7 +76,7 @@ impl Redis {
     }
 
     /// Starts to record the connection errors of both clients.
-    pub(super) fn record_errors(&self, target: &Target) {
+    pub(super) fn record_errors(&self, target: &DiagnosisTarget) {
         let receivers = [
             (RedisClient::Commands, self.client.error_rx(), self.client.reconnect_rx()),
             (RedisClient::Subscriber, self.subscriber.error_rx(), self.subscriber.reconnect_rx()),
@@ -94,7 +94,7 @@ impl Redis {
     async fn record(
         &self,
         client: RedisClient,
-        target: Target,
+        target: DiagnosisTarget,
         mut errors: Receiver<(Error, Option<Server>)>,
         mut connected: Receiver<Server>,
     ) {

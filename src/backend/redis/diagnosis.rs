@@ -21,12 +21,12 @@ const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
 
 /// Servers and Sentinels that the URL names, and whether it enables TLS.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct DiagnosisTarget {
     servers: Vec<Server>,
     is_tls: bool,
 }
 
-impl Target {
+impl DiagnosisTarget {
     pub(super) fn of(config: &Config) -> Self {
         Self { servers: config.server.hosts(), is_tls: config.tls.is_some() }
     }
@@ -63,7 +63,7 @@ impl Target {
 pub async fn fault_of(config: &Config, error: Error) -> StoreFault {
     let Unavailable(mut fault) = error.into();
     if fault.cause.is_vague()
-        && let Some(cause) = Target::of(config).diagnose().await
+        && let Some(cause) = DiagnosisTarget::of(config).diagnose().await
     {
         fault.cause = cause;
     }
