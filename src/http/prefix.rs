@@ -53,8 +53,8 @@ impl Prefix {
         Uri::from_parts(parts).ok()
     }
 
-    /// Returns the part of a path after the prefix, or `/` for the start page. Returns `None` if the path has no prefix,
-    /// or if the prefix must be kept; see the fields.
+    /// Returns the part of a path after the prefix, or `/` for the start page. Returns `None` if the path has no
+    /// prefix, or if the prefix must be kept; see the fields.
     fn kept<'a>(&self, path: &'a str) -> Option<&'a str> {
         let kept = path.strip_prefix(&self.path)?;
         if matches!(kept, "" | "/") {

@@ -33,8 +33,8 @@ pub(super) async fn cookie_of_another_site_neither_takes_precedence_nor_logs_out
         let set = answer.header("set-cookie").unwrap();
         token = set.split(['=', ';']).nth(1).unwrap().to_owned();
     }
-    // The request is ambiguous, because it contains valid tokens of two accounts in cookies without a prefix. The server
-    // uses neither token and clears neither cookie.
+    // The request is ambiguous, because it contains valid tokens of two accounts in cookies without a prefix. The
+    // server uses neither token and clears neither cookie.
     let answer = refresh(&[(plain, &evil.tokens.refresh), (plain, &token)]).await;
     assert_eq!((answer.status.as_u16(), answer.header("set-cookie")), (401, None));
     assert_eq!(refresh(&[(plain, &token)]).await.status, 201);

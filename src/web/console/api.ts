@@ -28,7 +28,7 @@ type Call<T> = (timeoutMs?: number) => Promise<T>;
 
 /**
  * Error of a call. `status` is the HTTP status, or 0 if there was no valid response. `problem` is set if the server is unreachable or unavailable, or
- * if the response came from a captive portal or a proxy.
+ * if a captive portal or a proxy intercepted the call.
  */
 export class ApiError extends Error {
   constructor(
@@ -41,7 +41,7 @@ export class ApiError extends Error {
     super(detail || (status ? `HTTP ${status}` : ""));
   }
 
-  /** Whether the login has ended. */
+  /** Whether the token is invalid or expired, or the login has ended. */
   get isUnauthorized(): boolean {
     return this.status === 401 && this.message !== WRONG_PASSWORD;
   }
@@ -131,7 +131,7 @@ async function readDownload(response: Response): Promise<Download> {
 export class Api {
   token = "";
   readonly connection = new Connection(() => this.#probe());
-  /** Called when the login has ended. `elsewhere` is `false` if the host has logged out in this tab. */
+  /** Called when the login has ended. `elsewhere` is `false` if it was ended in this tab. */
   onEnded: (elsewhere: boolean) => void = () => {};
   #user: User | null = null;
   /** Time until which connections are suspect, in milliseconds since the epoch. */
@@ -234,7 +234,7 @@ export class Api {
     }
   }
 
-  /** Renews the access token with the refresh cookie. Concurrent callers share one renewal. Retries until the server answers. */
+  /** Renews the access token with the refresh cookie. Concurrent callers share one renewal. Retries until the server accepts or rejects it. */
   refresh(): Promise<void> {
     this.#refreshing ??= this.#refreshUntilAnswered().finally(() => (this.#refreshing = null));
     return this.#refreshing;

@@ -3,7 +3,7 @@ import { backOff, endPauses } from "./backoff";
 
 /**
  * Reason why the server did not answer a call. `unreachable`: there was no response. `intercepted`: a captive portal or a proxy sent the response.
- * `unavailable`: a proxy reported that the server is unavailable.
+ * `unavailable`: the server or a proxy reported that the server is unavailable.
  */
 export type Problem = "unreachable" | "intercepted" | "unavailable";
 
@@ -34,7 +34,7 @@ export class Connection {
     void this.#probeUntilReached();
   }
 
-  /** Makes one probe if the server is assumed to be reachable, because it may no longer be. */
+  /** Makes one probe if no problem is known, because the server may have become unreachable. */
   check(): void {
     if (!this.problem) void this.probe();
   }

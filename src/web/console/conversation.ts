@@ -143,7 +143,7 @@ export class ConversationView implements View {
     const conversation = this.#conversation;
     const known = this.rooms.all.get(this.room.name);
     if (known) {
-      // The room was restored in another tab or browser, or the guest reopened it.
+      // The host has restored the room, in any tab or browser, or the guest has reopened it.
       if (this.room.isClosed && !known.isClosed) conversation.rejoin();
       this.room = { ...known };
     } else if (conversation.state === "closed") {

@@ -106,7 +106,7 @@ export class HostConversation extends Conversation {
     if (this.state === "closed") this.connect();
   }
 
-  /** Called when the server is reachable again. Retries the fetch that failed, or reconnects. */
+  /** Called when the server is reachable again. Fetches the messages of a closed room if there are none yet. Otherwise reconnects at once. */
   recovered(): void {
     if (this.state === "closed" && !this.messages.length) this.loadOlder();
     else this.socket?.retryNow();
@@ -138,7 +138,7 @@ export class HostConversation extends Conversation {
     if (this.#isClosing) this.close();
   }
 
-  /** Closes the conversation when its outbox is empty. */
+  /** Closes the conversation. If it has a socket and unsent messages, it is closed when the server has acknowledged them. */
   override close(): void {
     this.#isClosing = this.socket !== null && this.outbox.list().length > 0;
     if (this.#isClosing) this.on = NO_HANDLERS;

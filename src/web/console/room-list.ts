@@ -8,7 +8,7 @@ import { words } from "./words";
 
 const ROW_PX = 68;
 const MARGIN = 6; // number of rows that are rendered above and below the visible part
-const PRELOAD = 20; // number of remaining rows below the visible part at which the next page is loaded
+const PRELOAD = 20; // number of remaining rows below the rendered ones at which the next page is loaded
 const MAX_COUNT = 99;
 
 interface Row {

@@ -3,8 +3,8 @@
 // The status socket reports new messages. After a report, the first page of the list is fetched again, because only the server has the unread counts.
 // Until the fetched list contains the reported messages, the reports are applied to it.
 //
-// The socket does not report changes on other devices. All loaded pages are therefore fetched again periodically, and at once when another tab of
-// this browser reports a change.
+// The socket does not report changes on other devices. All loaded pages are therefore fetched again periodically, and soon after another tab of this
+// browser has reported a change.
 import { later } from "../shared/time";
 import { ApiError, type Api } from "./api";
 import { roomsFrom, type ListPage, type Room } from "./model";
@@ -163,7 +163,7 @@ export class Rooms {
   /** Sorts the shown rooms and shows them. */
   sort(): void {
     const current = this.all.get(this.current);
-    // The server counts the messages of the shown room as read even while this tab is hidden.
+    // While this tab is hidden, messages that arrive in the shown room count as unread, even if the server does not count them.
     if (!document.hidden) this.#unseen = 0;
     if (current) current.unread = document.hidden ? Math.max(current.unread, this.#unseen) : 0;
     const listed = [...this.#listed].map((name) => this.all.get(name));

@@ -1,4 +1,4 @@
-// Settings of the host's profile, service and account, with one card for each.
+// Settings of the host, in cards: profile, service, keys, notifications, webhook, account and language.
 import { h } from "../shared/dom";
 import { accountCards } from "./account";
 import type { Api } from "./api";

@@ -14,7 +14,7 @@ function sheet(...body: Child[]): HTMLElement {
   return h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, ...body));
 }
 
-/** Page that is shown until the server has confirmed that the browser has a login or that it has none. */
+/** Page that is shown until it is known whether this browser is logged in. */
 export class Waiting implements View {
   readonly element: HTMLElement;
   readonly #status = h("p", { role: "status" });
@@ -32,8 +32,8 @@ export class Waiting implements View {
 }
 
 /**
- * Returns whether this browser stores cookies of the page. `navigator.cookieEnabled` is not used, because in Chromium it is `true` even if cookies
- * are blocked.
+ * Returns whether this browser stores cookies of the page. `navigator.cookieEnabled` alone is not sufficient, because in Chromium it is `true` even
+ * if cookies are blocked.
  */
 function keepsCookies(): boolean {
   try {

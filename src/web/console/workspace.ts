@@ -93,8 +93,8 @@ export class Workspace implements View {
   };
 
   /**
-   * Opens the room whose name is in the address (`/console/#<name>`), whether it is listed or not. If the room is unknown, it is opened when it
-   * appears.
+   * Opens the room whose name is in the address (`/console/#<name>`), whether it is listed or not. If the room is not loaded, searches for it once.
+   * If the search does not find it, it is opened when it appears.
    */
   readonly #followFragment = (): void => {
     const name = location.hash.slice(1);
@@ -185,7 +185,7 @@ export class Workspace implements View {
     void this.#reconnect(code);
   }
 
-  /** Reconnects the status socket after the server has rejected it. Renews the access token and backs off. */
+  /** Reconnects the status socket after the server has ended it. After code 4001, renews the access token and backs off only from the second time. */
   async #reconnect(code: number): Promise<void> {
     if (Date.now() - this.#connectedAt > STABLE_MS) this.#refusals = 0;
     try {

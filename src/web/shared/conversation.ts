@@ -32,7 +32,7 @@ export interface ConversationHandlers {
   changed(): void;
   /** Called when the other side is typing. */
   typing(): void;
-  /** Called when messages of the other side have arrived while this side was in the room. */
+  /** Called when new messages of the other side have arrived. Not called for the first messages of the room that are loaded. */
   received(messages: Message[]): void;
   event(detail: ConversationEvent): void;
 }
@@ -49,7 +49,7 @@ export abstract class Conversation {
   /** Number of the last message that the other side has read. */
   theirRead = 0;
   protected socket: ReconnectingSocket | null = null;
-  /** Whether the next page replaces the shown messages if there is a gap between the two. */
+  /** Whether the next page replaces the shown messages if messages between them and the page are missing. */
   protected isFresh = false;
   /** Time at which each message of the outbox was last sent, by id. The connection may have been replaced since then. */
   protected readonly sentAt = new Map<string, number>();

@@ -5,7 +5,7 @@ const MAX_ADDRESS = 2000; // maximum length in characters; browsers and servers 
 
 /**
  * Start of an address: `http://` or `https://` that does not follow an ASCII word character, or `www.` that does not follow a word, an address or a
- * path. An address contains no blanks, quotation marks, markup, CJK brackets or invisible characters.
+ * path. An address contains no blanks, double quotation marks, backquotes, angle brackets, CJK brackets or invisible characters.
  */
 const START = /(^|[^a-z0-9_])(https?:\/\/)|(^|[^\p{L}\p{N}_@./-])(?=www\.)/giu;
 const CHARACTERS = new RegExp(`^[^\\s<>"“”\`（）「」『』【】《》〈〉\\p{Cc}\\p{Cf}]{1,${MAX_ADDRESS}}`, "u");
@@ -35,7 +35,7 @@ function addressOf(text: string): string {
   const all = CHARACTERS.exec(text)?.[0] ?? "";
   const authority = AUTHORITY.exec(all)?.[0] ?? "";
   const rest = all.slice(authority.length);
-  // Rejects an address with a user name: readers could mistake the user name for the host of the link.
+  // Rejects an address that is too long or contains a user name, which readers could mistake for the host of the link.
   if (all.length === MAX_ADDRESS || !authority || /^[^/?#]*@/.test(rest)) return "";
   if (/^[/?#]/.test(rest)) return authority + trim(rest);
   return authority.replace(PUNCTUATION, "").replace(PARTICLE, "$1");

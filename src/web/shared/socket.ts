@@ -115,8 +115,8 @@ export class ReconnectingSocket {
       this.#hasPonged = true;
       return;
     }
-    // The server completes the handshake of a rejected socket and then closes it. A socket is therefore admitted when a frame arrives or when it is
-    // still open after `ADMITTED_MS`.
+    // The server completes the handshake of a rejected socket and then closes it. A socket is therefore admitted when a frame other than `pong`
+    // arrives or when it is still open after `ADMITTED_MS`.
     this.#admitted();
     this.on.frame(frame);
   }
@@ -140,7 +140,10 @@ export class ReconnectingSocket {
     if (this.#timer) this.connect();
   }
 
-  /** Checks the connection. Reconnects at once if it is closed, or after a timeout if no response arrives. */
+  /**
+   * Checks the connection. Connects at once if an attempt is scheduled. Otherwise replaces the connection after a timeout if it does not open, or if
+   * it has answered a ping before and now does not.
+   */
   check(): void {
     const now = (this.#tickedAt = Date.now());
     if (this.#timer) this.connect();

@@ -1,5 +1,5 @@
-// Storage of the browser. It may reject data, because site data is blocked or the quota is reached, and it may lose data at any time. A copy in
-// memory is kept until the page is closed.
+// Storage of the browser. It may reject data, because site data is blocked or the quota is reached, and it may lose data at any time. Rejected data
+// is kept in memory until the page is closed.
 import { decode, encode, isRecord } from "./json";
 
 const attempt = <T>(call: () => T): T | undefined => {

@@ -161,7 +161,7 @@ export class Chat {
   toggle(open = !this.isShown): void {
     this.#isToggled = true;
     this.isOpen = open;
-    // A page with its own button hides the element, but the panel must be shown.
+    // A page with its own button may hide the element, but the panel must be shown.
     this.root.classList.toggle("requested", open && Boolean(this.#elements[0]?.hidden));
     if (this.client) void this.#showOpen(true);
   }

@@ -12,7 +12,7 @@ import { type Service, ServiceError } from "./service";
 
 const MAX_STORED = 30; // maximum number of messages in the record; they are shown after a reload until the server answers
 const OTHER_TAB_MS = 5000; // time after which this tab sends a message that another tab has not sent
-const PROBE_MS = 20_000; // minimum delay before the first probe of a closed room; the actual delay is one to three times as long, multiplied by the number of probes
+const PROBE_MS = 20_000; // minimum delay before the first probe of a closed room; the delay is one to three times as long and grows with each probe
 const ADMITTED_MS = 5000; // time after which an open socket is known to have joined an open room
 const NO_ROOM_RETRY_MS = 5000;
 
@@ -123,7 +123,7 @@ export class GuestConversation extends Conversation {
     return stored !== null && stored.name !== this.room;
   }
 
-  /** Applies changes that other tabs made while this page was frozen. */
+  /** Applies changes that other tabs have made, for example while this page was frozen. */
   sync(): void {
     this.#applyReset();
     if (this.#hasOtherRoom()) this.#adoptStored();
@@ -154,7 +154,7 @@ export class GuestConversation extends Conversation {
     this.#restore();
   }
 
-  /** Called when another tab has added a message. Sends it from this tab if the other tab has not sent it within `OTHER_TAB_MS`. */
+  /** Called when another tab has changed the outbox. After `OTHER_TAB_MS`, sends the messages that the other tab has not sent. */
   #scheduleOtherTabs(): void {
     clearTimeout(this.timer);
     this.timer = later(OTHER_TAB_MS, () => {

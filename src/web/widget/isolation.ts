@@ -1,8 +1,8 @@
 // Hides events in the widget from the page, so that shortcuts, focus traps and "click outside" handlers of the page ignore them.
 
 /**
- * Events that are stopped before any listener of the document runs. The handlers of the widget are properties (`onclick`), which are called instead
- * of the listeners.
+ * Events that are stopped before any listener of the document runs. The handlers of the widget, which are properties such as `onclick`, are then
+ * called directly.
  */
 const CAPTURED =
   "keydown keypress keyup beforeinput input textInput compositionstart compositionupdate compositionend click dblclick auxclick contextmenu " +

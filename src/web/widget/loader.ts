@@ -1,4 +1,4 @@
-// Script that the tag loads. It checks that the browser is supported and loads the widget. It is ES5, so that unsupported browsers can parse it.
+// Script that the `<script>` tag of a page loads. It loads the widget if the browser is supported. It is ES5, so that any browser can parse it.
 // Unsupported browsers show no widget and report no error.
 import type { Loading } from "./loading";
 

@@ -1,4 +1,4 @@
-// The panel, which contains the conversation and the input. Its script is loaded when the panel is first opened.
+// The panel, which contains the conversation and the input. Its script is loaded when it is first needed.
 import { fits } from "../shared/conversation";
 import { h, icon } from "../shared/dom";
 import { allMessages, Rows } from "../shared/rows";
@@ -112,7 +112,7 @@ export class Panel {
     this.#viewport.close();
   }
 
-  /** Called after the panel was moved to another element. The move has reset the scroll position. */
+  /** Called when the panel may have been moved to another element. A move resets the scroll position. */
   moved(): void {
     const root = this.element.getRootNode();
     if (root instanceof ShadowRoot && !styled.has(root)) {

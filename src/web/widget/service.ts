@@ -72,8 +72,8 @@ export class Service {
   }
 
   /**
-   * Resolves to the profile of the host. Retries until the server answers, while `isWanted()` returns `true`. Resolves to `null` if the server
-   * rejects this page.
+   * Resolves to the profile of the host. Retries until the server answers, while `isWanted()` returns `true`. Resolves to `null` if the settings are
+   * invalid, the server rejects this page, or the profile is no longer wanted.
    */
   async client(isWanted: () => boolean): Promise<Client | null> {
     if (this.#settingsError) this.#logError(this.#settingsError);
