@@ -1,4 +1,5 @@
-//! Tests that the sender of invalid input receives a close code. Other clients are not affected (SPEC 4).
+//! Tests that an invalid frame closes its sender's socket with a close code, that an invalid handshake receives an HTTP
+//! error, and that other clients are not affected (SPEC 4).
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;

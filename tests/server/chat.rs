@@ -150,7 +150,8 @@ on_both! {
         }
         let mut late = room.join(a).await;
         assert_eq!(late.frame().await["data"][0]["seq"], 71);
-        // The widget requests older messages with the time of the oldest message that it shows, in whole seconds.
+        // The legacy widget requests older messages with the time of the oldest message that it shows, in whole
+        // seconds.
         late.send(&json!({"type": "request", "message": "2023-03-23T08:01:10"})).await;
         let page = late.frame().await;
         let seqs: Vec<u64> = page["data"].as_array().expect("a page").iter().filter_map(|each| each["seq"].as_u64()).collect();

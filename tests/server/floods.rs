@@ -22,10 +22,10 @@ fn long() -> Value {
 /// Maximum size, in bytes, of the kernel's buffers for a connection whose client does not read.
 const KERNEL: usize = 16 * 1024 * 1024;
 
-/// Number of bytes to send. A server that buffered a response to each frame would exceed the permitted memory.
+/// Maximum number of bytes to send. A server that buffered a response to each frame would exceed the permitted memory.
 const FLOOD: usize = 16 * 1024 * 1024;
 
-/// Opens a guest's socket that is not read by the client.
+/// Opens a socket with the origin [`SHOP`]. The client reads only the status line of the response.
 async fn raw(node: &Node, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
@@ -62,8 +62,8 @@ async fn metric(app: &TestApp, node: &Node, series: &str) -> f64 {
     text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
 }
 
-/// Writes `bytes` repeatedly until the node has accepted none for two seconds. Returns the number of bytes that were
-/// written.
+/// Writes `bytes` repeatedly until [`FLOOD`] bytes are written or one repetition takes more than two seconds. Returns
+/// the number of bytes in the complete repetitions.
 async fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     let mut written = 0;
     while written < FLOOD
@@ -174,7 +174,7 @@ with_topology! {
         let (mut fast, mut other) = (Room::open(&app, a, &host).await.join(b).await, Room::open(&app, a, &host).await.join(b).await);
         let began = Instant::now();
         tokio::join!(send_all(&mut fast, 60), async {
-            // Other clients are served while the messages of `guest` are delayed.
+            // Other clients are served while the messages of `fast` are delayed.
             other.send_text("hello").await;
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         });
@@ -287,7 +287,7 @@ with_topology! {
         let most = 2 * (2 + began.elapsed().as_secs());
         assert!((1..=most).contains(&online), "{online} notices in {:?}", began.elapsed());
         assert!(reading.is_admitted().await);
-        // The client that has not read until now receives all messages.
+        // The client that has not read until now also receives the notice of the message.
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("after the flood") {
             let mut more = [0; 4_096];

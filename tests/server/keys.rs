@@ -36,7 +36,7 @@ async fn rotate(host: &Host, node: &Node, body: Value) -> Value {
 /// cannot be the cause.
 const PUBLISHED: Duration = Duration::from_secs(3);
 
-/// Waits until a node rejects these keys because their change was published.
+/// Waits until a node rejects these keys, for at most [`PUBLISHED`].
 async fn refused(app: &TestApp, node: &Node, keys: &Value) {
     let refusal = eventually("the keys are refused", async || (status_of(app, node, keys).await == 401).then_some(()));
     tokio::time::timeout(PUBLISHED, refusal).await.expect("the change is published");

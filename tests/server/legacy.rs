@@ -63,7 +63,8 @@ on_both! {
         let stored = host.get(a, &format!("{path}chat-messages/?limit=50")).await;
         let stored: Vec<&Value> = stored["results"].as_array().expect("messages").iter().rev().map(|one| &one["datetime"]).collect();
         assert_eq!(stored, sent.iter().map(|one| &one["datetime"]).collect::<Vec<_>>());
-        // The widget requests older messages with the time of a message that it received, truncated to whole seconds.
+        // The legacy widget requests older messages with the time of a message that it received, truncated to whole
+        // seconds.
         let mut back = room.join(a).await;
         let oldest = back.frame().await["data"][0]["datetime"].as_str().expect("a time")[..19].to_owned();
         back.send(&json!({"type": "request", "message": oldest})).await;
@@ -224,8 +225,7 @@ on_both! {
             assert_eq!(guest.send_text(text).await, host_socket.frame().await);
             assert_eq!(list(&host, a).await[0]["latestMsg"], *text);
         }
-        // JSON escapes of the same characters have three times as many bytes. The limit applies to the text after
-        // decoding.
+        // JSON escapes of these characters have three times as many bytes. The frame is just below the limit of 32 KiB.
         let escaped = format!(r#"{{"type":"chat_message","message":"{}","datetime":"2023-03-23T08:15:07"}}"#, "\\ud83d\\ude00".repeat(2_700));
         guest.send_raw(Message::text(escaped)).await;
         assert_eq!(guest.frame().await["message"], "😀".repeat(2_700));

@@ -96,7 +96,7 @@ async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
         assert_eq!(host_socket.frame().await["message"], "question");
         drop((guest, host_socket, status));
 
-        // Metrics and paths outside the prefix are not exposed.
+        // Metrics and paths outside the prefix are not exposed, and an unknown file is not found.
         for path in ["/chat/metrics", "/api/users/client/", "/chatx/widget.js", "/chat/none.js"] {
             assert_eq!(app.http.get(nginx.url(path)).send().await.expect("an answer").status(), 404, "{path}");
         }

@@ -110,8 +110,8 @@ async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_i
     a_minute_passes(&store).await;
     let path = a_guest_consents(&cluster, &nodes, &store).await;
 
-    // The guest unsubscribes through either node. A contact address with a different tag belongs to the same mailbox
-    // and remains unsubscribed.
+    // The guest opens the unsubscribe page on one node and confirms it on the other. A contact address with a different
+    // tag belongs to the same mailbox and remains unsubscribed.
     let page = http.get(nodes[0].url(&path)).send().await.expect("an answer");
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     let done = http.post(nodes[1].url(&path)).body("List-Unsubscribe=One-Click").send().await.expect("an answer");

@@ -1,4 +1,4 @@
-//! Runs the commands of README.md and tests/README.md as written.
+//! Runs the commands of README.md and tests/README.md. Only the addresses and flags that a test needs are changed.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;

@@ -159,8 +159,8 @@ on_both! {
         // Two tabs may use the same refresh token concurrently. This is not treated as theft.
         assert_eq!(refresh(a, &host.refresh_cookie).await.0, 201);
         assert_eq!(refresh(a, &second).await.0, 201);
-        // A refresh token that was replaced two refreshes ago is treated as stolen. The login ends, and its newest
-        // token becomes invalid as well.
+        // A refresh token that was replaced two refreshes ago is treated as stolen. The login ends, and its other
+        // tokens become invalid as well.
         let room = Room::open(app, a, &host).await;
         let mut host_socket = host.join(b, &room).await;
         host_socket.nothing().await;

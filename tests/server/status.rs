@@ -28,7 +28,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let mut host_socket = host.open_status(a).await;
         host_socket.nothing().await;
-        // Both paths open the same status socket.
+        // Both paths open a status socket of the same host.
         for path in [format!("/ws/chat/{}/status/", host.account.uuid), format!("/ws/status/{}", host.account.uuid)] {
             let mut guest = Client::open(b, &path, Some(SHOP)).await;
             assert!(is(&guest.frame().await, "online"));
@@ -219,7 +219,7 @@ on_both! {
         let path = format!("/api/users/{}/configs/", host.account.id.0);
         let (status, config) = host.call(a, Method::PATCH, &path, json!({"use_online_status": false})).await;
         assert_eq!((status, &config["useOnlineStatus"]), (200, &json!(false)));
-        // A client may receive `online` twice: in response to its own request, and from the event.
+        // The guest may receive `online` a second time, from the event that the host is online.
         assert_eq!(guest.close_code_at_last().await, 4009);
         assert_eq!(host_socket.close_code().await, 4009);
         assert_eq!(host.open_guest_status(a).await.close_code().await, 4009);

@@ -191,7 +191,7 @@ impl TestApp {
         node.ended().await;
     }
 
-    /// Stops all nodes. Before a cluster stops, waits until all its messages are in the database.
+    /// Stops all nodes. Before the last node of a cluster stops, waits until all messages are in the database.
     pub async fn stop(mut self) {
         while !self.nodes.is_empty() {
             if self.nodes.len() == 1

@@ -63,7 +63,7 @@ with_topology! {
         let mut host_socket = host.join(b, &room).await;
         host_socket.frame().await;
         host_socket.send_text("here I am 🙂").await;
-        // The receiver rejects the first delivery of the event, so the node sends the event again.
+        // The receiver rejects the next event until the reply is changed below, so the node sends the event again.
         receiver.reply(Reply::Status(500));
         guest.frame().await;
         guest.send_text("good").await;

@@ -62,7 +62,7 @@ impl RedisServer {
         spans
     }
 
-    /// Removes a room. The next node that uses it reads it from the database.
+    /// Removes a room from Redis. The next node that uses the room reads it from the database.
     pub async fn remove_room(&self, room: &str) {
         let client = self.client().await;
         for key in self.keys_of(room).await {
