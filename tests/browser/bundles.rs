@@ -1,5 +1,5 @@
-//! Tests that the committed front-end bundles match their sources. They must pass the type check and contain only
-//! syntax that all supported browsers can parse.
+//! Tests that the committed front-end bundles match their sources and contain only syntax that all supported browsers
+//! can parse. Also tests that the sources pass the type check.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -26,8 +26,8 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     host.press("Pin").await;
     other.page.until("it was pinned there", "document.querySelector('.rooms .pinned')").await;
 
-    // The tab with the open room is hidden. The server counts messages in this room as read, although the host has not
-    // seen them.
+    // The tab with the open room is hidden, but it has not reported that the host is away. The server therefore counts
+    // messages in this room as read, although the host has not seen them.
     let hide = "window.hidden = true; Object.defineProperty(document, 'hidden', { get: () => window.hidden }); \
         const { fetch } = window; window.read = 0; \
         window.fetch = async (path, sent) => { \

@@ -43,7 +43,7 @@ pub const RECORD_FRAMES: &str = "window.sentFrames = []; window.answeredPings = 
         return socket; } }); }";
 
 /// Returns a JavaScript expression that is true if a socket with this path has received a `pong` since
-/// [`FORGET_FRAMES`].
+/// [`FORGET_FRAMES`] was last run.
 pub fn has_answered(path: &str) -> String {
     format!("window.answeredPings.some((url) => url.includes('{path}'))")
 }

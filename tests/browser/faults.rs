@@ -136,7 +136,7 @@ async fn rejected_token_is_renewed_without_an_error() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.first_page().await, &site.nodes[0].url("/console/")).await;
-    // The next request and the next socket contain a token that the server rejects.
+    // The next request for the settings and the next socket contain a token that the server rejects.
     let spoil = "const { fetch, WebSocket } = window; window.spoilt = { call: 1, socket: 1 }; \
         window.fetch = (path, sent) => { \
           if (path.includes('/configs/') && window.spoilt.call-- > 0) sent.headers.Authorization = 'Bearer spoilt'; \

@@ -242,7 +242,7 @@ async fn reset_ends_the_conversation_in_this_browser() {
     host.page.until("there are two rooms", "document.querySelectorAll('.rooms .room').length === 2").await;
     let stays = "document.querySelector('.talk').textContent.includes('my card number')";
     assert_eq!(host.page.value(stays).await, true, "the host keeps the conversation");
-    // `reset()` is called twice before the first message. It is then called while a message is unsent.
+    // `reset()` is called twice in a row. It is then called while a message is unsent.
     for _ in 0..2 {
         guest.page.run("document.querySelector('pintalk-widget').reset()", &json!([])).await;
     }
@@ -364,8 +364,7 @@ async fn unsupported_browsers_show_no_widget_and_no_error() {
             .collect();
         assert!(log.is_empty(), "{name}: {log:#?}");
     }
-    // The first scripts remove features that Safari 15.4 does not have. The remaining scripts replace features as old
-    // polyfills do.
+    // These scripts remove or replace features that the widget must not depend on.
     for (name, script) in [
         ("supports", "delete CSS.supports"),
         ("css", "delete window.CSS"),

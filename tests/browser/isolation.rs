@@ -174,7 +174,7 @@ async fn page_handlers_that_trap_focus_or_cancel_events_do_not_block_the_widget(
             "for (const capture of [true, false]) document.addEventListener('focusin', (event) => { \
                 const trap = document.querySelector('h1'); trap.tabIndex = 0; if (!trap.contains(event.target)) trap.focus(); }, capture)",
         ),
-        // This page prevents copying.
+        // This page cancels clipboard, selection, mouse and keyboard events.
         (
             "cancel",
             "for (const type of ['copy', 'cut', 'paste', 'contextmenu', 'selectstart', 'dragstart', 'mousedown', 'keydown', 'beforeinput']) \

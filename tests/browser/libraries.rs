@@ -97,7 +97,7 @@ async fn open_bootstrap_modal_does_not_take_the_focus_from_the_widget() {
         guest.page.press("Enter").await;
         let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
         host.page.until_with("it arrives", newest, &json!([text])).await;
-        // The modal is still open and usable.
+        // The modal is still open.
         let shown = format!("document.querySelector('#{id}').classList.contains('show')");
         assert_eq!(guest.page.value(&shown).await, true, "a click in the widget closed it");
         let hide = format!(

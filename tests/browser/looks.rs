@@ -120,7 +120,7 @@ async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_
         base64::engine::general_purpose::STANDARD.encode(<sha2::Sha256 as sha2::Digest>::digest(LOOK))
     );
     let script = format!("<script src=\"{node}/widget.js\" async></script>");
-    // The page is in Korean. It has the dark theme, and its launcher is on the left.
+    // The attributes of the element set Korean, the dark theme and a launcher on the left.
     let [_, element] = readme_tags(&site.access_key, &site.secret_key);
     site.shop.show_with(&head, &format!("{element}{script}"));
     let browser = Browser::start("en-US").await;

@@ -101,7 +101,7 @@ async fn widget_and_console_work_below_a_path_that_the_proxy_keeps_or_strips() {
         for page in [&guest.page, &host.page] {
             assert_eq!(page.value(&outside).await, json!([]), "something is requested outside of the path");
         }
-        // These pages and documents contain their own address.
+        // The API description contains the public URL. The health check and the console are served below the path.
         let http = reqwest::Client::new();
         let get = async |path: &str| http.get(format!("{public}{path}")).send().await.expect("an answer");
         let described: Value = get("/api/openapi.json").await.json().await.expect("JSON");
@@ -114,7 +114,7 @@ async fn widget_and_console_work_below_a_path_that_the_proxy_keeps_or_strips() {
         assert!(page.url().as_str().starts_with(&format!("{public}/console")), "{}", page.url());
         no_complaints(&browser).await;
 
-        // The server returns absolute image URLs.
+        // A host can log in and list rooms with calls below the path.
         let one = Duration::from_secs(10);
         let login = http.post(format!("{public}/api/auth/login/")).timeout(one);
         let login = login.json(&json!({"email": crate::site::EMAIL, "password": crate::site::PASSWORD}));

@@ -1,4 +1,4 @@
-//! A visitor of the shop and a host in the console. They use only elements that the page shows.
+//! A visitor of the shop and a host in the console. They act on the page and read what it shows.
 
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ impl Guest {
     }
 
     /// Waits until exactly these messages are shown in this order. Each message starts with its sender, `me: ` or
-    /// `they: `.
+    /// `they: `. A message that is not acknowledged starts with `sending me: ` or `failed me: `.
     pub async fn sees(&self, wanted: &[&str]) {
         sees(&self.page, PANEL, wanted).await;
     }

@@ -30,7 +30,7 @@ fn small_inputs(root: &str) -> String {
 }
 
 /// Returns a JavaScript expression whose value lists buttons, links and inputs that are smaller than 44 px, even if
-/// they are out of view.
+/// they are out of view. Links in messages are excluded.
 fn small_targets(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('button, a[href]:not(.bubble a), select, summary, label.switch, input, textarea, [role=button]')] \
@@ -97,7 +97,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
         }
         keep_picture(&guest.page, &format!("widget-{}", name.replace([',', ' '], "-").to_lowercase())).await;
     }
-    // The panel is closed, so the launcher is checked.
+    // Closes the panel and checks the launcher.
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     guest.page.until("it is closed", &format!("{}.hidden", Guest::at(".panel"))).await;
     let found = guest.page.value(&small_targets(WIDGET)).await;
@@ -264,7 +264,7 @@ async fn input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
         );
     }
 
-    // Chromium does not emulate the insets of a notch and a home indicator, so the test sets them.
+    // By default, the emulated device has no notch and no home indicator, so the test sets their insets.
     guest.page.be_touch_device(390, 844).await;
     let [.., before] = edges(&guest.page, "form").await;
     let areas = json!({"insets": {"top": 47, "topMax": 47, "left": 0, "leftMax": 0, "bottom": 34, "bottomMax": 34, "right": 0, "rightMax": 0}});

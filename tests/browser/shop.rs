@@ -87,7 +87,7 @@ impl Shop {
         format!("{},{}", self.address, further.join(","))
     }
 
-    /// Serves a page that contains only the widget's tag.
+    /// Serves the page of the shop with the widget's tag at its end.
     pub fn show(&self, script: &str, access_key: &str, secret_key: &str) {
         self.show_with("", &tag(script, access_key, secret_key));
     }

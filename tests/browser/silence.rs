@@ -109,7 +109,7 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     site.close().await;
 }
 
-/// Checks that a message of the host arrives immediately, so the guest's socket works.
+/// Checks that guest and host can exchange messages, so the guest's socket works.
 async fn answer_is_immediate(host: &Host, guest: &Guest) {
     guest.send_text("and here?").await;
     let newest = "document.querySelector('.rooms .room')?.textContent.includes('and here?')";

@@ -108,7 +108,7 @@ async fn message_is_listed_on_notification_even_if_the_list_lags() {
     site.close().await;
 }
 
-/// Fails if the browser console contains a policy violation or a script error.
+/// Fails if the browser console contains an unexpected message, such as a policy violation or a script error.
 pub async fn no_complaints(browser: &Browser) {
     let log = browser.log().await;
     let complaints: Vec<_> = log.iter().filter(|line| !is_expected(line)).collect();
