@@ -21,9 +21,9 @@ pub(crate) struct Verdict {
     pub(crate) doubled: u64,
     /// Messages that were received after a later message of the same writer.
     pub(crate) reordered: u64,
-    /// Messages that were received in a room other than the one they were sent to.
+    /// Messages that were received in a room other than the one they were sent to, or whose id is not of this run.
     pub(crate) misrouted: u64,
-    /// Messages whose `seq` is not higher than that of the previous message.
+    /// Messages whose `seq` is not higher than every `seq` that the receiver has received before.
     pub(crate) unsequenced: u64,
 }
 

@@ -1,7 +1,7 @@
 //! WebSocket frames (RFC 6455) as a client writes and reads them. Written frames are masked.
 //!
-//! **Invariant**: a frame that arrives within one read is passed on without being copied. Only incomplete frames are
-//! buffered.
+//! **Invariant**: frames are passed on without being copied, except in a read that continues an incomplete frame. Only
+//! incomplete frames are buffered.
 
 /// Mask of all frames. It may be constant, because masking only protects faulty intermediaries, and these connections
 /// have no intermediary.

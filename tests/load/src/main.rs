@@ -8,7 +8,7 @@
 //! | scenarios | [`setup`], [`talk`], [`chat`], [`rooms`], [`idle`], [`join`], [`backlog`] | the layers above |
 //! | results | [`report`], [`print`], [`table`] | reports of runs |
 //!
-//! One thread handles all sockets of a run, so the load generator needs only one core.
+//! Except in `join`, one thread handles all open sockets of a run, so the load generator needs only one core.
 
 mod args;
 mod backlog;
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(&cli.task),
         Err(error) if !error.use_stderr() => {
-            // The error may be a help or version text. Printing it to a closed pipe is not an error.
+            // This error is the help or the version text. Printing it to a closed pipe is not an error.
             let _ = error.print();
             Ok(true)
         }

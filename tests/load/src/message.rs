@@ -123,8 +123,8 @@ impl Scanner {
     }
 
     /// Returns the id and the `seq` of each message in a frame, in order. A live frame contains one message, and a
-    /// history contains several. Notices have a `seq` but no id, and are skipped. If the server does not number
-    /// messages, `seq` is `None`.
+    /// history contains several. Notices have no id and are skipped, even if they have a `seq`. If the server does not
+    /// number messages, `seq` is `None`.
     pub(crate) fn messages<'a>(
         &'a self,
         json: &'a [u8],

@@ -87,7 +87,7 @@ impl Api {
         read(&url, answer)
     }
 
-    /// Creates a room as a guest's page does, and returns the name of the room.
+    /// Creates a room with the host's keys and without `Origin`, and returns the name of the room.
     pub(crate) fn open_room(&self, node: &Node, login: &Login) -> Result<String, Failure> {
         #[derive(Deserialize)]
         struct Room {

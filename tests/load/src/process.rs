@@ -36,7 +36,7 @@ pub(crate) struct Usage {
     /// Highest resident memory in KiB since [`Group::reset_peak`], summed over the processes.
     pub(crate) peak_kib: u64,
     /// Proportional resident memory in KiB, in which a shared page counts in equal parts for each of its users. `None`
-    /// if the process has no permission to read it.
+    /// if this program may not read it.
     pub(crate) pss_kib: Option<u64>,
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Progress bar. It is drawn at most ten times per second and cleared on drop.
+/// Progress bar. It is drawn at most 20 times per second and cleared on drop.
 pub(crate) struct Bar {
     bar: ProgressBar,
     /// Start time if the bar measures elapsed time. `None` if the bar counts.

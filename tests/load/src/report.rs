@@ -76,7 +76,7 @@ pub(crate) struct Report {
     pub(crate) deliveries: u64,
     /// Number of messages, deliveries, rooms, visitors or joins by which CPU time and memory are divided.
     pub(crate) units: u64,
-    /// Units per second during the measurement.
+    /// Acknowledged messages, deliveries, rooms or joins per second during the measurement.
     pub(crate) per_second: f64,
     pub(crate) latency: Vec<Distribution>,
     #[serde(flatten)]

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::frame::{self, Decoder, Frame, Violation};
 use crate::node::Node;
 
-/// Maximum time for opening a socket.
+/// Maximum time for each step of opening a socket: the connect, each read and each write.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Key of the example in RFC 6455, section 1.3, and the response to it. Any key would be valid.

@@ -1,6 +1,7 @@
 //! Handles many sockets in one thread. It reads from all sockets that are ready, and writes immediately.
 //!
-//! **Invariant**: all sockets share one read buffer. Received frames are passed on as slices of this buffer.
+//! **Invariant**: all sockets share one read buffer. Received frames are passed on as slices of this buffer, or of a
+//! copy if the previous read of the socket ended within a frame.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -73,8 +74,8 @@ impl Sockets {
         self.members[member].send(frame);
     }
 
-    /// Waits for events until `until`. Passes each event to `receive`, with the number of the socket and the time at
-    /// which it was read.
+    /// Waits for events, at most until `until`. Passes each event to `receive`, with the number of the socket and the
+    /// time at which it was read.
     pub(crate) fn turn(
         &mut self,
         until: Instant,

@@ -1,4 +1,5 @@
-//! Rooms with writers and receivers. `chat` and `fanout` measure them, and `join` uses them to send the histories.
+//! Rooms with writers and receivers. `chat`, `fanout` and `backlog` measure them, and `join` uses them to send the
+//! histories.
 
 use std::collections::BTreeMap;
 use std::io;

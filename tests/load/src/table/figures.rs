@@ -42,7 +42,7 @@ fn delivered(report: &Report) -> Option<&Distribution> {
     report.latency.iter().find(|latency| latency.name == "delivered")
 }
 
-/// Figures of each run of the benchmark.
+/// Figures that `tests/bench` measures with and without `--scaling`.
 pub(super) const COST: &[Figure] = &[
     Figure {
         name: "saturated, 100 rooms × 4 in flight: CPU µs per message",
